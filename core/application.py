@@ -1,0 +1,43 @@
+"""Application, the declaration of an app: what it can do and what its actions need. Holds no connection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import MetaData
+
+from core.limits import Limits
+
+
+class Application:
+    """Bind it to a database with `Bus(application, url)`; the same one serves production, tests and sandboxes.
+
+    `actions` are dotted names of packages that hold one action per module. `dependencies` maps names to providers
+    (see `core.dependencies`). `models` are the business tables. `release` is written on every record: the
+    application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
+    isolation level of actions on PostgreSQL.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        actions: Sequence[str],
+        models: MetaData | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+        release: str | None = None,
+        limits: Limits | None = None,
+        isolation: str = "READ COMMITTED",
+    ) -> None:
+        self.name = name
+        self.actions = tuple([actions] if isinstance(actions, str) else actions)
+        self.models = models
+        self.dependencies = dict(dependencies or {})
+        self.release = release or os.environ.get("ACTIONBUS_RELEASE") or None
+        self.limits = limits or Limits()
+        self.isolation = isolation
+
+    def __repr__(self) -> str:
+        return f"<Application {self.name}>"

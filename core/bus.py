@@ -1,0 +1,167 @@
+"""Bus binds an Application to a database: it builds runners, finds handlers and writes the journal. One per process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
+
+from core import payload
+from core.application import Application
+from core.backend import Row
+from core.caller import Caller
+from core.database import backend_for, make_engine
+from core.errors import ConfigurationError, OutcomeUnknown
+from core.journal import Journal
+from core.record import Outcome
+from core.recovery import Recovered, recover
+from core.registry import ISOLATION_LEVELS, Registry
+from core.runner import ActionRunner
+
+_NAME_LENGTH = 200
+
+
+class Bus:
+    """The way to an application's state.
+
+    `database` is a URL (`postgresql+psycopg2://…`, `sqlite:///…`) or an Engine of yours; with `session_factory` it
+    may be left out if that is a sessionmaker bound to an engine. `schema` is where the journal's table lives
+    (PostgreSQL). `attempts` is how often an action is run before a serialization failure is reported, and
+    `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown.
+
+    Raises ConfigurationError listing every mistake in the application's declaration. Connects when first used; is
+    thread-safe; survives fork. Close it, or use it in a `with` statement.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        database: str | URL | Engine | None = None,
+        *,
+        session_factory: Callable[..., Session] | None = None,
+        schema: str | None = None,
+        attempts: int = 5,
+        reconnect_for: float = 30.0,
+    ) -> None:
+        self.application = application
+        self.registry = Registry(application)
+        if application.isolation not in ISOLATION_LEVELS:
+            raise ConfigurationError([f"isolation must be one of: {', '.join(ISOLATION_LEVELS)}"])
+        self._owns_engine = not isinstance(database, Engine) and database is not None
+        self.engine = _engine_of(database, session_factory)
+        """The business database's engine."""
+        self.session_factory: Callable[..., Session] = session_factory or Session
+        self.backend = backend_for(self.engine, schema)
+        self.journal = Journal(self.backend)
+        self.attempts = max(1, attempts)
+        self._reconnect_for = reconnect_for
+
+    def runner(
+        self,
+        actor: str | None = None,
+        *,
+        correlation_id: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> ActionRunner:
+        """The gateway for one caller. Raises ValueError for an actor, id or context that no record could hold.
+
+        `context` is JSON written with each submitted record. `overrides` puts objects in place of dependencies, for tests.
+        """
+        return ActionRunner(
+            self,
+            Caller(
+                _name("actor", actor),
+                _name("correlation_id", correlation_id),
+                self._context_text(context),
+                MappingProxyType(dict(overrides or {})),
+            ),
+        )
+
+    def execute(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Run one action on behalf of `actor`; see `ActionRunner.execute`."""
+        runner = self.runner(actor, correlation_id=correlation_id, context=context)
+        return runner.execute(name, arguments, idempotency_key=idempotency_key)
+
+    def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
+        """Give abandoned actions the outcome `interrupted`; safe at any time, see `core.recovery`."""
+        return recover(self.backend, self.journal, older_than, self.application.release)
+
+    def append_after_loss(self, connection: Connection, row: Row) -> int | None:
+        """Append an outcome once a lost database is back. Raises OutcomeUnknown if it stays away.
+
+        If the old backend has inserted its own outcome and not ended yet, the unique constraint makes this wait for
+        it; if it has not inserted it yet, it never can any more. Either way the doubt is over.
+        """
+        give_up = time.monotonic() + self._reconnect_for
+        pause = 0.05
+        while True:
+            try:
+                connection.invalidate()
+                with self.backend.connection() as fresh:
+                    return self.backend.append_alone(fresh, row)
+            except Exception as error:
+                if time.monotonic() + pause > give_up:
+                    raise OutcomeUnknown("the database has not come back") from error
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    def close(self) -> None:
+        """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""
+        if self._owns_engine:
+            self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _context_text(self, context: Mapping[str, Any] | None) -> str | None:
+        if context is None:
+            return None
+        limits = self.application.limits
+        try:
+            text = payload.dumps(payload.primitive(dict(context), limits))
+        except (payload.Unencodable, payload.TooDeep) as why:
+            raise ValueError(f"the context must be JSON: {why}") from None
+        if len(text) > limits.context_bytes:
+            raise ValueError(f"the context is {len(text)} bytes of JSON, more than the {limits.context_bytes} allowed")
+        return text
+
+
+def _engine_of(database: str | URL | Engine | None, factory: Callable[..., Session] | None) -> Engine:
+    if isinstance(database, Engine):
+        return database
+    if database is not None:
+        return make_engine(database)
+    bound = getattr(factory, "kw", {}).get("bind")
+    if isinstance(bound, Engine):
+        return bound
+    raise ConfigurationError(["give a database: a URL, an Engine, or a session_factory that is bound to an Engine"])
+
+
+def _name(what: str, value: object) -> str | None:
+    if value is None or isinstance(value, UUID):
+        return None if value is None else str(value)
+    if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable():
+        return value
+    raise ValueError(f"{what} must be 1 to {_NAME_LENGTH} printable characters, or None")

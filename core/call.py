@@ -1,0 +1,278 @@
+"""One top-level call on its way through the gateway: submitted, attempted, settled. Made by `ActionRunner.execute`."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection
+
+from core import payload
+from core.backend import Appended, Row
+from core.caller import Caller
+from core.calls import Call as OutsideCall
+from core.determinism import new_action_id, new_seed, now
+from core.errors import (
+    ActionBusError,
+    ActionFailed,
+    ActionInProgress,
+    ActionInterrupted,
+    CommitConflict,
+    IdempotencyConflict,
+    JournalUnavailable,
+    OutcomeUnknown,
+)
+from core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
+from core.intent import intent_of
+from core.nested import NestedRunner
+from core.record import Outcome, Record
+from core.registry import Action
+from core.scrubbing import Scrubber
+from core.transaction import ActionTransaction
+
+if TYPE_CHECKING:
+    from core.bus import Bus
+
+log = logging.getLogger("actionbus")
+E = TypeVar("E", bound=BaseException)
+
+
+class Call:
+    """One top-level call on its way through the gateway."""
+
+    def __init__(self, bus: Bus, caller: Caller, name: Any, arguments: Any, key: str | None) -> None:
+        self._bus = bus
+        self._backend = bus.backend
+        self._limits = bus.application.limits
+        self._scrubber = Scrubber()
+        self._action = bus.registry.find(name)
+        self._intent = intent_of(name, arguments, key, self._action, self._limits, self._scrubber)
+        action_id = new_action_id()
+        correlation = caller.correlation_id or str(action_id)
+        self._identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
+        self._seen: str | None = None
+        self._execution: Execution | None = None
+        self._started_at: datetime | None = None
+
+    def submit(self, connection: Connection) -> bool:
+        """Append the submitted record; False if its idempotency key was used before."""
+        version = self._action.handler.version if self._action else None
+        row = self._submitted(version, self._intent.idempotency_key)
+        # A record that an outside call may follow must not be lost, even to a crash of the database server.
+        durable = self._action is not None and self._action.plan.reaches_outside
+        try:
+            appended = self._append(connection, row, durable)
+        except Exception as error:
+            self._scrubber.exception(error)
+            raise self._told(
+                JournalUnavailable("the submitted record could not be written; nothing was run")
+            ) from error
+        if appended is None:
+            return False
+        self._seen = appended.seen
+        log.info("%s submitted, action %s", self._intent.name, self._identity.action_id)
+        return True
+
+    def _append(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
+        try:
+            return self._backend.append_submitted(connection, row, durable=durable)
+        except Exception as error:
+            if not self._backend.is_lost(error, connection):
+                raise
+            # A pooled connection had gone stale. If the record did get through, its id keeps it from being doubled.
+            connection.invalidate()
+            appended = self._backend.append_submitted(connection, row, durable=durable)
+            there = self._bus.journal.get(row.action_id) if appended is None else None
+            if there is None:
+                return appended
+            self._backend.claim(connection, row.action_id)
+            return Appended(there.position, None)
+
+    def run(self, connection: Connection, action: Action) -> Outcome:
+        """Attempt the action until it succeeds or fails for good."""
+        earlier: list[OutsideCall] = []
+        self._started_at = now()
+        for number in range(1, self._bus.attempts + 1):
+            attempt = self._attempt(connection, action, earlier, number)
+            try:
+                row, position = self._run_once(attempt, action)
+            except BaseException as error:
+                again = self._backend.chain_is_transient(error) and number < self._bus.attempts
+                if not _rolled_back(attempt.transaction, connection) or not again:
+                    raise
+                earlier = attempt.tape
+                log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
+                time.sleep(random.uniform(0, 0.01 * 2**number))
+            else:
+                self._log_outcome(row, position)
+                return outcome_of(row, position)
+            finally:
+                if self._execution:
+                    self._execution.close()
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall], number: int) -> Attempt:
+        factory = self._bus.session_factory
+        transaction = ActionTransaction(self._backend, connection, action.isolation, factory, self._limits)
+        if number > 1 or self._seen is None:
+            self._seen = transaction.seen()
+        assert self._started_at is not None
+        return Attempt(
+            self._bus.registry,
+            self._limits,
+            transaction,
+            self._scrubber,
+            self._started_at,
+            self._identity.seed,
+            self._seen,
+            deque(earlier),
+        )
+
+    def _run_once(self, attempt: Attempt, action: Action) -> tuple[Row, int]:
+        execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
+        result = execution.run(self._intent)
+        row = execution.outcome("succeeded", result, None)
+        return row, attempt.transaction.finish([row], self._identity.action_id)
+
+    def settle(self, connection: Connection, error: BaseException) -> Outcome:
+        """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
+        error = as_ours(error)
+        self._scrubber.exception(error)
+        if isinstance(error, CommitConflict):
+            return self._answer(connection, error)
+        row = self._failure(error)
+        try:
+            position = self._append_outcome(connection, row, error)
+        except Exception as unwritten:
+            raise self._unwritten(error, unwritten, connection) from error
+        if position is None:
+            return self._answer(connection, error)
+        self._log_outcome(row, position)
+        raise self._told(error)
+
+    def _failure(self, error: BaseException) -> Row:
+        if self._execution:
+            return self._execution.outcome(status_of(error), None, error)
+        told = payload.dumps(describe_error(error, self._scrubber))
+        started = self._started_at or now()
+        status = status_of(error)
+        return self._identity.row(
+            "outcome", self._intent.name, status=status, error=told, started_at=started, seen=self._seen
+        )
+
+    def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
+        """Append the outcome alone. If the connection was lost, this waits for its old backend and settles the doubt."""
+        if not self._backend.is_lost(error, connection):
+            try:
+                return self._backend.append_alone(connection, row)
+            except Exception as failure:
+                if not self._backend.is_lost(failure, connection):
+                    raise
+        return self._bus.append_after_loss(connection, row)
+
+    def _unwritten(self, error: BaseException, unwritten: Exception, connection: Connection) -> ActionBusError:
+        if self._backend.is_lost(error, connection):
+            return self._told(
+                OutcomeUnknown(
+                    "the database was lost while the action ran and has not come back, so it is not known whether it "
+                    "took effect; ask bus.journal.get(action_id), or repeat the call with the same idempotency key"
+                )
+            )
+        return self._told(
+            JournalUnavailable(
+                f"the action changed nothing ({type(error).__name__}), but its outcome could not be written "
+                f"({type(unwritten).__name__}); `actionbus journal recover` will settle it"
+            )
+        )
+
+    def _answer(self, connection: Connection, error: BaseException) -> Outcome:
+        """The outcome that somebody else wrote for this action: it is the truth."""
+        record = self._bus.journal.outcome(self._identity.action_id, connection)
+        if record is None:
+            raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
+        return self._given(record, repeated=False)
+
+    def repeat(self, connection: Connection) -> Outcome:
+        """Answer a call whose idempotency key was used before."""
+        first = self._bus.journal.by_key(
+            self._intent.name, self._caller_actor(), self._intent.idempotency_key, connection
+        )
+        if first is None:
+            raise self._told(JournalUnavailable("the idempotency key was taken and is gone again; try once more"))
+        if not payload.same(payload.loads(self._intent.text), first.arguments):
+            return self._conflict(connection, first)
+        outcome = self._bus.journal.outcome(first.action_id, connection)
+        self._identity.action_id = first.action_id
+        if outcome is None:
+            raise self._told(
+                ActionInProgress(
+                    f"the action {first.action_id} with this idempotency key has no outcome yet; ask again later "
+                    "(if its process died, `actionbus journal recover` settles it)"
+                )
+            )
+        return self._given(outcome, repeated=True)
+
+    def _conflict(self, connection: Connection, first: Record) -> Outcome:
+        error = IdempotencyConflict(
+            f"the idempotency key was used for action {first.action_id} with other arguments; use a new key"
+        )
+        self._backend.append_submitted(connection, self._submitted(None, None), durable=False)
+        return self.settle(connection, error)
+
+    def _given(self, record: Record, *, repeated: bool) -> Outcome:
+        outcome = Outcome.of(record, repeated=repeated)
+        if outcome.status == "succeeded":
+            return outcome
+        if outcome.status == "interrupted":
+            raise self._told(
+                ActionInterrupted(f"the action {record.action_id} was interrupted and changed nothing; call again")
+            )
+        message = (outcome.error or {}).get("message", "")
+        raise self._told(ActionFailed(f"the action {record.action_id} ended as {outcome.status}: {message}", outcome))
+
+    def _submitted(self, version: int | None, key: str | None) -> Row:
+        identity = self._identity
+        return identity.row(
+            "submitted",
+            self._intent.name,
+            handler_version=version,
+            idempotency_key=key,
+            context=identity.caller.context_text,
+            arguments=self._intent.text,
+            seed=identity.seed,
+        )
+
+    def _caller_actor(self) -> str | None:
+        return self._identity.caller.actor
+
+    def _told(self, error: E) -> E:
+        """The error with the action's id: as an attribute on ours, as a note on others."""
+        if not isinstance(error, ActionBusError):
+            error.add_note(f"actionbus: raised by {self._intent.name}, action {self._identity.action_id}")
+        elif error.action_id is None:
+            error.action_id = self._identity.action_id
+        return error
+
+    def _log_outcome(self, row: Row, position: int) -> None:
+        log.info(
+            "%s %s in %.1f ms, action %s, position %d",
+            row.action,
+            row.status,
+            (row.duration_us or 0) / 1000,
+            row.action_id,
+            position,
+        )
+
+
+def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool:
+    """Roll back, so that the error which led here is the one that is told; a connection that cannot is thrown away."""
+    try:
+        transaction.rollback()
+    except Exception:
+        connection.invalidate()
+        return False
+    return True

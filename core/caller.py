@@ -1,0 +1,24 @@
+"""Caller: on whose behalf a runner acts; part of every record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from core import payload
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a runner acts."""
+
+    actor: str | None = None
+    correlation_id: str | None = None
+    context_text: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def context(self) -> dict[str, Any]:
+        """The runner's context, decoded anew for every handler."""
+        return dict(payload.loads(self.context_text)) if self.context_text else {}

@@ -1,0 +1,43 @@
+"""Makes engines from URLs and chooses the backend for one; called by Bus and by adapters.database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import StaticPool
+
+from core.backend import Backend
+from core.errors import ConfigurationError
+from core.postgresql import PostgreSQL
+from core.sqlite import SQLite
+
+
+def make_engine(url: str | URL) -> Engine:
+    """An engine for `postgresql://`, `postgresql+psycopg2://` or `sqlite://`. Raises ConfigurationError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            ["the database URL cannot be read; expected postgresql+psycopg2://user@host/name or sqlite:///file.db"]
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    options: dict[str, Any] = {}
+    if parsed.drivername.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 30, "check_same_thread": False}
+        if not parsed.database or parsed.database == ":memory:":
+            options["poolclass"] = StaticPool
+    return create_engine(parsed, **options)
+
+
+def backend_for(engine: Engine, schema: str | None) -> Backend:
+    """The backend of an engine. Raises ConfigurationError for a database that is not supported."""
+    name, driver = engine.dialect.name, engine.dialect.driver
+    if (name, driver) == ("postgresql", "psycopg2"):
+        return PostgreSQL(engine, schema)
+    if (name, driver) == ("sqlite", "pysqlite"):
+        return SQLite(engine, schema)
+    raise ConfigurationError([f"{name}+{driver} is not supported; use postgresql+psycopg2://… or sqlite:///…"])

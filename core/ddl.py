@@ -1,0 +1,128 @@
+"""The SQL that creates the journal, per database and version; run by the migrations and by `Journal.create`.
+
+A version that was released is never edited: a change is a new version with a migration beside it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+VERSION_TABLE = "actionbus_version"
+"""Alembic's version table for our history; an application's own keeps its own."""
+LATEST = "0001"
+
+_REFUSAL = "the journal is append-only: records are never changed or removed"
+
+
+def statements(dialect: str, version: str, schema: str | None = None) -> list[str]:
+    """The statements of one version. Raises ValueError for a database that is not supported."""
+    made = {("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001}.get((dialect, version))
+    if made is None:
+        raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
+    return made(f'"{schema}".' if schema else "")
+
+
+def create(connection: Connection, schema: str | None = None) -> None:
+    """Create the journal in a database that has none, as `actionbus db upgrade` would."""
+    if schema:
+        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    for statement in statements(connection.dialect.name, LATEST, schema):
+        connection.exec_driver_sql(statement)
+    table = f'"{schema}".{VERSION_TABLE}' if schema else VERSION_TABLE
+    connection.exec_driver_sql(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)")
+    connection.execute(text(f"INSERT INTO {table} VALUES (:version)"), {"version": LATEST})
+
+
+def _postgresql_0001(prefix: str) -> list[str]:
+    return [
+        f"""CREATE TABLE {prefix}journal (
+    position bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+    action_id uuid NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('submitted', 'outcome')),
+    status text CHECK (status IN ('succeeded', 'rejected', 'denied', 'failed', 'interrupted')),
+    action text NOT NULL,
+    handler_version integer,
+    actor text CHECK (actor <> ''),
+    correlation_id text NOT NULL,
+    cause_id uuid,
+    idempotency_key text,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    release text,
+    context json,
+    arguments json,
+    result json,
+    error json,
+    calls json,
+    touched json,
+    seed text,
+    xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
+    seen text,
+    duration_us bigint,
+    format smallint NOT NULL DEFAULT 1,
+    CONSTRAINT journal_one_outcome UNIQUE (action_id, kind),
+    CONSTRAINT journal_status_of_outcome CHECK ((kind = 'outcome') = (status IS NOT NULL))
+)""",
+        f"""CREATE UNIQUE INDEX journal_idempotency ON {prefix}journal (idempotency_key, action, coalesce(actor, ''))
+    WHERE idempotency_key IS NOT NULL""",
+        f"CREATE INDEX journal_correlation ON {prefix}journal (correlation_id)",
+        f"CREATE INDEX journal_cause ON {prefix}journal (cause_id) WHERE cause_id IS NOT NULL",
+        f"CREATE INDEX journal_recorded_at ON {prefix}journal USING brin (recorded_at)",
+        f"""CREATE FUNCTION {prefix}journal_refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END$$""",
+        f"""CREATE TRIGGER journal_append_only BEFORE UPDATE OR DELETE ON {prefix}journal
+    FOR EACH ROW EXECUTE FUNCTION {prefix}journal_refuse()""",
+        f"""CREATE TRIGGER journal_no_truncate BEFORE TRUNCATE ON {prefix}journal
+    FOR EACH STATEMENT EXECUTE FUNCTION {prefix}journal_refuse()""",
+        f"ALTER TABLE {prefix}journal ENABLE ALWAYS TRIGGER journal_append_only",
+        f"ALTER TABLE {prefix}journal ENABLE ALWAYS TRIGGER journal_no_truncate",
+    ]
+
+
+def _sqlite_0001(prefix: str) -> list[str]:
+    # INSERT OR REPLACE removes rows without firing DELETE triggers unless the client asks for recursive ones, so the
+    # last trigger looks for every row that could be replaced.
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+    return [
+        """CREATE TABLE journal (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    action_id CHAR(32) NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome')),
+    status TEXT CHECK (status IN ('succeeded', 'rejected', 'denied', 'failed', 'interrupted')),
+    action TEXT NOT NULL,
+    handler_version INTEGER,
+    actor TEXT CHECK (actor <> ''),
+    correlation_id TEXT NOT NULL,
+    cause_id CHAR(32),
+    idempotency_key TEXT,
+    recorded_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'),
+    started_at TEXT,
+    release TEXT,
+    context TEXT,
+    arguments TEXT,
+    result TEXT,
+    error TEXT,
+    calls TEXT,
+    touched TEXT,
+    seed TEXT,
+    xid INTEGER,
+    seen TEXT,
+    duration_us INTEGER,
+    format INTEGER NOT NULL DEFAULT 1,
+    CONSTRAINT journal_one_outcome UNIQUE (action_id, kind),
+    CONSTRAINT journal_status_of_outcome CHECK ((kind = 'outcome') = (status IS NOT NULL))
+)""",
+        """CREATE UNIQUE INDEX journal_idempotency ON journal (idempotency_key, action, coalesce(actor, ''))
+    WHERE idempotency_key IS NOT NULL""",
+        "CREATE INDEX journal_correlation ON journal (correlation_id)",
+        "CREATE INDEX journal_cause ON journal (cause_id) WHERE cause_id IS NOT NULL",
+        f"CREATE TRIGGER journal_no_update BEFORE UPDATE ON journal {refuse}",
+        f"CREATE TRIGGER journal_no_delete BEFORE DELETE ON journal {refuse}",
+        """CREATE TRIGGER journal_no_replace BEFORE INSERT ON journal
+    WHEN EXISTS (SELECT 1 FROM journal WHERE position = NEW.position)
+    OR EXISTS (SELECT 1 FROM journal WHERE action_id = NEW.action_id AND kind = NEW.kind)
+    OR NEW.idempotency_key IS NOT NULL AND EXISTS (
+        SELECT 1 FROM journal WHERE idempotency_key = NEW.idempotency_key AND action = NEW.action
+        AND coalesce(actor, '') = coalesce(NEW.actor, ''))
+    BEGIN SELECT RAISE(ABORT, 'the journal holds such a record already, and is append-only'); END""",
+    ]

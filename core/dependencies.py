@@ -1,0 +1,145 @@
+"""Providers make what handlers ask for in `requires`; this module declares them, orders them and builds them.
+
+An application declares providers; the registry makes a `Plan` per handler when the Bus is built; the runner builds it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+BUILT_IN: Final = frozenset(
+    {"session", "actor", "context", "clock", "ids", "random", "secrets", "logger", "runner", "serializer"}
+)
+"""Names that the bus itself provides. An application may replace `logger` and `serializer`."""
+REPLACEABLE: Final = frozenset({"logger", "serializer"})
+
+Nature = Literal["re-run", "outside", "pure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A factory marked by `outside` or `pure`."""
+
+    factory: Callable[..., Any]
+    nature: Nature
+
+
+def outside(factory: Callable[..., Any]) -> Declared:
+    """A dependency that reaches beyond the database: its calls are recorded, and played back in a sandbox."""
+    return Declared(factory, "outside")
+
+
+def pure(factory: Callable[..., Any]) -> Declared:
+    """A stateless dependency: made anew wherever an action runs, in a sandbox too."""
+    return Declared(factory, "pure")
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A named factory with the names of what it needs itself."""
+
+    name: str
+    factory: Callable[..., Any]
+    needs: tuple[str, ...]
+    nature: Nature
+    generator: bool
+
+
+def read_providers(dependencies: Mapping[str, Any], problems: list[str]) -> dict[str, Provider]:
+    """The application's providers by name; what is wrong with them is added to `problems`."""
+    found: dict[str, Provider] = {}
+    for name, given in dependencies.items():
+        declared = given if isinstance(given, Declared) else Declared(given, "re-run")
+        if not callable(declared.factory):
+            problems.append(f"dependency {name!r} is not callable; give a function or class that makes it")
+        elif name in BUILT_IN - REPLACEABLE:
+            problems.append(f"dependency {name!r} has the name of a built-in one; choose another")
+        else:
+            found[name] = _provider(name, declared, problems)
+    return found
+
+
+def _provider(name: str, declared: Declared, problems: list[str]) -> Provider:
+    try:
+        signature = inspect.signature(declared.factory)
+    except (TypeError, ValueError):
+        signature = inspect.Signature()
+    needs = tuple(p.name for p in signature.parameters.values() if _is_asked_for(p))
+    if not needs and declared.nature == "re-run":
+        problems.append(
+            f"dependency {name!r} takes no parameters, so nothing tells what it is; wrap it: outside({name}) if it "
+            f"reaches beyond the database, pure({name}) if it is stateless"
+        )
+    function = declared.factory
+    return Provider(name, function, needs, declared.nature, inspect.isgeneratorfunction(function))
+
+
+def _is_asked_for(parameter: inspect.Parameter) -> bool:
+    """Parameters with defaults are the provider's own, as `*args` are: only the others are injected."""
+    variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not variadic
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to build for one handler, in order."""
+
+    steps: tuple[Provider, ...]
+    built_in: frozenset[str]
+    reaches_outside: bool
+
+
+def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str, problems: list[str]) -> Plan:
+    """The plan for `wanted`; unknown names and cycles are added to `problems`."""
+    steps: dict[str, Provider] = {}
+    built_in: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            cycle = " → ".join([*path[path.index(name) :], name])
+            problems.append(f"the dependencies {cycle} need each other in a circle")
+        elif name in providers:
+            if name not in steps:
+                for need in providers[name].needs:
+                    visit(need, (*path, name))
+                steps[name] = providers[name]
+        elif name in BUILT_IN:
+            built_in.add(name)
+        else:
+            asked_by = f"dependency {path[-1]!r}" if path else who
+            known = ", ".join(sorted({*providers, *BUILT_IN}))
+            problems.append(f"{asked_by} requires {name!r}, which no provider gives; there are: {known}")
+
+    for name in wanted:
+        visit(name, ())
+    reaches = any(step.nature == "outside" for step in steps.values())
+    return Plan(tuple(steps.values()), frozenset(built_in), reaches)
+
+
+class Built:
+    """The objects of one action, and the generators that clean up after them."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {}
+        self._open: list[tuple[str, Generator[Any, None, None]]] = []
+
+    def make(self, provider: Provider) -> Any:
+        """Call the provider over the objects made so far."""
+        made = provider.factory(**{need: self.objects[need] for need in provider.needs})
+        if provider.generator:
+            self._open.append((provider.name, made))
+            made = next(made)
+        return made
+
+    def close(self, complain: Callable[[str, BaseException], None]) -> None:
+        """Resume every generator after its `yield`, the latest first; errors are told, never raised."""
+        while self._open:
+            name, generator = self._open.pop()
+            try:
+                next(generator, None)
+                generator.close()
+            except Exception as error:
+                complain(name, error)

@@ -1,0 +1,110 @@
+"""SQLAlchemy event listeners on the bus's engine: they feed the row recorder and guard the action's transaction.
+
+Installed once per engine by `core.backend`; a connection that runs no action passes through untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, TextClause, event
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+
+from core import touched
+from core.errors import Misuse
+
+if TYPE_CHECKING:
+    from core.transaction import ActionTransaction
+
+KEY = "actionbus.transaction"
+"""Where a connection's `info` holds the action transaction that runs on it."""
+
+_CONTROL = re.compile(
+    r"\s*(begin|start\s+transaction|commit|end|rollback(?!\s+to)|abort|prepare\s+transaction)\b", re.I
+)
+_READS = re.compile(
+    r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e)|savepoint|release|rollback\s+to)\b", re.I
+)
+_WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|into|call|do|copy|nextval|setval)\b", re.I)
+
+
+def install(engine: Engine) -> None:
+    """Listen on `engine` and on the connections made through it."""
+    event.listen(engine, "before_execute", _before_execute, retval=True)
+    event.listen(engine, "after_execute", _after_execute)
+    event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
+    event.listen(engine, "commit", _refuse_commit)
+    event.listen(engine, "rollback", _rolled_back)
+    event.listen(engine, "savepoint", lambda c, name: _each(c, "savepoint", name))
+    event.listen(engine, "rollback_savepoint", lambda c, name, context: _each(c, "rollback_savepoint", name))
+    event.listen(engine, "release_savepoint", lambda c, name, context: _each(c, "release_savepoint", name))
+
+
+def _transaction(connection: Connection) -> ActionTransaction | None:
+    found: ActionTransaction | None = connection.info.get(KEY)
+    return found
+
+
+def _before_execute(
+    connection: Connection, statement: Any, many: Any, params: Any, options: Any
+) -> tuple[Any, Any, Any]:
+    if isinstance(statement, (Insert, Update, Delete)) and _transaction(connection):
+        statement = touched.prepared(statement, many or ([params] if params else []), connection)
+    return statement, many, params
+
+
+def _after_execute(connection: Connection, statement: Any, many: Any, params: Any, options: Any, result: Any) -> None:
+    if statement.is_select and not result.context.compiled.ctes:
+        return
+    transaction = _transaction(connection)
+    if transaction is None:
+        return
+    if isinstance(statement, (Insert, Update, Delete)):
+        touched.note(transaction.recorder, statement, many or ([params] if params else []), result, connection)
+        transaction.check_side_effects(statement.table)
+    elif isinstance(statement, TextClause):
+        _note_text(transaction, statement.text)
+    elif isinstance(statement, UpdateBase):
+        transaction.recorder.unknown("a statement that writes in a way of its own")
+    compiled = getattr(result.context, "compiled", None)
+    if compiled is not None and any(isinstance(cte.element, UpdateBase) for cte in compiled.ctes or ()):
+        transaction.recorder.unknown("a common table expression that writes")
+
+
+def _before_cursor_execute(
+    connection: Connection, cursor: Any, statement: str, params: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    transaction = _transaction(connection)
+    if transaction is None:
+        return statement, params
+    if context.compiled is None or context.is_text:
+        if _CONTROL.match(statement):
+            raise Misuse(
+                "an action's transaction is the gateway's to end; use session.begin_nested() for a part that may fail"
+            )
+        if context.compiled is None:
+            _note_text(transaction, statement)
+    return transaction.before_statement(cursor, statement, many), params
+
+
+def _note_text(transaction: ActionTransaction, statement: str) -> None:
+    if not _READS.match(statement) or _WRITES.search(statement):
+        transaction.recorder.unknown("raw SQL")
+
+
+def _refuse_commit(connection: Connection) -> None:
+    if _transaction(connection):
+        raise Misuse(
+            "an action is committed by the gateway, with its outcome; use session.begin_nested() for a part of it"
+        )
+
+
+def _rolled_back(connection: Connection) -> None:
+    if transaction := _transaction(connection):
+        transaction.doomed = True
+
+
+def _each(connection: Connection, what: str, name: str) -> None:
+    if transaction := _transaction(connection):
+        getattr(transaction, what)(name)

@@ -1,0 +1,331 @@
+"""Runs one action's handler inside a transaction: steps 4 to 6 of a call. Used by `core.runner` for outer and nested alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from marshmallow import ValidationError
+
+from core import payload
+from core.backend import Row
+from core.caller import Caller
+from core.calls import Call, CallLog, Recorded
+from core.dependencies import Built
+from core.determinism import Clock, Ids, Secrets, nested_identity, seeded_random
+from core.errors import (
+    WHOLE_ACTION,
+    ActionBusError,
+    ConfigurationError,
+    IdempotencyConflict,
+    InvalidArguments,
+    PermissionDenied,
+    UnknownAction,
+)
+from core.handler import ActionHandler
+from core.intent import Intent
+from core.limits import Limits
+from core.record import Outcome
+from core.registry import Action, Registry
+from core.scrubbing import Scrubber
+from core.serializer import Serializer
+from core.tagged import class_name
+from core.touched import RowRecorder
+from core.transaction import ActionTransaction
+
+if TYPE_CHECKING:
+    from core.nested import NestedRunner
+
+log = logging.getLogger("actionbus")
+inside_a_handler: ContextVar[bool] = ContextVar("inside_a_handler", default=False)
+"""Set while a handler runs, so that another runner used there is noticed."""
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a record says of an action besides its arguments; the same for its submitted record and its outcome."""
+
+    action_id: UUID
+    seed: str
+    caller: Caller
+    correlation_id: str
+    cause_id: UUID | None
+    release: str | None
+
+    def row(self, kind: str, name: str, **columns: Any) -> Row:
+        """A row with this identity; columns that are not given are NULL."""
+        return Row(
+            **{
+                **_EMPTY,
+                "action_id": self.action_id,
+                "kind": kind,
+                "action": name,
+                "actor": self.caller.actor,
+                "correlation_id": self.correlation_id,
+                "cause_id": self.cause_id,
+                "release": self.release,
+                **columns,
+            }
+        )
+
+
+_EMPTY: dict[str, Any] = dict.fromkeys(Row._fields)
+_SERIALIZER = Serializer()
+_OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at an outermost action, with everything that its nested actions share."""
+
+    registry: Registry
+    limits: Limits
+    transaction: ActionTransaction
+    scrubber: Scrubber
+    started_at: datetime
+    seed: str
+    seen: str | None
+    earlier: deque[Call]
+    """Calls of the try before, which answer this one's."""
+    tape: list[Call] = field(default_factory=list)
+    nested: int = 0
+
+    def nested_identity(self) -> tuple[UUID, str]:
+        """Id and seed of the next nested action."""
+        self.nested += 1
+        return nested_identity(self.seed, self.nested)
+
+
+class Execution:
+    """One handler's run."""
+
+    def __init__(self, attempt: Attempt, action: Action, identity: Identity, runner: NestedRunner) -> None:
+        self.attempt = attempt
+        self.action = action
+        self.identity = identity
+        self.recorder: RowRecorder = attempt.transaction.recorder
+        self.calls = CallLog(attempt.limits, attempt.earlier, attempt.tape)
+        self.arguments: str | None = None
+        self._runner = runner
+        self._built = Built()
+        self._began = time.perf_counter_ns()
+
+    def run(self, intent: Intent) -> str:
+        """Validate the arguments, build what the handler requires, ask permission, validate and execute.
+
+        Gives the result as JSON text.
+        """
+        handler = self.action.handler()
+        values = load_arguments(self.action, intent)
+        handler.set_args(values)
+        self.arguments = arguments_text(self.action, values, self.attempt.limits, self.attempt.scrubber)
+        token = inside_a_handler.set(True)
+        try:
+            self._inject(handler)
+            if handler.permission:
+                self._built.objects["checkpoint"].require(handler.permission, handler.args)
+            handler.validate()
+            _stop_if_rejected(handler)
+            result = handler.execute()
+            _stop_if_rejected(handler)
+            self.attempt.transaction.flush()
+        finally:
+            inside_a_handler.reset(token)
+        return self._result_text(result)
+
+    def close(self) -> None:
+        """Let the dependencies clean up."""
+        self._built.close(self._complain)
+
+    def outcome(self, status: str, result: str | None, error: BaseException | None) -> Row:
+        """The outcome's row."""
+        told = describe_error(error, self.attempt.scrubber) if error else None
+        return self.identity.row(
+            "outcome",
+            self.action.name,
+            status=status,
+            handler_version=self.action.handler.version,
+            started_at=self.attempt.started_at,
+            arguments=self.arguments,
+            result=result,
+            error=payload.dumps(told) if told else None,
+            calls=self._calls_text(),
+            touched=self._touched_text() if status == "succeeded" else None,
+            seen=self.attempt.seen,
+            duration_us=(time.perf_counter_ns() - self._began) // 1000,
+        )
+
+    def _calls_text(self) -> str | None:
+        shown = self.calls.shown()
+        return payload.dumps(self.attempt.scrubber.json(shown)) if shown else None
+
+    def _touched_text(self) -> str | None:
+        shown = self.recorder.shown(self.attempt.scrubber)
+        return payload.dumps(shown) if shown else None
+
+    def _result_text(self, result: Any) -> str:
+        serializer = self._built.objects.get("serializer") or _SERIALIZER
+        shown = payload.primitive(serializer.dump(result), self.attempt.limits)
+        text = payload.dumps(self.attempt.scrubber.json(shown))
+        if len(text) > self.attempt.limits.result_bytes:
+            raise ValueError(
+                f"the result is {len(text)} bytes of JSON, more than the {self.attempt.limits.result_bytes} allowed; "
+                "return ids, not contents"
+            )
+        return text
+
+    def _inject(self, handler: ActionHandler) -> None:
+        plan, objects = self.action.plan, self._built.objects
+        for name in plan.built_in:
+            objects[name] = self._built_in(name)
+        overrides = self.identity.caller.overrides
+        for provider in plan.steps:
+            made = overrides[provider.name] if provider.name in overrides else self._built.make(provider)
+            objects[provider.name] = Recorded(self.calls, provider.name, made) if provider.nature == "outside" else made
+        for name in self.action.handler.requires:
+            setattr(handler, name, overrides.get(name, objects[name]) if name in plan.built_in else objects[name])
+
+    def _built_in(self, name: str) -> Any:
+        attempt, identity = self.attempt, self.identity
+        match name:
+            case "session":
+                return attempt.transaction.session
+            case "actor":
+                return identity.caller.actor
+            case "context":
+                return identity.caller.context()
+            case "clock":
+                return Clock(attempt.started_at)
+            case "ids":
+                return Ids(identity.seed, attempt.started_at)
+            case "random":
+                return seeded_random(identity.seed)
+            case "secrets":
+                return Secrets(attempt.scrubber.remember)
+            case "logger":
+                return ActionLogger(self)
+            case "runner":
+                return self._runner.inside(self)
+            case "serializer":
+                return Serializer()
+        raise ConfigurationError([f"there is no built-in dependency {name!r}"])
+
+    def _complain(self, name: str, error: BaseException) -> None:
+        self.attempt.scrubber.exception(error)
+        log.error("dependency %s failed while cleaning up after %s", name, self.action.name, exc_info=error)
+
+
+class ActionLogger(logging.LoggerAdapter[logging.Logger]):
+    """The `logger` dependency: the logger `actionbus.actions.<name>`, with ids in `extra` and secrets scrubbed."""
+
+    def __init__(self, execution: Execution) -> None:
+        identity = execution.identity
+        super().__init__(
+            logging.getLogger(f"actionbus.actions.{execution.action.name}"),
+            {"action": execution.action.name, "action_id": str(identity.action_id), "actor": identity.caller.actor},
+        )
+        self._scrubber = execution.attempt.scrubber
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Format and scrub before anything is handed to handlers of the log."""
+        if self.isEnabledFor(level):
+            text = str(msg)
+            if args:
+                text = text % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) else args)
+            error = kwargs.get("exc_info")
+            if isinstance(error, BaseException):
+                self._scrubber.exception(error)
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            super().log(level, "%s", self._scrubber.text(text), **kwargs)
+
+
+def load_arguments(action: Action, intent: Intent) -> dict[str, Any]:
+    """The validated arguments. Raises InvalidArguments, with all errors at once."""
+    errors: dict[str, Any] = dict(intent.problem.errors) if intent.problem else {}
+    try:
+        values: dict[str, Any] = action.schema.load(intent.values)
+    except ValidationError as error:
+        found = error.messages_dict
+        errors = {**{name: told for name, told in found.items() if name not in errors}, **errors}
+    if errors:
+        kind = type(intent.problem) if intent.problem else InvalidArguments
+        raise kind(errors)
+    return values
+
+
+def arguments_text(action: Action, values: Mapping[str, Any], limits: Limits, scrubber: Scrubber) -> str:
+    """Validated arguments as the outcome keeps them."""
+    shown: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in action.sensitive:
+            shown[name] = payload.REDACTED
+            scrubber.remember(value)
+            continue
+        try:
+            shown[name] = payload.primitive(value, limits, depth=2)
+        except ValueError:
+            # A value that the application's own field made: the field knows its JSON form.
+            shown[name] = payload.primitive(action.schema.fields[name].serialize(name, values), limits, depth=2)
+    return payload.dumps(shown)
+
+
+def status_of(error: BaseException) -> str:
+    """The outcome's status for what an action raised."""
+    if isinstance(error, (InvalidArguments, UnknownAction, IdempotencyConflict)):
+        return "rejected"
+    return "denied" if isinstance(error, PermissionDenied) else "failed"
+
+
+def as_ours(error: BaseException) -> BaseException:
+    """A ValidationError that a handler raised is a rejection; everything else stays what it is."""
+    if isinstance(error, ValidationError):
+        told = error.messages if isinstance(error.messages, dict) else {WHOLE_ACTION: error.messages}
+        return InvalidArguments({WHOLE_ACTION if key == "_schema" else str(key): each for key, each in told.items()})
+    return error
+
+
+def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:
+    """An error as the outcome keeps it: type, message, fields, database's codes, and where it was raised."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    told: dict[str, Any] = {"type": class_name(type(error)), "message": scrubber.text(message)[:10_000]}
+    if isinstance(error, InvalidArguments):
+        told["errors"] = scrubber.json(payload.primitive(error.errors, Limits()))
+    original = getattr(error, "orig", None)
+    if code := getattr(original, "pgcode", None):
+        told["sqlstate"] = code
+    if constraint := getattr(getattr(original, "diag", None), "constraint_name", None):
+        told["constraint"] = constraint
+    if not isinstance(error, ActionBusError):
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OWN_FOLDER)]
+        told["traceback"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-20:]]
+    return told
+
+
+def outcome_of(row: Row, position: int) -> Outcome:
+    """The caller's Outcome of a row just written."""
+    return Outcome(
+        action_id=row.action_id,
+        action=row.action,
+        status=row.status or "",
+        result=payload.loads(row.result) if row.result is not None else None,
+        position=position,
+        error=payload.loads(row.error) if row.error else None,
+    )
+
+
+def _stop_if_rejected(handler: ActionHandler) -> None:
+    if handler._rejections:
+        raise InvalidArguments(dict(handler._rejections))

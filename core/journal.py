@@ -1,0 +1,249 @@
+"""Journal, the append-only table as applications read it: `bus.journal`. Nothing here writes a record but `create`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+)
+
+from core import ddl, payload
+from core.backend import Backend
+from core.errors import ConfigurationError, JournalUnavailable
+from core.reader import SettledReader
+from core.record import Record
+from core.table import COLUMNS, PAYLOADS, journal_table
+
+
+class Journal:
+    """Reads records in the order of their positions, and never past one that might still appear."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._table = journal_table(backend.schema)
+        self._decode = _decoder(backend.engine.dialect.name)
+        self._reader = SettledReader(backend, self._table, [*_columns(self._table)])
+
+    def create(self) -> None:
+        """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""
+        with self._backend.engine.begin() as connection:
+            ddl.create(connection, self._backend.schema)
+
+    def exists(self) -> bool:
+        """Whether the table is there."""
+        with self._backend.connection() as connection:
+            return inspect(connection).has_table("journal", schema=self._backend.schema)
+
+    def read(
+        self,
+        after: int = 0,
+        limit: int | None = None,
+        *,
+        action: str | None = None,
+        actor: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        correlation_id: str | None = None,
+        cause_id: UUID | None = None,
+        touching: tuple[str, *tuple[Any, ...]] | None = None,
+        wait: bool = True,
+    ) -> Iterator[Record]:
+        """Records beyond position `after`, oldest first, at most `limit`, in bounded memory.
+
+        The filters narrow: `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`; `touching` is
+        `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at a position that a writer
+        has drawn and not yet committed the reader waits, or stops there with `wait=False`.
+        """
+        conditions = _conditions(
+            self._table, self._backend.engine.dialect.name, action=action, actor=actor, status=status, kind=kind,
+            since=since, until=until, correlation_id=correlation_id, cause_id=cause_id, touching=touching,
+        )  # fmt: skip
+        decode = self._decode
+        for row in self._reader.rows(after, limit, conditions, wait=wait):
+            yield decode(row)
+
+    def tail(self, count: int) -> list[Record]:
+        """The last `count` settled records, oldest first."""
+        settled = self.settled()
+        statement = self._select().where(self._table.c.position <= settled)
+        found = self._fetch(statement.order_by(self._table.c.position.desc()).limit(count))
+        return found[::-1]
+
+    def settled(self, *, wait: bool = False) -> int:
+        """The position up to which no record can appear any more; 0 while there is none."""
+        return self._reader.settled(wait=wait)
+
+    def waiting_for(self) -> list[str]:
+        """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""
+        return self._reader.waiting_for()
+
+    def get(self, action_id: UUID) -> Record | None:
+        """An action's outcome, or its submitted record while it has none; None if it was never submitted."""
+        found = self._fetch(self._select().where(self._table.c.action_id == action_id).order_by(self._table.c.position))
+        return found[-1] if found else None
+
+    def at(self, position: int) -> Record | None:
+        """The record at a position, or None."""
+        found = self._fetch(self._select().where(self._table.c.position == position))
+        return found[0] if found else None
+
+    def history(self, action_id: UUID) -> list[Record]:
+        """An action's records and those of the actions it caused, at any depth, oldest first."""
+        found: dict[int, Record] = {}
+        wanted, asked = {action_id}, set[UUID]()
+        while new := wanted - asked:
+            is_one = or_(self._table.c.action_id.in_(new), self._table.c.cause_id.in_(new))
+            records = self._fetch(self._select().where(is_one))
+            asked |= new
+            found |= {record.position: record for record in records}
+            wanted |= {record.action_id for record in records}
+        return [found[position] for position in sorted(found)]
+
+    def outcome(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
+        """An action's outcome, or None."""
+        is_it = and_(self._table.c.action_id == action_id, self._table.c.kind == "outcome")
+        found = self._fetch(self._select().where(is_it), connection)
+        return found[0] if found else None
+
+    def by_key(
+        self, action: str, actor: str | None, key: str | None, connection: Connection | None = None
+    ) -> Record | None:
+        """The submitted record that used an idempotency key, or None."""
+        c = self._table.c
+        is_it = and_(c.idempotency_key == key, c.action == action, func.coalesce(c.actor, "") == (actor or ""))
+        found = self._fetch(self._select().where(is_it), connection)
+        return found[0] if found else None
+
+    def unfinished(self, before: datetime) -> list[Record]:
+        """Submitted records older than `before` whose action has no outcome."""
+        outcome = self._table.alias("outcome")
+        settled = select(outcome.c.position).where(
+            outcome.c.action_id == self._table.c.action_id, outcome.c.kind == "outcome"
+        )
+        c = self._table.c
+        old = c.recorded_at < _time(before, self._backend.engine.dialect.name)
+        statement = self._select().where(c.kind == "submitted", old, ~settled.exists()).order_by(c.position)
+        return self._fetch(statement)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts by action and status, the first and last record's time, the last position."""
+        c = self._table.c
+        outcomes = select(c.action, c.status, func.count(), func.avg(c.duration_us)).where(c.kind == "outcome")
+        totals = select(func.count(), func.max(c.position), func.min(c.recorded_at), func.max(c.recorded_at))
+        with self._backend.connection() as connection:
+            rows = connection.execute(outcomes.group_by(c.action, c.status).order_by(c.action, c.status)).all()
+            count, last, first_at, last_at = connection.execute(totals).one()
+        actions = [
+            {"action": action, "status": status, "count": number, "mean_ms": round(float(mean or 0) / 1000, 2)}
+            for action, status, number, mean in rows
+        ]
+        return {
+            "records": count,
+            "last_position": last or 0,
+            "first": _aware(first_at),
+            "last": _aware(last_at),
+            "actions": actions,
+        }
+
+    def _select(self) -> Select[Any]:
+        return select(*_columns(self._table))
+
+    def _fetch(self, statement: Select[Any], connection: Connection | None = None) -> list[Record]:
+        if connection is not None:
+            return [self._decode(row) for row in connection.execute(statement)]
+        with self._backend.connection() as own:
+            return [self._decode(row) for row in own.execute(statement)]
+
+    def require(self) -> None:
+        """Raises ConfigurationError if the table is not there."""
+        try:
+            there = self.exists()
+        except Exception as error:
+            raise JournalUnavailable(f"the database cannot be reached: {error}") from error
+        if not there:
+            raise ConfigurationError(
+                ["the database has no journal; run `actionbus db upgrade`, or bus.journal.create()"]
+            )
+
+
+def _columns(table: Table) -> Iterator[ColumnElement[Any]]:
+    # As text, so that the driver does not decode JSON in a way of its own, which would lose digits.
+    return (cast(table.c[name], Text).label(name) if name in PAYLOADS else table.c[name] for name in COLUMNS)
+
+
+def _decoder(dialect: str) -> Any:
+    loads = payload.loads
+    utc = _aware if dialect == "sqlite" else _in_utc
+
+    def decode(row: Any) -> Record:
+        (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
+         context, arguments, result, error, calls, touched, seed, xid, seen, duration, form) = row  # fmt: skip
+        return Record(
+            position, action_id, kind, status, action, version, actor, correlation, cause, key,
+            utc(recorded), utc(started) if started else None, release,
+            loads(context) if context else None, loads(arguments) if arguments else {},
+            loads(result) if result else None, loads(error) if error else None, loads(calls) if calls else None,
+            loads(touched) if touched else None, seed, xid, seen, duration, form,
+        )  # fmt: skip
+
+    return decode
+
+
+def _aware(moment: datetime | None) -> Any:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _time(moment: datetime, dialect: str) -> datetime:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).replace(tzinfo=None) if dialect == "sqlite" else moment
+
+
+def _conditions(table: Table, dialect: str, **filters: Any) -> list[ColumnElement[bool]]:
+    c = table.c
+    plain = ("action", "actor", "status", "kind", "correlation_id", "cause_id")
+    found: list[ColumnElement[bool]] = [c[name] == filters[name] for name in plain if filters[name] is not None]
+    if filters["since"] is not None:
+        found.append(c.recorded_at >= _time(filters["since"], dialect))
+    if filters["until"] is not None:
+        found.append(c.recorded_at < _time(filters["until"], dialect))
+    if filters["touching"] is not None:
+        found.append(_touches(table, dialect, *filters["touching"]))
+    return found
+
+
+def _touches(table: Table, dialect: str, name: str, *key: Any) -> ColumnElement[bool]:
+    """We write this text ourselves, always in the same form, so a search for the form finds the row."""
+    position_of = func.instr if dialect == "sqlite" else func.strpos
+    text = cast(table.c.touched, Text)
+    start = payload.dumps({"table": name})[:-1]
+    if not key:
+        return position_of(text, literal(start + ",")) > 0
+    parts = [part if type(part) is int else str(part) for part in key]
+    spellings = {payload.dumps(parts), payload.dumps([_number(part) for part in parts])}
+    return or_(*(position_of(text, literal(f'{start},"key":{spelling},')) > 0 for spelling in sorted(spellings)))
+
+
+def _number(part: Any) -> Any:
+    return int(part) if isinstance(part, str) and part.isascii() and part.lstrip("-").isdigit() else part

@@ -1,0 +1,123 @@
+"""The journal on PostgreSQL 14 and later through psycopg2: the write path's SQL, locks and catalogue.
+
+The gateway's connections are in autocommit mode and transactions are begun and ended in SQL, which saves round trips:
+BEGIN goes ahead of the first statement, the outcome's INSERT, COMMIT and the release of the action's lock are one.
+
+The lock of a running action is a session-level advisory lock on its id, taken in the RETURNING of its submitted
+record, hence before that is visible to anybody, and given back after COMMIT. A backend that dies gives it back too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg2
+from psycopg2 import errors as pg_errors
+from sqlalchemy import Connection, Engine, text
+
+from core.backend import WRITTEN, Appended, Backend, Row, driver_connection
+from core.determinism import lock_key
+from core.errors import CommitConflict
+
+_VALUES: Final = "(" + ", ".join(["%s"] * len(Row._fields)) + ")"
+_TRANSIENT: Final = frozenset({"40001", "40P01"})
+"""serialization_failure and deadlock_detected."""
+
+_SIDE_EFFECTS: Final = text("""
+    SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger
+    WHERE tgrelid = to_regclass(:name) AND NOT tgisinternal AND tgenabled <> 'D'
+    UNION ALL
+    SELECT 'cascade from ' || confrelid::regclass || ' to ' || conrelid::regclass FROM pg_constraint
+    WHERE confrelid = to_regclass(:name) AND contype = 'f'
+    AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+    ORDER BY 1
+""")
+
+
+class PostgreSQL(Backend):
+    """PostgreSQL's answers."""
+
+    def __init__(self, engine: Engine, schema: str | None) -> None:
+        super().__init__(engine, schema)
+        insert = f"INSERT INTO {self.journal_name} ({WRITTEN}) VALUES "
+        sequence = f'"{schema}".journal_position_seq' if schema else "journal_position_seq"
+        told = "RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(%s)"
+        self._submit = f"{insert}{_VALUES} ON CONFLICT DO NOTHING {told}"
+        # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
+        self._submit_unsynced = f"{self._submit}, set_config('synchronous_commit', 'off', true)"
+        self._insert = insert
+        self._end = f"; COMMIT; SELECT currval('{sequence}'), pg_advisory_unlock(%s)"
+        self._alone = (
+            f"{insert}{_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
+            f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {self.journal_name} "
+            "WHERE action_id = %s AND kind = 'outcome'"
+        )
+
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute(self._submit if durable else self._submit_unsynced, (*_written(row), lock_key(row.action_id)))
+        told = cursor.fetchone()
+        cursor.close()
+        return Appended(told[0], told[1]) if told else None
+
+    def begin(self, connection: Connection, isolation: str) -> str:
+        return f"BEGIN ISOLATION LEVEL {isolation}; "
+
+    def seen(self, connection: Connection) -> str | None:
+        return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+    def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
+        cursor = driver_connection(connection).cursor()
+        values = [value for row in rows for value in _written(row)]
+        statement = begin + self._insert + ", ".join([_VALUES] * len(rows)) + self._end
+        try:
+            cursor.execute(statement, (*values, lock_key(action_id)))
+        except pg_errors.UniqueViolation as error:
+            if error.diag.constraint_name == "journal_one_outcome":
+                raise CommitConflict("the action has an outcome already") from error
+            raise
+        position: int = cursor.fetchone()[0]
+        cursor.close()
+        return position
+
+    def rollback(self, connection: Connection) -> None:
+        driver_connection(connection).cursor().execute("ROLLBACK")
+
+    def append_alone(self, connection: Connection, row: Row) -> int | None:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute(self._alone, (*_written(row), str(row.action_id)))
+        position, ours = cursor.fetchone()
+        self.release(connection, row.action_id)
+        return position if ours else None
+
+    def claim(self, connection: Connection, action_id: UUID) -> bool:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(action_id),))
+        return bool(cursor.fetchone()[0])
+
+    def release(self, connection: Connection, action_id: UUID) -> None:
+        # Asking first avoids the server's warning where another connection held the lock.
+        driver_connection(connection).cursor().execute(
+            "SELECT pg_advisory_unlock(%s) WHERE EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' "
+            "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %s)",
+            (lock_key(action_id), lock_key(action_id)),
+        )
+
+    def is_transient(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
+
+    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
+        quoted = ".".join(f'"{part}"' for part in table.split("."))
+        return list(connection.execute(_SIDE_EFFECTS, {"name": quoted}).scalars())
+
+
+def _written(row: Row) -> list[Any]:
+    values: list[Any] = list(row)
+    values[0] = str(row.action_id)
+    if row.cause_id is not None:
+        values[7] = str(row.cause_id)
+    if row.started_at is not None:
+        values[9] = row.started_at.isoformat()
+    return values

@@ -1,0 +1,174 @@
+"""Reads the journal in order without ever skipping a record, however its writers interleave. Used by `core.journal`.
+
+On PostgreSQL positions are drawn before their transactions commit, so a later position can be visible while an
+earlier one is not: a hole. It is either a rollback, for good, or a record about to appear. The argument:
+
+1. A position is drawn inside the INSERT, whose transaction by then holds ROW EXCLUSIVE on `journal`, to its end.
+2. A reader that sees position p in a snapshot knows that every smaller one was drawn before (the sequence has
+   CACHE 1), by a transaction that has ended or still holds that lock. So the writers of all holes below p are among
+   the holders listed *after* the snapshot was taken.
+3. A transaction becomes visible before it gives its locks back. Once each of those holders has ended, a fresh
+   snapshot shows everything that they committed; what is still missing below p is missing for good.
+
+Nothing else can make a reader wait: no long transaction that does not write to the journal, no timeout, and no
+lock of our own on the write path. A transaction prepared for two-phase commit keeps its lock under another name
+(`-1/xid`), so one that appears when a holder vanishes is waited for in its stead. A rolled-back savepoint gives its
+lock back early, rightly: its positions are gone. On SQLite there is one writer, and no hole can fill later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text
+
+from core.backend import Backend
+from core.errors import JournalUnavailable
+
+log = logging.getLogger("actionbus")
+BATCH: Final = 1_000
+_SCAN: Final = 200_000
+_FIRST_PAUSE_S: Final = 0.001
+_LONGEST_PAUSE_S: Final = 0.1
+
+_HOLDERS: Final = text("""
+    SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, p.gid
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction::text
+    WHERE l.locktype = 'relation' AND l.relation = to_regclass(:journal) AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.mode = 'RowExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+""")
+
+
+class SettledReader:
+    """Remembers how far the journal is settled, so that an old hole is looked into once per process."""
+
+    def __init__(self, backend: Backend, table: Table, columns: Sequence[ColumnElement[Any]]) -> None:
+        self._backend = backend
+        self._table = table
+        self._columns = columns
+        self._has_holes = backend.engine.dialect.name == "postgresql"
+        self._settled = 0
+        self._guard = threading.Lock()
+
+    def rows(
+        self, after: int, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
+    ) -> Iterator[Row[Any]]:
+        """Rows beyond `after` that meet the conditions, batch by batch, each batch in a snapshot of its own."""
+        left = limit
+        while left is None or left > 0:
+            settled = self._beyond(after, wait)
+            if settled <= after:
+                return
+            size = BATCH if left is None else min(left, BATCH)
+            batch = self._batch(after, settled, conditions, size)
+            yield from batch
+            after = batch[-1].position if len(batch) == size else settled
+            left = None if left is None else left - len(batch)
+
+    def _beyond(self, after: int, wait: bool) -> int:
+        """A settled position beyond `after`, if there is one: remembered, seen now, or waited for."""
+        if self._settled > after:
+            return self._settled
+        settled = self.settled(wait=False)
+        return self.settled(wait=True) if wait and settled <= after else settled
+
+    def _batch(
+        self, after: int, settled: int, conditions: Sequence[ColumnElement[bool]], size: int
+    ) -> Sequence[Row[Any]]:
+        position = self._table.c.position
+        within = select(*self._columns).where(position > after, position <= settled, *conditions)
+        with self._backend.connection() as connection:
+            return connection.execute(within.order_by(position).limit(size)).all()
+
+    def settled(self, *, wait: bool) -> int:
+        """The settled position; with `wait`, once the writers of the holes that are there now have ended."""
+        with self._backend.connection() as connection:
+            return self._advance(connection, wait=wait)
+
+    def waiting_for(self) -> list[str]:
+        """Who holds the hole at the settled end, if there is one."""
+        with self._backend.connection() as connection:
+            settled = self._advance(connection, wait=False)
+            last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
+            return sorted(self._holders(connection).values()) if last > settled else []
+
+    def _advance(self, connection: Connection, *, wait: bool) -> int:
+        """Move the settled position as far as this moment's snapshot and lock holders allow."""
+        position = self._table.c.position
+        if not self._has_holes:
+            self._settle_to(connection.execute(select(func.max(position))).scalar() or 0)
+            return self._settled
+        self._refuse_standby(connection)
+        while True:
+            start = self._settled
+            window = select(position).where(position > start).order_by(position).limit(_SCAN).subquery()
+            count, last = connection.execute(select(func.count(), func.max(window.c.position))).one()
+            if not count:
+                return start
+            if last - start == count:
+                self._settle_to(last)
+            elif not self._holders(connection):
+                # Listed after the snapshot above: nobody is left who could fill a hole below `last`.
+                self._settle_to(last)
+            elif wait:
+                self._outlast(connection)
+                self._settle_to(last)
+            else:
+                return self._before_hole(connection, start)
+
+    def _before_hole(self, connection: Connection, start: int) -> int:
+        position = self._table.c.position
+        numbered = (
+            select(position, func.row_number().over(order_by=position).label("number"))
+            .where(position > start)
+            .order_by(position)
+            .limit(_SCAN)
+            .subquery()
+        )
+        unbroken = select(func.max(numbered.c.position)).where(numbered.c.position == numbered.c.number + start)
+        self._settle_to(connection.execute(unbroken).scalar() or start)
+        return self._settled
+
+    def _settle_to(self, position: int) -> None:
+        with self._guard:
+            self._settled = max(self._settled, position)
+
+    def _outlast(self, connection: Connection) -> None:
+        """Wait until every transaction that holds the lock now has ended."""
+        known = self._holders(connection)
+        waited_for, pause, told = dict(known), _FIRST_PAUSE_S, False
+        started = time.monotonic()
+        while waited_for:
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            now = self._holders(connection)
+            if any(each not in now for each in waited_for):
+                # It may have been prepared instead, and then holds its lock under a new name.
+                waited_for |= {each: who for each, who in now.items() if each not in known and each.startswith("-1/")}
+            known = now
+            waited_for = {each: who for each, who in waited_for.items() if each in now}
+            if not told and waited_for and time.monotonic() - started > 1:
+                log.info("the reader waits at position %d for %s", self._settled + 1, ", ".join(waited_for.values()))
+                told = True
+
+    def _holders(self, connection: Connection) -> dict[str, str]:
+        rows = connection.execute(_HOLDERS, {"journal": self._backend.journal_name})
+        return {row.virtualtransaction: _described(row) for row in rows}
+
+    def _refuse_standby(self, connection: Connection) -> None:
+        if self._settled == 0 and connection.execute(text("SELECT pg_is_in_recovery()")).scalar():
+            raise JournalUnavailable(
+                "this is a standby server, where nobody can tell which records may still appear; read from the primary"
+            )
+
+
+def _described(row: Row[Any]) -> str:
+    if row.pid is None:
+        return f"prepared transaction {row.gid or row.virtualtransaction}"
+    return f"process {row.pid}{f' ({row.application})' if row.application else ''}"

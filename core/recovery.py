@@ -1,0 +1,65 @@
+"""Recovery: gives actions whose process died the outcome `interrupted`. Called by `bus.recover`.
+
+Safe at any time beside live traffic: an action that still runs holds its lock, and is skipped. Should an outcome
+arrive in between all the same, the constraint on one outcome per action decides, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from core import payload
+from core.backend import Backend, Row
+from core.determinism import now
+from core.journal import Journal
+from core.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a recovery did: the actions it settled, those it found running, those settled by others meanwhile."""
+
+    interrupted: list[UUID]
+    running: list[UUID]
+    settled_meanwhile: list[UUID]
+
+
+def recover(backend: Backend, journal: Journal, older_than: timedelta, release: str | None) -> Recovered:
+    """Settle actions submitted longer than `older_than` ago that have no outcome and run nowhere."""
+    found = Recovered([], [], [])
+    for record in journal.unfinished(now() - older_than):
+        with backend.connection() as connection:
+            if not backend.claim(connection, record.action_id):
+                found.running.append(record.action_id)
+                continue
+            position = backend.append_alone(connection, _interrupted(record, release))
+        (found.settled_meanwhile if position is None else found.interrupted).append(record.action_id)
+    return found
+
+
+def _interrupted(record: Record, release: str | None) -> Row:
+    message = "the process that ran the action ended before its outcome was written; nothing of it took effect"
+    return Row(
+        action_id=record.action_id,
+        kind="outcome",
+        status="interrupted",
+        action=record.action,
+        handler_version=record.handler_version,
+        actor=record.actor,
+        correlation_id=record.correlation_id,
+        cause_id=record.cause_id,
+        idempotency_key=None,
+        started_at=None,
+        release=release,
+        context=None,
+        arguments=None,
+        result=None,
+        error=payload.dumps({"type": "core.errors:ActionInterrupted", "message": message}),
+        calls=None,
+        touched=None,
+        seed=None,
+        seen=record.seen,
+        duration_us=None,
+    )
