@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -58,21 +58,39 @@ class Appended(NamedTuple):
 class Backend(ABC):
     """One database: its engine, and every statement of an action's write path."""
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         self.engine = engine
         self.schema = schema
         self.journal_name = f'"{schema}".journal' if schema else "journal"
-        # The gateway begins and ends transactions itself, so that BEGIN and COMMIT ride on other statements.
-        self.gateway = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
+        # listeners, which must hear of actions too; a joined engine costs more, hence not always.
+        self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         events.install(self.gateway)
         self._side_effects: dict[str, tuple[str, ...]] = {}
-        survive_fork(engine)
+        _survive_fork(self)
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A connection of the gateway, for one action or one read."""
-        with self.gateway.connect() as connection:
-            yield connection
+    @abstractmethod
+    def connection(self) -> AbstractContextManager[Connection]:
+        """A connection of the gateway, for one action or one read.
+
+        Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that BEGIN
+        and COMMIT ride on other statements.
+        """
+
+    @abstractmethod
+    def prepare_driver(self, dbapi: Any) -> None:
+        """Put a driver's connection into autocommit mode."""
+
+    def renew_pool(self, *, close: bool = True) -> None:
+        """Let go of all idle connections; new ones are made when needed. `close=False` leaves them to another process."""
+        self.engine.dispose(close=close)
+        if type(self.gateway) is Engine:
+            self.gateway.pool = self.engine.pool
+
+    def renew(self, connection: Connection) -> None:
+        """Replace a connection that is lost by a new one from the pool."""
+        connection.invalidate()
+        self.prepare_driver(driver_connection(connection))
 
     @abstractmethod
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
@@ -142,14 +160,14 @@ class Backend(ABC):
         return False
 
 
-def survive_fork(engine: Engine) -> None:
+def _survive_fork(backend: Backend) -> None:
     """A forked child must not use its parent's connections: it gets a fresh pool."""
-    reference = weakref.ref(engine)
+    reference = weakref.ref(backend)
 
     def renew() -> None:
         found = reference()
         if found is not None:
-            found.dispose(close=False)
+            found.renew_pool(close=False)
 
     os.register_at_fork(after_in_child=renew)
 

@@ -58,7 +58,7 @@ class Bus:
         self.engine = _engine_of(database, session_factory)
         """The business database's engine."""
         self.session_factory: Callable[..., Session] = session_factory or Session
-        self.backend = backend_for(self.engine, schema)
+        self.backend = backend_for(self.engine, schema, own_engine=self._owns_engine)
         self.journal = Journal(self.backend)
         self.attempts = max(1, attempts)
         self._reconnect_for = reconnect_for
@@ -111,11 +111,16 @@ class Bus:
         """
         give_up = time.monotonic() + self._reconnect_for
         pause = 0.05
+        connection.invalidate()
+        self.backend.renew_pool()
         while True:
             try:
-                connection.invalidate()
                 with self.backend.connection() as fresh:
-                    return self.backend.append_alone(fresh, row)
+                    try:
+                        return self.backend.append_alone(fresh, row)
+                    except BaseException:
+                        fresh.invalidate()
+                        raise
             except Exception as error:
                 if time.monotonic() + pause > give_up:
                     raise OutcomeUnknown("the database has not come back") from error
@@ -125,7 +130,7 @@ class Bus:
     def close(self) -> None:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""
         if self._owns_engine:
-            self.engine.dispose()
+            self.backend.renew_pool()
 
     def __enter__(self) -> Self:
         return self

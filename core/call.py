@@ -84,7 +84,8 @@ class Call:
             if not self._backend.is_lost(error, connection):
                 raise
             # A pooled connection had gone stale. If the record did get through, its id keeps it from being doubled.
-            connection.invalidate()
+            self._backend.renew_pool()
+            self._backend.renew(connection)
             appended = self._backend.append_submitted(connection, row, durable=durable)
             there = self._bus.journal.get(row.action_id) if appended is None else None
             if there is None:
@@ -97,12 +98,18 @@ class Call:
         earlier: list[OutsideCall] = []
         self._started_at = now()
         for number in range(1, self._bus.attempts + 1):
-            attempt = self._attempt(connection, action, earlier, number)
+            transaction = ActionTransaction(
+                self._backend, connection, action.isolation, self._bus.session_factory, self._limits
+            )
+            attempt = Attempt(
+                self._bus.registry, self._limits, transaction, self._scrubber, self._started_at, self._identity.seed,
+                deque(earlier),
+            )  # fmt: skip
             try:
-                row, position = self._run_once(attempt, action)
+                row, position = self._run_once(attempt, action, number)
             except BaseException as error:
                 again = self._backend.chain_is_transient(error) and number < self._bus.attempts
-                if not _rolled_back(attempt.transaction, connection) or not again:
+                if not _rolled_back(transaction, connection) or not again:
                     raise
                 earlier = attempt.tape
                 log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
@@ -115,24 +122,10 @@ class Call:
                     self._execution.close()
         raise AssertionError("the last attempt either returns or raises")
 
-    def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall], number: int) -> Attempt:
-        factory = self._bus.session_factory
-        transaction = ActionTransaction(self._backend, connection, action.isolation, factory, self._limits)
+    def _run_once(self, attempt: Attempt, action: Action, number: int) -> tuple[Row, int]:
         if number > 1 or self._seen is None:
-            self._seen = transaction.seen()
-        assert self._started_at is not None
-        return Attempt(
-            self._bus.registry,
-            self._limits,
-            transaction,
-            self._scrubber,
-            self._started_at,
-            self._identity.seed,
-            self._seen,
-            deque(earlier),
-        )
-
-    def _run_once(self, attempt: Attempt, action: Action) -> tuple[Row, int]:
+            self._seen = attempt.transaction.seen()
+        attempt.seen = self._seen
         execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
         result = execution.run(self._intent)
         row = execution.outcome("succeeded", result, None)
@@ -143,30 +136,33 @@ class Call:
         error = as_ours(error)
         self._scrubber.exception(error)
         if isinstance(error, CommitConflict):
-            return self._answer(connection, error)
+            self._backend.release(connection, self._identity.action_id)
+            return self._answer(error)
         row = self._failure(error)
         try:
             position = self._append_outcome(connection, row, error)
         except Exception as unwritten:
-            raise self._unwritten(error, unwritten, connection) from error
-        if position is None:
-            return self._answer(connection, error)
-        self._log_outcome(row, position)
+            was_lost = self._backend.is_lost(error, connection)
+            connection.invalidate()  # the action's lock goes with it
+            raise self._unwritten(error, unwritten, was_lost) from error
+        if position is None and isinstance(error, Exception):
+            return self._answer(error)
+        # Ctrl-C may strike just after COMMIT: the outcome is there, and the interruption still reaches the caller.
+        if position is not None:
+            self._log_outcome(row, position)
         raise self._told(error)
 
     def _failure(self, error: BaseException) -> Row:
         if self._execution:
             return self._execution.outcome(status_of(error), None, error)
-        told = payload.dumps(describe_error(error, self._scrubber))
+        told = describe_error(error, self._scrubber)
         started = self._started_at or now()
         status = status_of(error)
-        return self._identity.row(
-            "outcome", self._intent.name, status=status, error=told, started_at=started, seen=self._seen
-        )
+        return self._identity.outcome(self._intent.name, status, started_at=started, error=told, seen=self._seen)
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
         """Append the outcome alone. If the connection was lost, this waits for its old backend and settles the doubt."""
-        if not self._backend.is_lost(error, connection):
+        if not self._backend.is_lost(error, connection) and not connection.invalidated:
             try:
                 return self._backend.append_alone(connection, row)
             except Exception as failure:
@@ -174,8 +170,8 @@ class Call:
                     raise
         return self._bus.append_after_loss(connection, row)
 
-    def _unwritten(self, error: BaseException, unwritten: Exception, connection: Connection) -> ActionBusError:
-        if self._backend.is_lost(error, connection):
+    def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
+        if was_lost:
             return self._told(
                 OutcomeUnknown(
                     "the database was lost while the action ran and has not come back, so it is not known whether it "
@@ -189,9 +185,9 @@ class Call:
             )
         )
 
-    def _answer(self, connection: Connection, error: BaseException) -> Outcome:
+    def _answer(self, error: BaseException) -> Outcome:
         """The outcome that somebody else wrote for this action: it is the truth."""
-        record = self._bus.journal.outcome(self._identity.action_id, connection)
+        record = self._bus.journal.outcome(self._identity.action_id)
         if record is None:
             raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
         return self._given(record, repeated=False)
@@ -235,16 +231,7 @@ class Call:
         raise self._told(ActionFailed(f"the action {record.action_id} ended as {outcome.status}: {message}", outcome))
 
     def _submitted(self, version: int | None, key: str | None) -> Row:
-        identity = self._identity
-        return identity.row(
-            "submitted",
-            self._intent.name,
-            handler_version=version,
-            idempotency_key=key,
-            context=identity.caller.context_text,
-            arguments=self._intent.text,
-            seed=identity.seed,
-        )
+        return self._identity.submitted(self._intent.name, version, key, self._intent.text)
 
     def _caller_actor(self) -> str | None:
         return self._identity.caller.actor

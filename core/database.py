@@ -33,11 +33,11 @@ def make_engine(url: str | URL) -> Engine:
     return create_engine(parsed, **options)
 
 
-def backend_for(engine: Engine, schema: str | None) -> Backend:
+def backend_for(engine: Engine, schema: str | None, *, own_engine: bool) -> Backend:
     """The backend of an engine. Raises ConfigurationError for a database that is not supported."""
     name, driver = engine.dialect.name, engine.dialect.driver
     if (name, driver) == ("postgresql", "psycopg2"):
-        return PostgreSQL(engine, schema)
+        return PostgreSQL(engine, schema, own_engine=own_engine)
     if (name, driver) == ("sqlite", "pysqlite"):
-        return SQLite(engine, schema)
+        return SQLite(engine, schema, own_engine=own_engine)
     raise ConfigurationError([f"{name}+{driver} is not supported; use postgresql+psycopg2://… or sqlite:///…"])

@@ -62,24 +62,37 @@ class Identity:
     cause_id: UUID | None
     release: str | None
 
-    def row(self, kind: str, name: str, **columns: Any) -> Row:
-        """A row with this identity; columns that are not given are NULL."""
+    def submitted(self, name: str, version: int | None, key: str | None, arguments: str) -> Row:
+        """The submitted record's row."""
+        caller = self.caller
         return Row(
-            **{
-                **_EMPTY,
-                "action_id": self.action_id,
-                "kind": kind,
-                "action": name,
-                "actor": self.caller.actor,
-                "correlation_id": self.correlation_id,
-                "cause_id": self.cause_id,
-                "release": self.release,
-                **columns,
-            }
-        )
+            self.action_id, "submitted", None, name, version, caller.actor, self.correlation_id, self.cause_id, key,
+            None, self.release, caller.context_text, arguments, None, None, None, None, self.seed, None, None,
+        )  # fmt: skip
+
+    def outcome(
+        self,
+        name: str,
+        status: str,
+        *,
+        version: int | None = None,
+        started_at: datetime | None = None,
+        arguments: str | None = None,
+        result: str | None = None,
+        error: dict[str, Any] | None = None,
+        calls: str | None = None,
+        touched: str | None = None,
+        seen: str | None = None,
+        duration_us: int | None = None,
+    ) -> Row:
+        """The outcome's row."""
+        told = payload.dumps(error) if error else None
+        return Row(
+            self.action_id, "outcome", status, name, version, self.caller.actor, self.correlation_id, self.cause_id,
+            None, started_at, self.release, None, arguments, result, told, calls, touched, None, seen, duration_us,
+        )  # fmt: skip
 
 
-_EMPTY: dict[str, Any] = dict.fromkeys(Row._fields)
 _SERIALIZER = Serializer()
 _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 
@@ -94,9 +107,9 @@ class Attempt:
     scrubber: Scrubber
     started_at: datetime
     seed: str
-    seen: str | None
     earlier: deque[Call]
     """Calls of the try before, which answer this one's."""
+    seen: str | None = None
     tape: list[Call] = field(default_factory=list)
     nested: int = 0
 
@@ -149,16 +162,14 @@ class Execution:
 
     def outcome(self, status: str, result: str | None, error: BaseException | None) -> Row:
         """The outcome's row."""
-        told = describe_error(error, self.attempt.scrubber) if error else None
-        return self.identity.row(
-            "outcome",
+        return self.identity.outcome(
             self.action.name,
-            status=status,
-            handler_version=self.action.handler.version,
+            status,
+            version=self.action.handler.version,
             started_at=self.attempt.started_at,
             arguments=self.arguments,
             result=result,
-            error=payload.dumps(told) if told else None,
+            error=describe_error(error, self.attempt.scrubber) if error else None,
             calls=self._calls_text(),
             touched=self._touched_text() if status == "succeeded" else None,
             seen=self.attempt.seen,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core import payload
 from core.backend import Row
 from core.errors import ActionBusError, Misuse
 from core.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
@@ -53,16 +52,7 @@ class _NestedCall:
         """Submit, run in a savepoint, note the outcome."""
         transaction = self._attempt.transaction
         version = self._action.handler.version if self._action else None
-        transaction.nested.append(
-            self._identity.row(
-                "submitted",
-                self._intent.name,
-                handler_version=version,
-                context=self._identity.caller.context_text,
-                arguments=self._intent.text,
-                seed=self._identity.seed,
-            )
-        )
+        transaction.nested.append(self._identity.submitted(self._intent.name, version, None, self._intent.text))
         above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
         try:
             return self._run_handler()
@@ -95,6 +85,6 @@ class _NestedCall:
     def _failure(self, execution: Execution | None, error: BaseException) -> Row:
         if execution:
             return execution.outcome(status_of(error), None, error)
-        told = payload.dumps(describe_error(error, self._attempt.scrubber))
+        told = describe_error(error, self._attempt.scrubber)
         started = self._attempt.started_at
-        return self._identity.row("outcome", self._intent.name, status=status_of(error), error=told, started_at=started)
+        return self._identity.outcome(self._intent.name, status_of(error), started_at=started, error=told)

@@ -14,6 +14,8 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from core.limits import Limits
 
 REDACTED: Final = {"$redacted": True}
@@ -37,7 +39,11 @@ class TooDeep(ValueError):
 
 def dumps(value: Any) -> str:
     """ASCII JSON text of a value that `primitive` returned."""
-    return _encode(value)
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # whole numbers beyond 64 bits, lone surrogates, depth: orjson refuses them, the stdlib does not
+        return _encode(value)
+    return text if text.isascii() else _encode(value)
 
 
 def loads(text: str) -> Any:

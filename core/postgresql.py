@@ -9,7 +9,8 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +22,18 @@ from core.backend import WRITTEN, Appended, Backend, Row, driver_connection
 from core.determinism import lock_key
 from core.errors import CommitConflict
 
-_VALUES: Final = "(" + ", ".join(["%s"] * len(Row._fields)) + ")"
+_TYPES: Final = (
+    "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",
+    "json", "json", "json", "json", "text", "text", "bigint",
+)  # fmt: skip
+"""The types of a Row's columns."""
+_SIGNATURE: Final = ", ".join(_TYPES)
+_NUMBERED: Final = "(" + ", ".join(f"${number}" for number in range(1, len(_TYPES) + 1)) + ")"
+_VALUES: Final = "(" + ", ".join(["%s"] * len(_TYPES)) + ")"
+_SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
+_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
+_APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
+_PREPARED: Final = "actionbus.prepared"
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected."""
 
@@ -39,15 +51,19 @@ _SIDE_EFFECTS: Final = text("""
 class PostgreSQL(Backend):
     """PostgreSQL's answers."""
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
-        super().__init__(engine, schema)
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
+        super().__init__(engine, schema, own_engine=own_engine)
         insert = f"INSERT INTO {self.journal_name} ({WRITTEN}) VALUES "
         sequence = f'"{schema}".journal_position_seq' if schema else "journal_position_seq"
-        told = "RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(%s)"
-        self._submit = f"{insert}{_VALUES} ON CONFLICT DO NOTHING {told}"
+        told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
+        submit = f"{insert}{_NUMBERED} ON CONFLICT DO NOTHING {told}"
         # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
-        self._submit_unsynced = f"{self._submit}, set_config('synchronous_commit', 'off', true)"
-        self._insert = insert
+        unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
+        self._prepare = (
+            f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
+            f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
+            f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}{_NUMBERED}"
+        )
         self._end = f"; COMMIT; SELECT currval('{sequence}'), pg_advisory_unlock(%s)"
         self._alone = (
             f"{insert}{_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
@@ -55,12 +71,40 @@ class PostgreSQL(Backend):
             "WHERE action_id = %s AND kind = 'outcome'"
         )
 
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        with self.gateway.connect() as connection:
+            self.prepare_driver(driver_connection(connection))
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated and not driver_connection(connection).closed:
+                    driver_connection(connection).autocommit = False
+
+    def prepare_driver(self, dbapi: Any) -> None:
+        dbapi.autocommit = True
+
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         cursor = driver_connection(connection).cursor()
-        cursor.execute(self._submit if durable else self._submit_unsynced, (*_written(row), lock_key(row.action_id)))
+        statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
+        values = (*_written(row), lock_key(row.action_id))
+        if _PREPARED not in connection.info:
+            self._prepare_statements(connection)
+        try:
+            cursor.execute(statement, values)
+        except pg_errors.InvalidSqlStatementName:  # somebody discarded what the session had prepared
+            self._prepare_statements(connection)
+            cursor.execute(statement, values)
         told = cursor.fetchone()
         cursor.close()
         return Appended(told[0], told[1]) if told else None
+
+    def _prepare_statements(self, connection: Connection) -> None:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
+        there = [name for (name,) in cursor.fetchall()]
+        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), self._prepare]))
+        connection.info[_PREPARED] = True
 
     def begin(self, connection: Connection, isolation: str) -> str:
         return f"BEGIN ISOLATION LEVEL {isolation}; "
@@ -71,7 +115,7 @@ class PostgreSQL(Backend):
     def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
         cursor = driver_connection(connection).cursor()
         values = [value for row in rows for value in _written(row)]
-        statement = begin + self._insert + ", ".join([_VALUES] * len(rows)) + self._end
+        statement = begin + "; ".join([_APPEND] * len(rows)) + self._end
         try:
             cursor.execute(statement, (*values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:

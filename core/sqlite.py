@@ -34,8 +34,8 @@ _PREPARED: Final = "actionbus.prepared"
 class SQLite(Backend):
     """SQLite's answers."""
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
-        super().__init__(engine, None)
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
+        super().__init__(engine, None, own_engine=own_engine)
         if schema:
             raise ValueError("SQLite has no schemas; leave `schema` out")
         event.listen(engine, "connect", _prepare)
@@ -49,9 +49,19 @@ class SQLite(Backend):
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         with self._turn or nullcontext(), self.gateway.connect() as connection:
+            dbapi = driver_connection(connection)
             if _PREPARED not in connection.info:  # an engine that was handed in may have connected before
-                _prepare(driver_connection(connection), connection)
-            yield connection
+                _prepare(dbapi, connection)
+            usual = dbapi.isolation_level
+            self.prepare_driver(dbapi)
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    driver_connection(connection).isolation_level = usual
+
+    def prepare_driver(self, dbapi: Any) -> None:
+        dbapi.isolation_level = None
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         dbapi = driver_connection(connection)
