@@ -1,4 +1,4 @@
-"""Arg declares one argument of an action; `build_schema` turns an action's Args into the schema that the runner loads."""
+"""Arg declares one argument of an action; `build_schema` makes the schema of all, which the runner loads."""
 
 from __future__ import annotations
 

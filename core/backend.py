@@ -82,7 +82,7 @@ class Backend(ABC):
         """Put a driver's connection into autocommit mode."""
 
     def renew_pool(self, *, close: bool = True) -> None:
-        """Let go of all idle connections; new ones are made when needed. `close=False` leaves them to another process."""
+        """Let go of all idle connections; `close=False` leaves them to the process that they were forked from."""
         self.engine.dispose(close=close)
         if type(self.gateway) is Engine:
             self.gateway.pool = self.engine.pool

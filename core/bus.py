@@ -73,7 +73,8 @@ class Bus:
     ) -> ActionRunner:
         """The gateway for one caller. Raises ValueError for an actor, id or context that no record could hold.
 
-        `context` is JSON written with each submitted record. `overrides` puts objects in place of dependencies, for tests.
+        `context` is JSON written with each submitted record. `overrides` puts objects in place of dependencies, for
+        tests.
         """
         return ActionRunner(
             self,

@@ -161,7 +161,7 @@ class Call:
         return self._identity.outcome(self._intent.name, status, started_at=started, error=told, seen=self._seen)
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
-        """Append the outcome alone. If the connection was lost, this waits for its old backend and settles the doubt."""
+        """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
         if not self._backend.is_lost(error, connection) and not connection.invalidated:
             try:
                 return self._backend.append_alone(connection, row)

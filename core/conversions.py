@@ -1,4 +1,4 @@
-"""How each Python type of an Arg is read from its JSON form: helpful, never lossy. Called by core.arg when the Bus is built.
+"""How each Python type of an Arg is read from its JSON form: helpful, never lossy. Called by `core.arg`.
 
 Every field here raises ValidationError with a sentence that says what was expected; the value itself is not quoted,
 since it may be sensitive or a megabyte long.

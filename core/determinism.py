@@ -82,7 +82,7 @@ def seeded_random(seed: str) -> Random:
 
 
 class Secrets:
-    """Unpredictable values, like the stdlib's `secrets`. Never recorded: what it hands out is scrubbed from the journal."""
+    """Unpredictable values, like the stdlib's `secrets`; what it hands out is scrubbed from the journal."""
 
     def __init__(self, remember: Callable[[object], None]) -> None:
         self._remember = remember

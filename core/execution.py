@@ -1,4 +1,4 @@
-"""Runs one action's handler inside a transaction: steps 4 to 6 of a call. Used by `core.runner` for outer and nested alike."""
+"""Runs one action's handler inside a transaction: steps 4 to 6 of a call. Used for outer and nested actions alike."""
 
 from __future__ import annotations
 

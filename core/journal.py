@@ -79,12 +79,11 @@ class Journal:
         for row in self._reader.rows(after, limit, conditions, wait=wait):
             yield decode(row)
 
-    def tail(self, count: int) -> list[Record]:
+    def tail(self, count: int, *, kind: str | None = None) -> list[Record]:
         """The last `count` settled records, oldest first."""
-        settled = self.settled()
-        statement = self._select().where(self._table.c.position <= settled)
-        found = self._fetch(statement.order_by(self._table.c.position.desc()).limit(count))
-        return found[::-1]
+        position = self._table.c.position
+        conditions = [position <= self.settled(), *([self._table.c.kind == kind] if kind else [])]
+        return self._fetch(self._select().where(*conditions).order_by(position.desc()).limit(count))[::-1]
 
     def settled(self, *, wait: bool = False) -> int:
         """The position up to which no record can appear any more; 0 while there is none."""

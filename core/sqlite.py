@@ -132,7 +132,8 @@ class SQLite(Backend):
         cascades = text("""
             SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f
             WHERE t.type = 'table' AND f."table" = :name COLLATE NOCASE
-            AND (f.on_delete NOT IN ('NO ACTION', 'RESTRICT') OR f.on_update NOT IN ('NO ACTION', 'RESTRICT')) ORDER BY 1
+            AND (f.on_delete NOT IN ('NO ACTION', 'RESTRICT') OR f.on_update NOT IN ('NO ACTION', 'RESTRICT'))
+            ORDER BY 1
         """)
         names = connection.execute(cascades, {"name": table}).scalars()
         return found + [f"cascade from {table} to {name}" for name in names]

@@ -93,7 +93,7 @@ def _shown(touch: Touch, scrubber: Scrubber) -> dict[str, Any]:
 
 
 def digest(values: Mapping[str, Any], scrubber: Scrubber) -> str:
-    """BLAKE2b of the values by column, 16 hexadecimal digits; secret ones do not enter, since a digest can be guessed."""
+    """BLAKE2b of the values by column, 16 hexadecimal digits. Secrets do not enter: a digest can be guessed."""
     hashed = hashlib.blake2b(digest_size=8)
     for name in sorted(values):
         value = values[name]

@@ -1,0 +1,56 @@
+"""`actionbus db`: the journal's tables and their migrations."""
+
+from __future__ import annotations
+
+import click
+
+from adapters import database
+from adapters.cli.common import Environment, json_option, pass_environment, prepare_folder, print_json
+from core.database import make_engine
+
+
+@click.group()
+def db() -> None:
+    """Create and migrate the journal's tables."""
+
+
+@db.command()
+@click.option("--models", is_flag=True, help="Also create the application's own tables that do not exist yet.")
+@pass_environment
+def upgrade(env: Environment, models: bool) -> None:
+    """Bring the journal's tables up to date.
+
+    An application with migrations of its own runs those with its own Alembic; ours use a version table of their
+    own, actionbus_version.
+    """
+    prepare_folder(env.database)
+    engine = make_engine(env.database)
+    before = database.current(engine, env.schema)
+    database.upgrade(engine, env.schema)
+    after = database.current(engine, env.schema)
+    click.echo(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
+    if models and env.application.models is not None:
+        env.application.models.create_all(engine)
+        click.echo(f"models:  {', '.join(sorted(env.application.models.tables))}")
+
+
+@db.command()
+@json_option
+@pass_environment
+def current(env: Environment, as_json: bool) -> None:
+    """Show the revision that the database is at. Exit code 1 if there is a newer one."""
+    prepare_folder(env.database)
+    at, newest = database.current(make_engine(env.database), env.schema), database.head()
+    if as_json:
+        print_json({"current": at, "head": newest})
+    else:
+        advice = "(newest)" if at == newest else f"(newest is {newest}: run `actionbus db upgrade`)"
+        click.echo(f"{at or 'no journal yet'} {advice}")
+    raise SystemExit(0 if at == newest else 1)
+
+
+@db.command()
+@pass_environment
+def sql(env: Environment) -> None:
+    """Print the SQL that `db upgrade` runs on an empty database, for a DBA."""
+    click.echo(database.upgrade_sql(make_engine(env.database).dialect.name, env.schema), nl=False)

@@ -1,0 +1,101 @@
+"""`actionbus demo`: imports the Unicode emoji set into the bundled library and shows what the journal tells."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from adapters import database
+from adapters.cli.common import USAGE, Environment, console, fail, pass_environment, prepare_folder
+from adapters.cli.log import line_of
+from adapters.cli.progress import progress
+from adapters.library.emoji_input import CURATOR, Step, steps
+from core import ActionRunner, Bus, InvalidArguments, PermissionDenied
+from core.execution import status_of
+
+_KITS: Final[dict[str, Any]] = {"action": "create_kit", "actor": CURATOR, "status": "succeeded"}
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N steps.")
+@pass_environment
+def demo(env: Environment, limit: int | None) -> None:
+    """Import the whole Unicode emoji set as kits and assets, through the gateway, by several actors."""
+    prepare_folder(env.database)
+    try:
+        planned = steps()[:limit]
+    except ImportError as error:
+        raise fail(str(error), USAGE) from None
+    database.upgrade(env.bus.engine, env.schema)
+    if env.application.models is not None:
+        env.application.models.create_all(env.bus.engine)
+    Path(os.environ.get("ACTIONBUS_EXPORTS", "var/exports")).mkdir(parents=True, exist_ok=True)
+    before = env.bus.journal.settled()
+    importing = Import(env.bus)
+    importing.run("importing emoji", planned)
+    importing.run("the curator adds what others may not", [replace(step, actor=CURATOR) for step in importing.denied])
+    click.echo(", ".join(f"{number} {status}" for status, number in sorted(importing.counts.items())))
+    _show_what_happened(env.bus, before)
+
+
+class Import:
+    """Runs steps through the gateway; remembers the kits' ids, how many ended how, and what was denied."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._kits = {record.arguments["name"]: record.result["kit_id"] for record in bus.journal.read(**_KITS)}
+        self.counts: dict[str, int] = {}
+        self.denied: list[Step] = []
+
+    def run(self, title: str, planned: list[Step]) -> None:
+        """Run every step, with progress."""
+        runners = {actor: self._bus.runner(actor, context={"source": "emoji"}) for actor in {s.actor for s in planned}}
+        with progress(title, len(planned)) as advance:
+            for step in planned:
+                status = self._run_step(runners[step.actor], step)
+                self.counts[status] = self.counts.get(status, 0) + 1
+                advance()
+
+    def _run_step(self, runner: ActionRunner, step: Step) -> str:
+        arguments = step.arguments | ({"kit_id": self._kits.get(step.kit)} if step.kit else {})
+        try:
+            outcome = runner.execute(step.action, arguments)
+        except (InvalidArguments, PermissionDenied, ValueError) as error:
+            status = status_of(error)
+            if status == "denied" and step.action == "add_asset":
+                self.denied.append(step)
+            return status
+        if step.action == "create_kit":
+            self._kits[step.arguments["name"]] = outcome.result["kit_id"]
+        return outcome.status
+
+
+def _show_what_happened(bus: Bus, before: int) -> None:
+    out = console()
+
+    def lines(title: str, *, status: str | None = None) -> None:
+        out.print(f"\n[bold]{title}[/]")
+        found = (
+            list(bus.journal.read(before, status=status, kind="outcome"))[-1:]
+            if status
+            else bus.journal.tail(8, kind="outcome")
+        )
+        for record in found:
+            out.print(line_of(record), overflow="ellipsis", no_wrap=True, crop=True)
+
+    lines("The journal's tail")
+    lines("A rejected action: its arguments were refused", status="rejected")
+    lines("A denied one: the sharing rules said no", status="denied")
+    lines("A failed one: it raised, and everything it did was rolled back", status="failed")
+    out.print(
+        "\n[bold]Next[/]\n"
+        "  actionbus log --status denied -n 5        who was not allowed what\n"
+        "  actionbus show POSITION                   one action whole, with the rows that it touched\n"
+        "  actionbus journal stats                   how often what ended how\n"
+        "  actionbus run create_kit --actor you --name 'My kit'\n"
+        "  actionbus run create_kit --help"
+    )

@@ -1,0 +1,68 @@
+"""The `actionbus` command: its options and its groups."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from adapters.cli.actions import actions
+from adapters.cli.common import Environment, explained
+from adapters.cli.db import db
+from adapters.cli.demo import demo
+from adapters.cli.journal import journal
+from adapters.cli.log import log, show
+from adapters.cli.run import run
+from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--app",
+    "app_path",
+    envvar="ACTIONBUS_APP",
+    default=DEFAULT_APPLICATION,
+    show_default=True,
+    show_envvar=True,
+    metavar="MODULE:ATTRIBUTE",
+    help="The application.",
+)
+@click.option(
+    "--database",
+    envvar="ACTIONBUS_DATABASE_URL",
+    default=DEFAULT_DATABASE,
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="Its database: postgresql://… or sqlite:///file.",
+)
+@click.option("--schema", envvar="ACTIONBUS_SCHEMA", metavar="NAME", help="PostgreSQL schema of the journal's table.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the log on standard error.")
+@click.version_option(package_name="actionbus")
+@click.pass_context
+def group(context: click.Context, app_path: str, database: str, schema: str | None, verbose: bool) -> None:
+    """Run actions and read the journal of what was asked and what came of it.
+
+    \b
+    Start with:  actionbus db upgrade --models
+                 actionbus actions
+                 actionbus run create_kit --actor ana --name "My kit"
+                 actionbus log
+    """
+    context.obj = Environment(app_path, database, schema)
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+
+
+for command in (run, actions, log, show, journal, db, demo):
+    group.add_command(command)
+
+
+def main() -> None:
+    """The entry point."""
+    with explained():
+        group(prog_name="actionbus")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Migrations of the journal, by Alembic; called by `actionbus db` and by tests.
+
+They keep their state in a table of their own, `actionbus_version`, so an application's Alembic history lives beside.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from core.ddl import VERSION_TABLE
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def upgrade(engine: Engine, schema: str | None = None, revision: str = "head") -> None:
+    """Bring the journal's tables up to `revision`."""
+    with engine.begin() as connection:
+        config = _config(schema)
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def upgrade_sql(dialect: str, schema: str | None = None) -> str:
+    """The SQL that `upgrade` would run on an empty database, for a DBA to read and run. `dialect` as in SQLAlchemy."""
+    written = io.StringIO()
+    config = _config(schema)
+    config.output_buffer = written
+    config.attributes["dialect"] = dialect
+    command.upgrade(config, "head", sql=True)
+    return written.getvalue()
+
+
+def current(engine: Engine, schema: str | None = None) -> str | None:
+    """The revision that the database is at, or None before the first."""
+    with engine.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
+        return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def head() -> str:
+    """The newest revision."""
+    return ScriptDirectory.from_config(_config(None)).get_current_head() or ""
+
+
+def _config(schema: str | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["schema"] = schema
+    return config

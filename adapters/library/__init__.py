@@ -1,0 +1,1 @@
+"""The reference application's parts outside its actions: models, repo, checkpoint, storage, real input."""

@@ -1,0 +1,55 @@
+"""The `checkpoint` dependency: who may do what with which kit, asked of the sharing rules in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from adapters.library.repo import Repo
+from core import PermissionDenied
+
+_RANKS = {"viewer": 1, "editor": 2, "owner": 3}
+_NEEDS = {"view": "viewer", "edit": "editor", "own": "owner"}
+
+
+class Checkpoint:
+    """Permissions are `kits:create`, and `kit:` or `asset:` with `view`, `edit` or `own`.
+
+    What does not exist is let through: the action itself then says so. A kit's existence is no secret; its id is
+    not to be guessed.
+    """
+
+    def __init__(self, repo: Repo, actor: str | None) -> None:
+        self._repo = repo
+        self._actor = actor
+
+    def require(self, permission: str, arguments: Any) -> None:
+        """Raise PermissionDenied unless the actor may."""
+        if self._actor is None:
+            raise PermissionDenied("nobody is logged in; say who acts (--actor on the command line)")
+        subject, _, verb = permission.partition(":")
+        if subject == "kit":
+            self.require_role(arguments.kit_id, _NEEDS[verb])
+        elif subject == "asset":
+            asset = self._repo.asset(arguments.asset_id)
+            if asset is not None:
+                self.require_role(asset.kit_id, _NEEDS[verb])
+        elif permission != "kits:create":
+            raise PermissionDenied(f"nobody has the permission {permission}")
+
+    def require_role(self, kit_id: UUID, role: str) -> None:
+        """Raise PermissionDenied unless the actor has at least `role` in the kit."""
+        if self._repo.kit(kit_id) is None:
+            return
+        has = self._repo.role(kit_id, self._actor or "")
+        if _RANKS.get(has or "", 0) < _RANKS[role]:
+            raise PermissionDenied(f"{self._actor} is {has or 'no member'} of this kit; it takes {_article(role)}")
+
+
+def _article(role: str) -> str:
+    return f"an {role}" if role[0] in "aeiou" else f"a {role}"
+
+
+def checkpoint(repo: Repo, actor: str | None) -> Checkpoint:
+    """Provider of `checkpoint`."""
+    return Checkpoint(repo, actor)

@@ -1,0 +1,26 @@
+"""Alembic's entry: `adapters.database` hands it a connection, or a dialect's name to print SQL for."""
+
+from alembic import context
+from sqlalchemy import text
+
+from core.ddl import VERSION_TABLE
+
+attributes = context.config.attributes
+schema = attributes.get("schema")
+
+if context.is_offline_mode():
+    context.configure(
+        dialect_name=attributes["dialect"],
+        version_table=VERSION_TABLE,
+        version_table_schema=schema,
+        literal_binds=True,
+    )
+    if schema:
+        context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+else:
+    if schema:
+        attributes["connection"].execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    context.configure(connection=attributes["connection"], version_table=VERSION_TABLE, version_table_schema=schema)
+
+with context.begin_transaction():
+    context.run_migrations()

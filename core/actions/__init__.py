@@ -1,0 +1,92 @@
+"""The reference application's actions, one per file: a digital asset library of kits, assets and tags.
+
+What the actions need of the outside is described here, so that they import nothing but `core`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from core.errors import WHOLE_ACTION as WHOLE_ACTION
+
+NAME_LENGTH = 120
+TAG_LENGTH = 60
+
+
+class Kit(Protocol):
+    """A named collection of assets with one owner."""
+
+    id: UUID
+    name: str
+    owner: str
+
+
+class Asset(Protocol):
+    """One thing in a kit: an icon, a photo, a sound, a video."""
+
+    id: UUID
+    kit_id: UUID
+    name: str
+    kind: str
+
+
+class Repo(Protocol):
+    """What the actions ask of the database; `adapters.library.repo` answers."""
+
+    def kit(self, kit_id: UUID) -> Kit | None:
+        """The kit, locked against changes by others until the action ends."""
+
+    def kit_named(self, owner: str, name: str) -> Kit | None: ...
+    def add_kit(self, *, id: UUID, name: str, owner: str, description: str, created_at: datetime) -> None: ...
+    def rename_kit(self, kit_id: UUID, name: str) -> None: ...
+    def remove_kit(self, kit_id: UUID) -> None: ...
+    def set_role(self, kit_id: UUID, member: str, role: str) -> None: ...
+    def drop_role(self, kit_id: UUID, member: str) -> bool: ...
+    def asset(self, asset_id: UUID) -> Asset | None:
+        """The asset, locked like `kit`."""
+
+    def asset_named(self, kit_id: UUID, name: str) -> Asset | None: ...
+    def assets(self, kit_id: UUID) -> Sequence[Mapping[str, Any]]:
+        """All assets of a kit with their tags, as JSON, by name."""
+
+    def asset_count(self, kit_id: UUID) -> int: ...
+    def add_asset(
+        self,
+        *,
+        id: UUID,
+        kit_id: UUID,
+        name: str,
+        kind: str,
+        content: str,
+        names: Mapping[str, str],
+        tags: Sequence[str],
+        created_at: datetime,
+    ) -> None: ...
+    def rename_asset(self, asset_id: UUID, name: str) -> None: ...
+    def move_asset(self, asset_id: UUID, kit_id: UUID) -> None: ...
+    def remove_asset(self, asset_id: UUID) -> None: ...
+    def tag(self, asset_id: UUID, tags: Sequence[str]) -> list[str]:
+        """Add tags; those that were new."""
+
+    def untag(self, asset_id: UUID, tags: Sequence[str]) -> list[str]:
+        """Take tags away; those that were there."""
+
+
+class Checkpoint(Protocol):
+    """Asks the sharing rules; `adapters.library.checkpoint` answers."""
+
+    def require(self, permission: str, arguments: Any) -> None:
+        """Raise PermissionDenied unless the actor may."""
+
+    def require_role(self, kit_id: UUID, role: str) -> None:
+        """Raise PermissionDenied unless the actor has at least `role` in the kit."""
+
+
+class Storage(Protocol):
+    """Where exports go: outside the database, so its calls are recorded."""
+
+    def put(self, name: str, text: str) -> str:
+        """Store a text under a name; where it is now."""

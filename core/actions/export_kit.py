@@ -1,0 +1,29 @@
+"""export_kit: writes a kit's assets to storage outside the database."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from core import ActionHandler, Arg
+from core.actions import Repo, Storage
+
+
+class ExportKit(ActionHandler):
+    """Write a kit that you may see to the storage, as JSON."""
+
+    requires = ("repo", "storage")
+    arguments = {"kit_id": Arg(UUID, required=True), "file": Arg(str, required=True, description="the file's name")}
+    permission = "kit:view"
+    repo: Repo
+    storage: Storage
+
+    def validate(self) -> None:
+        if self.repo.kit(self.args.kit_id) is None:
+            self.reject("kit_id", "there is no such kit")
+
+    def execute(self) -> dict[str, Any]:
+        assets = self.repo.assets(self.args.kit_id)
+        where = self.storage.put(self.args.file, json.dumps(assets, ensure_ascii=False, indent=1))
+        return {"kit_id": self.args.kit_id, "assets": len(assets), "where": where}
