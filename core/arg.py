@@ -79,7 +79,8 @@ def _field(arg: Arg) -> fields.Field[Any]:
 
 def _validators(arg: Arg, field: fields.Field[Any]) -> list[Callable[[Any], Any]]:
     given = arg.validator
-    found = [_checked(each) for each in ([given] if callable(given) else given or ())]
+    several = given if isinstance(given, (list, tuple)) else () if given is None else (given,)
+    found = [_checked(each) for each in several]
     if arg.options is not None:
         if not arg.options:
             raise ValueError("options is empty, so no value could ever be accepted")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, TextClause, event
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 KEY = "actionbus.transaction"
 """Where a connection's `info` holds the action transaction that runs on it."""
 
+_savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+
 _CONTROL = re.compile(
     r"\s*(begin|start\s+transaction|commit|end|rollback(?!\s+to)|abort|prepare\s+transaction)\b", re.I
 )
-_READS = re.compile(
-    r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e)|savepoint|release|rollback\s+to)\b", re.I
-)
+_READS = re.compile(r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e))\b", re.I)
 _WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|into|call|do|copy|nextval|setval)\b", re.I)
 
 
@@ -36,7 +37,7 @@ def install(engine: Engine) -> None:
     event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
     event.listen(engine, "commit", _refuse_commit)
     event.listen(engine, "rollback", _rolled_back)
-    event.listen(engine, "savepoint", lambda c, name: _each(c, "savepoint", name))
+    event.listen(engine, "savepoint", _savepoint)
     event.listen(engine, "rollback_savepoint", lambda c, name, context: _each(c, "rollback_savepoint", name))
     event.listen(engine, "release_savepoint", lambda c, name, context: _each(c, "release_savepoint", name))
 
@@ -103,6 +104,12 @@ def _refuse_commit(connection: Connection) -> None:
 def _rolled_back(connection: Connection) -> None:
     if transaction := _transaction(connection):
         transaction.doomed = True
+
+
+def _savepoint(connection: Connection, _name: str | None) -> None:
+    # SQLAlchemy names a savepoint only after this event, by a count of its own per Connection.
+    number = _savepoints[connection] = _savepoints.get(connection, 0) + 1
+    _each(connection, "savepoint", f"sa_savepoint_{number}")
 
 
 def _each(connection: Connection, what: str, name: str) -> None:

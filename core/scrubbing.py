@@ -79,21 +79,27 @@ class Scrubber:
             error.statement = self.text(error.statement) if error.statement else None
             if error.orig is not None:
                 error.orig = self._driver_error(error.orig)
+        # Not vars() alone: built-in exceptions keep copies of their arguments in slots (`strerror`, `object`, `code`).
+        for name in ["args", *(each for each in dir(error) if not each.startswith("_") and each != "args")]:
+            self._clean_attribute(error, name)
+        for number, note in enumerate(getattr(error, "__notes__", [])):
+            error.__notes__[number] = self.text(note)
+
+    def _clean_attribute(self, error: BaseException, name: str) -> None:
         try:
-            error.args = tuple(self._argument(each) for each in error.args)
-            for name, value in list(vars(error).items()):
-                if isinstance(value, (str, bytes, list, tuple, dict, set, int)) and self.holds(value):
-                    setattr(error, name, self._argument(value))
-            for number, note in enumerate(getattr(error, "__notes__", [])):
-                error.__notes__[number] = self.text(note)
-        except (AttributeError, TypeError):  # an exception that refuses assignment cannot be cleaned any further
-            pass
+            value = getattr(error, name)
+            if isinstance(value, (str, bytes, list, tuple, dict, set, int)) and self.holds(value):
+                setattr(error, name, self._argument(value))
+        except Exception:
+            return  # an attribute that cannot be read or set is not where a message comes from
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, (dict, list)):
             return self.json(value)
+        if isinstance(value, tuple):
+            return tuple(self._argument(each) for each in value)
         return SCRUBBED if not isinstance(value, BaseException) and self.holds(value) else value
 
     def _driver_error(self, error: BaseException) -> BaseException:

@@ -146,6 +146,8 @@ def note(
         _from_returned(recorder, statement, shape, result)
     elif isinstance(statement, Insert):
         _from_insert(recorder, shape, result)
+    elif shape.key_binds is None:
+        _from_defaults(recorder, statement, shape, result)
     else:
         _from_keys(recorder, shape, params, result, connection)
 
@@ -181,7 +183,8 @@ def _work_out(statement: Dml, params: Sequence[Mapping[str, Any]], connection: C
         able = connection.dialect.update_returning if operation == "update" else connection.dialect.delete_returning
         if many or not able:
             return _Shape(why_not=f"{operation} in {table.fullname}, many at once without their keys")
-        shape.rewritten, shape.drain = statement.returning(*table.c), True
+        # Implicit RETURNING: SQLAlchemy fetches its rows itself, and the author's result stays one without rows.
+        shape.rewritten = statement.return_defaults(*table.c)
     return shape
 
 
@@ -223,7 +226,7 @@ def _key_binds(statement: Update | Delete, table: Table) -> tuple[BindParameter[
             and clause.operator is operators.eq
             and isinstance(clause.right, BindParameter)
             and isinstance(clause.left, Column)
-            and clause.left.table is table
+            and getattr(clause.left.table, "fullname", None) == table.fullname
         ):
             found[clause.left.key] = clause.right
     keys = [column.key for column in table.primary_key.columns]
@@ -262,6 +265,19 @@ def _from_returned(recorder: RowRecorder, statement: Dml, shape: _Shape, result:
         made = {c.key: mapping[c] for c in table.c if c in mapping and _made_by_database(c) and c.key not in given}
         generated = made if shape.operation in ("insert", "upsert") else {}
         recorder.add(Touch(table.fullname, key, shape.operation, values | generated, generated))
+
+
+def _from_defaults(recorder: RowRecorder, statement: Update | Delete, shape: _Shape, result: CursorResult[Any]) -> None:
+    """Rows that an UPDATE or DELETE without a key was made to tell; what was bound is not in them."""
+    table = shape.table
+    assert table is not None
+    bound = result.context.compiled_parameters[0]
+    written = _written_columns(statement, table, result) if shape.operation == "update" else []
+    for row in result.returned_defaults_rows or []:
+        told = {column.key: row._mapping[column] for column in table.c if column in row._mapping}
+        key = tuple(told.get(column.key, bound.get(column.key)) for column in table.primary_key.columns)
+        values = {column.key: told.get(column.key, bound.get(column.key)) for column in written}
+        recorder.add(Touch(table.fullname, key, shape.operation, values, {}))
 
 
 def _written_columns(statement: Dml, table: Table, result: CursorResult[Any]) -> list[Column[Any]]:

@@ -69,7 +69,8 @@ class ActionTransaction:
     def finish(self, rows: Sequence[Row], action_id: UUID) -> int:
         """Append the records and commit; the position of the last."""
         self._connection.info.pop(KEY, None)
-        position = self._backend.finish(self._connection, self._begin, [*self.nested, *rows], action_id)
+        begin, self._begin = self._begin, ""
+        position = self._backend.finish(self._connection, begin, [*self.nested, *rows], action_id)
         self._close()
         return position
 

