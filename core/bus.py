@@ -104,29 +104,36 @@ class Bus:
         """Give abandoned actions the outcome `interrupted`; safe at any time, see `core.recovery`."""
         return recover(self.backend, self.journal, older_than, self.application.release)
 
-    def append_after_loss(self, connection: Connection, row: Row) -> int | None:
+    def append_after_loss(self, submitted: Row, outcome: Row) -> int | None:
         """Append an outcome once a lost database is back. Raises OutcomeUnknown if it stays away.
 
         If the old backend has inserted its own outcome and not ended yet, the unique constraint makes this wait for
-        it; if it has not inserted it yet, it never can any more. Either way the doubt is over.
+        it; if it has not inserted it yet, it never can any more. Either way the doubt is over. A crash of the server
+        may have taken back the submitted record, whose fsync rides on the outcome's: then it is appended again.
         """
         give_up = time.monotonic() + self._reconnect_for
         pause = 0.05
-        connection.invalidate()
         self.backend.renew_pool()
         while True:
             try:
                 with self.backend.connection() as fresh:
-                    try:
-                        return self.backend.append_alone(fresh, row)
-                    except BaseException:
-                        fresh.invalidate()
-                        raise
+                    return self._append_both(fresh, submitted, outcome)
             except Exception as error:
                 if time.monotonic() + pause > give_up:
                     raise OutcomeUnknown("the database has not come back") from error
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
+
+    def _append_both(self, connection: Connection, submitted: Row, outcome: Row) -> int | None:
+        try:
+            appended = self.backend.append_submitted(connection, submitted, durable=False)
+            if appended is None and self.journal.get(submitted.action_id) is None:
+                # Another call took the idempotency key since the crash; this one must not claim it.
+                self.backend.append_submitted(connection, submitted._replace(idempotency_key=None), durable=False)
+            return self.backend.append_alone(connection, outcome)
+        except BaseException:
+            connection.invalidate()
+            raise
 
     def close(self) -> None:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections import deque
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +58,13 @@ class Call:
         self._seen: str | None = None
         self._execution: Execution | None = None
         self._started_at: datetime | None = None
+
+    def connect(self, held: ExitStack) -> Connection:
+        """The connection that the whole call uses."""
+        try:
+            return held.enter_context(self._backend.connection())
+        except Exception as error:
+            raise self._told(JournalUnavailable("the database cannot be reached; nothing was run")) from error
 
     def submit(self, connection: Connection) -> bool:
         """Append the submitted record; False if its idempotency key was used before."""
@@ -168,7 +176,9 @@ class Call:
             except Exception as failure:
                 if not self._backend.is_lost(failure, connection):
                     raise
-        return self._bus.append_after_loss(connection, row)
+        version = self._action.handler.version if self._action else None
+        connection.invalidate()
+        return self._bus.append_after_loss(self._submitted(version, self._intent.idempotency_key), row)
 
     def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
         if was_lost:

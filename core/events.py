@@ -43,6 +43,8 @@ def install(engine: Engine) -> None:
 
 
 def _transaction(connection: Connection) -> ActionTransaction | None:
+    if connection.invalidated:
+        return None
     found: ActionTransaction | None = connection.info.get(KEY)
     return found
 

@@ -11,9 +11,9 @@ earlier one is not: a hole. It is either a rollback, for good, or a record about
    snapshot shows everything that they committed; what is still missing below p is missing for good.
 
 Nothing else can make a reader wait: no long transaction that does not write to the journal, no timeout, and no
-lock of our own on the write path. A transaction prepared for two-phase commit keeps its lock under another name
-(`-1/xid`), so one that appears when a holder vanishes is waited for in its stead. A rolled-back savepoint gives its
-lock back early, rightly: its positions are gone. On SQLite there is one writer, and no hole can fill later.
+lock of our own on the write path. A transaction prepared for two-phase commit keeps its lock, in some versions under
+another name (`-1/xid`), so one that appears when a holder vanishes is waited for in its stead. A rolled-back savepoint
+gives its lock back early, rightly: its positions are gone. On SQLite there is one writer: no hole can fill later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text
@@ -36,12 +36,15 @@ _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.1
 
 _HOLDERS: Final = text("""
-    SELECT l.virtualtransaction, l.pid, coalesce(a.application_name, '') AS application, p.gid
-    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction::text
-    WHERE l.locktype = 'relation' AND l.relation = to_regclass(:journal) AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.mode = 'RowExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+    SELECT virtualtransaction, pid FROM pg_locks
+    WHERE locktype = 'relation' AND relation = to_regclass(:journal) AND granted AND mode = 'RowExclusiveLock'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND pid IS DISTINCT FROM pg_backend_pid()
+""")
+_WHO: Final = text("""
+    SELECT l.virtualtransaction, coalesce('prepared transaction ' || p.gid, 'process ' || l.pid) AS name
+    FROM pg_locks l LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid
+    WHERE l.locktype = 'transactionid' AND l.granted
 """)
 
 
@@ -96,7 +99,7 @@ class SettledReader:
         with self._backend.connection() as connection:
             settled = self._advance(connection, wait=False)
             last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
-            return sorted(self._holders(connection).values()) if last > settled else []
+            return self._described(connection, self._holders(connection)) if last > settled else []
 
     def _advance(self, connection: Connection, *, wait: bool) -> int:
         """Move the settled position as far as this moment's snapshot and lock holders allow."""
@@ -142,33 +145,33 @@ class SettledReader:
     def _outlast(self, connection: Connection) -> None:
         """Wait until every transaction that holds the lock now has ended."""
         known = self._holders(connection)
-        waited_for, pause, told = dict(known), _FIRST_PAUSE_S, False
+        waited_for, pause, told = set(known), _FIRST_PAUSE_S, False
         started = time.monotonic()
         while waited_for:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
             now = self._holders(connection)
-            if any(each not in now for each in waited_for):
-                # It may have been prepared instead, and then holds its lock under a new name.
-                waited_for |= {each: who for each, who in now.items() if each not in known and each.startswith("-1/")}
+            if waited_for - now.keys():
+                # One that is gone may have been prepared instead, and hold its lock under a new name.
+                waited_for |= {each for each, pid in now.items() if pid is None and each not in known}
             known = now
-            waited_for = {each: who for each, who in waited_for.items() if each in now}
+            waited_for &= now.keys()
             if not told and waited_for and time.monotonic() - started > 1:
-                log.info("the reader waits at position %d for %s", self._settled + 1, ", ".join(waited_for.values()))
+                who = ", ".join(self._described(connection, waited_for))
+                log.info("the reader waits at position %d for %s", self._settled + 1, who)
                 told = True
 
-    def _holders(self, connection: Connection) -> dict[str, str]:
+    def _holders(self, connection: Connection) -> dict[str, int | None]:
+        """Who holds the lock: process ids by virtual transaction, None for prepared ones."""
         rows = connection.execute(_HOLDERS, {"journal": self._backend.journal_name})
-        return {row.virtualtransaction: _described(row) for row in rows}
+        return {row.virtualtransaction: row.pid for row in rows}
+
+    def _described(self, connection: Connection, holders: Iterable[str]) -> list[str]:
+        names = {row.virtualtransaction: row.name for row in connection.execute(_WHO)}
+        return sorted(names.get(each, f"transaction {each}") for each in holders)
 
     def _refuse_standby(self, connection: Connection) -> None:
         if self._settled == 0 and connection.execute(text("SELECT pg_is_in_recovery()")).scalar():
             raise JournalUnavailable(
                 "this is a standby server, where nobody can tell which records may still appear; read from the primary"
             )
-
-
-def _described(row: Row[Any]) -> str:
-    if row.pid is None:
-        return f"prepared transaction {row.gid or row.virtualtransaction}"
-    return f"process {row.pid}{f' ({row.application})' if row.application else ''}"

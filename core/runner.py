@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from core.call import Call
@@ -43,7 +44,8 @@ class ActionRunner:
                 "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
             )
         call = Call(self._bus, self._caller, name, arguments, idempotency_key)
-        with self._bus.backend.connection() as connection:
+        with ExitStack() as held:
+            connection = call.connect(held)
             if not call.submit(connection):
                 return call.repeat(connection)
             try:

@@ -76,6 +76,14 @@ class Server:
     def drop(self, url: URL) -> None:
         """Drop a database of `database`, whoever is connected."""
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        prepared = text("SELECT gid FROM pg_prepared_xacts WHERE database = :name")
+        with engine.connect() as connection:
+            gids = list(connection.execute(prepared, {"name": url.database}).scalars())
+        inside = create_engine(url, isolation_level="AUTOCOMMIT")
+        for gid in gids:
+            with inside.connect() as connection:
+                connection.execute(text(f"ROLLBACK PREPARED '{gid}'"))
+        inside.dispose()
         with engine.connect() as connection:
             connection.execute(text(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)"))
         engine.dispose()

@@ -1,0 +1,346 @@
+"""Processes and servers die at any moment: what was accepted is on record, and the state is what succeeded."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from core import ActionBusError, Bus, JournalUnavailable, OutcomeUnknown
+from tests.conftest import TORTURE, BusFactory, prepared, query
+from tests.core.test_gateway import balance, opened
+from tests.servers import Server
+from tests.shop.actions.call_back import CallBack
+from tests.shop.app import make_application
+
+KILLS = 200 if TORTURE else 30
+SERVER_KILLS = 20 if TORTURE else 3
+
+
+def consistent(bus: Bus) -> None:
+    """The state is exactly the sum of the succeeded outcomes, and after recovery every action has one outcome."""
+    records = list(bus.journal.read())
+    deposits = [r for r in records if r.action == "deposit" and r.status == "succeeded"]
+    withdrawals = [r for r in records if r.action == "withdraw" and r.status == "succeeded"]
+    for account in (1, 2):
+        expected = sum(r.arguments["amount"] for r in deposits if r.arguments["id"] == account)
+        expected -= sum(r.arguments["amount"] for r in withdrawals if r.arguments["id"] == account)
+        assert balance(bus, account) == expected
+    with bus.engine.connect() as connection:
+        written = connection.execute(text("SELECT coalesce(sum(amount), 0) FROM entries")).scalar_one()
+    assert written == sum(r.arguments["amount"] for r in deposits) - sum(r.arguments["amount"] for r in withdrawals)
+
+
+def settled(bus: Bus) -> None:
+    """Recovery leaves no action without outcome."""
+    assert bus.recover(timedelta(0)).running == []
+    submitted = [r.action_id for r in bus.journal.read(kind="submitted")]
+    outcomes = [r.action_id for r in bus.journal.read(kind="outcome")]
+    assert sorted(submitted) == sorted(outcomes)
+    assert len(set(outcomes)) == len(outcomes)
+    consistent(bus)
+
+
+class Accepted(logging.Handler):
+    """Writes the id of every submission that was accepted to a file, at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if " submitted, action " in record.msg:
+            os.write(self._file, f"{record.args[1]}\n".encode())  # type: ignore[index]
+
+
+def work(url: str, accepted: Path, seed: int) -> None:
+    """Run actions of all kinds until killed."""
+    logger = logging.getLogger("actionbus")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Accepted(accepted))
+    chance = random.Random(seed)
+    bus = Bus(make_application(), url)
+    while True:
+        try:
+            match chance.randrange(5):
+                case 0:
+                    bus.execute("withdraw", {"id": chance.choice([1, 2]), "amount": chance.randint(1, 30)})
+                case 1:
+                    bus.execute("transfer", {"source": 1, "target": 2, "amount": chance.randint(1, 30)})
+                case 2:
+                    bus.execute("deposit", {"id": "x"})
+                case _:
+                    bus.execute("deposit", {"id": chance.choice([1, 2]), "amount": chance.randint(1, 9)})
+        except (ActionBusError, ArithmeticError):
+            continue
+
+
+def test_a_process_killed_at_random_moments_leaves_nothing_half_done(url: URL, tmp_path: Path) -> None:
+    prepared(url)
+    accepted = tmp_path / "accepted"
+    context = multiprocessing.get_context("fork")
+    where = url.render_as_string(hide_password=False)
+    with Bus(make_application(), url) as bus:
+        opened(bus, 1, 2)
+    for number in range(KILLS):
+        workers = [context.Process(target=work, args=(where, accepted, number * 10 + n)) for n in range(2)]
+        for worker in workers:
+            worker.start()
+        time.sleep(random.uniform(0.01, 0.2))
+        for worker in workers:
+            assert worker.pid
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join()
+    with Bus(make_application(), url) as bus:
+        ids = {UUID(line) for line in accepted.read_text().splitlines() if len(line) == 36}
+        assert len(ids) > KILLS
+        assert ids <= {record.action_id for record in bus.journal.read(kind="submitted")}
+        consistent(bus)
+        settled(bus)
+
+
+def test_the_server_killed_under_load_loses_no_outcome(server: Server, make_postgres_bus: BusFactory) -> None:
+    if not server.can_be_killed:
+        pytest.fail("ACTIONBUS_TEST_DATABASE_URL names a server that is not ours to kill; leave it out for this test")
+    bus = opened(make_postgres_bus(reconnect_for=60.0), 1, 2)
+    stop = threading.Event()
+    known: list[UUID] = []
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                known.append(bus.execute("deposit", {"id": 1, "amount": 1}).action_id)
+            except (ActionBusError, DBAPIError):
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(run) for _ in range(4)]
+        for _ in range(SERVER_KILLS):
+            time.sleep(random.uniform(0.2, 0.6))
+            server.kill()
+            server.start()
+        time.sleep(0.5)
+        stop.set()
+        for each in running:
+            each.result()
+    assert len(known) > SERVER_KILLS
+    assert set(known) <= {record.action_id for record in bus.journal.read(status="succeeded")}
+    assert set(known) <= {record.action_id for record in bus.journal.read(kind="submitted")}
+    settled(bus)
+
+
+class Proxy:
+    """Stands between a client and PostgreSQL, and cuts the connection at the outcome: before or after it got through."""
+
+    def __init__(self, server: str | tuple[str, int], folder: Path, cut: str) -> None:
+        self._server, self._cut = server, cut
+        self.cuts = 1
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            family = socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET
+            upstream = socket.socket(family)
+            upstream.connect(self._server)
+            muted = threading.Event()
+            threading.Thread(target=self._forward, args=(client, upstream, muted), daemon=True).start()
+            threading.Thread(target=self._answer, args=(upstream, client, muted), daemon=True).start()
+
+    def _forward(self, client: socket.socket, upstream: socket.socket, muted: threading.Event) -> None:
+        while data := _received(client):
+            if self.cuts and b"EXECUTE actionbus_append" in data and b"COMMIT" in data:
+                self.cuts -= 1
+                if self._cut == "after":
+                    muted.set()
+                    upstream.sendall(data)
+                    time.sleep(0.2)
+                break
+            upstream.sendall(data)
+        for each in (client, upstream):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+
+    def _answer(self, upstream: socket.socket, client: socket.socket, muted: threading.Event) -> None:
+        with suppress(OSError):
+            while (data := _received(upstream)) and not muted.is_set():
+                client.sendall(data)
+            if not muted.is_set():
+                client.shutdown(socket.SHUT_RDWR)
+
+
+def _received(each: socket.socket) -> bytes:
+    try:
+        return each.recv(65536)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def proxied(url: URL, folder: Path, cut: str) -> Iterator[URL]:
+    """The database's URL by way of a proxy."""
+    host = url.query.get("host", url.host)
+    upstream: Any = f"{host}/.s.PGSQL.{url.port or 5432}" if str(host).startswith("/") else (host, url.port or 5432)
+    proxy = Proxy(upstream, folder, cut)
+    yield url.set(host=None, port=None).update_query_dict({"host": str(folder)})
+    proxy.close()
+
+
+@pytest.fixture
+def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose path a socket address can hold."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ab") as folder:
+        yield Path(folder)
+
+
+def test_a_connection_lost_after_commit_was_sent_is_a_success(postgres_url: URL, short_folder: Path) -> None:
+    prepared(postgres_url)
+    with Bus(make_application(), postgres_url) as direct:
+        opened(direct, 1)
+    with proxied(postgres_url, short_folder, "after") as url, Bus(make_application(), url) as bus:
+        outcome = bus.execute("deposit", {"id": 1, "amount": 5})
+        assert (outcome.status, outcome.result) == ("succeeded", {"balance": 5})
+        assert balance(bus, 1) == 5
+        assert [r.status for r in bus.journal.history(outcome.action_id)] == [None, "succeeded"]
+
+
+def test_a_connection_lost_before_commit_is_a_failure_that_is_told(postgres_url: URL, short_folder: Path) -> None:
+    prepared(postgres_url)
+    with Bus(make_application(), postgres_url) as direct:
+        opened(direct, 1)
+    with proxied(postgres_url, short_folder, "before") as url, Bus(make_application(), url) as bus:
+        with pytest.raises(Exception, match="closed"):
+            bus.execute("deposit", {"id": 1, "amount": 5})
+        assert balance(bus, 1) == 0
+        record = bus.journal.tail(1)[0]
+        assert (record.action, record.status) == ("deposit", "failed")
+
+
+def test_a_database_that_does_not_come_back_leaves_the_outcome_unknown(
+    postgres_url: URL, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(postgres_url)
+    with proxied(postgres_url, short_folder, "never") as url:
+        bus = Bus(make_application(), url, reconnect_for=0.3)
+
+        def vanish(handler: Any) -> None:
+            (short_folder / ".s.PGSQL.5432").unlink()
+            handler.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+        monkeypatch.setattr(CallBack, "function", vanish)
+        with pytest.raises(OutcomeUnknown) as caught:
+            bus.execute("call_back")
+        with pytest.raises(JournalUnavailable, match="nothing was run"):
+            bus.execute("call_back")
+        bus.close()
+    with Bus(make_application(), postgres_url) as direct:
+        assert direct.journal.get(caught.value.action_id).kind == "submitted"  # type: ignore[arg-type,union-attr]
+        assert direct.recover(timedelta(0)).interrupted == [caught.value.action_id]
+
+
+def test_a_stale_pooled_connection_is_replaced_without_running_twice(
+    make_postgres_bus: BusFactory, postgres_url: URL
+) -> None:
+    bus = opened(make_postgres_bus(), 1)
+    query(
+        postgres_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    assert bus.execute("deposit", {"id": 1}).result == {"balance": 1}
+    assert len(list(bus.journal.read(action="deposit"))) == 2
+
+
+def test_a_backend_terminated_inside_a_handler_rolls_back(
+    make_postgres_bus: BusFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = opened(make_postgres_bus(), 1)
+
+    def die(handler: Any) -> None:
+        handler.session.execute(text("UPDATE accounts SET balance = 7"))
+        handler.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    monkeypatch.setattr(CallBack, "function", die)
+    with pytest.raises(DBAPIError):
+        bus.execute("call_back")
+    assert bus.journal.tail(1)[0].status == "failed"
+    assert balance(bus, 1) == 0
+
+
+def test_a_full_disk_on_sqlite_is_told_and_nothing_is_lost(make_sqlite_bus: BusFactory, sqlite_url: URL) -> None:
+    opened(make_sqlite_bus(), 1, 2)
+    full = Bus(make_application(), sqlite_url)
+
+    @event.listens_for(full.engine, "connect")
+    def limit(dbapi: Any, _record: Any) -> None:
+        pages = dbapi.execute("PRAGMA page_count").fetchone()[0]
+        dbapi.execute(f"PRAGMA max_page_count = {pages + 3}")
+
+    with pytest.raises((JournalUnavailable, DBAPIError)):
+        for _ in range(1000):
+            full.execute("deposit", {"id": 1, "amount": 3, "note": "x" * 500})
+    full.close()
+    settled(make_sqlite_bus())
+
+
+def test_a_full_disk_on_postgresql_is_told_and_nothing_is_lost(
+    make_postgres_bus: BusFactory, postgres_url: URL
+) -> None:
+    bus = opened(make_postgres_bus(), 1, 2)
+    query(postgres_url, "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+                        "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END$$")  # fmt: skip
+    query(
+        postgres_url,
+        "CREATE TRIGGER full_disk BEFORE INSERT ON journal FOR EACH ROW WHEN (NEW.kind = 'outcome') EXECUTE FUNCTION full_disk()",
+    )
+    with pytest.raises(JournalUnavailable, match="changed nothing"):
+        bus.execute("deposit", {"id": 1})
+    query(postgres_url, "DROP TRIGGER full_disk ON journal")
+    query(postgres_url, "CREATE TRIGGER full_disk BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION full_disk()")
+    with pytest.raises(JournalUnavailable, match="nothing was run"):
+        bus.execute("deposit", {"id": 1})
+    query(postgres_url, "DROP TRIGGER full_disk ON journal")
+    settled(bus)
+
+
+def test_a_forked_child_uses_connections_of_its_own(make_bus: BusFactory) -> None:
+    bus = opened(make_bus(), 1)
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=lambda: bus.execute("deposit", {"id": 1})) for _ in range(3)]
+    for child in children:
+        child.start()
+    bus.execute("deposit", {"id": 1})
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert balance(bus, 1) == 4
