@@ -55,6 +55,7 @@ class Call:
         action_id = new_action_id()
         correlation = caller.correlation_id or str(action_id)
         self._identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
+        self._is_submitted = False
         self._seen: str | None = None
         self._execution: Execution | None = None
         self._started_at: datetime | None = None
@@ -81,6 +82,7 @@ class Call:
             ) from error
         if appended is None:
             return False
+        self._is_submitted = True
         self._seen = appended.seen
         log.info("%s submitted, action %s", self._intent.name, self._identity.action_id)
         return True
@@ -141,6 +143,8 @@ class Call:
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
         """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
+        if not self._was_submitted(error):
+            raise error
         error = as_ours(error)
         self._scrubber.exception(error)
         if isinstance(error, CommitConflict):
@@ -159,6 +163,12 @@ class Call:
         if position is not None:
             self._log_outcome(row, position)
         raise self._told(error)
+
+    def _was_submitted(self, error: BaseException) -> bool:
+        """Whether there is a submitted record to settle. Ctrl-C may strike before we have noted that there is."""
+        if self._is_submitted or isinstance(error, Exception):
+            return self._is_submitted
+        return self._bus.journal.get(self._identity.action_id) is not None
 
     def _failure(self, error: BaseException) -> Row:
         if self._execution:
@@ -227,7 +237,8 @@ class Call:
             f"the idempotency key was used for action {first.action_id} with other arguments; use a new key"
         )
         self._backend.append_submitted(connection, self._submitted(None, None), durable=False)
-        return self.settle(connection, error)
+        self._is_submitted = True
+        raise error
 
     def _given(self, record: Record, *, repeated: bool) -> Outcome:
         outcome = Outcome.of(record, repeated=repeated)

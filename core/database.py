@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
@@ -13,6 +13,8 @@ from core.backend import Backend
 from core.errors import ConfigurationError
 from core.postgresql import PostgreSQL
 from core.sqlite import SQLite
+
+_SUPPORTED: Final = ("postgresql+psycopg2", "sqlite", "sqlite+pysqlite")
 
 
 def make_engine(url: str | URL) -> Engine:
@@ -25,6 +27,8 @@ def make_engine(url: str | URL) -> Engine:
         ) from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg2")
+    if parsed.drivername not in _SUPPORTED:
+        raise ConfigurationError([f"{parsed.drivername} is not supported; use postgresql+psycopg2://… or sqlite:///…"])
     options: dict[str, Any] = {}
     if parsed.drivername.startswith("sqlite"):
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}

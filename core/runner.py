@@ -46,9 +46,9 @@ class ActionRunner:
         call = Call(self._bus, self._caller, name, arguments, idempotency_key)
         with ExitStack() as held:
             connection = call.connect(held)
-            if not call.submit(connection):
-                return call.repeat(connection)
             try:
+                if not call.submit(connection):
+                    return call.repeat(connection)
                 action = self._get_action_handler(name)
                 return call.run(connection, action)
             except BaseException as error:

@@ -63,7 +63,9 @@ class Environment:
     def bus(self) -> Bus:
         """The bus, bound to the database of --database."""
         prepare_folder(self.database)
-        return Bus(self.application, self.database, schema=self.schema)
+        bus = Bus(self.application, self.database, schema=self.schema)
+        click.get_current_context().find_root().call_on_close(bus.close)
+        return bus
 
 
 pass_environment = click.make_pass_decorator(Environment)

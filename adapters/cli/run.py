@@ -26,6 +26,7 @@ from adapters.cli.common import (
     safe,
 )
 from adapters.cli.progress import progress
+from adapters.cli.signals import SigintGuard
 from core import ActionBusError, ActionRunner, Arg, InvalidArguments, JournalUnavailable, Outcome, UnknownAction
 from core.errors import OutcomeUnknown
 from core.execution import as_ours, status_of
@@ -211,17 +212,19 @@ def _run_lines(runner: ActionRunner, action: Action, source: str, as_json: bool)
     counts: dict[str, int] = {}
     listed: list[str] = []
     done = 0
+    guard = SigintGuard()
     try:
-        with _lines(source) as (lines, total), progress(f"running {action.name}", total) as advance:
+        with guard, _lines(source) as (lines, total), progress(f"running {action.name}", total) as advance:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     advance()
                     continue
-                status, message = _run_line(runner, action.name, line, number, as_json)
+                with guard.uninterrupted():
+                    status, message = _run_line(runner, action.name, line, number, as_json)
+                    done = number
                 counts[status] = counts.get(status, 0) + 1
                 if message and len(listed) < _LISTED:
                     listed.append(f"line {number}: {status}: {message}")
-                done = number
                 advance()
     except KeyboardInterrupt:
         _report(counts, listed)

@@ -1,0 +1,42 @@
+# `make` prints this help; everything is set up on first use. Needs Python 3.11 or later and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test torture bench lint format clean
+
+help:  ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which with PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,test,lint,bench]'
+	@touch $@
+
+run: $(STAMP)  ## Import the Unicode emoji set through the gateway, and show what the journal tells
+	@$(BIN)/actionbus demo
+
+test: $(STAMP)  ## Run all tests, on SQLite and on a real PostgreSQL
+	$(BIN)/python -m pytest
+
+torture: $(STAMP)  ## Run the long campaigns: 200 kills, 200,000 records
+	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py --timeout 3600
+
+bench: $(STAMP)  ## Measure speed, as ratios
+	$(BIN)/python -m benchmarks
+
+lint: $(STAMP)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Put the sources into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,237 @@
+"""The command line as a user meets it; where signals or settings matter, in processes of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+
+from adapters.cli.main import main
+from tests.conftest import prepared
+
+Run = Callable[..., "Done"]
+ROOT = Path(__file__).parents[2]
+
+
+def environment(url: URL) -> dict[str, str]:
+    return os.environ | {
+        "ACTIONBUS_APP": "tests.adapters.shop_app:app",
+        "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "160",
+    }
+
+
+@dataclass
+class Done:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(url: URL, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `actionbus …` on a prepared database, in this process."""
+    prepared(url)
+    for name, value in environment(url).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str, stdin: str | None = None, code: int = 0) -> Done:
+        monkeypatch.setattr(sys, "argv", ["actionbus", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin or ""))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == code, printed
+        assert "\x1b[" not in printed.out + printed.err, "no colour codes into a pipe"
+        return Done(printed.out, printed.err)
+
+    return call
+
+
+def documents(done: Done) -> list[Any]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_run_log_and_show(run: Run) -> None:
+    done = run("run", "open_account", "--actor", "ann", "--id", "1", "--name", "first")
+    assert done.stdout.startswith("succeeded  action ")
+    assert json.loads(done.stdout.splitlines()[1]) == {"id": 1}
+    (outcome,) = documents(run("run", "deposit", "--id", "1", "--amount", "7", "--json", "--actor", "ann"))
+    assert outcome["result"] == {"balance": 7}
+    lines = run("log").stdout.splitlines()
+    assert [line.split()[3:6] for line in lines] == [
+        ["succeeded", "ann", "open_account"],
+        ["succeeded", "ann", "deposit"],
+    ]
+    records = documents(run("log", "--json", "--submitted"))
+    assert [record["kind"] for record in records] == ["submitted", "outcome"] * 2
+    assert all("seed" not in record for record in records)
+    shown = run("show", outcome["action_id"]).stdout
+    assert "update accounts 1 (balance)" in shown
+    assert documents(run("show", str(outcome["position"]), "--json"))[1]["result"] == {"balance": 7}
+
+
+def test_exit_codes_tell_what_happened(run: Run) -> None:
+    done = run("run", "deposit", "--id", "x", "--amount", "0", code=3)
+    assert "id: must be a whole number" in done.stderr
+    assert "see: actionbus show " in done.stderr
+    run("run", "open_account", "--id", "1", "--name", "n", "--actor", "mallory", code=4)
+    done = run("run", "withdraw", "--id", "9", "--amount", "1", code=1)
+    assert "LookupError" in done.stderr
+    (told,) = documents(run("run", "deposit", "--id", "x", "--json", code=3))
+    assert told["errors"] == {"id": ["must be a whole number"]}
+    assert "there is no action" in run("run", "nope", code=2).stderr
+    assert "no action" in run("show", "999", code=2).stderr
+    run("show", "not-an-id", code=2)
+    run("log", "--since", "yesterdayish", code=2)
+
+
+def test_json_lines_from_standard_input_and_file(run: Run, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"id": n, "name": f"a{n}"}) + "\n" for n in (1, 2, 3))
+    done = run("run", "open_account", "--arguments", "-", stdin=lines)
+    assert done.stderr.strip() == "3 succeeded"
+    file = tmp_path / "deposits.jsonl"
+    file.write_text('{"id": 1, "amount": 5}\nnot json\n{"id": 77}\n\n{"id": 2, "amount": 1}\n')
+    done = run("run", "deposit", "--arguments", f"@{file}", "--json", code=3)
+    assert [each["status"] for each in documents(done)] == ["succeeded", "rejected", "rejected", "succeeded"]
+    assert "line 2: rejected: not JSON" in done.stderr
+    assert "2 rejected, 2 succeeded" in done.stderr
+    assert "cannot be read" in run("run", "deposit", "--arguments", "@/no/such/file", code=2).stderr
+
+
+def test_arguments_as_one_object(run: Run) -> None:
+    run("run", "open_account", "--arguments", '{"id": 4, "name": "é😀"}')
+    assert documents(run("log", "--json"))[0]["arguments"]["name"] == "é😀"
+    assert "not JSON" in run("run", "open_account", "--arguments", "{", code=2).stderr
+
+
+def test_idempotency_key(run: Run) -> None:
+    run("run", "open_account", "--id", "1", "--name", "a")
+    for repeated in (False, True):
+        (told,) = documents(run("run", "deposit", "--id", "1", "--idempotency-key", "k", "--json"))
+        assert told["repeated"] is repeated
+
+
+def test_filters(run: Run) -> None:
+    run("run", "open_account", "--id", "1", "--name", "a", "--actor", "ann")
+    run("run", "deposit", "--id", "1", "--actor", "bob")
+    for filters, actions in (
+        (["--actor", "bob"], ["deposit"]),
+        (["--action", "open_account"], ["open_account"]),
+        (["--touching", "accounts:1"], ["open_account", "deposit"]),
+        (["--touching", "entries"], ["deposit"]),
+        (["--status", "failed"], []),
+        (["--since", "1h", "-n", "1"], ["open_account"]),
+        (["--until", "1h"], []),
+        (["--after", "2"], ["deposit"]),
+    ):
+        assert [record["action"] for record in documents(run("log", "--json", *filters))] == actions, filters
+
+
+def test_catalogue_and_help(run: Run) -> None:
+    assert "open_account" in run("actions").stdout
+    (told,) = documents(run("actions", "deposit", "--json"))
+    assert told["version"] == 2
+    assert told["arguments"][1] == {
+        "name": "amount", "type": "int", "required": False, "default": 1, "sensitive": False, "personal": False, "description": "",
+    }  # fmt: skip
+    shown = run("run", "deposit", "--help").stdout
+    assert "Put money into an account" in shown
+    assert "--amount INT" in shown
+    for command in (
+        ["--help"],
+        ["run", "--help"],
+        ["log", "-h"],
+        ["journal", "--help"],
+        ["db", "--help"],
+        ["actions", "deposit"],
+    ):
+        run(*command)
+
+
+def test_stats_and_recover(run: Run) -> None:
+    run("run", "open_account", "--id", "1", "--name", "a")
+    assert "2 records" in run("journal", "stats").stdout
+    assert documents(run("journal", "stats", "--json"))[0]["settled"] == 2
+    assert "0 interrupted" in run("journal", "recover", "--older-than", "5m").stdout
+    assert documents(run("journal", "recover", "--json"))[0]["interrupted"] == []
+
+
+def test_db(run: Run) -> None:
+    assert "(newest)" in run("db", "current").stdout
+    assert "nothing to do" in run("db", "upgrade").stdout
+    assert "CREATE TABLE journal" in run("db", "sql").stdout
+
+
+def test_without_a_journal_it_says_what_to_do(sqlite_url: URL) -> None:
+    command = [sys.executable, "-m", "adapters.cli.main", "log"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(sqlite_url), check=False)
+    assert done.returncode == 2
+    assert "actionbus db upgrade" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("ACTIONBUS_APP", "nonsense", "not of the form module:attribute"),
+        ("ACTIONBUS_APP", "no.such.module:app", "no module"),
+        ("ACTIONBUS_APP", "json:dumps", "not an Application"),
+        ("ACTIONBUS_DATABASE_URL", "postgresql://127.0.0.1:1/x", "database"),
+        ("ACTIONBUS_DATABASE_URL", "mysql://x", "not supported"),
+    ],
+)
+def test_wrong_settings_are_said_in_a_sentence(sqlite_url: URL, variable: str, value: str, told: str) -> None:
+    command = [sys.executable, "-m", "adapters.cli.main", "log"]
+    env = environment(sqlite_url) | {variable: value}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode in (2, 5)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_log_follows(run: Run, url: URL) -> None:
+    run("run", "open_account", "--id", "1", "--name", "a")
+    command = [sys.executable, "-m", "adapters.cli.main", "log", "-f", "--json"]
+    follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(url))
+    assert follower.stdout
+    assert json.loads(follower.stdout.readline())["action"] == "open_account"
+    run("run", "deposit", "--id", "1")
+    assert json.loads(follower.stdout.readline())["action"] == "deposit"
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(10) == 0
+    follower.stdout.close()
+
+
+def test_ctrl_c_leaves_nothing_half_done(run: Run, url: URL) -> None:
+    run("run", "open_account", "--id", "1", "--name", "a")
+    command = [sys.executable, "-m", "adapters.cli.main", "run", "deposit", "--arguments", "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, text=True, env=environment(url), **pipes)
+    assert running.stdin
+    for _ in range(200):
+        running.stdin.write('{"id": 1}\n')
+    running.stdin.flush()
+    deadline = time.monotonic() + 20
+    while len(documents(run("log", "--action", "deposit", "--json"))) < 3:
+        assert time.monotonic() < deadline
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "interrupted after line" in told
+    records = documents(run("log", "--action", "deposit", "--json", "-n", "1000"))
+    succeeded = [record for record in records if record["status"] == "succeeded"]
+    assert succeeded[-1]["result"]["balance"] == len(succeeded)
+    assert documents(run("journal", "recover", "--older-than", "0s", "--json"))[0]["interrupted"] == []
