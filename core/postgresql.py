@@ -33,6 +33,7 @@ _VALUES: Final = "(" + ", ".join(["%s"] * len(_TYPES)) + ")"
 _SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
 _SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
 _APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
+_END: Final = "; COMMIT; EXECUTE actionbus_end (%s)"
 _PREPARED: Final = "actionbus.prepared"
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected."""
@@ -62,9 +63,9 @@ class PostgreSQL(Backend):
         self._prepare = (
             f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
             f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
-            f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}{_NUMBERED}"
+            f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}{_NUMBERED}; "
+            f"PREPARE actionbus_end (bigint) AS SELECT currval('{sequence}'), pg_advisory_unlock($1)"
         )
-        self._end = f"; COMMIT; SELECT currval('{sequence}'), pg_advisory_unlock(%s)"
         self._alone = (
             f"{insert}{_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
             f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {self.journal_name} "
@@ -115,7 +116,7 @@ class PostgreSQL(Backend):
     def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
         cursor = driver_connection(connection).cursor()
         values = [value for row in rows for value in _written(row)]
-        statement = begin + "; ".join([_APPEND] * len(rows)) + self._end
+        statement = begin + "; ".join([_APPEND] * len(rows)) + _END
         try:
             cursor.execute(statement, (*values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:

@@ -1,0 +1,1 @@
+"""The one action of the benchmark."""

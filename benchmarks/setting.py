@@ -1,0 +1,98 @@
+"""The business transaction that is measured, with a journal and without; and where it is run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from core import Application, Bus
+from tests.servers import Server
+
+ROWS = 1_000
+Step = Callable[[int], object]
+
+
+class Base(DeclarativeBase):
+    """The benchmark's table."""
+
+
+class Counter(Base):
+    """A row that is read and updated."""
+
+    __tablename__ = "counters"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int]
+    name: Mapped[str]
+
+
+application = Application("bench", actions=["benchmarks.actions"], models=Base.metadata)
+
+
+def prepare(url: URL) -> None:
+    """Tables and rows in an empty database."""
+    with Bus(application, url) as bus:
+        bus.journal.create()
+        Base.metadata.create_all(bus.engine)
+        with Session(bus.engine) as session, session.begin():
+            session.add_all(Counter(id=number, n=0, name=f"counter {number}") for number in range(ROWS))
+
+
+def plain_engine(url: URL) -> Engine:
+    """An engine as an application without us would have it; on SQLite in WAL, like ours."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA journal_mode=WAL"))
+    return engine
+
+
+def plain_step(url: URL) -> Step:
+    """Read a row and update it, in plain SQLAlchemy ORM."""
+    engine = plain_engine(url)
+
+    def step(number: int) -> None:
+        with Session(engine) as session:
+            counter = session.get_one(Counter, number % ROWS)
+            counter.n += 1
+            session.commit()
+
+    return step
+
+
+def journaled_step(url: URL) -> Step:
+    """The same as an action: validated, with two records."""
+    runner = Bus(application, url).runner("bench")
+    return lambda number: runner.execute("count_up", {"id": number % ROWS, "by": 1})
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, URL]]:
+    """A prepared database of each kind."""
+    server = Server()
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"postgresql": server.database(), "sqlite": make_url(f"sqlite:///{Path(folder) / 'bench.db'}")}
+        for url in found.values():
+            prepare(url)
+        yield found
+    server.close()
+
+
+def describe(urls: dict[str, URL]) -> str:
+    """Hardware and settings, for whoever reads the figures."""
+    engine = create_engine(urls["postgresql"])
+    names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
+    with engine.connect() as connection:
+        told = [f"{name} {connection.execute(text(f'SHOW {name}')).scalar()}" for name in names]
+    engine.dispose()
+    lite = plain_engine(urls["sqlite"])
+    with lite.connect() as connection:
+        told.append(f"sqlite synchronous {connection.execute(text('PRAGMA synchronous')).scalar()} (2 is FULL)")
+    lite.dispose()
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; {', '.join(told)}"
