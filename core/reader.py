@@ -36,7 +36,7 @@ _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.1
 
 _HOLDERS: Final = text("""
-    SELECT virtualtransaction, pid FROM pg_locks
+    SELECT DISTINCT virtualtransaction FROM pg_locks
     WHERE locktype = 'relation' AND relation = to_regclass(:journal) AND granted AND mode = 'RowExclusiveLock'
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND pid IS DISTINCT FROM pg_backend_pid()
@@ -145,26 +145,25 @@ class SettledReader:
     def _outlast(self, connection: Connection) -> None:
         """Wait until every transaction that holds the lock now has ended."""
         known = self._holders(connection)
-        waited_for, pause, told = set(known), _FIRST_PAUSE_S, False
+        waited_for, pause, told = known, _FIRST_PAUSE_S, False
         started = time.monotonic()
         while waited_for:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
             now = self._holders(connection)
-            if waited_for - now.keys():
+            if waited_for - now:
                 # One that is gone may have been prepared instead, and hold its lock under a new name.
-                waited_for |= {each for each, pid in now.items() if pid is None and each not in known}
+                waited_for = waited_for | {each for each in now if each.startswith("-1/") and each not in known}
             known = now
-            waited_for &= now.keys()
+            waited_for = waited_for & now
             if not told and waited_for and time.monotonic() - started > 1:
                 who = ", ".join(self._described(connection, waited_for))
                 log.info("the reader waits at position %d for %s", self._settled + 1, who)
                 told = True
 
-    def _holders(self, connection: Connection) -> dict[str, int | None]:
-        """Who holds the lock: process ids by virtual transaction, None for prepared ones."""
-        rows = connection.execute(_HOLDERS, {"journal": self._backend.journal_name})
-        return {row.virtualtransaction: row.pid for row in rows}
+    def _holders(self, connection: Connection) -> set[str]:
+        """Who holds the lock, by virtual transaction."""
+        return set(connection.execute(_HOLDERS, {"journal": self._backend.journal_name}).scalars())
 
     def _described(self, connection: Connection, holders: Iterable[str]) -> list[str]:
         names = {row.virtualtransaction: row.name for row in connection.execute(_WHO)}
