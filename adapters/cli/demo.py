@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -91,11 +93,12 @@ def _show_what_happened(bus: Bus, before: int) -> None:
     lines("A rejected action: its arguments were refused", status="rejected")
     lines("A denied one: the sharing rules said no", status="denied")
     lines("A failed one: it raised, and everything it did was rolled back", status="failed")
+    command = "actionbus" if shutil.which("actionbus") else sys.argv[0]
     out.print(
-        "\n[bold]Next[/]\n"
-        "  actionbus log --status denied -n 5        who was not allowed what\n"
-        "  actionbus show POSITION                   one action whole, with the rows that it touched\n"
-        "  actionbus journal stats                   how often what ended how\n"
-        "  actionbus run create_kit --actor you --name 'My kit'\n"
-        "  actionbus run create_kit --help"
+        f"\n[bold]Next[/]\n"
+        f"  {command} log --status denied -n 5     who was not allowed what\n"
+        f"  {command} show POSITION                one action whole, with the rows that it touched\n"
+        f"  {command} journal stats                how often what ended how\n"
+        f"  {command} run create_kit --actor you --name 'My kit'\n"
+        f"  {command} run create_kit --help"
     )

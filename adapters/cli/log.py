@@ -151,7 +151,8 @@ def line_of(record: Record) -> Text:
 def _gist(record: Record) -> str:
     if record.error:
         return str(record.error.get("message", ""))
-    shown = record.arguments.items()
+    # Names and numbers tell a person more than ids do, so the long values come last.
+    shown = sorted(record.arguments.items(), key=lambda argument: len(str(argument[1])) > 30)
     told = " ".join(f"{name}={_short(value)}" for name, value in shown if value not in (None, "", [], {}))
     return told + (f" -> {_short(record.result)}" if record.result else "")
 
