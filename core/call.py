@@ -72,7 +72,7 @@ class Call:
         version = self._action.handler.version if self._action else None
         row = self._submitted(version, self._intent.idempotency_key)
         # A record that an outside call may follow must not be lost, even to a crash of the database server.
-        durable = self._action is not None and self._action.plan.reaches_outside
+        durable = self._action is not None and self._action.plan.may_reach_outside
         try:
             appended = self._append(connection, row, durable)
         except Exception as error:

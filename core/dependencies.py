@@ -89,7 +89,8 @@ class Plan:
 
     steps: tuple[Provider, ...]
     built_in: frozenset[str]
-    reaches_outside: bool
+    may_reach_outside: bool
+    """Whether an outside call may be made, by the handler itself or by an action that it runs."""
 
 
 def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str, problems: list[str]) -> Plan:
@@ -115,7 +116,7 @@ def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str,
 
     for name in wanted:
         visit(name, ())
-    reaches = any(step.nature == "outside" for step in steps.values())
+    reaches = "runner" in built_in or any(step.nature == "outside" for step in steps.values())
     return Plan(tuple(steps.values()), frozenset(built_in), reaches)
 
 

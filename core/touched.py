@@ -122,7 +122,9 @@ def _written(value: Any) -> Any:
         return {"$": "opaque", "value": type(value).__name__}
 
 
-_shapes: WeakKeyDictionary[Any, dict[bool, _Shape]] = WeakKeyDictionary()
+_Variant = tuple[bool, frozenset[str] | None]
+"""What else a shape depends on: whether there are many parameter sets and, of an INSERT, the columns that they give."""
+_shapes: WeakKeyDictionary[Any, dict[_Variant, _Shape]] = WeakKeyDictionary()
 
 
 def prepared(statement: Dml, params: Sequence[Mapping[str, Any]], connection: Connection) -> Dml:
@@ -154,15 +156,16 @@ def note(
 
 def _shape_of(statement: Dml, params: Sequence[Mapping[str, Any]], connection: Connection) -> _Shape:
     many = len(params) > 1
-    by_many = _shapes.get(statement)
-    if by_many is None:
-        by_many = _shapes[statement] = {}
-    shape = by_many.get(many)
+    variant = (many, frozenset(params[0]) if params and isinstance(statement, Insert) else None)
+    variants = _shapes.get(statement)
+    if variants is None:
+        variants = _shapes[statement] = {}
+    shape = variants.get(variant)
     if shape is None:
-        shape = by_many[many] = _work_out(statement, params, connection, many)
+        shape = variants[variant] = _work_out(statement, params, connection, many)
         if shape.rewritten is not None:
             told = _Shape(shape.table, drain=shape.drain, operation=shape.operation)
-            _shapes.setdefault(shape.rewritten, {})[many] = told
+            _shapes.setdefault(shape.rewritten, {})[variant] = told
     return shape
 
 
@@ -254,6 +257,7 @@ def _from_returned(recorder: RowRecorder, statement: Dml, shape: _Shape, result:
     else:
         result._rewind(rows)
     written = _written_columns(statement, table, result)
+    given = _given_columns(statement, result)
     for row in rows:
         mapping = row._mapping
         if any(column not in mapping for column in table.primary_key.columns):
@@ -261,7 +265,6 @@ def _from_returned(recorder: RowRecorder, statement: Dml, shape: _Shape, result:
             return
         key = tuple(mapping[column] for column in table.primary_key.columns)
         values = {c.key: mapping[c] for c in written if c in mapping} if shape.operation != "delete" else {}
-        given = set() if getattr(statement, "select", None) is not None else set(result.context.compiled_parameters[0])
         made = {c.key: mapping[c] for c in table.c if c in mapping and _made_by_database(c) and c.key not in given}
         generated = made if shape.operation in ("insert", "upsert") else {}
         recorder.add(Touch(table.fullname, key, shape.operation, values | generated, generated))
@@ -289,6 +292,15 @@ def _written_columns(statement: Dml, table: Table, result: CursorResult[Any]) ->
     names |= {column.key for column in (*compiled.postfetch, *(compiled.update_prefetch or ()))}
     names |= set(result.context.compiled_parameters[0])
     return [column for column in table.c if column.key in names]
+
+
+def _given_columns(statement: Dml, result: CursorResult[Any]) -> set[str]:
+    """The columns whose values the author gave."""
+    if isinstance(statement, Insert) and statement._multi_values:
+        return {_key(name) for rows in statement._multi_values for row in rows for name in row}
+    if isinstance(statement, Insert) and statement.select is not None:
+        return {_key(name) for name in statement._select_names or ()}
+    return set(result.context.compiled_parameters[0])
 
 
 def _from_insert(recorder: RowRecorder, shape: _Shape, result: CursorResult[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core.backend import Backend, Row, driver_connection
@@ -67,10 +68,16 @@ class ActionTransaction:
             )
 
     def finish(self, rows: Sequence[Row], action_id: UUID) -> int:
-        """Append the records and commit; the position of the last."""
+        """Append the records and commit; the position of the last. Raises DBAPIError, CommitConflict."""
         self._connection.info.pop(KEY, None)
         begin, self._begin = self._begin, ""
-        position = self._backend.finish(self._connection, begin, [*self.nested, *rows], action_id)
+        dbapi = self._backend.engine.dialect.loaded_dbapi
+        try:
+            position = self._backend.finish(self._connection, begin, [*self.nested, *rows], action_id)
+        except dbapi.Error as error:
+            # As SQLAlchemy would raise it from a commit of its own.
+            lost = self._backend.is_lost(error, self._connection)
+            raise DBAPIError.instance("COMMIT", None, error, dbapi.Error, connection_invalidated=lost) from error
         self._close()
         return position
 

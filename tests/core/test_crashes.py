@@ -240,7 +240,7 @@ def test_a_connection_lost_before_commit_is_a_failure_that_is_told(postgres_url:
     with Bus(make_application(), postgres_url) as direct:
         opened(direct, 1)
     with proxied(postgres_url, short_folder, "before") as url, Bus(make_application(), url) as bus:
-        with pytest.raises(Exception, match="closed"):
+        with pytest.raises(DBAPIError, match="closed"):
             bus.execute("deposit", {"id": 1, "amount": 5})
         assert balance(bus, 1) == 0
         record = bus.journal.tail(1)[0]

@@ -295,6 +295,20 @@ def test_generated_values_are_kept(recorded: Any) -> None:
     assert touched["rows"][0]["generated"] == {"id": 11, "n": 7, "state": "new"}
 
 
+def test_one_statement_with_other_columns_each_time(recorded: Any) -> None:
+    statement = insert(Item.__table__)
+    for given in ({"id": 40, "state": "old"}, {"name": "x"}, {"id": 60}):
+        touched = recorded(lambda s, given=given: s.execute(statement, given))
+        row = touched["rows"][0]
+        assert set(row["generated"]) == {"id", "n", "state"} - set(given)
+        assert "incomplete" not in touched
+
+
+def test_values_that_the_author_gave_are_not_called_generated(recorded: Any) -> None:
+    touched = recorded(lambda s: s.execute(insert(Item.__table__).values([{"id": 50, "n": 1}, {"id": 51, "n": 1}])))
+    assert [set(row["generated"]) for row in touched["rows"]] == [{"state"}] * 2
+
+
 def test_the_digest_tells_values_apart(recorded: Any) -> None:
     one = recorded(lambda s: s.execute(update(Item).where(Item.id == 1).values(n=1)))
     other = recorded(lambda s: s.execute(update(Item).where(Item.id == 1).values(n=2)))
