@@ -149,11 +149,11 @@ def test_the_server_killed_under_load_loses_no_outcome(server: Server, make_post
 class Proxy:
     """Stands between a client and PostgreSQL, and cuts the connection at the outcome: before or after it got through."""
 
-    def __init__(self, server: str | tuple[str, int], folder: Path, cut: str) -> None:
+    def __init__(self, server: str | tuple[str, int], port: int, folder: Path, cut: str) -> None:
         self._server, self._cut = server, cut
         self.cuts = 1
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.bind(str(folder / f".s.PGSQL.{port}"))
         self._listener.listen()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -210,8 +210,8 @@ def proxied(url: URL, folder: Path, cut: str) -> Iterator[URL]:
     """The database's URL by way of a proxy."""
     host = url.query.get("host", url.host)
     upstream: Any = f"{host}/.s.PGSQL.{url.port or 5432}" if str(host).startswith("/") else (host, url.port or 5432)
-    proxy = Proxy(upstream, folder, cut)
-    yield url.set(host=None, port=None).update_query_dict({"host": str(folder)})
+    proxy = Proxy(upstream, url.port or 5432, folder, cut)
+    yield url.set(host="").update_query_dict({"host": str(folder)})
     proxy.close()
 
 
@@ -255,7 +255,7 @@ def test_a_database_that_does_not_come_back_leaves_the_outcome_unknown(
         bus = Bus(make_application(), url, reconnect_for=0.3)
 
         def vanish(handler: Any) -> None:
-            (short_folder / ".s.PGSQL.5432").unlink()
+            next(short_folder.glob(".s.PGSQL.*")).unlink()
             handler.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
         monkeypatch.setattr(CallBack, "function", vanish)
