@@ -89,7 +89,7 @@ class PostgreSQL(Backend):
         cursor = driver_connection(connection).cursor()
         statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
         values = (*_written(row), lock_key(row.action_id))
-        if _PREPARED not in connection.info:
+        if connection.info.get(_PREPARED) != self.journal_name:  # new, or prepared by a bus with another schema
             self._prepare_statements(connection)
         try:
             cursor.execute(statement, values)
@@ -105,7 +105,7 @@ class PostgreSQL(Backend):
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
         cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), self._prepare]))
-        connection.info[_PREPARED] = True
+        connection.info[_PREPARED] = self.journal_name
 
     def begin(self, connection: Connection, isolation: str) -> str:
         return f"BEGIN ISOLATION LEVEL {isolation}; "

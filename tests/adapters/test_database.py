@@ -67,6 +67,18 @@ def test_a_schema_of_its_own(postgres_url: URL) -> None:
     assert query(postgres_url, "SELECT count(*) FROM audit.journal") == [(2,)]
 
 
+def test_two_journals_over_one_pool_do_not_mix(postgres_url: URL) -> None:
+    engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
+    Base.metadata.create_all(engine)
+    buses = [Bus(make_application(), engine, schema=schema) for schema in ("one", "two")]
+    for number, bus in enumerate(buses * 2):
+        if number < 2:
+            bus.journal.create()
+        bus.execute("open_account", {"id": number, "name": f"{number}"})
+    assert [len(list(bus.journal.read())) for bus in buses] == [4, 4]
+    engine.dispose()
+
+
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_an_applications_own_history_lives_beside_ours(url: URL, tmp_path: Path, ours_first: bool) -> None:
     engine = create_engine(url)
