@@ -1,0 +1,167 @@
+"""`make bench`: prints every ratio with its goal; medians of interleaved rounds."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from multiprocessing.synchronize import Barrier
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import psycopg2
+from sqlalchemy import insert
+from sqlalchemy.engine import URL
+
+from benchmarks.eventsourced import eventsourcing_step
+from benchmarks.setting import (
+    Step,
+    application,
+    databases,
+    describe,
+    journaled_step,
+    plain_step,
+)
+from core import Bus
+from core.table import COLUMNS, PAYLOADS, journal_table
+
+CLIENTS = 8
+STEPS = {"plain": plain_step, "journaled": journaled_step, "eventsourcing": eventsourcing_step}
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--rounds", type=int, default=30, help="interleaved rounds per comparison")
+    parser.add_argument("--steps", type=int, default=60, help="transactions per round and contestant")
+    parser.add_argument("--records", type=int, default=200_000, help="records that the reader reads")
+    options = parser.parse_args()
+    with databases() as urls:
+        print(describe(urls))
+        for name, goal in (("postgresql", 0.70), ("sqlite", 0.55)):
+            one_client(name, urls[name], goal, options)
+        eight_clients(urls["postgresql"], options)
+        reading(urls["postgresql"], options.records)
+
+
+def one_client(name: str, url: URL, goal: float, options: Any) -> None:
+    """One process, contestants in turn."""
+    steps = {who: make(url) for who, make in STEPS.items()}
+    for step in steps.values():
+        _timed(step, options.steps * 3)
+    rounds = [{who: _timed(step, options.steps) for who, step in steps.items()} for _ in range(options.rounds)]
+    micros = {who: statistics.median(each[who] for each in rounds) / options.steps * 1e6 for who in steps}
+    print(f"\n{name}, one client: " + ", ".join(f"{who} {value:.0f} µs" for who, value in micros.items()))
+    _ratio("of plain SQLAlchemy", [each["plain"] / each["journaled"] for each in rounds], goal)
+    _ratio("of eventsourcing", [each["eventsourcing"] / each["journaled"] for each in rounds], 0.9)
+
+
+def _timed(step: Step, count: int) -> float:
+    started = time.perf_counter()
+    for number in range(count):
+        step(number)
+    return time.perf_counter() - started
+
+
+def eight_clients(url: URL, options: Any) -> None:
+    """Eight processes at once, contestants in turn; a round takes as long as its slowest process."""
+    context = multiprocessing.get_context("spawn")
+    gates = [context.Barrier(CLIENTS + 1), context.Barrier(CLIENTS + 1)]
+    count = max(10, options.steps // 2)
+    arguments = (url.render_as_string(hide_password=False), gates, options.rounds, count)
+    clients = [context.Process(target=_client, args=(number, *arguments)) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    rounds = []
+    for _ in range(options.rounds + 1):
+        found = {}
+        for who in STEPS:
+            gates[0].wait(120)
+            started = time.perf_counter()
+            gates[1].wait(120)
+            found[who] = time.perf_counter() - started
+        rounds.append(found)
+    for client in clients:
+        client.join()
+    rounds = rounds[1:]
+    rates = {who: CLIENTS * count / statistics.median(each[who] for each in rounds) for who in STEPS}
+    print("\npostgresql, eight clients: " + ", ".join(f"{who} {rate:.0f}/s" for who, rate in rates.items()))
+    _ratio("of plain SQLAlchemy", [each["plain"] / each["journaled"] for each in rounds], 0.65)
+    _ratio("of eventsourcing", [each["eventsourcing"] / each["journaled"] for each in rounds], 1.0)
+
+
+def _client(number: int, url: str, gates: list[Barrier], rounds: int, count: int) -> None:
+    from sqlalchemy.engine import make_url
+
+    steps = {who: make(make_url(url)) for who, make in STEPS.items()}
+    for _ in range(rounds + 1):
+        for step in steps.values():
+            gates[0].wait(120)
+            for turn in range(count):
+                step(number * 100 + turn)  # rows of its own: what is measured is not waiting for locks
+            gates[1].wait(120)
+
+
+def reading(url: URL, records: int) -> None:
+    """Journal.read against a bare server-side cursor that decodes the same rows with orjson."""
+    with Bus(application, url) as bus:
+        _fill(bus, records)
+        rounds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            bare = _read_bare(url)
+            middle = time.perf_counter()
+            ours = sum(1 for _ in Bus(application, bus.engine).journal.read())
+            rounds.append((middle - started, time.perf_counter() - middle))
+            assert bare == ours
+    grown = _grown_by_reading(bus)
+    rate = ours / statistics.median(each[1] for each in rounds)
+    print(f"\nreading {ours} records: {rate:.0f}/s; memory grew by {grown:.1f} MiB from the first tenth to the end")
+    _ratio("of a bare cursor with orjson", [bare_time / ours_time for bare_time, ours_time in rounds], 0.5)
+
+
+def _grown_by_reading(bus: Bus) -> float:
+    """MiB of peak memory that reading on takes, once a tenth is read."""
+    last = bus.journal.settled()
+    early = 0
+    for record in bus.journal.read():
+        if record.position == last // 10:
+            early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early) / 1024
+
+
+def _fill(bus: Bus, records: int) -> None:
+    touched = {"table": "counters", "key": [5], "op": "update", "columns": ["n"], "digest": "0123456789abcdef"}
+    row = {"kind": "outcome", "status": "succeeded", "action": "count_up", "correlation_id": "c", "actor": "bench",
+           "arguments": {"id": 5, "by": 1, "note": None}, "result": {"n": 7}, "touched": {"rows": [touched]},
+           "format": 1}  # fmt: skip
+    with bus.engine.begin() as connection:
+        for start in range(0, records, 10_000):
+            batch = [row | {"action_id": uuid4()} for _ in range(min(10_000, records - start))]
+            columns = [c for c in journal_table().c if c.name in batch[0]]
+            connection.execute(insert(journal_table()).inline().values(dict.fromkeys(columns)), batch)
+
+
+def _read_bare(url: URL) -> int:
+    connection = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    payloads = [number for number, name in enumerate(COLUMNS) if name in PAYLOADS]
+    columns = ", ".join(f"{name}::text" if name in PAYLOADS else name for name in COLUMNS)
+    cursor = connection.cursor("bare")
+    cursor.itersize = 1_000
+    cursor.execute(f"SELECT {columns} FROM journal ORDER BY position")
+    count = 0
+    for row in cursor:
+        for number in payloads:
+            if row[number] is not None:
+                orjson.loads(row[number])
+        count += 1
+    connection.close()
+    return count
+
+
+def _ratio(what: str, ratios: list[float], goal: float) -> None:
+    found = statistics.median(ratios)
+    print(f"  {found:.2f} {what} (goal {goal:.2f}{'' if found >= goal else ', not reached'})")
