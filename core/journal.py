@@ -24,10 +24,11 @@ from sqlalchemy import (
 
 from core import ddl, payload
 from core.backend import Backend
+from core.decoding import columns_to_read, decoder, fetch
 from core.errors import ConfigurationError, JournalUnavailable
 from core.reader import SettledReader
 from core.record import Record
-from core.table import COLUMNS, PAYLOADS, journal_table
+from core.table import journal_table
 
 
 class Journal:
@@ -36,8 +37,8 @@ class Journal:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._table = journal_table(backend.schema)
-        self._decode = _decoder(backend.engine.dialect.name)
-        self._reader = SettledReader(backend, self._table, [*_columns(self._table)])
+        self._decode = decoder(backend.engine.dialect.name)
+        self._reader = SettledReader(backend, self._table, [*columns_to_read(self._table)])
 
     def create(self) -> None:
         """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""
@@ -162,13 +163,13 @@ class Journal:
         }
 
     def _select(self) -> Select[Any]:
-        return select(*_columns(self._table))
+        return select(*columns_to_read(self._table))
 
     def _fetch(self, statement: Select[Any], connection: Connection | None = None) -> list[Record]:
         if connection is not None:
-            return [self._decode(row) for row in connection.execute(statement)]
+            return [self._decode(row) for row in fetch(connection, statement)]
         with self._backend.connection() as own:
-            return [self._decode(row) for row in own.execute(statement)]
+            return [self._decode(row) for row in fetch(own, statement)]
 
     def require(self) -> None:
         """Raises ConfigurationError if the table is not there."""
@@ -182,35 +183,8 @@ class Journal:
             )
 
 
-def _columns(table: Table) -> Iterator[ColumnElement[Any]]:
-    # As text, so that the driver does not decode JSON in a way of its own, which would lose digits.
-    return (cast(table.c[name], Text).label(name) if name in PAYLOADS else table.c[name] for name in COLUMNS)
-
-
-def _decoder(dialect: str) -> Any:
-    loads = payload.loads
-    utc = _aware if dialect == "sqlite" else _in_utc
-
-    def decode(row: Any) -> Record:
-        (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
-         context, arguments, result, error, calls, touched, seed, xid, seen, duration, form) = row  # fmt: skip
-        return Record(
-            position, action_id, kind, status, action, version, actor, correlation, cause, key,
-            utc(recorded), utc(started) if started else None, release,
-            loads(context) if context else None, loads(arguments) if arguments else {},
-            loads(result) if result else None, loads(error) if error else None, loads(calls) if calls else None,
-            loads(touched) if touched else None, seed, xid, seen, duration, form,
-        )  # fmt: skip
-
-    return decode
-
-
 def _aware(moment: datetime | None) -> Any:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
 
 
 def _time(moment: datetime, dialect: str) -> datetime:

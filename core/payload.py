@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ Problems = dict[str, list[str]]
 _encode: Callable[[Any], str] = json.JSONEncoder(
     ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
+_long_number: Final = re.compile("[0-9]{19}").search
 _scalars: Final = (datetime, date, time)
 
 
@@ -48,7 +50,12 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """The value of JSON text written by `dumps`."""
-    return json.loads(text)
+    if len(text) > 18 and _long_number(text):  # orjson would make a float of what does not fit 64 bits
+        return json.loads(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # lone surrogates, depth
+        return json.loads(text)
 
 
 def parse(text: str | bytes) -> Any:

@@ -24,9 +24,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text
+from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 
 from core.backend import Backend
+from core.decoding import fetch
 from core.errors import JournalUnavailable
 
 log = logging.getLogger("actionbus")
@@ -61,7 +62,7 @@ class SettledReader:
 
     def rows(
         self, after: int, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
-    ) -> Iterator[Row[Any]]:
+    ) -> Iterator[Sequence[Any]]:
         """Rows beyond `after` that meet the conditions, batch by batch, each batch in a snapshot of its own."""
         left = limit
         while left is None or left > 0:
@@ -71,7 +72,7 @@ class SettledReader:
             size = BATCH if left is None else min(left, BATCH)
             batch = self._batch(after, settled, conditions, size)
             yield from batch
-            after = batch[-1].position if len(batch) == size else settled
+            after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
 
     def _beyond(self, after: int, wait: bool) -> int:
@@ -81,13 +82,19 @@ class SettledReader:
         settled = self.settled(wait=False)
         return self.settled(wait=True) if wait and settled <= after else settled
 
-    def _batch(
-        self, after: int, settled: int, conditions: Sequence[ColumnElement[bool]], size: int
-    ) -> Sequence[Row[Any]]:
+    def _batch(self, after: int, settled: int, conditions: Sequence[ColumnElement[bool]], size: int) -> list[Any]:
+        """The next rows up to `settled`, the position first in each.
+
+        The upper bound is kept to here: in the query it makes PostgreSQL, while it has no statistics, sort the whole
+        range for every batch instead of walking along the index.
+        """
         position = self._table.c.position
-        within = select(*self._columns).where(position > after, position <= settled, *conditions)
+        beyond = select(*self._columns).where(position > after, *conditions).order_by(position).limit(size)
         with self._backend.connection() as connection:
-            return connection.execute(within.order_by(position).limit(size)).all()
+            batch = fetch(connection, beyond)
+        while batch and batch[-1][0] > settled:
+            batch.pop()
+        return batch
 
     def settled(self, *, wait: bool) -> int:
         """The settled position; with `wait`, once the writers of the holes that are there now have ended."""
