@@ -38,7 +38,7 @@ class Journal:
         self._backend = backend
         self._table = journal_table(backend.schema)
         self._decode = decoder(backend.engine.dialect.name)
-        self._reader = SettledReader(backend, self._table, [*columns_to_read(self._table)])
+        self._reader = SettledReader(backend, self._table, columns_to_read(self._table))
 
     def create(self) -> None:
         """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""

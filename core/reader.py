@@ -24,14 +24,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, text
+from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, func, select, text
 
 from core.backend import Backend
 from core.decoding import fetch
 from core.errors import JournalUnavailable
 
 log = logging.getLogger("actionbus")
-BATCH: Final = 1_000
+BATCH: Final = 2_000
 _SCAN: Final = 200_000
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.1
@@ -64,13 +64,16 @@ class SettledReader:
         self, after: int, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
     ) -> Iterator[Sequence[Any]]:
         """Rows beyond `after` that meet the conditions, batch by batch, each batch in a snapshot of its own."""
+        position = self._table.c.position
+        beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
+        next_ones = beyond.limit(bindparam("size", type_=Integer))
         left = limit
         while left is None or left > 0:
             settled = self._beyond(after, wait)
             if settled <= after:
                 return
             size = BATCH if left is None else min(left, BATCH)
-            batch = self._batch(after, settled, conditions, size)
+            batch = self._batch(next_ones, {"after": after, "size": size}, settled)
             yield from batch
             after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
@@ -82,16 +85,14 @@ class SettledReader:
         settled = self.settled(wait=False)
         return self.settled(wait=True) if wait and settled <= after else settled
 
-    def _batch(self, after: int, settled: int, conditions: Sequence[ColumnElement[bool]], size: int) -> list[Any]:
+    def _batch(self, statement: Select[Any], parameters: dict[str, int], settled: int) -> list[Any]:
         """The next rows up to `settled`, the position first in each.
 
         The upper bound is kept to here: in the query it makes PostgreSQL, while it has no statistics, sort the whole
         range for every batch instead of walking along the index.
         """
-        position = self._table.c.position
-        beyond = select(*self._columns).where(position > after, *conditions).order_by(position).limit(size)
         with self._backend.connection() as connection:
-            batch = fetch(connection, beyond)
+            batch = fetch(connection, statement, parameters)
         while batch and batch[-1][0] > settled:
             batch.pop()
         return batch

@@ -14,7 +14,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 """All columns in their order, which is the order of a Record's fields."""
 
-PAYLOADS: Final = frozenset({"context", "arguments", "result", "error", "calls", "touched"})
+PAYLOADS: Final = ("context", "arguments", "result", "error", "calls", "touched")
 TIMES: Final = frozenset({"recorded_at", "started_at"})
 FORMAT: Final = 1
 """What the payload columns look like; raised when that changes."""
