@@ -9,20 +9,59 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from adapters.embedded import EmbeddedStore
+from adapters.es_repo import EsRepo
 from adapters.library.checkpoint import checkpoint
 from adapters.library.models import Base
 from adapters.library.repo import repo
 from adapters.library.storage import FolderStorage
+from adapters.local_elasticsearch.server import LocalServer
 from core import Application, outside
+from projections.library.activity import Activity
+from projections.library.assets import Assets
+from projections.library.kits import Kits
+from projections.store import Store
 
 DEFAULT_APPLICATION: Final = "adapters.wiring:library"
 DEFAULT_DATABASE: Final = "sqlite:///var/library.db"
+
+EMBEDDED: Final = "embedded"
+
+
+def store_for(engine: Engine, schema: str | None = None, where: str | None = None) -> Store:
+    """Where documents are kept: `where`, a URL or "embedded"; by default what ACTIONBUS_ELASTICSEARCH_URL says, else
+    the local Elasticsearch if it runs, else the application's own database.
+
+    Raises ImportError saying what to install.
+    """
+    where = where or os.environ.get("ACTIONBUS_ELASTICSEARCH_URL") or LocalServer().url() or EMBEDDED
+    if where == EMBEDDED:
+        return EmbeddedStore(engine, schema)
+    from adapters.elasticsearch import ElasticsearchStore
+
+    options = {name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")}
+    return ElasticsearchStore(where, **{name: value for name, value in options.items() if value})
+
+
+def es_repo(session: Session) -> EsRepo:
+    """Provider: reads the projections of the database that the action runs in."""
+    return EsRepo(store_for(session.get_bind().engine))
+
 
 library: Final = Application(
     "library",
     actions=["core.actions"],
     models=Base.metadata,
-    dependencies={"repo": repo, "checkpoint": checkpoint, "storage": outside(FolderStorage)},
+    dependencies={
+        "repo": repo,
+        "checkpoint": checkpoint,
+        "storage": outside(FolderStorage),
+        "es_repo": outside(es_repo),
+    },
+    projections=[Assets, Kits, Activity],
     release=os.environ.get("ACTIONBUS_RELEASE") or f"actionbus {version('actionbus')}",
 )
 """The reference application: a digital asset library."""

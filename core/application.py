@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from sqlalchemy import MetaData
 
 from core.limits import Limits
+
+
+class ReadModel(Protocol):
+    """What the bus asks of a class in `projections=`; `projections.Projection` answers."""
+
+    @classmethod
+    def action_packages(cls) -> Sequence[str]:
+        """Packages of actions that come with it."""
+        ...
+
+    @classmethod
+    def problems(cls, actions: Collection[str]) -> list[str]:
+        """What is wrong with its declaration, given the names of all actions."""
+        ...
 
 
 class Application:
@@ -17,7 +31,7 @@ class Application:
     `actions` are dotted names of packages that hold one action per module. `dependencies` maps names to providers
     (see `core.dependencies`). `models` are the business tables. `release` is written on every record: the
     application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
-    isolation level of actions on PostgreSQL.
+    isolation level of actions on PostgreSQL. `projections` are the classes of its read models.
     """
 
     def __init__(
@@ -30,9 +44,13 @@ class Application:
         release: str | None = None,
         limits: Limits | None = None,
         isolation: str = "READ COMMITTED",
+        projections: Sequence[type[ReadModel]] = (),
     ) -> None:
         self.name = name
-        self.actions = tuple([actions] if isinstance(actions, str) else actions)
+        self.projections = tuple(projections)
+        packages = [[actions] if isinstance(actions, str) else actions]
+        packages += [projection.action_packages() for projection in self.projections]
+        self.actions = tuple(dict.fromkeys(name for package in packages for name in package))
         self.models = models
         self.dependencies = dict(dependencies or {})
         self.release = release or os.environ.get("ACTIONBUS_RELEASE") or None

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from core import payload
+from core.announcer import Announcer
 from core.application import Application
 from core.backend import Row
 from core.caller import Caller
@@ -60,6 +61,8 @@ class Bus:
         self.session_factory: Callable[..., Session] = session_factory or Session
         self.backend = backend_for(self.engine, schema, own_engine=self._owns_engine)
         self.journal = Journal(self.backend)
+        announced = bool(application.projections) and self.engine.dialect.name == "postgresql"
+        self.announcer = Announcer(self.engine) if announced else None
         self.attempts = max(1, attempts)
         self._reconnect_for = reconnect_for
 
@@ -137,6 +140,8 @@ class Bus:
 
     def close(self) -> None:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""
+        if self.announcer:
+            self.announcer.close()
         if self._owns_engine:
             self.backend.renew_pool()
 

@@ -125,7 +125,7 @@ class Call:
                 log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
                 time.sleep(random.uniform(0, 0.01 * 2**number))
             else:
-                self._log_outcome(row, position)
+                self._tell_outcome(row, position)
                 return outcome_of(row, position)
             finally:
                 if self._execution:
@@ -161,7 +161,7 @@ class Call:
             return self._answer(error)
         # Ctrl-C may strike just after COMMIT: the outcome is there, and the interruption still reaches the caller.
         if position is not None:
-            self._log_outcome(row, position)
+            self._tell_outcome(row, position)
         raise self._told(error)
 
     def _was_submitted(self, error: BaseException) -> bool:
@@ -265,7 +265,9 @@ class Call:
             error.action_id = self._identity.action_id
         return error
 
-    def _log_outcome(self, row: Row, position: int) -> None:
+    def _tell_outcome(self, row: Row, position: int) -> None:
+        if self._bus.announcer:
+            self._bus.announcer.announce()
         log.info(
             "%s %s in %.1f ms, action %s, position %d",
             row.action,

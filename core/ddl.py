@@ -9,14 +9,18 @@ from sqlalchemy import Connection, text
 
 VERSION_TABLE = "actionbus_version"
 """Alembic's version table for our history; an application's own keeps its own."""
-LATEST = "0001"
+VERSIONS = ("0001", "0002")
+LATEST = VERSIONS[-1]
 
 _REFUSAL = "the journal is append-only: records are never changed or removed"
 
 
 def statements(dialect: str, version: str, schema: str | None = None) -> list[str]:
     """The statements of one version. Raises ValueError for a database that is not supported."""
-    made = {("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001}.get((dialect, version))
+    made = {
+        ("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001,
+        ("postgresql", "0002"): _postgresql_0002, ("sqlite", "0002"): _sqlite_0002,
+    }.get((dialect, version))  # fmt: skip
     if made is None:
         raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
     return made(f'"{schema}".' if schema else "")
@@ -26,8 +30,9 @@ def create(connection: Connection, schema: str | None = None) -> None:
     """Create the journal in a database that has none, as `actionbus db upgrade` would."""
     if schema:
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
-    for statement in statements(connection.dialect.name, LATEST, schema):
-        connection.exec_driver_sql(statement)
+    for version in VERSIONS:
+        for statement in statements(connection.dialect.name, version, schema):
+            connection.exec_driver_sql(statement)
     table = f'"{schema}".{VERSION_TABLE}' if schema else VERSION_TABLE
     connection.exec_driver_sql(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)")
     connection.execute(text(f"INSERT INTO {table} VALUES (:version)"), {"version": LATEST})
@@ -125,4 +130,44 @@ def _sqlite_0001(prefix: str) -> list[str]:
         SELECT 1 FROM journal WHERE idempotency_key = NEW.idempotency_key AND action = NEW.action
         AND coalesce(actor, '') = coalesce(NEW.actor, ''))
     BEGIN SELECT RAISE(ABORT, 'the journal holds such a record already, and is append-only'); END""",
+    ]
+
+
+def _postgresql_0002(prefix: str) -> list[str]:
+    return [
+        *_projection_tables(prefix),
+        f"INSERT INTO {prefix}actionbus_identity (identity) VALUES (gen_random_uuid()::text)",
+    ]
+
+
+def _sqlite_0002(prefix: str) -> list[str]:
+    return [*_projection_tables(""), "INSERT INTO actionbus_identity (identity) VALUES (lower(hex(randomblob(16))))"]
+
+
+def _projection_tables(prefix: str) -> list[str]:
+    """The journal's identity, and how far each index of a projection is.
+
+    Times are seconds since 1970 by the database's clock.
+    """
+    return [
+        f"CREATE TABLE {prefix}actionbus_identity (identity VARCHAR(36) PRIMARY KEY)",
+        f"""CREATE TABLE {prefix}actionbus_checkpoints (
+    index_name VARCHAR(200) NOT NULL,
+    slice INTEGER NOT NULL,
+    slices INTEGER NOT NULL,
+    projection VARCHAR(100) NOT NULL,
+    version INTEGER NOT NULL,
+    built BOOLEAN NOT NULL,
+    position BIGINT NOT NULL DEFAULT 0,
+    writing_to BIGINT NOT NULL DEFAULT 0,
+    documents BIGINT,
+    documents_then BIGINT,
+    holder VARCHAR(100),
+    alive_until DOUBLE PRECISION NOT NULL DEFAULT 0,
+    frozen_until DOUBLE PRECISION NOT NULL DEFAULT 0,
+    state VARCHAR(20) NOT NULL DEFAULT 'new',
+    detail TEXT,
+    rate DOUBLE PRECISION,
+    PRIMARY KEY (index_name, slice)
+)""",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ from core.decoding import columns_to_read, decoder, fetch
 from core.errors import ConfigurationError, JournalUnavailable
 from core.reader import SettledReader
 from core.record import Record
-from core.table import journal_table
+from core.table import identity_table, journal_table
 
 
 class Journal:
@@ -55,7 +55,7 @@ class Journal:
         after: int = 0,
         limit: int | None = None,
         *,
-        action: str | None = None,
+        action: str | Collection[str] | None = None,
         actor: str | None = None,
         status: str | None = None,
         kind: str | None = None,
@@ -68,9 +68,9 @@ class Journal:
     ) -> Iterator[Record]:
         """Records beyond position `after`, oldest first, at most `limit`, in bounded memory.
 
-        The filters narrow: `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`; `touching` is
-        `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at a position that a writer
-        has drawn and not yet committed the reader waits, or stops there with `wait=False`.
+        The filters narrow: `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with
+        `recorded_at`; `touching` is `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at
+        a position that a writer has drawn and not yet committed the reader waits, or stops there with `wait=False`.
         """
         conditions = _conditions(
             self._table, self._backend.engine.dialect.name, action=action, actor=actor, status=status, kind=kind,
@@ -89,6 +89,16 @@ class Journal:
     def settled(self, *, wait: bool = False) -> int:
         """The position up to which no record can appear any more; 0 while there is none."""
         return self._reader.settled(wait=wait)
+
+    def identity(self) -> str:
+        """What tells this journal from every other; it stays with a dump and its restoration."""
+        with self._backend.engine.connect() as connection:
+            found: str = connection.execute(select(identity_table(self._backend.schema).c.identity)).scalar_one()
+        return found
+
+    def look_anew(self) -> None:
+        """Forget how far the journal is settled: the database may have been replaced by an older state of it."""
+        self._reader.forget()
 
     def waiting_for(self) -> list[str]:
         """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""
@@ -195,8 +205,11 @@ def _time(moment: datetime, dialect: str) -> datetime:
 
 def _conditions(table: Table, dialect: str, **filters: Any) -> list[ColumnElement[bool]]:
     c = table.c
-    plain = ("action", "actor", "status", "kind", "correlation_id", "cause_id")
+    plain = ("actor", "status", "kind", "correlation_id", "cause_id")
     found: list[ColumnElement[bool]] = [c[name] == filters[name] for name in plain if filters[name] is not None]
+    if filters["action"] is not None:
+        actions = filters["action"]
+        found.append(c.action == actions if isinstance(actions, str) else c.action.in_(sorted(actions)))
     if filters["since"] is not None:
         found.append(c.recorded_at >= _time(filters["since"], dialect))
     if filters["until"] is not None:

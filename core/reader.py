@@ -102,6 +102,11 @@ class SettledReader:
         with self._backend.connection() as connection:
             return self._advance(connection, wait=wait)
 
+    def forget(self) -> None:
+        """Begin to look for holes at the start again."""
+        with self._guard:
+            self._settled = 0
+
     def waiting_for(self) -> list[str]:
         """Who holds the hole at the settled end, if there is one."""
         with self._backend.connection() as connection:

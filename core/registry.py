@@ -54,6 +54,8 @@ class Registry:
                 else:
                     self._add(application, name, handler, problems)
         plan_for(self.providers, self.providers, "the application", problems)
+        for projection in application.projections:
+            problems += projection.problems(self._actions.keys())
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
 

@@ -30,6 +30,11 @@ def journal_table(schema: str | None = None) -> Table:
     return Table("journal", MetaData(schema=schema), *(_column(name) for name in COLUMNS))
 
 
+def identity_table(schema: str | None = None) -> Table:
+    """One row: the journal's identity."""
+    return Table("actionbus_identity", MetaData(schema=schema), Column("identity", Text(), primary_key=True))
+
+
 def _column(name: str) -> Column[Any]:
     if name in PAYLOADS:
         return Column(name, JSON())

@@ -144,7 +144,9 @@ def _compile(runtime: Path, found: Path) -> None:
     with tempfile.TemporaryDirectory(dir=found) as scratch:
         line = [str(runtime), "-jar", str(compiler), "-21", "-nowarn", "-d", scratch, "-cp"]
         class_path = os.pathsep.join(str(jar) for jar in sorted((found / "lib").glob("*.jar")))
-        done = subprocess.run([*line, class_path, str(HERE / f"{MAIN}.java")], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*line, class_path, str(HERE / f"{MAIN}.java")], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise NotInstallable(f"the server's main class does not compile: {done.stderr or done.stdout}")
         (found / "classes").mkdir(exist_ok=True)

@@ -1,0 +1,350 @@
+"""ElasticsearchStore keeps documents in an Elasticsearch cluster, versioned by `version_type=external`.
+
+What is ours in a stored document lies under `actionbus`: the position that is its version, and in a tombstone when it
+was deleted. Needs the extra: pip install 'actionbus[elasticsearch]'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import orjson
+
+from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
+from projections.projection import RESERVED
+from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
+
+try:
+    from elasticsearch import (
+        ApiError,
+        BadRequestError,
+        Elasticsearch,
+        NotFoundError,
+        OrjsonSerializer,
+        TransportError,
+        __version__,
+    )
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise ImportError("Elasticsearch needs the extra: pip install 'actionbus[elasticsearch]'") from error
+
+_POSITION: Final = f"{RESERVED}.position"
+_DELETED: Final = f"{RESERVED}.deleted_at"
+_OURS: Final = {"properties": {"position": {"type": "long"}, "deleted_at": {"type": "date"}}}
+_ALIVE: Final = {"bool": {"must_not": {"exists": {"field": _DELETED}}}}
+_NDJSON: Final = {"content-type": f"application/vnd.elasticsearch+x-ndjson; compatible-with={__version__[0]}",
+                  "accept": f"application/vnd.elasticsearch+json; compatible-with={__version__[0]}"}  # fmt: skip
+_PAGE: Final = 1_000
+_TOO_BUSY: Final = frozenset({429, 502, 503, 504})
+_BULK_BYTES: Final = 8_000_000
+
+
+class ElasticsearchStore(Store):
+    """`url` may carry a user and password; `options` go to the client (`api_key`, `basic_auth`, `ca_certs`, …)."""
+
+    def __init__(self, url: str, *, timeout: float = 30.0, **options: Any) -> None:
+        self._client = Elasticsearch(
+            url, request_timeout=timeout, max_retries=2, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504),
+            serializer=OrjsonSerializer(), **options,
+        )  # fmt: skip
+        self._where = url.rsplit("@", 1)[-1].removeprefix("http://").removeprefix("https://")
+        self._text_fields: dict[str, list[str]] = {}
+
+    @property
+    def client(self) -> Elasticsearch:
+        """Elasticsearch's own client, for what the interface does not have."""
+        return self._client
+
+    def describe(self) -> str:
+        return f"Elasticsearch at {self._where}"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def create_index(
+        self, info: IndexInfo, mappings: Mapping[str, Any], settings: Mapping[str, Any], *, loading: bool
+    ) -> None:
+        tuned = {"refresh_interval": "-1", "number_of_replicas": 0, "auto_expand_replicas": False} if loading else {}
+        meta = {RESERVED: {"projection": info.projection, "version": info.version, "journal": info.journal,
+                           "pruned_to": info.pruned_to}}  # fmt: skip
+        properties = {**mappings.get("properties", {}), RESERVED: _OURS}
+        with _told():
+            # Without it a write that comes late, after its index was removed, would conjure it up again.
+            self._client.indices.put_index_template(
+                name=f"actionbus-{info.projection}", index_patterns=[f"{info.projection}-v*"], template={},
+                allow_auto_create=False, priority=500,
+            )  # fmt: skip
+            if self._client.indices.exists(index=info.name):
+                return
+            try:
+                self._client.indices.create(
+                    index=info.name, settings={**_flat(settings), **tuned},
+                    mappings={**mappings, "properties": properties, "_meta": {**mappings.get("_meta", {}), **meta}},
+                )  # fmt: skip
+            except BadRequestError as error:
+                if error.error != "resource_already_exists_exception":
+                    raise
+
+    def finish_loading(self, index: str, settings: Mapping[str, Any]) -> None:
+        real = _flat(settings)
+        restored = {name: real.get(name) for name in ("refresh_interval", "number_of_replicas", "auto_expand_replicas")}
+        with _told():
+            self._client.indices.put_settings(index=index, settings=restored)
+            self._client.indices.refresh(index=index)
+
+    def info(self, index: str) -> IndexInfo:
+        meta = self._mapping(index).get("_meta", {}).get(RESERVED, {})
+        return IndexInfo(index, meta.get("projection", ""), meta.get("version", 0), meta.get("journal", ""),
+                         meta.get("pruned_to", 0))  # fmt: skip
+
+    def _mapping(self, index: str) -> dict[str, Any]:
+        with _told():
+            found = self._client.indices.get_mapping(index=index).body
+        mapping: dict[str, Any] = next(iter(found.values()))["mappings"]
+        return mapping
+
+    def set_pruned_to(self, index: str, position: int) -> None:
+        meta = self._mapping(index).get("_meta", {})
+        changed = {**meta, RESERVED: {**meta.get(RESERVED, {}), "pruned_to": position}}
+        with _told():
+            self._client.indices.put_mapping(index=index, meta=changed)
+
+    def indices(self, projection: str) -> list[str]:
+        with _told():
+            return sorted(self._client.indices.get(index=f"{projection}-v*", features="aliases").body)
+
+    def delete_index(self, index: str) -> None:
+        with _told():
+            self._client.indices.delete(index=index, ignore_unavailable=True)
+
+    def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        wanted = list(keys)
+        for start in range(0, len(wanted), _PAGE):
+            with _told():
+                docs = self._client.mget(index=index, ids=wanted[start : start + _PAGE]).body["docs"]
+            for doc in docs:
+                if "error" in doc:
+                    raise _whole(doc["error"].get("type", ""), doc["error"].get("reason", ""))
+                if doc.get("found"):
+                    found[doc["_id"]] = _stored(doc["_source"])
+        return found
+
+    def write_many(self, index: str, writes: Sequence[Write]) -> None:
+        refused: list[tuple[str, int, str]] = []
+        body: list[bytes] = []
+        sent: list[Write] = []
+        size = 0
+        for write in writes:
+            lines = _lines(write)
+            body.append(lines)
+            sent.append(write)
+            size += len(lines)
+            if size > _BULK_BYTES:
+                refused += self._bulk(index, sent, b"".join(body))
+                body, sent, size = [], [], 0
+        if body:
+            refused += self._bulk(index, sent, b"".join(body))
+        if refused:
+            raise DocumentsRefused(refused)
+
+    def _bulk(self, index: str, writes: Sequence[Write], body: bytes) -> list[tuple[str, int, str]]:
+        path = f"/{index}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+        with _told():
+            answer = self._client.perform_request("POST", path, headers=_NDJSON, body=body).body
+        if not answer["errors"]:
+            return []
+        refused = []
+        for write, item in zip(writes, answer["items"], strict=True):
+            result = next(iter(item.values()))
+            status, error = result["status"], result.get("error", {})
+            if status < 300 or status == 409:
+                continue  # 409: this version, or a later one, is there already
+            kind, reason = error.get("type", ""), error.get("reason", f"status {status}")
+            if status in _TOO_BUSY or status == 403 or "block" in kind or "index_not_found" in kind:
+                raise _whole(kind, reason)
+            refused.append((write.key, write.version, f"{kind}: {reason}"))
+        return refused
+
+    def highest_version(self, index: str) -> int:
+        with _told():
+            self._client.indices.refresh(index=index)
+            answer = self._client.search(index=index, size=0, aggs={"highest": {"max": {"field": _POSITION}}})
+        return int(answer.body["aggregations"]["highest"]["value"] or 0)
+
+    def count(self, index: str) -> int:
+        with _told():
+            self._client.indices.refresh(index=index)
+            return int(self._client.count(index=index, query=_ALIVE).body["count"])
+
+    def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, Stored]]:
+        query = {"match_all": {}} if tombstones else _ALIVE
+        for hit in self._pages(index, query):
+            yield hit["_id"], _stored(hit["_source"])
+
+    def _pages(self, index: str, query: Mapping[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+        with _told():
+            self._client.indices.refresh(index=index)
+            pit = self._client.open_point_in_time(index=index, keep_alive="5m").body["id"]
+        after: dict[str, Any] = {}
+        try:
+            while True:
+                with _told():
+                    page = self._client.search(
+                        pit={"id": pit, "keep_alive": "5m"}, query=query, size=_PAGE, sort=["_shard_doc"],
+                        track_total_hits=False, **after, **more,
+                    ).body["hits"]["hits"]  # fmt: skip
+                yield from page
+                if len(page) < _PAGE:
+                    return
+                after = {"search_after": page[-1]["sort"]}
+        finally:
+            with _told():
+                self._client.close_point_in_time(id=pit)
+
+    def sample(self, index: str, size: int) -> list[str]:
+        query = {"function_score": {"query": _ALIVE, "random_score": {}}}
+        with _told():
+            hits = self._client.search(index=index, query=query, size=size, source=False).body["hits"]["hits"]
+        return [hit["_id"] for hit in hits]
+
+    def greatest_tombstone(self, index: str, below: int, before: str) -> int:
+        with _told():
+            self._client.indices.refresh(index=index)
+            answer = self._client.search(index=index, size=0, query=_old(below, before),
+                                         aggs={"greatest": {"max": {"field": _POSITION}}})  # fmt: skip
+        return int(answer.body["aggregations"]["greatest"]["value"] or 0)
+
+    def clear_tombstones(self, index: str, below: int, before: str) -> int:
+        cleared = 0
+        page: list[dict[str, Any]] = []
+        for hit in self._pages(index, _old(below, before), seq_no_primary_term=True, source=False):
+            where = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+            page.append({"delete": {"_id": hit["_id"], **where}})
+            if len(page) == _PAGE:
+                cleared += self._delete(index, page)
+                page = []
+        return cleared + (self._delete(index, page) if page else 0)
+
+    def _delete(self, index: str, operations: Sequence[Mapping[str, Any]]) -> int:
+        with _told():
+            answer = self._client.bulk(index=index, operations=operations).body
+        return sum(item["delete"]["status"] == 200 for item in answer["items"])
+
+    def refresh(self, index: str) -> None:
+        with _told():
+            self._client.indices.refresh(index=index)
+
+    def aliased(self, alias: str) -> str | None:
+        try:
+            with _told():
+                return next(iter(self._client.indices.get_alias(name=alias).body), None)
+        except IndexMissing:
+            return None
+
+    def point_alias(self, alias: str, index: str) -> None:
+        with _told():
+            add = {"add": {"index": index, "alias": alias, "filter": _ALIVE, "is_write_index": False}}
+            old = self.aliased(alias)
+            remove = [{"remove": {"index": old, "alias": alias}}] if old and old != index else []
+            self._client.indices.update_aliases(actions=[*remove, add])
+
+    def get(self, alias: str, key: str) -> dict[str, Any] | None:
+        with _told():
+            docs = self._client.mget(index=alias, ids=[key]).body["docs"]
+        if "error" in docs[0]:
+            raise _whole(docs[0]["error"].get("type", ""), docs[0]["error"].get("reason", ""))
+        return _stored(docs[0]["_source"]).document if docs[0].get("found") else None
+
+    def search(self, alias: str, search: Search) -> Hits:
+        fields = list(search.fields) or self._fields(alias)
+        filters = [_filter(name, value) for name, value in search.filters.items()]
+        words = {"multi_match": {"query": search.text, "fields": fields, "type": "cross_fields", "operator": "and"}}
+        query = {"bool": {"must": [words] if search.text else [], "filter": filters}}
+        try:
+            with _told():
+                answer = self._client.search(
+                    index=alias, query=query, size=search.limit, from_=search.offset, track_total_hits=True,
+                    aggs={name: {"terms": {"field": name, "size": 50}} for name in search.facets},
+                    highlight={"fields": {name: {"number_of_fragments": 0} for name in fields}},
+                ).body  # fmt: skip
+        except StoreRefused as error:
+            raise QueryRefused(str(error)) from None
+        hits = [
+            Hit(hit["_id"], float(hit["_score"] or 0), _stored(hit["_source"]).document or {}, hit.get("highlight", {}))
+            for hit in answer["hits"]["hits"]
+        ]
+        facets = {
+            name: {str(bucket["key"]): bucket["doc_count"] for bucket in found["buckets"]}
+            for name, found in answer.get("aggregations", {}).items()
+        }
+        return Hits(answer["hits"]["total"]["value"], hits, facets)
+
+    def _fields(self, alias: str) -> list[str]:
+        """The fields that are mapped as text, of the index that the alias shows now."""
+        index = self.aliased(alias) or alias
+        if index not in self._text_fields:
+            properties = self._mapping(index).get("properties", {})
+            found = [name for name, each in properties.items() if each.get("type") == "text"]
+            self._text_fields[index] = found or ["*"]
+        return self._text_fields[index]
+
+
+def _old(below: int, before: str) -> dict[str, Any]:
+    return {"bool": {"filter": [{"range": {_POSITION: {"lte": below}}}, {"range": {_DELETED: {"lt": before}}}]}}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**settings, **settings.get("index", {})}
+    found.pop("index", None)
+    if "number_of_replicas" not in found:
+        found.setdefault("auto_expand_replicas", "0-1")
+    return found
+
+
+def _filter(name: str, value: Any) -> dict[str, Any]:
+    return {"terms": {name: list(value)}} if isinstance(value, (list, tuple, set)) else {"term": {name: value}}
+
+
+def _stored(source: dict[str, Any]) -> Stored:
+    ours = source.pop(RESERVED, {})
+    return Stored(int(ours.get("position", 0)), None if "deleted_at" in ours else source)
+
+
+def _lines(write: Write) -> bytes:
+    head = b'{"index":{"_id":%b,"version":%d,"version_type":"external"}}\n' % (orjson.dumps(write.key), write.version)
+    if write.text is None:
+        return b'%b{"%b":{"position":%d,"deleted_at":"%b"}}\n' % (
+            head, RESERVED.encode(), write.version, (write.deleted_at or "").encode())  # fmt: skip
+    comma = b"" if write.text == b"{}" else b","
+    return b'%b%b%b"%b":{"position":%d}}\n' % (head, write.text[:-1], comma, RESERVED.encode(), write.version)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what the client raises into errors of stores; other refusals pass through as they are."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise IndexMissing(_reason(error)) from None
+    except ApiError as error:
+        status = error.meta.status
+        if status in _TOO_BUSY or status in (401, 403) or status >= 500:
+            raise StoreUnavailable(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
+        raise StoreRefused(f"Elasticsearch does not accept this ({status}): {_reason(error)}") from error
+    except TransportError as error:
+        raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}") from error
+
+
+def _whole(kind: str, reason: str) -> StoreUnavailable | IndexMissing:
+    if "index_not_found" in kind:
+        return IndexMissing(reason)
+    return StoreUnavailable(f"Elasticsearch refuses for now: {kind}: {reason}")
+
+
+def _reason(error: ApiError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error", {})
+    causes = inner.get("root_cause") or [inner] if isinstance(inner, dict) else []
+    return "; ".join(str(cause.get("reason", cause)) for cause in causes) or str(error)

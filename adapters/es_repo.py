@@ -1,0 +1,76 @@
+"""es_repo, the dependency by which handlers and views read projections: search, get, pages, facets, highlights.
+
+Declare it as `"es_repo": outside(es_repo_for(store))`: its calls are recorded with the outcome and played back in a
+sandbox. Documents that the application keeps itself, not a projection, are written with `put` and `remove`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from projections.store import Hits, IndexInfo, Search, Store, Write
+
+OWN = "own"
+"""Stands for the journal in an index that no projection feeds."""
+
+
+class EsRepo:
+    """Reads the documents of projections, tombstones hidden."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, projection: str, key: object) -> dict[str, Any] | None:
+        """A document by its key, or None."""
+        return self._store.get(projection, str(key))
+
+    def search(
+        self,
+        projection: str,
+        text: str = "",
+        *,
+        filters: Mapping[str, Any] | None = None,
+        facets: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        limit: int = 20,
+        offset: int = 0,
+    ) -> Hits:
+        """Documents whose text fields have all the words, and whose `filters` fields have the value (or one of several).
+
+        `facets` are fields whose values are counted over all hits. Raises QueryRefused, IndexMissing (nothing was
+        ever projected) or StoreUnavailable.
+        """
+        wanted = Search(text, dict(filters or {}), tuple(facets), tuple(fields), limit, offset)
+        return self._store.search(projection, wanted)
+
+    def put(self, index: str, key: object, document: Mapping[str, Any], version: int) -> None:
+        """Keep a document in an index of the application's own, unless a greater `version` is there already."""
+        self._ensure(index)
+        self._store.write_many(index, [Write(str(key), version, _json(document))])
+
+    def remove(self, index: str, key: object, version: int, at: str) -> None:
+        """Remove a document of the application's own; `at` is the time (ISO 8601), such as `clock.now().isoformat()`."""
+        self._ensure(index)
+        self._store.write_many(index, [Write(str(key), version, None, at)])
+
+    def _ensure(self, index: str) -> None:
+        if self._store.aliased(index) is None:
+            real = f"{index}-v1-{OWN}"
+            self._store.create_index(IndexInfo(real, index, 1, OWN), {}, {}, loading=False)
+            self._store.point_alias(index, real)
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    import orjson
+
+    return orjson.dumps(dict(document))
+
+
+def es_repo_for(store: Callable[[], Store]) -> Callable[[], EsRepo]:
+    """A provider over a store that is made when first needed."""
+
+    def es_repo() -> EsRepo:
+        return EsRepo(store())
+
+    return es_repo

@@ -1,0 +1,1 @@
+"""Actions of operators that come with every application that has projections."""

@@ -1,0 +1,85 @@
+"""Claim: at most one projector feeds a slice of an index. Used by the feeder.
+
+PostgreSQL: a session advisory lock, which ends with its connection, so a standby takes over as soon as a projector is
+dead. SQLite: a lease in the checkpoint row, renewed with every sign of life. Either may be lost unnoticed for a moment;
+what keeps two projectors from harm is the condition on the holder in `Ledger.intend`, and the versions of documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from core.announcer import CHANNEL
+from projections.ledger import Checkpoint, Ledger
+
+_POLL_POSTGRESQL_S = 1.0
+_POLL_SQLITE_S = 0.1
+_GLANCE_S = 0.2
+
+
+class Claim:
+    """The right to feed one slice of one index; also what its holder sleeps with between batches."""
+
+    def __init__(self, engine: Engine, ledger: Ledger, row: Checkpoint, schema: str | None) -> None:
+        self.holder = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._engine, self._ledger, self._row = engine, ledger, row
+        name = f"actionbus projector {schema or ''} {row.index_name} {row.slice}"
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        self._connection: Connection | None = None
+        self._postgresql = engine.dialect.name == "postgresql"
+
+    def acquire(self) -> bool:
+        """Try to become the holder."""
+        if not self._postgresql:
+            return self._ledger.take(self._row, self.holder, steal=False)
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            locked = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar()
+            if locked and self._ledger.take(self._row, self.holder, steal=True):
+                connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+                self._connection = connection
+                return True
+        finally:
+            if self._connection is None:
+                _discard(connection)
+        return False
+
+    def release(self) -> None:
+        """Let somebody else have it; never raises."""
+        with suppress(Exception):
+            self._ledger.give_back(self._row.index_name, self._row.slice, self.holder)
+        if self._connection is not None:
+            _discard(self._connection)
+            self._connection = None
+
+    def sleep(self, stop: threading.Event) -> None:
+        """Until there may be something new: a notification, or the time to poll."""
+        if self._connection is None:
+            stop.wait(_POLL_SQLITE_S)
+            return
+        driver: Any = self._connection.connection.dbapi_connection
+        deadline = time.monotonic() + _POLL_POSTGRESQL_S
+        while not stop.is_set() and time.monotonic() < deadline:
+            if select.select([driver], [], [], _GLANCE_S)[0]:
+                driver.poll()
+                if driver.notifies:
+                    driver.notifies.clear()
+                    return
+
+
+def _discard(connection: Connection) -> None:
+    """Close the driver's connection too, so that its lock and its LISTEN do not live on in the pool."""
+    with suppress(Exception):
+        connection.invalidate()
+    with suppress(Exception):
+        connection.close()

@@ -1,0 +1,188 @@
+"""Feeder absorbs the journal into one slice of one index, batch by batch. Used by the projector and by rebuilds.
+
+One batch: read settled records; fold them over the documents that they touch; `Ledger.intend` (durable, so that no
+document is ever ahead of what the journal's database keeps); write the documents; `Ledger.absorbed`. Killed anywhere,
+the next feeder starts at the checkpoint again, and what was written already is left alone (see `projections.fold`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from core import Bus, Record
+from projections.claim import Claim
+from projections.errors import DocumentsRefused, Held, IndexMissing, NeedsRebuild, Stopped
+from projections.fold import Fold, Folded, Poison
+from projections.ledger import Checkpoint, Ledger
+from projections.projection import Projection
+from projections.store import Store, Stored
+
+BATCH = 1_000
+_SMOOTHING = 0.2
+
+
+class Absorbed(NamedTuple):
+    """What one step did."""
+
+    records: int
+    position: int
+    more: bool
+    """Whether there was more to read than one batch takes."""
+
+
+class Feeder:
+    """Feeds one slice of one index. `holder` is the claim under which it writes."""
+
+    def __init__(
+        self, bus: Bus, store: Store, ledger: Ledger, projection: type[Projection], row: Checkpoint, claim: Claim,
+        batch: int = BATCH,
+    ) -> None:  # fmt: skip
+        self._bus, self._store, self._ledger, self._projection = bus, store, ledger, projection
+        self.row, self._claim, self._batch = row, claim, batch
+        self._fold = Fold(projection, row.slice, row.slices)
+        self._rate: float | None = row.rate
+        wanted = projection.wanted_actions()
+        self._actions = wanted
+        self._skipped: set[int] = set()
+
+    def check(self) -> None:
+        """See that the index belongs to what the journal says. Raises NeedsRebuild."""
+        self._reload()
+        self._bus.journal.look_anew()
+        name, row = self.row.index_name, self.row
+        try:
+            info = self._store.info(name)
+        except IndexMissing:
+            where = self._store.describe()
+            raise self._needs_rebuild(
+                f"the index {name} is not in {where}; if that is not where it was, say where"
+            ) from None
+        if info.journal != self._bus.journal.identity():
+            raise self._needs_rebuild(f"the index {name} was fed from another journal")
+        settled = self._bus.journal.settled()
+        allowed = max(row.position, row.writing_to)
+        if allowed > settled:
+            raise self._needs_rebuild(
+                f"the checkpoint of {name} is at {allowed}, but the journal ends at {settled}: it was restored or "
+                "lost records"
+            )
+        highest = max(self._store.highest_version(name), info.pruned_to)
+        if highest > self._allowed():
+            raise self._needs_rebuild(
+                f"the index {name} holds documents up to position {highest}, but its checkpoint only knows of "
+                f"{self._allowed()}: the journal's database was restored from an older state"
+            )
+
+    def _allowed(self) -> int:
+        """How far documents may be: every slice writes to the same index."""
+        rows = self._ledger.checkpoints(index=self.row.index_name)
+        return max(max(row.position, row.writing_to) for row in rows)
+
+    def _needs_rebuild(self, why: str) -> NeedsRebuild:
+        return NeedsRebuild(f"{why}; run `actionbus projections rebuild {self._projection.name}`", {"rebuild": True})
+
+    def _reload(self) -> None:
+        found = self._ledger.checkpoint(self.row.index_name, self.row.slice)
+        if found is None:
+            raise NeedsRebuild(f"the index {self.row.index_name} is no longer in the ledger", {"rebuild": True})
+        self.row = found
+
+    def step(self) -> Absorbed:
+        """Absorb one batch. Raises Stopped, Held, or what the store and the database raise."""
+        started = time.monotonic()
+        row = self.row
+        end, records, more = self._read()
+        if end == row.position:
+            return Absorbed(0, end, more=False)
+        folded = self._fold.absorb(records, self._load, self._skipped)
+        while folded.poison and self._is_to_be_skipped(folded.poison.position):
+            folded = self._fold.absorb(records, self._load, self._skipped)
+        if folded.poison:
+            records = [record for record in records if record.position < folded.poison.position]
+            end = max(folded.poison.position - 1, row.position)
+        if end > row.position:
+            if not self._write(folded, end):
+                return Absorbed(0, row.position, more=True)
+            self._rate = self._smoothed(len(records), time.monotonic() - started)
+        if folded.poison:
+            raise _stopped_by(folded.poison, self._projection.name)
+        return Absorbed(len(records), end, more)
+
+    def _is_to_be_skipped(self, position: int) -> bool:
+        """Whether an operator decided so. The decision is itself a record, later than the one it is about."""
+        row = self.row
+        decisions = self._bus.journal.read(position, action="skip_record", status="succeeded", wait=False)
+        about = {"projection": row.projection, "version": row.version, "position": position}
+        if any(decision.result == about for decision in decisions):
+            self._skipped.add(position)
+            return True
+        return False
+
+    def _read(self) -> tuple[int, list[Record], bool]:
+        """The next records that could matter, and the position up to which there are no others."""
+        row = self.row
+        end = self._bus.journal.settled()
+        if end <= row.position:
+            if end < row.position:
+                self.check()
+            return row.position, [], False
+        reading = self._bus.journal.read(row.position, self._batch, kind="outcome", action=self._actions, wait=False)
+        records = list(reading)
+        is_full = len(records) == self._batch
+        reached = records[-1].position if is_full else max(end, records[-1].position if records else 0)
+        if row.position < row.writing_to <= reached:
+            # A batch was cut off: do just that one again, so that its count of documents comes out right.
+            return row.writing_to, [record for record in records if record.position <= row.writing_to], True
+        return reached, records, is_full
+
+    def _load(self, keys: Collection[str]) -> Mapping[str, Stored]:
+        return self._store.get_many(self.row.index_name, keys)
+
+    def _write(self, folded: Folded, end: int) -> bool:
+        """Write a batch between the two durable steps; False if it must be folded again without a skipped record."""
+        row, holder = self.row, self._claim.holder
+        documents = None if row.documents is None else row.documents + folded.appeared
+        if row.writing_to > row.position and end == row.writing_to:
+            documents = row.documents_then
+        if folded.writes:
+            row = row._replace(writing_to=max(end, row.writing_to), documents_then=documents)
+            if not self._ledger.intend(row, holder):
+                raise self._lost()
+            self.row = row
+            try:
+                self._store.write_many(row.index_name, folded.writes)
+            except DocumentsRefused as error:
+                key, position, reason = error.refused[0]
+                if self._is_to_be_skipped(position):
+                    self.row = row._replace(documents=None, documents_then=None)  # what it counted is no longer true
+                    return False
+                raise Stopped(
+                    str(error),
+                    {"position": position, "document": key, "error": reason, "refused": True},
+                ) from error
+        if not self._ledger.absorbed(row, holder, end, documents, self._rate):
+            raise self._lost()
+        self.row = row._replace(position=end, writing_to=max(end, row.writing_to), documents=documents)
+        return True
+
+    def report(self, state: str, detail: Mapping[str, object] | None = None) -> None:
+        """Give a sign of life. Raises Held if the row is not ours any more, or not where we left it."""
+        if not self._ledger.report(self.row, self._claim.holder, state, detail):
+            raise self._lost()
+
+    def _lost(self) -> Held:
+        return Held(f"another projector feeds {self.row.index_name}, or it is frozen for a swap")
+
+    def _smoothed(self, records: int, seconds: float) -> float:
+        rate = records / seconds if seconds > 0 else 0.0
+        return rate if self._rate is None else self._rate + _SMOOTHING * (rate - self._rate)
+
+
+def _stopped_by(poison: Poison, projection: str) -> Stopped:
+    about = f" for the document {poison.key!r}" if poison.key else ""
+    return Stopped(
+        f"{projection} stopped before record {poison.position}{about}: {poison.error}",
+        {"position": poison.position, "document": poison.key, "error": poison.error, "traceback": poison.traceback},
+    )

@@ -1,0 +1,172 @@
+"""Folds a batch of records into documents in memory; no store, no database. Used by the feeder and by verification.
+
+Why absorbing a batch twice, or half of it, is harmless: a document of version v holds the effect of every record up to
+v, so records at or below v are not folded into it again; a document that a batch left unchanged keeps its version and,
+the reducers being pure, is left unchanged again.
+"""
+
+from __future__ import annotations
+
+import traceback
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from core import Record
+from projections.projection import RESERVED, Projection, Reducer, keys_of
+from projections.store import Stored, Write
+
+Load = Callable[[Collection[str]], Mapping[str, Stored]]
+_PROBES = 2
+
+
+class NotAbsorbed(Exception):
+    """A reducer broke its contract; the message says how."""
+
+
+class Poison(NamedTuple):
+    """A record that a reducer could not absorb."""
+
+    position: int
+    key: str | None
+    error: str
+    traceback: str
+
+
+class Folded(NamedTuple):
+    """What a batch comes to: documents to write, and the record that it stopped before, if any."""
+
+    writes: list[Write]
+    appeared: int
+    """How many documents there are more (or fewer) than before."""
+    poison: Poison | None
+
+
+class _Entry:
+    """A document in memory. `text` is its JSON, made when first needed."""
+
+    __slots__ = ("deleted_at", "document", "existed", "stored_version", "text", "version")
+
+    def __init__(self, stored: Stored | None) -> None:
+        self.stored_version = stored.version if stored else 0
+        self.document = stored.document if stored else None
+        self.existed = self.document is not None
+        self.text: bytes | None = None
+        self.version = 0
+        self.deleted_at: str | None = None
+
+
+class Fold:
+    """The fold of one projection, or of one slice of it: the keys whose checksum is `part` modulo `parts`."""
+
+    def __init__(self, projection: type[Projection], part: int = 1, parts: int = 1) -> None:
+        self._projection = projection()
+        self._by_action: dict[str, list[Reducer]] = {}
+        for reducer in projection.reducers:
+            for action in reducer.rule.actions:
+                self._by_action.setdefault(action, []).append(reducer)
+        self._everywhere = self._by_action.pop("*", [])
+        self._part, self._parts = part - 1, parts
+        self._probes: dict[str, int] = {}
+
+    def keys(self, record: Record) -> list[tuple[Reducer, list[str]]]:
+        """Which reducers want a record of kind `outcome`, and for which of this slice's documents."""
+        wanted = []
+        for reducer in (*self._by_action.get(record.action, ()), *self._everywhere):
+            if record.status in reducer.rule.statuses and (keys := self._ours(keys_of(reducer.rule, record))):
+                wanted.append((reducer, keys))
+        return wanted
+
+    def _ours(self, keys: list[str]) -> list[str]:
+        if self._parts == 1:
+            return keys
+        return [key for key in keys if zlib.crc32(key.encode()) % self._parts == self._part]
+
+    def absorb(self, records: Iterable[Record], load: Load, skipped: Collection[int] = ()) -> Folded:
+        """Fold records in their order. Errors of `load` are raised; those of reducers are told in the answer."""
+        poison: Poison | None = None
+        plan: list[tuple[Record, list[tuple[Reducer, list[str]]]]] = []
+        for record in records:
+            if record.position in skipped:
+                continue
+            try:
+                if wanted := self.keys(record):
+                    plan.append((record, wanted))
+            except Exception as error:
+                poison = _poison(record, None, error)
+                break
+        keys = dict.fromkeys(key for _, wanted in plan for _, several in wanted for key in several)
+        stored = load(keys) if keys else {}
+        entries = {key: _Entry(stored.get(key)) for key in keys}
+        for record, wanted in plan:
+            if failed := self._absorb_one(record, wanted, entries):
+                poison = failed
+                break
+        return Folded(*_writes(entries), poison)
+
+    def _absorb_one(
+        self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, _Entry]
+    ) -> Poison | None:
+        """All documents of one record, or none of them."""
+        changed: dict[str, tuple[Any, bytes | None]] = {}
+        for reducer, keys in wanted:
+            for key in keys:
+                entry = entries[key]
+                if record.position <= entry.stored_version:
+                    continue
+                document, text = changed.get(key, (entry.document, entry.text))
+                if document is not None and text is None:
+                    text = entry.text = orjson.dumps(document)
+                try:
+                    new_text = self._reduced(reducer, document, text, record)
+                except Exception as error:
+                    if text is not None and entry.text is not None:
+                        entry.document = orjson.loads(entry.text)
+                    return _poison(record, key, error)
+                if new_text != text:
+                    changed[key] = (None if new_text is None else orjson.loads(new_text), new_text)
+        for key, (document, text) in changed.items():
+            entry = entries[key]
+            entry.document, entry.text, entry.version = document, text, record.position
+            entry.deleted_at = record.recorded_at.isoformat() if document is None else None
+        return None
+
+    def _reduced(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
+        new_text = self._call(reducer, document, text, record)
+        if self._probes.setdefault(reducer.name, 0) < _PROBES:
+            self._probes[reducer.name] += 1
+            again = None if text is None else orjson.loads(text)
+            if self._call(reducer, again, text, record) != new_text:
+                raise NotAbsorbed(f"{reducer.name} is not pure: it gave two documents for one record")
+        return new_text
+
+    def _call(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
+        new = reducer.function(self._projection, document, record)
+        if text is not None and orjson.dumps(document) != text:
+            raise NotAbsorbed(f"{reducer.name} changed the document it was given; it must return a new one")
+        if new is document:
+            return text
+        if new is None:
+            return None
+        if not isinstance(new, dict):
+            raise NotAbsorbed(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
+        if RESERVED in new:
+            raise NotAbsorbed(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
+        return orjson.dumps(new)
+
+
+def _writes(entries: Mapping[str, _Entry]) -> tuple[list[Write], int]:
+    """Every document that a record changed, even if a later one changed it back or deleted what was never stored.
+
+    Else a write of another projector that was held up on its way could still arrive, and nothing would outrank it.
+    """
+    changed = [(key, entry) for key, entry in entries.items() if entry.version]
+    appeared = sum((entry.document is not None) - entry.existed for _, entry in changed)
+    return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared
+
+
+def _poison(record: Record, key: str | None, error: Exception) -> Poison:
+    shown = "".join(traceback.format_exception(error, limit=-8))
+    return Poison(record.position, key, f"{type(error).__name__}: {error}", shown)

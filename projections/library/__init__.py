@@ -1,0 +1,1 @@
+"""Read models of the bundled digital asset library."""

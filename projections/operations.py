@@ -1,0 +1,138 @@
+"""Projections, what operators and applications ask of read models: status, waiting, retry, skip, rebuild, prune.
+
+projections = Projections(bus, store)
+projections.wait_for("assets", runner.execute("add_asset", {...}), timeout=5)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from core import Bus, Outcome
+from projections.catalogue import Catalogue
+from projections.errors import Lagging, Stopped
+from projections.ledger import Checkpoint
+from projections.rebuild import Difference, Rebuild, Watch, nobody_watches
+from projections.status import Status, status_of
+from projections.store import Store
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.2
+
+
+class Projections:
+    """Bound to a bus and a store; thread-safe."""
+
+    def __init__(self, bus: Bus, store: Store) -> None:
+        self._bus, self.store = bus, store
+        self._catalogue = Catalogue(bus, store)
+
+    def names(self) -> list[str]:
+        """The application's projections."""
+        return list(self._catalogue.projections)
+
+    def status(self) -> list[Status]:
+        """Where every projection is, one Status for each slice of each index."""
+        return list(self._statuses())
+
+    def _statuses(self) -> Iterator[Status]:
+        for projection in self._catalogue.projections.values():
+            yield from status_of(self._bus, self._catalogue, projection)
+
+    def wait_for(self, name: str, position: int | Outcome, timeout: float = 10.0, *, refresh: bool = False) -> int:
+        """Wait until a projection has absorbed a position, or the outcome of an action; the position it is at.
+
+        `timeout` is in seconds. With `refresh`, searches see it too. Raises Lagging when the time is over, Stopped at
+        once if the projection cannot get there without an operator.
+        """
+        wanted = position.position if isinstance(position, Outcome) else position
+        projection = self._catalogue.get(name)
+        deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+        while True:
+            rows = [row for row in self._catalogue.ledger.checkpoints(name) if row.version == projection.version]
+            served = self._served(name, rows)
+            if served and all(row.position >= wanted for row in served):
+                if refresh:
+                    self.store.refresh(served[0].index_name)
+                return min(row.position for row in served)
+            for row in served:
+                if row.state == "stopped":
+                    raise Stopped(row.told.get("message", f"{name} is stopped"), row.told)
+            if time.monotonic() > deadline:
+                at = min((row.position for row in served), default=0)
+                alive = all(row.alive for row in served) and bool(served)
+                hint = "" if alive else "; nobody feeds it: is `actionbus projections run` running?"
+                raise Lagging(f"{name} is at position {at}, not at {wanted}, after {timeout:g} s{hint}")
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+
+    def _served(self, name: str, rows: list[Checkpoint]) -> list[Checkpoint]:
+        names = {row.index_name for row in rows if row.built}
+        if len(names) < 2:
+            return [row for row in rows if row.built]
+        served = self.store.aliased(name)
+        return [row for row in rows if row.index_name == served]
+
+    def retry(self, name: str) -> int:
+        """Try a stopped projection again, after its cause was mended; how many slices were stopped."""
+        return self._catalogue.ledger.wake(self._catalogue.get(name).name)
+
+    def skip(self, name: str, position: int | None = None, *, actor: str | None = None) -> Outcome:
+        """Leave out the record that stopped a projection, by the action `skip_record`, which tells who did.
+
+        Raises ValueError if the projection is not stopped by that record.
+        """
+        projection = self._catalogue.get(name)
+        stopped = [row.told for row in self._catalogue.ledger.checkpoints(name) if row.state == "stopped"]
+        at = {told["position"]: told for told in stopped if told.get("position")}
+        if not at or (position is not None and position not in at):
+            where = f"by record {position}" if position is not None else "by a record"
+            raise ValueError(f"{name} is not stopped {where}; see `actionbus projections status`")
+        chosen = min(at) if position is None else position
+        outcome = self._bus.execute(
+            "skip_record",
+            {"projection": name, "version": projection.version, "position": chosen,
+             "reason": str(at[chosen].get("error", ""))[:500]},
+            actor=actor,
+        )  # fmt: skip
+        self.retry(name)
+        return outcome
+
+    def rebuild(self, name: str, *, watch: Watch = nobody_watches) -> str:
+        """Build a new index beside the old and swap them; the new index's name. Resumes what was cut off."""
+        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).run()
+
+    def differences(self, name: str, *, watch: Watch = nobody_watches) -> Iterator[Difference]:
+        """What a rebuild would change, document by document; changes nothing itself."""
+        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).differences()
+
+    def rollback(self, name: str) -> str:
+        """Let readers see the index before the last rebuild again; its name."""
+        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), nobody_watches).rollback()
+
+    def prune(self, tombstones_older_than: timedelta = timedelta(days=1)) -> dict[str, int]:
+        """Remove indices that nobody reads, unfinished ones nobody builds, and old tombstones; what was removed."""
+        removed = {"indices": 0, "tombstones": 0}
+        for projection in self._catalogue.projections.values():
+            rows = self._catalogue.ledger.checkpoints(projection.name)
+            served = self.store.aliased(projection.name)
+            known = {row.index_name for row in rows}
+            busy = {row.index_name for row in rows if not row.built and row.alive}
+            for index in sorted({*known, *self.store.indices(projection.name)} - {served} - busy):
+                self._catalogue.ledger.remove(index)
+                self.store.delete_index(index)
+                removed["indices"] += 1
+            kept = [row for row in rows if row.index_name == served]
+            if served and kept:
+                removed["tombstones"] += self._clear(served, kept, tombstones_older_than)
+        return removed
+
+    def _clear(self, index: str, rows: list[Checkpoint], older_than: timedelta) -> int:
+        below = min(row.position for row in rows)
+        before = (datetime.now(UTC) - older_than).isoformat()
+        info = self.store.info(index)
+        # Remembered before anything is removed, so that a restored journal which still needs them is found out.
+        if greatest := self.store.greatest_tombstone(index, below, before):
+            self.store.set_pruned_to(index, max(info.pruned_to, greatest))
+        return self.store.clear_tombstones(index, below, before)

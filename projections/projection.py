@@ -1,0 +1,156 @@
+"""Projection, the declaration of a read model: pure reducers that fold records into documents. Written by applications.
+
+class Assets(Projection):
+    mappings = {"properties": {"name": {"type": "text"}}}
+
+    @on("add_asset", key="asset_id")
+    def added(self, document, record):
+        return {"name": record.arguments["name"]}
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+from core import Record
+from projections.purity import impurities
+
+Document = Mapping[str, Any]
+Key = str | Callable[[Record], Any]
+STATUSES: Final = frozenset({"succeeded", "rejected", "denied", "failed", "interrupted"})
+RESERVED: Final = "actionbus"
+"""The field of a stored document that is ours: the position of the last record folded in, and when it was deleted."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}", re.ASCII)
+_KEY_BYTES = 512
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Rule(NamedTuple):
+    """One `@on`: which records a reducer wants, and of which documents."""
+
+    actions: tuple[str, ...]
+    key: Key
+    statuses: frozenset[str]
+
+
+class Reducer(NamedTuple):
+    """A rule with the method that it decorates."""
+
+    rule: Rule
+    name: str
+    function: Callable[[Any, Any, Record], Any]
+
+
+def on(
+    action: str | Sequence[str], *, key: Key, statuses: Iterable[str] = ("succeeded",)
+) -> Callable[[_Function], _Function]:
+    """Make a method the reducer of an action's outcomes, of several, or of all (`"*"`).
+
+    `key` names the document: a name looked up in the result and then in the arguments, or a callable of the record
+    that gives one key or several. The method gets the document (None if there is none) and the record, and returns
+    the new document; None deletes it, the same one unchanged writes nothing.
+    """
+    actions = (action,) if isinstance(action, str) else tuple(action)
+    rule = Rule(actions, key, frozenset(statuses))
+
+    def mark(function: _Function) -> _Function:
+        rules: list[Rule] = getattr(function, "_projection_rules", [])
+        function._projection_rules = [rule, *rules]  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Projection:
+    """Base of read models. The class name in snake_case is the alias of the index, unless `name` says otherwise."""
+
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    """Raise it when reducers or mappings change: then the index must be rebuilt."""
+    mappings: ClassVar[Mapping[str, Any]] = {}
+    """Elasticsearch's mappings; other stores take from it what can be searched as text."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Elasticsearch's index settings."""
+    reducers: ClassVar[tuple[Reducer, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not cls.__dict__.get("name"):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        cls.reducers = tuple(
+            Reducer(rule, name, function)
+            for name, function in inspect.getmembers(cls, inspect.isfunction)
+            for rule in getattr(function, "_projection_rules", ())
+        )
+
+    @classmethod
+    def action_packages(cls) -> Sequence[str]:
+        """The actions of operators, such as the skipping of a record."""
+        return ("projections.actions",)
+
+    @classmethod
+    def problems(cls, actions: Collection[str]) -> list[str]:
+        """What is wrong with the declaration."""
+        where = f"the projection {cls.__module__}.{cls.__qualname__}"
+        found = [] if _NAME.fullmatch(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
+        if type(cls.version) is not int or cls.version < 1:
+            found.append(f"{where} has the version {cls.version!r}; it must be a whole number from 1")
+        if not cls.reducers:
+            found.append(f"{where} has no reducer; mark its methods with @on")
+        if RESERVED in cls.mappings.get("properties", {}):
+            found.append(f"{where} maps the field {RESERVED!r}, which is kept for positions")
+        for reducer in cls.reducers:
+            found += [f"{where}: {reducer.name} {why}" for why in _wrong(reducer, actions)]
+        return found
+
+    @classmethod
+    def wanted_actions(cls) -> list[str] | None:
+        """The names of the actions it has reducers for; None for all."""
+        named = {action for reducer in cls.reducers for action in reducer.rule.actions}
+        return None if "*" in named else sorted(named)
+
+
+def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:
+    for action in reducer.rule.actions:
+        if action != "*" and action not in actions:
+            yield f"folds the action {action!r}, which there is not"
+    for status in sorted(reducer.rule.statuses - STATUSES):
+        yield f"wants the status {status!r}; there are: {', '.join(sorted(STATUSES))}"
+    taken = len(inspect.signature(reducer.function).parameters)
+    if taken != 3:
+        yield f"takes {taken} parameters; it must take self, document and record"
+    for why in dict.fromkeys(impurities(reducer.function)):
+        yield f"is not pure: it {why}"
+    if callable(reducer.rule.key):
+        for why in dict.fromkeys(impurities(reducer.rule.key)):
+            yield f"has a key that is not pure: it {why}"
+
+
+def keys_of(rule: Rule, record: Record) -> list[str]:
+    """The keys of the documents that a record is about. Raises ValueError if there is none where one was named."""
+    found = _looked_up(rule.key, record) if isinstance(rule.key, str) else rule.key(record)
+    if found is None:
+        return []
+    several = found if isinstance(found, (list, tuple, set, frozenset)) else [found]
+    return list(dict.fromkeys(_key_text(each) for each in several))
+
+
+def _looked_up(name: str, record: Record) -> Any:
+    for place in (record.result, record.arguments):
+        if isinstance(place, Mapping) and place.get(name) is not None:
+            return place[name]
+    raise ValueError(f"neither result nor arguments of {record.action!r} have a {name!r} to be the document's key")
+
+
+def _key_text(key: Any) -> str:
+    if not isinstance(key, (str, int, UUID)) or isinstance(key, bool):
+        raise ValueError(f"a document's key must be text, a whole number or a UUID, not {type(key).__name__}")
+    text = str(key)
+    if not 0 < len(text.encode()) <= _KEY_BYTES:
+        raise ValueError(f"a document's key must have 1 to {_KEY_BYTES} bytes, not {len(text.encode())}")
+    return text

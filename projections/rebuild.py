@@ -1,0 +1,258 @@
+"""Rebuild: a new index is built beside the one that readers see, verified, and put in its place in one step.
+
+Why no write is lost and no reader sees a half-built index: the new index is not fed by projectors until it is swapped
+in, and it is swapped in by one atomic step of the store, while the old one is frozen (`Ledger.freeze`: nobody's write
+to it can begin) and the new one has absorbed at least as much. The freeze ends by itself, so that a rebuild that is
+killed holds nobody up. The old index goes on being fed, so that a rollback is current, until `prune` removes it.
+Which index is served is what the store's alias says, nothing else; so a kill between the swap and our own notes is
+seen and mended by the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from core import Bus, Record
+from projections.catalogue import Catalogue
+from projections.claim import Claim
+from projections.errors import Held, NeedsRebuild, Stopped
+from projections.feeder import Feeder
+from projections.fold import Fold
+from projections.ledger import Checkpoint
+from projections.projection import Projection
+from projections.store import Stored
+
+Watch = Callable[[str, int, int], None]
+"""Hears of progress: what is being done, the position reached, the position to reach."""
+
+_FREEZE_S = 30.0
+_MARGIN_S = 10.0
+_SAMPLE = 100
+_CLOSE = 2_000
+
+
+def nobody_watches(_what: str, _done: int, _total: int) -> None:
+    """The default."""
+
+
+class Difference(NamedTuple):
+    """A document that a rebuild would change. A side is None where there is no such document."""
+
+    key: str
+    change: Literal["add", "change", "remove"]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Rebuild:
+    """One projection's rebuild, and its way back."""
+
+    def __init__(self, bus: Bus, catalogue: Catalogue, projection: type[Projection], watch: Watch) -> None:
+        self._bus, self._catalogue, self._projection, self._watch = bus, catalogue, projection, watch
+        self._store, self._ledger = catalogue.store, catalogue.ledger
+
+    def run(self) -> str:
+        """Build, verify, swap; the new index's name."""
+        name = self._projection.name
+        rows = self._ledger.checkpoints(name)
+        if not rows:
+            rows = self._catalogue.ensure(self._projection)
+        row = self._unfinished(rows) or self._new(max(row.slices for row in rows))
+        if self._store.aliased(name) == row.index_name:
+            self._ledger.set_built(row.index_name)  # killed after the swap, before noting it
+            return row.index_name
+        claims = [self._claimed(each) for each in self._ledger.checkpoints(index=row.index_name)]
+        try:
+            self._catalogue.create_index(self._projection, row.index_name, loading=True)
+            feeders = [self._feeder(claim, part) for part, claim in claims]
+            self._load(feeders)
+            self._store.finish_loading(row.index_name, self._projection.settings)
+            self._verify(feeders)
+            self._swap(feeders, self._store.aliased(name))
+            self._ledger.set_built(row.index_name)
+        finally:
+            for _, claim in claims:
+                claim.release()
+        return row.index_name
+
+    def _unfinished(self, rows: list[Checkpoint]) -> Checkpoint | None:
+        """A rebuild of this version that was cut off, and whose index still belongs to this journal."""
+        for row in rows:
+            if not row.built and row.version == self._projection.version:
+                return row
+        return None
+
+    def _new(self, slices: int) -> Checkpoint:
+        index = self._catalogue.create(self._projection, slices)
+        return self._ledger.checkpoints(index=index)[0]
+
+    def _claimed(self, row: Checkpoint) -> tuple[Checkpoint, Claim]:
+        claim = Claim(self._bus.engine, self._ledger, row, self._bus.backend.schema)
+        if not claim.acquire():
+            raise Held(f"another process rebuilds {self._projection.name} ({row.index_name})")
+        return row, claim
+
+    def _feeder(self, claim: Claim, row: Checkpoint) -> Feeder:
+        feeder = Feeder(self._bus, self._store, self._ledger, self._projection, row, claim)
+        try:
+            feeder.check()
+        except NeedsRebuild:
+            # The unfinished index is of a journal that is no more. The next run makes another.
+            self._ledger.remove(row.index_name)
+            self._store.delete_index(row.index_name)
+            raise
+        return feeder
+
+    def _load(self, feeders: list[Feeder]) -> None:
+        total = self._bus.journal.settled()
+        for feeder in feeders:
+            while feeder.step().more:
+                self._watch("building", min(each.row.position for each in feeders), total)
+        self._watch("building", total, total)
+
+    def _verify(self, feeders: list[Feeder]) -> None:
+        """Counts, and sampled documents against a fold of the journal of their own. Raises Stopped."""
+        index = feeders[0].row.index_name
+        counted = [feeder.row.documents for feeder in feeders]
+        if None not in counted:
+            expected, found = sum(each or 0 for each in counted), self._store.count(index)
+            if expected != found:
+                raise Stopped(f"the new index {index} has {found} documents, not {expected}; it was not swapped in")
+        keys = self._store.sample(index, _SAMPLE)
+        expected_documents = self._folded_anew(keys, min(feeder.row.position for feeder in feeders))
+        stored = self._store.get_many(index, keys)
+        for key in keys:
+            if stored.get(key) != expected_documents.get(key):
+                raise Stopped(
+                    f"the new index {index} differs from the journal at the document {key!r}; it was not swapped in"
+                )
+
+    def _folded_anew(self, keys: list[str], end: int) -> dict[str, Stored]:
+        """The documents with these keys, folded in memory from the journal's start."""
+        wanted, folded = set(keys), dict[str, Stored]()
+        fold = Fold(self._projection)
+        skipped = self._skipped()
+        batch: list[Record] = []
+
+        def absorb() -> None:
+            writes = fold.absorb(batch, lambda asked: {key: folded[key] for key in asked if key in folded}).writes
+            for write in writes:
+                if write.key in wanted:
+                    folded[write.key] = Stored(write.version, write.document())
+            batch.clear()
+
+        for record in self._bus.journal.read(kind="outcome", action=self._projection.wanted_actions()):
+            if record.position > end:
+                break
+            if record.position not in skipped and any(wanted & {*found} for _, found in fold.keys(record)):
+                batch.append(record)
+            if len(batch) == _CLOSE:
+                absorb()
+            if record.position % _CLOSE == 0:
+                self._watch("verifying", record.position, end)
+        absorb()
+        return folded
+
+    def _skipped(self) -> set[int]:
+        about = {"projection": self._projection.name, "version": self._projection.version}
+        decisions = (each.result for each in self._bus.journal.read(action="skip_record", status="succeeded"))
+        return {each["position"] for each in decisions if each.items() >= about.items()}
+
+    def _swap(self, feeders: list[Feeder], old: str | None) -> None:
+        name, new = self._projection.name, feeders[0].row.index_name
+        while old is not None and self._ledger.checkpoints(index=old):
+            self._load(feeders)
+            self._ledger.freeze(old, _FREEZE_S)
+            try:
+                rows = self._ledger.checkpoints(index=old)
+                # An index may be ahead of a journal that was restored; it is then no measure.
+                reach = min(max(max(row.position, row.writing_to) for row in rows), self._bus.journal.settled())
+                for feeder in feeders:
+                    while feeder.row.position < reach and feeder.step().records:
+                        pass
+                behind = any(feeder.row.position < reach for feeder in feeders)
+                if not behind and self._ledger.is_frozen_for(old, _MARGIN_S):
+                    self._store.refresh(new)
+                    self._store.point_alias(name, new)
+                    return
+            finally:
+                self._ledger.freeze(old, 0)
+        self._store.refresh(new)
+        self._store.point_alias(name, new)
+
+    def rollback(self) -> str:
+        """Serve the latest other index that is fed by this version's code."""
+        name = self._projection.name
+        served = self._store.aliased(name)
+        rows = [row for row in self._ledger.checkpoints(name) if row.built and row.index_name != served]
+        if not rows:
+            raise Stopped(f"there is no other index of {name} to go back to")
+        chosen = max(row.index_name for row in rows)
+        reach = max((row.position for row in self._ledger.checkpoints(index=served or "")), default=0)
+        behind = reach - min(row.position for row in rows if row.index_name == chosen)
+        if behind > _CLOSE:
+            raise Stopped(
+                f"{chosen} is {behind} positions behind {served}: it is fed by code of its own version, which must "
+                "run (`actionbus projections run`) before a rollback"
+            )
+        self._store.refresh(chosen)
+        self._store.point_alias(name, chosen)
+        return chosen
+
+    def differences(self) -> Iterator[Difference]:
+        """Build an index that nobody sees, compare it with the one that is served, remove it again."""
+        name = self._projection.name
+        served = self._store.aliased(name)
+        row = self._new(1)
+        _, claim = self._claimed(row)
+        try:
+            self._catalogue.create_index(self._projection, row.index_name, loading=True)
+            feeder = self._feeder(claim, row)
+            self._load([feeder])
+            yield from self._compared(served, feeder)
+        finally:
+            self._ledger.remove(row.index_name)
+            self._store.delete_index(row.index_name)
+            claim.release()
+
+    def _compared(self, served: str | None, feeder: Feeder) -> Iterator[Difference]:
+        new = feeder.row.index_name
+        suspects = self._suspects(served, new)
+        # What traffic changed meanwhile is no difference: freeze the served index, catch up, and look once more.
+        while suspects:
+            page, suspects = suspects[:_CLOSE], suspects[_CLOSE:]
+            if served:
+                self._ledger.freeze(served, _FREEZE_S)
+            try:
+                while feeder.step().records:
+                    pass
+                before = self._store.get_many(served, page) if served else {}
+                after = self._store.get_many(new, page)
+            finally:
+                if served:
+                    self._ledger.freeze(served, 0)
+            for key in page:
+                old, now = _document(before, key), _document(after, key)
+                if old != now:
+                    yield Difference(key, "add" if old is None else "remove" if now is None else "change", old, now)
+
+    def _suspects(self, served: str | None, new: str) -> list[str]:
+        found: dict[str, None] = {}
+        for one, other in ((new, served), (served, new)):
+            batch: dict[str, Stored] = {}
+            for key, stored in self._store.scan(one) if one else ():
+                batch[key] = stored
+                if len(batch) == _CLOSE:
+                    found |= dict.fromkeys(self._unlike(batch, other))
+                    batch = {}
+            found |= dict.fromkeys(self._unlike(batch, other))
+        return sorted(found)
+
+    def _unlike(self, batch: dict[str, Stored], other: str | None) -> list[str]:
+        there = self._store.get_many(other, batch) if other and batch else {}
+        return [key for key, stored in batch.items() if _document(there, key) != stored.document]
+
+
+def _document(found: dict[str, Stored], key: str) -> dict[str, Any] | None:
+    return found[key].document if key in found else None
