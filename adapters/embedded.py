@@ -171,7 +171,8 @@ class EmbeddedStore(Store):
                 condition = "key IN (SELECT value FROM json_each(:keys))"
                 values = {"keys": orjson.dumps(page).decode()}
             rows = self._rows(
-                f"SELECT key, version, document FROM {{p}}projection_documents WHERE index_name = :name AND {condition}",
+                f"SELECT key, version, document FROM {{p}}projection_documents "
+                f"WHERE index_name = :name AND {condition}",
                 name=index, **values,
             )  # fmt: skip
             found |= {row.key: Stored(row.version, _decoded(row.document)) for row in rows}

@@ -36,7 +36,7 @@ class EsRepo:
         limit: int = 20,
         offset: int = 0,
     ) -> Hits:
-        """Documents whose text fields have all the words, and whose `filters` fields have the value (or one of several).
+        """Documents whose text fields have all the words, and whose fields have a value of those in `filters`.
 
         `facets` are fields whose values are counted over all hits. Raises QueryRefused, IndexMissing (nothing was
         ever projected) or StoreUnavailable.
@@ -50,7 +50,7 @@ class EsRepo:
         self._store.write_many(index, [Write(str(key), version, _json(document))])
 
     def remove(self, index: str, key: object, version: int, at: str) -> None:
-        """Remove a document of the application's own; `at` is the time (ISO 8601), such as `clock.now().isoformat()`."""
+        """Remove a document of the application's own; `at` is when (ISO 8601), such as `clock.now().isoformat()`."""
         self._ensure(index)
         self._store.write_many(index, [Write(str(key), version, None, at)])
 

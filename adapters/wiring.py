@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -42,7 +42,9 @@ def store_for(engine: Engine, schema: str | None = None, where: str | None = Non
         return EmbeddedStore(engine, schema)
     from adapters.elasticsearch import ElasticsearchStore
 
-    options = {name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")}
+    options: dict[str, Any] = {
+        name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")
+    }
     return ElasticsearchStore(where, **{name: value for name, value in options.items() if value})
 
 

@@ -114,7 +114,7 @@ class Feeder:
         """Whether an operator decided so. The decision is itself a record, later than the one it is about."""
         row = self.row
         decisions = self._bus.journal.read(position, action="skip_record", status="succeeded", wait=False)
-        about = {"projection": row.projection, "version": row.version, "position": position}
+        about = {"projection": row.projection, "of_version": row.version, "position": position}
         if any(decision.result == about for decision in decisions):
             self._skipped.add(position)
             return True

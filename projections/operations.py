@@ -92,7 +92,7 @@ class Projections:
         chosen = min(at) if position is None else position
         outcome = self._bus.execute(
             "skip_record",
-            {"projection": name, "version": projection.version, "position": chosen,
+            {"projection": name, "of_version": projection.version, "position": chosen,
              "reason": str(at[chosen].get("error", ""))[:500]},
             actor=actor,
         )  # fmt: skip

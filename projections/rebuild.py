@@ -155,7 +155,7 @@ class Rebuild:
         return folded
 
     def _skipped(self) -> set[int]:
-        about = {"projection": self._projection.name, "version": self._projection.version}
+        about = {"projection": self._projection.name, "of_version": self._projection.version}
         decisions = (each.result for each in self._bus.journal.read(action="skip_record", status="succeeded"))
         return {each["position"] for each in decisions if each.items() >= about.items()}
 

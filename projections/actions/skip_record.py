@@ -15,11 +15,11 @@ class SkipRecord(ActionHandler):
     version = 1
     arguments = {
         "projection": Arg(type=str, required=True, description="the projection's name"),
-        "version": Arg(type=int, required=True, description="the version of its code"),
+        "of_version": Arg(type=int, required=True, description="the version of its code"),
         "position": Arg(type=int, required=True, validator=validate.Range(min=1), description="the record"),
         "reason": Arg(type=str, default="", description="what it was stopped by"),
     }
 
     def execute(self) -> dict[str, Any]:
         """Nothing but the record itself: feeders find the decision in the journal."""
-        return {name: self.args[name] for name in ("projection", "version", "position")}
+        return {name: self.args[name] for name in ("projection", "of_version", "position")}
