@@ -258,7 +258,7 @@ class ElasticsearchStore(Store):
         return _stored(docs[0]["_source"]).document if docs[0].get("found") else None
 
     def search(self, alias: str, search: Search) -> Hits:
-        fields = list(search.fields) or self._fields(alias)
+        fields = self._fields(alias)
         filters = [_filter(name, value) for name, value in search.filters.items()]
         words = {"multi_match": {"query": search.text, "fields": fields, "type": "cross_fields", "operator": "and"}}
         query = {"bool": {"must": [words] if search.text else [], "filter": filters}}

@@ -284,7 +284,7 @@ class EmbeddedStore(Store):
     def search(self, alias: str, search: Search) -> Hits:
         index = self._index_of(alias)
         words = _WORD.findall(search.text)
-        fields = list(search.fields) or self._fields(index)
+        fields = self._fields(index)
         where, values = self._where(index, words, search.filters)
         source = f"{self._documents} AS d" + ("" if self._postgresql or not words else
                                               " JOIN projection_words ON projection_words.rowid = d.id")  # fmt: skip

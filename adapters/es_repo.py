@@ -32,7 +32,6 @@ class EsRepo:
         *,
         filters: Mapping[str, Any] | None = None,
         facets: Sequence[str] = (),
-        fields: Sequence[str] = (),
         limit: int = 20,
         offset: int = 0,
     ) -> Hits:
@@ -41,7 +40,7 @@ class EsRepo:
         `facets` are fields whose values are counted over all hits. Raises QueryRefused, IndexMissing (nothing was
         ever projected) or StoreUnavailable.
         """
-        wanted = Search(text, dict(filters or {}), tuple(facets), tuple(fields), limit, offset)
+        wanted = Search(text, dict(filters or {}), tuple(facets), limit, offset)
         return self._store.search(projection, wanted)
 
     def put(self, index: str, key: object, document: Mapping[str, Any], version: int) -> None:

@@ -38,13 +38,21 @@ class Catalogue:
     def ensure(self, projection: type[Projection], parts: int = 1) -> list[Checkpoint]:
         """The projection's rows, after making its first index if it has none.
 
-        The first index is served at once, while it fills: there was nothing to be seen before it.
+        The first index is served at once, while it fills: there was nothing to be seen before it. Raises NeedsRebuild
+        if readers see an index that this database knows nothing of.
         """
         rows = self.ledger.checkpoints(projection.name)
+        served = self.store.aliased(projection.name)
+        if served is not None and served not in {row.index_name for row in rows}:
+            raise NeedsRebuild(
+                f"readers of {projection.name} see the index {served}, which this database knows nothing of: it was "
+                f"made anew, or restored from an older state; run `actionbus projections rebuild {projection.name}`",
+                {"rebuild": True},
+            )
         if not rows:
             self.ledger.add(self._new_name(projection), projection.name, projection.version, parts, first=True)
             rows = self.ledger.checkpoints(projection.name)
-        if unfinished := self._unfinished_first(projection, rows):
+        if served is None and (unfinished := self._unfinished_first(projection, rows)):
             self.create_index(projection, unfinished, loading=False)
             self.store.point_alias(projection.name, unfinished)
             self.ledger.set_built(unfinished)
@@ -57,8 +65,7 @@ class Catalogue:
         """The first index, if its making was cut off: nothing was absorbed yet, and there is no other."""
         names = {row.index_name for row in rows}
         untouched = all(not row.built and row.position == row.writing_to == 0 for row in rows)
-        alone = len(names) == 1 and untouched and self.store.aliased(projection.name) is None
-        return names.pop() if alone and rows[0].version == projection.version else None
+        return names.pop() if len(names) == 1 and untouched and rows[0].version == projection.version else None
 
     def create(self, projection: type[Projection], parts: int) -> str:
         """A new index beside those there are; its rows first, so that no index is without."""

@@ -55,11 +55,12 @@ class Projector:
     def run(self, stop: threading.Event) -> None:
         """Feed until `stop` is set. Whatever fails is shown in the status and tried again; nothing is raised."""
         threads: dict[tuple[str, int], threading.Thread] = {}
+        told: dict[str, str] = {}
         backoff = _FIRST_BACKOFF_S
         while not stop.is_set():
             try:
                 for projection in self._projections:
-                    for row in self._rows(projection):
+                    for row in self._fed(projection, told):
                         place = (row.index_name, row.slice)
                         if place not in threads or not threads[place].is_alive():
                             threads[place] = self._start(projection, row, stop)
@@ -71,6 +72,18 @@ class Projector:
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
         for thread in threads.values():
             thread.join()
+
+    def _fed(self, projection: type[Projection], told: dict[str, str]) -> Sequence[Checkpoint]:
+        """The rows to feed; why there are none is logged once."""
+        try:
+            rows = self._rows(projection)
+            problem = "" if rows else str(self.catalogue.outdated(projection))
+        except NeedsRebuild as error:
+            rows, problem = [], str(error)
+        if problem and told.get(projection.name) != problem:
+            log.error("%s", problem)
+        told[projection.name] = problem
+        return rows
 
     def _rows(self, projection: type[Projection]) -> Sequence[Checkpoint]:
         """The slices that this projector may feed: of indices that are built, by reducers of their own version."""

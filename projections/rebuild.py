@@ -56,9 +56,9 @@ class Rebuild:
         """Build, verify, swap; the new index's name."""
         name = self._projection.name
         rows = self._ledger.checkpoints(name)
-        if not rows:
+        if not rows and self._store.aliased(name) is None:
             rows = self._catalogue.ensure(self._projection)
-        row = self._unfinished(rows) or self._new(max(row.slices for row in rows))
+        row = self._unfinished(rows) or self._new(max((row.slices for row in rows), default=1))
         if self._store.aliased(name) == row.index_name:
             self._ledger.set_built(row.index_name)  # killed after the swap, before noting it
             return row.index_name

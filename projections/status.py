@@ -50,10 +50,12 @@ def status_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) -> I
         served = catalogue.store.aliased(projection.name)
     except StoreError:
         served = max((row.index_name for row in rows if row.built), default=None)
-    if not rows:
+    if served not in {row.index_name for row in rows}:
         count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), 0, settled)
-        yield Status(projection.name, None, "1/1", projection.version, projection.version, "serving", "new", False, 0,
-                     count, age, None, None, {})  # fmt: skip
+        unknown = {"message": f"this database knows nothing of the index {served}: rebuild {projection.name}"}
+        state, detail = ("stopped", unknown) if served else ("new", {})
+        yield Status(projection.name, served, "1/1", projection.version, projection.version, "serving", state, False,
+                     0, count, age, None, None, detail)  # fmt: skip
     for row in rows:
         count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), row.position, settled)
         state, detail = _state(row, projection.version)

@@ -68,13 +68,11 @@ class Hits:
 
 @dataclass(frozen=True)
 class Search:
-    """A search: words in text fields, exact values of fields (one or any of several), a page, facets, highlights."""
+    """Words in the fields mapped as text, exact values of fields (one or any of several), facets, a page."""
 
     text: str = ""
     filters: Mapping[str, Any] = field(default_factory=dict)
     facets: Sequence[str] = ()
-    fields: Sequence[str] = ()
-    """Which text fields to search and highlight; all that are mapped as text if empty."""
     limit: int = 20
     offset: int = 0
 

@@ -42,6 +42,11 @@ class LocalServer:
         state = self._read()
         return f"http://127.0.0.1:{state['port']}" if state and _runs(state["pid"]) else None
 
+    def pid(self) -> int | None:
+        """Its process, or None while it does not run."""
+        state = self._read()
+        return state["pid"] if state and _runs(state["pid"]) else None
+
     def start(self, port: int | None = None) -> str:
         """Start it unless it runs, and wait until it answers; its URL. Raises NotInstallable or TimeoutError."""
         if found := self.url():

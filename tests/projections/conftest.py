@@ -1,0 +1,145 @@
+"""Fixtures of projections: a real Elasticsearch, both stores, and the notes on a database and a store that fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL
+
+from adapters import database
+from adapters.elasticsearch import ElasticsearchStore
+from adapters.embedded import EmbeddedStore
+from adapters.local_elasticsearch.server import LocalServer
+from core import Bus
+from projections import Projection, Projections, Projector
+from projections.store import Store
+from tests.projections.notes.app import make_application
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A node of the tests' own. There is no skipping: where it cannot be had, the tests fail."""
+    server = LocalServer(tmp_path_factory.mktemp("elasticsearch"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(request: pytest.FixtureRequest) -> str:
+    """The server named by the environment, or one of our own."""
+    if url := os.environ.get("ACTIONBUS_TEST_ELASTICSEARCH_URL"):
+        return url
+    server: LocalServer = request.getfixturevalue("elasticsearch_server")
+    return str(server.url())
+
+
+@pytest.fixture
+def elasticsearch_store(elasticsearch_url: str) -> Iterator[ElasticsearchStore]:
+    """An empty Elasticsearch."""
+    store = ElasticsearchStore(elasticsearch_url, timeout=10)
+    clear(store)
+    yield store
+    clear(store)
+    store.close()
+
+
+def clear(store: ElasticsearchStore) -> None:
+    """Remove all indices and templates."""
+    for index in list(store.client.indices.get(index="*", features="aliases").body):
+        store.client.indices.delete(index=index)
+    for template in store.client.indices.get_index_template().body["index_templates"]:
+        if template["name"].startswith("actionbus-"):
+            store.client.indices.delete_index_template(name=template["name"])
+
+
+@dataclass
+class World:
+    """The notes, bound to a database and a store."""
+
+    url: URL
+    bus: Bus
+    store: Store
+    store_at: str
+    operations: Projections
+
+    def put(self, note: str, text: str = "", number: int = 0, *shelves: str) -> int:
+        """Write a note; the position of its outcome."""
+        given = {"note": note, "text": text, "number": number, "shelves": list(shelves)}
+        return self.bus.execute("put_note", given, actor="ana").position
+
+    def drop(self, note: str) -> int:
+        """Drop a note."""
+        return self.bus.execute("drop_note", {"note": note}, actor="ana").position
+
+    def catch_up(self, *names: str) -> dict[str, int]:
+        """Absorb all there is."""
+        return Projector(self.bus, self.store, names or None).catch_up()
+
+    def documents(self, name: str = "notes") -> dict[str, dict[str, object]]:
+        """What readers of a projection see."""
+        index = self.store.aliased(name)
+        assert index is not None
+        self.store.refresh(index)
+        return {key: stored.document or {} for key, stored in self.store.scan(index)}
+
+
+MakeWorld = Callable[..., World]
+PAIRS = ["sqlite+embedded", "postgresql+embedded", "postgresql+elasticsearch"]
+
+
+@pytest.fixture(params=PAIRS)
+def make_world(request: pytest.FixtureRequest) -> Iterator[MakeWorld]:
+    """Makes worlds on one database and store, each with a bus of its own."""
+    yield from worlds(request, *request.param.split("+"))
+
+
+@pytest.fixture
+def make_real_world(request: pytest.FixtureRequest) -> Iterator[MakeWorld]:
+    """The same on PostgreSQL and Elasticsearch alone."""
+    yield from worlds(request, "postgresql", "elasticsearch")
+
+
+def worlds(request: pytest.FixtureRequest, database_name: str, store_name: str) -> Iterator[MakeWorld]:
+    """Makers of worlds, cleared away afterwards."""
+    url: URL = request.getfixturevalue("sqlite_url" if database_name == "sqlite" else "postgres_url")
+    where = "embedded" if store_name == "embedded" else str(request.getfixturevalue("elasticsearch_url"))
+    if store_name != "embedded":
+        request.getfixturevalue("elasticsearch_store")
+    made: list[World] = []
+
+    def make(*projections: type[Projection]) -> World:
+        bus = Bus(make_application(*projections), url)
+        database.upgrade(bus.engine)
+        store: Store = EmbeddedStore(bus.engine) if where == "embedded" else ElasticsearchStore(where, timeout=10)
+        made.append(World(url, bus, store, where, Projections(bus, store)))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.store.close()
+        world.bus.close()
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    """The notes on every pair of database and store in turn."""
+    return make_world()
+
+
+@pytest.fixture(params=["embedded on sqlite", "embedded on postgresql", "elasticsearch"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Every store in turn, empty."""
+    if request.param == "elasticsearch":
+        yield request.getfixturevalue("elasticsearch_store")
+        return
+    is_sqlite = request.param.endswith("sqlite")
+    url = f"sqlite:///{tmp_path / 'documents.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
+    engine = create_engine(url)
+    yield EmbeddedStore(engine)
+    engine.dispose()

@@ -1,0 +1,43 @@
+"""Processes that the tests kill: a projector, a rebuild, a writer. Each takes the database's and the store's address."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from sqlalchemy import create_engine
+
+from adapters.elasticsearch import ElasticsearchStore
+from adapters.embedded import EmbeddedStore
+from core import Bus
+from projections import Projections, Projector
+from projections.store import Store
+from tests.projections.notes.app import Notes, make_application
+
+
+def _store(url: str, where: str) -> Store:
+    return EmbeddedStore(create_engine(url)) if where == "embedded" else ElasticsearchStore(where, timeout=10)
+
+
+def project(url: str, where: str, batch: str = "1000") -> None:
+    """A projector, until it is killed."""
+    bus = Bus(make_application(Notes), url)
+    Projector(bus, _store(url, where), batch=int(batch)).run(threading.Event())
+
+
+def rebuild(url: str, where: str) -> None:
+    """One rebuild of the notes."""
+    bus = Bus(make_application(Notes), url)
+    Projections(bus, _store(url, where)).rebuild("notes")
+
+
+def write(url: str, seed: str) -> None:
+    """Puts and drops notes, until it is killed."""
+    chance = random.Random(int(seed))
+    bus = Bus(make_application(Notes), url)
+    while True:
+        note = f"n{chance.randrange(40)}"
+        if chance.random() < 0.3:
+            bus.execute("drop_note", {"note": note})
+        else:
+            bus.execute("put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})

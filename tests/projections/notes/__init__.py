@@ -1,0 +1,1 @@
+"""Notes: an application whose state is its projections, for testing them."""

@@ -1,0 +1,233 @@
+"""Projector and Elasticsearch are killed at random moments, and Elasticsearch is ill in every way we could think of."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from adapters.elasticsearch import ElasticsearchStore
+from adapters.local_elasticsearch.server import LocalServer
+from core import Bus
+from projections import Projections, Stopped, on
+from projections.store import Stored, Write
+from tests.conftest import TORTURE
+from tests.projections.conftest import MakeWorld, World
+from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.test_projector import eventually, running, start_projector
+
+PROJECTOR_KILLS = 100 if TORTURE else 8
+ELASTICSEARCH_KILLS = 20 if TORTURE else 2
+
+
+def scribble(bus: Bus, chance: random.Random, count: int) -> int:
+    """Puts, changes and drops; the last position."""
+    position = 0
+    for _ in range(count):
+        note = f"n{chance.randrange(60)}"
+        name, given = ("drop_note", {"note": note}) if chance.random() < 0.3 else (
+            "put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})  # fmt: skip
+        position = bus.execute(name, given).position
+    return position
+
+
+def test_a_projector_killed_at_random_moments_leaves_the_documents_of_a_plain_fold(make_world: MakeWorld) -> None:
+    world = make_world(Notes)
+    chance = random.Random(1)
+    last = 0
+    for number in range(PROJECTOR_KILLS):
+        process = start_projector(world, str(chance.choice([1, 3, 17, 1000])))
+        try:
+            if number == 0:
+                world.operations.wait_for("notes", world.put("first"), 60)
+            deadline = time.monotonic() + 0.9 + chance.random()
+            while time.monotonic() < deadline:
+                last = scribble(world.bus, chance, 10)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    with running(world):
+        world.operations.wait_for("notes", last, 60)
+    assert world.documents() == expected_notes(world.bus)
+
+
+@pytest.mark.skipif(
+    "ACTIONBUS_TEST_ELASTICSEARCH_URL" in os.environ, reason="a server of one's own is needed to kill it"
+)
+def test_elasticsearch_killed_at_random_moments(make_real_world: MakeWorld, elasticsearch_server: LocalServer) -> None:
+    world = make_real_world(Notes)
+    chance = random.Random(2)
+    last = world.put("first")
+    with running(world):
+        world.operations.wait_for("notes", last, 30)
+        for _ in range(ELASTICSEARCH_KILLS):
+            deadline = time.monotonic() + chance.random()
+            while time.monotonic() < deadline:
+                last = scribble(world.bus, chance, 10)
+            elasticsearch_server.kill()
+            last = scribble(world.bus, chance, 20)
+            eventually(lambda: world.operations.status()[0].state == "waiting", 40)
+            elasticsearch_server.start()
+            world.operations.wait_for("notes", last, 60)
+    assert world.documents() == expected_notes(world.bus)
+
+
+class PlainDeletes(ElasticsearchStore):
+    """What we do not do: deletes that Elasticsearch forgets."""
+
+    def write_many(self, index: str, writes: Sequence[Write]) -> None:
+        super().write_many(index, [write for write in writes if write.text is not None])
+        for write in writes:
+            if write.text is None:
+                self.client.options(ignore_status=(404, 409)).delete(
+                    index=index, id=write.key, version=write.version, version_type="external"
+                )
+
+
+@pytest.mark.parametrize("make", [ElasticsearchStore, PlainDeletes])
+def test_a_delete_stays_one_after_elasticsearch_has_forgotten_its_version(
+    make_real_world: MakeWorld, elasticsearch_url: str, make: type[ElasticsearchStore]
+) -> None:
+    """A batch with add, change and delete was written, its process held up; it comes again after `index.gc_deletes`."""
+
+    class Quick(Notes):
+        name = "notes"
+        settings = {"gc_deletes": "1s"}
+
+    world = make_real_world(Quick)
+    store = make(elasticsearch_url)
+    try:
+        there = World(world.url, world.bus, store, world.store_at, Projections(world.bus, store))
+        first = there.put("ghost", "added")
+        there.put("ghost", "changed")
+        there.drop("ghost")
+        last = there.put("other", "x")
+        there.catch_up("notes")
+        index = store.aliased("notes")
+        assert index
+        time.sleep(65 if TORTURE else 3)
+        store.refresh(index)
+        store.write_many(index, [Write("pusher", 10**6, b"{}")])
+        store.refresh(index)
+        store.write_many(index, [Write("ghost", first, b'{"text":"added"}')])
+        found = store.get_many(index, ["ghost"]).get("ghost")
+    finally:
+        store.close()
+    if make is PlainDeletes:
+        assert found == Stored(first, {"text": "added"}), "the test must fail for plain deletes"
+    else:
+        assert found == Stored(last - 2, None)
+
+
+def ill(world: World, make_it: Callable[[Any, str], None], cure: Callable[[Any, str], None], state: str) -> None:
+    """Make Elasticsearch ill while a projector runs, see its state, cure it, see that nothing is lost."""
+    assert isinstance(world.store, ElasticsearchStore)
+    client = world.store.client
+    with running(world):
+        world.operations.wait_for("notes", world.put("before", "1"), 30)
+        index = world.store.aliased("notes")
+        assert index
+        make_it(client, index)
+        for number in range(5):
+            last = world.put(f"during {number}", "2")
+        eventually(lambda: world.operations.status()[0].state == state, 40)
+        status = world.operations.status()[0]
+        assert status.detail, "it says why"
+        assert not status.healthy
+        cure(client, index)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                world.operations.wait_for("notes", last, 5)
+                break
+            except Stopped:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    assert world.documents() == expected_notes(world.bus)
+
+
+def _setting(name: str, value: object) -> Callable[[Any, str], None]:
+    return lambda client, index: client.indices.put_settings(index=index, settings={name: value})
+
+
+@pytest.mark.parametrize("block", ["blocks.write", "blocks.read_only", "blocks.read_only_allow_delete"])
+def test_a_read_only_or_full_index_is_waited_for(make_real_world: MakeWorld, block: str) -> None:
+    """`read_only_allow_delete` is what Elasticsearch sets at the flood stage of a full disk."""
+    ill(make_real_world(Notes), _setting(block, True), _setting(block, False), "waiting")
+
+
+def test_a_document_that_the_mapping_refuses_stops_and_goes_on_when_the_mapping_takes_it(
+    make_real_world: MakeWorld,
+) -> None:
+    class Growing(Notes):
+        name = "notes"
+
+        @on("put_note", key="note")
+        def put(self, document: Any, record: Any) -> Any:
+            given = {"text": record.arguments["text"], "number": 0, "changes": 0, "shelves": []}
+            return given | ({"unmapped": "x"} if record.arguments["text"] == "2" else {})
+
+    world = make_real_world(Growing)
+
+    def cure(client: Any, index: str) -> None:
+        client.indices.put_mapping(index=index, properties={"unmapped": {"type": "keyword"}})
+
+    with pytest.raises(AssertionError, match="unmapped"):  # the plain fold knows nothing of the field
+        ill(world, lambda client, index: None, cure, "stopped")
+    assert world.documents()["during 4"]["unmapped"] == "x"
+
+
+@pytest.mark.skipif(
+    "ACTIONBUS_TEST_ELASTICSEARCH_URL" in os.environ, reason="a server of one's own is needed to stop it"
+)
+def test_a_slow_elasticsearch_is_waited_for(make_real_world: MakeWorld, elasticsearch_server: LocalServer) -> None:
+    made = make_real_world(Notes)
+    store = ElasticsearchStore(made.store_at, timeout=1)
+    world = World(made.url, made.bus, store, made.store_at, Projections(made.bus, store))
+    pid = elasticsearch_server.pid()
+    assert pid
+
+    def stop(client: Any, index: str) -> None:
+        os.kill(pid, signal.SIGSTOP)
+
+    def go_on(client: Any, index: str) -> None:
+        os.kill(pid, signal.SIGCONT)
+
+    try:
+        ill(world, stop, go_on, "waiting")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        store.close()
+
+
+def test_a_store_that_is_not_there_is_waited_for(make_real_world: MakeWorld) -> None:
+    made = make_real_world(Notes)
+    store = ElasticsearchStore("http://127.0.0.1:1", timeout=1)
+    world = World(made.url, made.bus, store, "", Projections(made.bus, store))
+    last = world.put("a")
+    with running(world):
+        time.sleep(1)
+    assert world.operations.status()[0].lag_records > 0
+    store.close()
+    with running(made):
+        made.operations.wait_for("notes", last, 30)
+    assert made.documents() == expected_notes(made.bus)
+
+
+def test_a_late_write_conjures_no_index_up(make_real_world: MakeWorld) -> None:
+    from projections.errors import IndexMissing
+
+    world = make_real_world(Notes)
+    world.put("a")
+    world.catch_up()
+    index = world.store.aliased("notes")
+    assert index
+    world.store.delete_index(index)
+    with pytest.raises(IndexMissing):
+        world.store.write_many(index, [Write("a", 10**6, b"{}")])
+    assert world.store.indices("notes") == []

@@ -1,0 +1,378 @@
+"""The projector: folds, stops, goes on, tells where it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from core import ActionBusError, Bus
+from projections import Held, Lagging, NeedsRebuild, Projection, Projector, Stopped, on
+from projections.store import Store, Write
+from tests.projections.conftest import MakeWorld, World
+from tests.projections.notes.app import Notes, expected_notes
+
+
+@contextmanager
+def running(world: World, **options: int) -> Iterator[threading.Event]:
+    stop = threading.Event()
+    projector = Projector(world.bus, world.store, **options)  # type: ignore[arg-type]
+    thread = threading.Thread(target=projector.run, args=(stop,))
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def eventually(condition: object, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_records_become_documents(world: World) -> None:
+    for number in range(30):
+        world.put(f"n{number % 10}", f"text {number}", number, "s1", f"s{number % 3}")
+    world.drop("n3")
+    world.drop("n4")
+    last = world.put("n4", "again")
+    with pytest.raises(ValueError, match="as asked"):
+        world.bus.execute("put_note", {"note": "x", "text": "fail"}, actor="ben")
+    with pytest.raises(ActionBusError):
+        world.bus.execute("put_note", {}, actor="ben")
+    reached = world.catch_up()
+    assert min(reached.values()) >= last
+    assert world.documents() == expected_notes(world.bus)
+    assert set(world.documents("shelves")) == {"shelf s0", "shelf s1", "shelf s2"}
+    assert world.documents("shelves")["shelf s0"] == {"notes": sorted(f"n{n}" for n in range(10))}
+    assert world.documents("refusals") == {"ben": {"statuses": ["failed", "rejected"]}}
+    assert world.store.get("notes", "n3") is None
+
+
+def test_several_records_of_a_document_are_one_write_and_none_if_nothing_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Write] = []
+    original = type(world.store).write_many
+
+    def spy(self: Store, index: str, writes: list[Write]) -> None:
+        written.extend(writes)
+        original(self, index, writes)
+
+    monkeypatch.setattr(type(world.store), "write_many", spy)
+    for number in range(20):
+        world.put("one", str(number))
+    world.catch_up("notes")
+    assert len(written) == 1
+    assert written[0].version == world.bus.journal.settled()
+
+
+def test_a_batch_absorbed_twice_changes_nothing(world: World) -> None:
+    """The checkpoint is set back by hand, as if the process had died between writing and noting it."""
+    world.put("a", "1")
+    world.put("b", "1")
+    world.catch_up("notes")
+    before = world.operations.status()[0].position
+    world.put("c", "new")
+    world.put("c", "changed")
+    world.drop("c")
+    world.put("a", "2")
+    world.drop("b")
+    world.catch_up("notes")
+    after = world.documents()
+    with world.bus.engine.begin() as connection:
+        connection.execute(text("UPDATE actionbus_checkpoints SET position = :to"), {"to": before})
+    world.catch_up("notes")
+    assert world.documents() == after == {"a": {"text": "2", "number": 0, "changes": 1, "shelves": []}}
+    row = next(status for status in world.operations.status() if status.projection == "notes")
+    assert row.position == world.bus.journal.settled()
+
+
+def test_a_late_write_of_a_projector_that_was_held_up_is_outranked(world: World) -> None:
+    """A document that was added and deleted in one batch leaves a tombstone, so that it cannot come back."""
+    first = world.put("ghost", "boo")
+    world.drop("ghost")
+    world.catch_up("notes")
+    index = world.store.aliased("notes")
+    assert index
+    world.store.write_many(index, [Write("ghost", first, b'{"text":"boo"}')])
+    assert world.documents() == {}
+
+
+def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(world: World) -> None:
+    world.put("a", "1", 0, "s")
+    bad = world.put("b", "poison", 0, "s")
+    last = world.put("c", "3", 0, "s")
+    with running(world):
+        world.operations.wait_for("shelves", last, 20)
+        eventually(lambda: world.operations.status()[0].state == "stopped")
+        stopped = world.operations.status()[0]
+        assert stopped.detail["position"] == bad
+        assert stopped.detail["document"] == "b"
+        assert "cannot be digested" in stopped.detail["error"]
+        assert "RuntimeError" in stopped.detail["traceback"]
+        assert stopped.position == bad - 1
+        assert not stopped.healthy
+        assert stopped.alive
+        assert set(world.documents()) == {"a"}
+        with pytest.raises(Stopped, match="cannot be digested"):
+            world.operations.wait_for("notes", last, 20)
+        with pytest.raises(ValueError, match="not stopped by record 999"):
+            world.operations.skip("notes", 999)
+        assert world.operations.retry("notes") == 1
+        time.sleep(1.5)
+        eventually(lambda: world.operations.status()[0].state == "stopped")
+        outcome = world.operations.skip("notes", bad, actor="operator")
+        world.operations.wait_for("notes", outcome, 20)
+    assert set(world.documents()) == {"a", "c"}
+    decision = world.bus.journal.get(outcome.action_id)
+    assert decision is not None
+    assert decision.actor == "operator"
+    assert decision.result == {"projection": "notes", "of_version": 1, "position": bad}
+    world.operations.rebuild("notes")
+    assert set(world.documents()) == {"a", "c"}
+
+
+def test_retry_after_a_fix_goes_on(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.put("a", "poison")
+    with pytest.raises(Stopped):
+        world.catch_up("notes")
+
+    class Mended(Projection):
+        name = "notes"
+
+        @on("put_note", key="note")
+        def put(self, document: object, record: object) -> dict[str, object]:
+            return {"text": "mended"}
+
+    mended = make_world(Mended)
+    mended.catch_up()
+    assert mended.documents() == {"a": {"text": "mended"}}
+
+
+def test_of_two_projectors_one_works_and_the_other_takes_over(make_world: MakeWorld) -> None:
+    one, other = make_world(), make_world()
+    one.put("a", "1")
+    with running(one) as stop_first:
+        one.operations.wait_for("notes", one.put("a", "2"), 20)
+        with running(other):
+            time.sleep(1.5)
+            rows = [status for status in other.operations.status() if status.projection == "notes"]
+            assert len(rows) == 1
+            with pytest.raises(Held):
+                other.catch_up("notes")
+            stop_first.set()
+            other.operations.wait_for("notes", other.put("a", "3"), 20)
+    assert other.documents() == expected_notes(other.bus)
+
+
+def test_slices_share_the_documents(make_world: MakeWorld) -> None:
+    worlds = [make_world(Notes) for _ in range(3)]
+    for number in range(60):
+        worlds[0].put(f"n{number % 25}", str(number))
+    with running(worlds[0], part=1, parts=3), running(worlds[1], part=2, parts=3):
+        eventually(lambda: len(worlds[0].operations.status()) == 3)
+        last = worlds[0].put("n1", "last")
+        with pytest.raises(Lagging):
+            worlds[0].operations.wait_for("notes", last, 0.5)
+        some = len(worlds[0].documents())
+        assert 0 < some < 25
+        with running(worlds[2], part=3, parts=3):
+            worlds[0].operations.wait_for("notes", last, 20)
+    assert worlds[0].documents() == expected_notes(worlds[0].bus)
+    with worlds[0].bus.engine.begin() as connection:
+        connection.execute(text("UPDATE actionbus_checkpoints SET alive_until = 0"))
+    worlds[0].put("n2", "by one alone")
+    worlds[0].catch_up("notes")
+    assert worlds[0].documents() == expected_notes(worlds[0].bus)
+
+
+def test_wait_for_says_who_is_missing(world: World) -> None:
+    position = world.put("a")
+    with pytest.raises(Lagging, match="is `actionbus projections run` running"):
+        world.operations.wait_for("notes", position, 0.2)
+    with pytest.raises(ActionBusError, match="there are: notes, refusals, shelves"):
+        world.operations.wait_for("nothing", position)
+
+
+def test_a_caller_reads_its_own_writes(world: World) -> None:
+    with running(world):
+        for number in range(10):
+            outcome = world.bus.execute("put_note", {"note": "mine", "text": f"word{number}"})
+            world.operations.wait_for("notes", outcome, 20, refresh=True)
+            index = world.store.aliased("notes")
+            assert index
+            found = dict(world.store.scan(index))
+            assert found["mine"].document is not None
+            assert found["mine"].document["text"] == f"word{number}"
+
+
+def test_status_tells_lag_and_life(world: World) -> None:
+    fresh = world.operations.status()
+    assert [status.state for status in fresh] == ["new", "new", "new"]
+    for number in range(5):
+        world.put(f"n{number}")
+    world.catch_up()
+    world.put("late")
+    time.sleep(0.3)
+    status = world.operations.status()[0]
+    assert (status.lag_records, status.alive, status.state) == (2, False, "idle")
+    assert 0.2 < status.lag_seconds < 30
+    assert not status.healthy
+    with running(world):
+        eventually(lambda: all(s.healthy and s.lag_records == 0 for s in world.operations.status()))
+        assert {s.role for s in world.operations.status()} == {"serving"}
+    assert not any(s.alive for s in world.operations.status())
+
+
+def test_a_new_version_waits_for_its_rebuild(make_world: MakeWorld) -> None:
+    old = make_world(Notes)
+    old.put("a", "1")
+    old.catch_up()
+
+    class Renewed(Notes):
+        name = "notes"
+        version = 2
+
+        @on("put_note", key="note")
+        def put(self, document: object, record: object) -> dict[str, object]:
+            return {"text": "second"}
+
+    new = make_world(Renewed)
+    with pytest.raises(
+        NeedsRebuild, match="at version 1 and the code says 2; run `actionbus projections rebuild notes`"
+    ):
+        new.catch_up()
+    assert new.operations.status()[0].state == "outdated"
+    with running(new):
+        time.sleep(1.2)
+        assert old.documents() == expected_notes(old.bus)
+    new.operations.rebuild("notes")
+    assert new.documents() == {"a": {"text": "second"}}
+    assert [s.state for s in new.operations.status() if s.role == "serving"] == ["idle"]
+
+
+def test_at_a_hole_the_status_says_who_holds_it(make_real_world: MakeWorld) -> None:
+    world = make_real_world(Notes)
+    world.put("a")
+    engine = create_engine(world.url)
+    with running(world):
+        world.operations.wait_for("notes", world.put("b"), 20)
+        with engine.connect() as writer:
+            writer.execute(text(
+                "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+                "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"))  # fmt: skip
+            position = world.put("c")
+            eventually(lambda: world.operations.status()[0].state == "held")
+            assert "process" in str(world.operations.status()[0].detail["waiting_for"])
+            writer.rollback()
+        world.operations.wait_for("notes", position, 20)
+    engine.dispose()
+
+
+def test_a_journal_made_anew_under_a_living_index_is_found_out(make_real_world: MakeWorld) -> None:
+    world = make_real_world(Notes)
+    for number in range(10):
+        world.put(f"n{number}")
+    world.catch_up()
+    with world.bus.engine.begin() as connection:
+        for table in ("journal", "actionbus_checkpoints", "actionbus_identity", "actionbus_version"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("DROP FUNCTION journal_refuse"))
+    anew = make_real_world(Notes)
+    anew.put("other", "x")
+    with pytest.raises(NeedsRebuild, match="knows nothing of"):
+        anew.catch_up()
+    with running(anew):
+        time.sleep(1)
+    assert anew.operations.status()[0].state == "stopped"
+    assert len(anew.documents()) == 10, "nothing was written to what belongs to another journal"
+    anew.operations.rebuild("notes")
+    assert anew.documents() == expected_notes(anew.bus)
+    assert anew.operations.prune()["indices"] == 1
+
+
+def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_projector(
+    make_real_world: MakeWorld,
+) -> None:
+    """Dump and restore are done table by table, so that the projector keeps its connections and notices by itself."""
+    world = make_real_world(Notes)
+    world.put("a", "kept")
+    with running(world):
+        world.operations.wait_for("notes", world.put("b", "kept"), 20)
+        tables = ("journal", "actionbus_checkpoints")
+        with world.bus.engine.begin() as connection:
+            for table in tables:
+                connection.execute(text(f"CREATE TABLE dump_{table} AS SELECT * FROM {table}"))
+        for number in range(5):
+            last = world.put(f"lost {number}", "lost")
+        world.operations.wait_for("notes", last, 20)
+        with world.bus.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE journal DISABLE TRIGGER ALL"))
+            for table in tables:
+                connection.execute(text(f"DELETE FROM {table}"))
+                override = "OVERRIDING SYSTEM VALUE " if table == "journal" else ""
+                connection.execute(text(f"INSERT INTO {table} {override}SELECT * FROM dump_{table}"))
+            connection.execute(text("ALTER TABLE journal ENABLE ALWAYS TRIGGER ALL"
+                                    .replace("TRIGGER ALL", "TRIGGER journal_append_only")))  # fmt: skip
+            connection.execute(
+                text("SELECT setval(pg_get_serial_sequence('journal', 'position'), max(position)) FROM journal")
+            )
+        world.bus.journal.look_anew()
+        eventually(lambda: world.operations.status()[0].state == "stopped")
+        told = world.operations.status()[0].detail
+        assert "restored" in told["message"]
+        assert "projections rebuild notes" in told["message"]
+        world.put("c", "after the restore")
+        time.sleep(1.5)
+        assert "c" not in world.documents()
+        world.operations.rebuild("notes")
+        world.operations.wait_for("notes", world.put("d", "goes on"), 20)
+    assert world.documents() == expected_notes(world.bus)
+
+
+PROJECTOR = """
+import sys, threading
+from tests.projections.kills import project
+project(*sys.argv[1:])
+"""
+
+
+def start_projector(world: World, *more: str) -> subprocess.Popen[bytes]:
+    """A projector in a process of its own."""
+    line = [sys.executable, "-c", PROJECTOR, world.url.render_as_string(hide_password=False), world.store_at, *more]
+    return subprocess.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"})
+
+
+def test_a_dead_projectors_place_is_taken_within_seconds(make_world: MakeWorld) -> None:
+    one, other = make_world(Notes), make_world(Notes)
+    first = start_projector(one)
+    try:
+        one.operations.wait_for("notes", one.put("a"), 30)
+        with running(other):
+            time.sleep(1.5)
+            first.kill()
+            first.wait()
+            started = time.monotonic()
+            other.operations.wait_for("notes", other.put("b"), 30)
+            assert time.monotonic() - started < 15
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_buses_of_the_journal_stay_usable(world: World) -> None:
+    assert isinstance(world.bus, Bus)
+    assert world.bus.journal.identity() == world.bus.journal.identity()

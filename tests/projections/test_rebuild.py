@@ -1,0 +1,229 @@
+"""Rebuilds: under traffic, killed and resumed, rolled back, tried out."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from projections import Stopped, on
+from projections.store import IndexInfo, Search, Write
+from tests.conftest import TORTURE
+from tests.projections.conftest import MakeWorld, World
+from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.test_projector import running, start_projector
+
+ANCHORS = 40
+
+
+def start(function: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    code = f"import sys; from tests.projections.kills import {function}; {function}(*sys.argv[1:])"
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=os.environ | environment)
+
+
+class Reader(threading.Thread):
+    """Searches all the time; notes whatever no reader should ever see."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self.stop = threading.Event()
+        self.seen: set[str] = set()
+        self.wrong: list[str] = []
+        self.looks = 0
+
+    def run(self) -> None:
+        while not self.stop.wait(0.005):
+            self.looks += 1
+            try:
+                index = self._world.store.aliased("notes")
+                self.seen.add(str(index))
+                found = self._world.store.search("notes", Search("anchor", limit=0)).total
+                if index is None or found != ANCHORS or self._world.store.get("notes", "anchor 1") is None:
+                    self.wrong.append(f"{index}: {found}")
+            except Exception as error:
+                self.wrong.append(repr(error))
+
+
+def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(make_world: MakeWorld) -> None:
+    world = make_world(Notes)
+    for number in range(ANCHORS):
+        last = world.put(f"anchor {number}", "anchor")
+    for number in range(300 if not TORTURE else 5000):
+        last = world.put(f"old {number}", "old")
+    url = world.url.render_as_string(hide_password=False)
+    chance = random.Random(5)
+    projector = start_projector(world)
+    processes = [projector]
+    try:
+        world.operations.wait_for("notes", last, 60, refresh=True)
+        reader = Reader(world)
+        reader.start()
+        writers = 8 if TORTURE else 3
+        processes += [start("write", url, str(seed)) for seed in range(writers)]
+        kills = 20 if TORTURE else 3
+        for _ in range(kills):
+            rebuild = start("rebuild", url, world.store_at)
+            processes.append(rebuild)
+            try:
+                rebuild.wait(0.8 + chance.random() * 1.5)
+            except subprocess.TimeoutExpired:
+                rebuild.kill()
+                rebuild.wait()
+        final = start("rebuild", url, world.store_at)
+        processes.append(final)
+        assert final.wait(120) == 0
+        for process in processes[1 : 1 + writers]:
+            process.kill()
+            process.wait()
+        reader.stop.set()
+        reader.join()
+        world.operations.wait_for("notes", world.put("last"), 60)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert reader.wrong == []
+    assert reader.looks > 20
+    assert len(reader.seen) >= 2
+    assert world.documents() == expected_notes(world.bus)
+    removed = world.operations.prune()
+    assert removed["indices"] >= 1
+    assert world.store.indices("notes") == [world.store.aliased("notes")]
+
+
+def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) -> None:
+    world.put("a", "1")
+    world.catch_up()
+    old = world.store.aliased("notes")
+    new = world.operations.rebuild("notes")
+    assert world.store.aliased("notes") == new != old
+    with running(world):
+        last = world.put("b", "2")
+        world.operations.wait_for("notes", last, 20)
+        deadline = time.monotonic() + 20
+        while any(s.position < last for s in world.operations.status() if s.projection == "notes"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert world.operations.rollback("notes") == old
+        assert world.documents() == expected_notes(world.bus)
+        assert world.operations.rollback("notes") == new
+        assert world.operations.prune()["indices"] == 1
+    with pytest.raises(Stopped, match="no other index"):
+        world.operations.rollback("notes")
+    assert world.documents() == expected_notes(world.bus)
+
+
+def test_a_new_version_is_tried_out_document_by_document(make_world: MakeWorld) -> None:
+    old = make_world(Notes)
+    old.put("same", "x")
+    old.put("other", "y")
+    old.put("old only", "z")
+    old.catch_up("notes")
+
+    class Second(Notes):
+        name = "notes"
+        version = 2
+
+        @on("put_note", key="note")
+        def put(self, document: Any, record: Any) -> Any:
+            if record.arguments["note"] == "old only":
+                return None
+            plain = {"text": record.arguments["text"], "number": 0, "changes": 0, "shelves": []}
+            return plain if record.arguments["note"] != "other" else {**plain, "text": "Y"}
+
+        @on(
+            "put_note",
+            key=lambda record: f"copy of {record.arguments['note']}" if record.arguments["text"] == "x" else [],
+        )
+        def copied(self, document: Any, record: Any) -> Any:
+            return {"text": "copy"}
+
+    new = make_world(Second)
+    before = old.documents()
+    found = {each.key: each for each in new.operations.differences("notes")}
+    assert {key: each.change for key, each in found.items()} == {
+        "other": "change", "old only": "remove", "copy of same": "add"}  # fmt: skip
+    assert found["other"].before is not None
+    assert found["other"].after is not None
+    assert (found["other"].before["text"], found["other"].after["text"]) == ("y", "Y")
+    assert old.documents() == before
+    assert len(new.store.indices("notes")) == 1
+
+
+def test_a_rebuild_that_would_be_wrong_is_not_swapped_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        world.put(f"n{number}", "text")
+    world.catch_up("notes")
+    served = world.store.aliased("notes")
+    original = type(world.store).finish_loading
+
+    def spoil(self: Any, index: str, settings: Any) -> None:
+        self.write_many(index, [Write("n3", 10**9, b'{"text":"spoilt"}')])
+        original(self, index, settings)
+
+    monkeypatch.setattr(type(world.store), "finish_loading", spoil)
+    with pytest.raises(Stopped, match="differs from the journal at the document 'n3'"):
+        world.operations.rebuild("notes")
+    assert world.store.aliased("notes") == served
+
+    def lose(self: Any, index: str, settings: Any) -> None:
+        self.write_many(index, [Write("n3", 10**9, None, "2026-01-01T00:00:00+00:00")])
+        original(self, index, settings)
+
+    world.operations.prune()
+    monkeypatch.setattr(type(world.store), "finish_loading", lose)
+    with pytest.raises(Stopped, match="has 4 documents, not 5"):
+        world.operations.rebuild("notes")
+    assert world.store.aliased("notes") == served
+
+
+def test_poison_stops_a_rebuild_and_leaves_what_readers_see(make_world: MakeWorld) -> None:
+    world = make_world(Notes)
+    world.put("a", "1")
+    world.catch_up()
+    world.put("b", "poison")
+    with pytest.raises(Stopped, match="cannot be digested"):
+        world.operations.rebuild("notes")
+    assert set(world.documents()) == {"a"}
+
+
+def test_prune_clears_old_tombstones_and_remembers_how_far(world: World) -> None:
+    from datetime import timedelta
+
+    world.put("a", "1")
+    gone = world.drop("a")
+    world.put("b", "1")
+    world.catch_up("notes")
+    assert world.operations.prune()["tombstones"] == 0
+    assert world.operations.prune(timedelta(0))["tombstones"] == 1
+    index = world.store.aliased("notes")
+    assert index
+    assert dict(world.store.scan(index, tombstones=True)).keys() == {"b"}
+    assert world.store.info(index).pruned_to == gone
+    world.catch_up("notes")
+    assert world.documents() == expected_notes(world.bus)
+
+
+def test_a_foreign_index_is_refused(world: World) -> None:
+    world.put("a")
+    world.catch_up("notes")
+    index = world.store.aliased("notes")
+    assert index
+    world.store.delete_index(index)
+    world.store.create_index(IndexInfo(index, "notes", 1, "another journal"), Notes.mappings, {}, loading=False)
+    world.store.point_alias("notes", index)
+    world.put("b")
+    with pytest.raises(Stopped, match="fed from another journal"):
+        world.catch_up("notes")
+    world.store.delete_index(index)
+    with pytest.raises(Stopped, match="is not in"):
+        world.catch_up("notes")
+    world.operations.rebuild("notes")
+    assert world.documents() == expected_notes(world.bus)
