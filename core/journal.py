@@ -55,6 +55,7 @@ class Journal:
         after: int = 0,
         limit: int | None = None,
         *,
+        upto: int | None = None,
         action: str | Collection[str] | None = None,
         actor: str | None = None,
         status: str | None = None,
@@ -66,7 +67,7 @@ class Journal:
         touching: tuple[str, *tuple[Any, ...]] | None = None,
         wait: bool = True,
     ) -> Iterator[Record]:
-        """Records beyond position `after`, oldest first, at most `limit`, in bounded memory.
+        """Records beyond position `after` and no further than `upto`, oldest first, at most `limit`, in bounded memory.
 
         The filters narrow: `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with
         `recorded_at`; `touching` is `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at
@@ -77,7 +78,7 @@ class Journal:
             since=since, until=until, correlation_id=correlation_id, cause_id=cause_id, touching=touching,
         )  # fmt: skip
         decode = self._decode
-        for row in self._reader.rows(after, limit, conditions, wait=wait):
+        for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
 
     def tail(self, count: int, *, kind: str | None = None) -> list[Record]:

@@ -61,15 +61,19 @@ class SettledReader:
         self._guard = threading.Lock()
 
     def rows(
-        self, after: int, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
+        self, after: int, upto: int | None, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
     ) -> Iterator[Sequence[Any]]:
-        """Rows beyond `after` that meet the conditions, batch by batch, each batch in a snapshot of its own."""
+        """Rows beyond `after`, no further than `upto`, that meet the conditions; each batch in a snapshot of its own.
+
+        Where no `upto` is given it is the last position now, so that reading comes to an end whatever is being written.
+        """
         position = self._table.c.position
         beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
         next_ones = beyond.limit(bindparam("size", type_=Integer))
+        end = self._last() if upto is None else upto
         left = limit
-        while left is None or left > 0:
-            settled = self._beyond(after, wait)
+        while after < end and (left is None or left > 0):
+            settled = min(self._beyond(after, wait), end)
             if settled <= after:
                 return
             size = BATCH if left is None else min(left, BATCH)
@@ -77,6 +81,11 @@ class SettledReader:
             yield from batch
             after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
+
+    def _last(self) -> int:
+        """The last position that can be seen, settled or not."""
+        with self._backend.connection() as connection:
+            return int(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
 
     def _beyond(self, after: int, wait: bool) -> int:
         """A settled position beyond `after`, if there is one: remembered, seen now, or waited for."""

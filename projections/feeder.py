@@ -128,10 +128,12 @@ class Feeder:
             if end < row.position:
                 self.check()
             return row.position, [], False
-        reading = self._bus.journal.read(row.position, self._batch, kind="outcome", action=self._actions, wait=False)
+        reading = self._bus.journal.read(
+            row.position, self._batch, upto=end, kind="outcome", action=self._actions, wait=False
+        )
         records = list(reading)
         is_full = len(records) == self._batch
-        reached = records[-1].position if is_full else max(end, records[-1].position if records else 0)
+        reached = records[-1].position if is_full else end
         if row.position < row.writing_to <= reached:
             # A batch was cut off: do just that one again, so that its count of documents comes out right.
             return row.writing_to, [record for record in records if record.position <= row.writing_to], True

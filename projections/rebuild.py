@@ -10,6 +10,7 @@ seen and mended by the next run.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,7 @@ from projections.claim import Claim
 from projections.errors import Held, NeedsRebuild, Stopped
 from projections.feeder import Feeder
 from projections.fold import Fold
-from projections.ledger import Checkpoint
+from projections.ledger import LEASE_S, Checkpoint
 from projections.projection import Projection
 from projections.store import Stored
 
@@ -30,6 +31,7 @@ _FREEZE_S = 30.0
 _MARGIN_S = 10.0
 _SAMPLE = 100
 _CLOSE = 2_000
+_RETRY_S = 0.5
 
 
 def nobody_watches(_what: str, _done: int, _total: int) -> None:
@@ -89,8 +91,11 @@ class Rebuild:
 
     def _claimed(self, row: Checkpoint) -> tuple[Checkpoint, Claim]:
         claim = Claim(self._bus.engine, self._ledger, row, self._bus.backend.schema)
-        if not claim.acquire():
-            raise Held(f"another process rebuilds {self._projection.name} ({row.index_name})")
+        give_up = time.monotonic() + LEASE_S + 2  # so long the lease of one that was killed may last
+        while not claim.acquire():
+            if time.monotonic() > give_up:
+                raise Held(f"another process rebuilds {self._projection.name} ({row.index_name})")
+            time.sleep(_RETRY_S)
         return row, claim
 
     def _feeder(self, claim: Claim, row: Checkpoint) -> Feeder:

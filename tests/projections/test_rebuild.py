@@ -31,7 +31,7 @@ class Reader(threading.Thread):
     """Searches all the time; notes whatever no reader should ever see."""
 
     def __init__(self, world: World) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._world = world
         self.stop = threading.Event()
         self.seen: set[str] = set()
