@@ -19,10 +19,12 @@ from rich.table import Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from adapters.wiring import load_application
+from adapters.wiring import load_application, store_for
 from core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from core.limits import Limits
 from core.payload import dumps, primitive
+from projections import Projections
+from projections.store import Store
 
 SUCCEEDED: Final = 0
 FAILED: Final = 1
@@ -50,6 +52,7 @@ class Environment:
     app_path: str
     database: str
     schema: str | None
+    elasticsearch: str | None = None
 
     @cached_property
     def application(self) -> Application:
@@ -66,6 +69,21 @@ class Environment:
         bus = Bus(self.application, self.database, schema=self.schema)
         click.get_current_context().find_root().call_on_close(bus.close)
         return bus
+
+    @cached_property
+    def store(self) -> Store:
+        """Where documents are kept: what --elasticsearch says."""
+        try:
+            store = store_for(self.bus.engine, self.schema, self.elasticsearch)
+        except (ImportError, ValueError) as error:
+            raise click.BadParameter(str(error), param_hint="--elasticsearch") from None
+        click.get_current_context().find_root().call_on_close(store.close)
+        return store
+
+    @cached_property
+    def operations(self) -> Projections:
+        """What operators do with projections."""
+        return Projections(self.bus, self.store)
 
 
 pass_environment = click.make_pass_decorator(Environment)

@@ -13,11 +13,17 @@ import click
 
 from adapters import database
 from adapters.cli.common import USAGE, Environment, console, fail, pass_environment, prepare_folder
+from adapters.cli.elasticsearch import started
 from adapters.cli.log import line_of
-from adapters.cli.progress import progress
+from adapters.cli.progress import progress, watched
+from adapters.cli.search import show_hits
+from adapters.es_repo import EsRepo
 from adapters.library.emoji_input import CURATOR, Step, steps
+from adapters.local_elasticsearch.install import NotInstallable
+from adapters.wiring import EMBEDDED
 from core import ActionRunner, Bus, InvalidArguments, PermissionDenied
 from core.execution import status_of
+from projections import Projector
 
 _KITS: Final[dict[str, Any]] = {"action": "create_kit", "actor": CURATOR, "status": "succeeded"}
 
@@ -41,6 +47,7 @@ def demo(env: Environment, limit: int | None) -> None:
     importing.run("importing emoji", planned)
     importing.run("the curator adds what others may not", [replace(step, actor=CURATOR) for step in importing.denied])
     click.echo(", ".join(f"{number} {status}" for status, number in sorted(importing.counts.items())))
+    _project(env)
     _show_what_happened(env.bus, before)
 
 
@@ -76,6 +83,24 @@ class Import:
         return outcome.status
 
 
+def _project(env: Environment) -> None:
+    """Bring up the local Elasticsearch, or do without; fold the journal into documents; search them."""
+    if not env.elasticsearch:
+        try:
+            click.echo(f"Elasticsearch answers at {started()}; `actionbus elasticsearch stop` ends it")
+        except (NotInstallable, TimeoutError) as error:
+            click.echo(f"no Elasticsearch here, so documents are kept in the database itself: {error}")
+            env.elasticsearch = EMBEDDED
+    with watched() as watch:
+        Projector(env.bus, env.store).catch_up(watch)
+    for name in env.operations.names():
+        if index := env.store.aliased(name):
+            env.store.refresh(index)
+    for words, facets in (("grinsendes Gesicht", ("kind", "added_by")), ("pomme", ("languages",))):
+        console().print(f"\n[bold]actionbus search {words}[/]")
+        show_hits(EsRepo(env.store).search("assets", words, facets=facets, limit=5), 1, 5)
+
+
 def _show_what_happened(bus: Bus, before: int) -> None:
     out = console()
 
@@ -98,6 +123,9 @@ def _show_what_happened(bus: Bus, before: int) -> None:
         f"\n[bold]Next[/]\n"
         f"  {command} log --status denied -n 5     who was not allowed what\n"
         f"  {command} show POSITION                one action whole, with the rows that it touched\n"
+        f"  {command} search heart --facet tags    the assets, in any of eleven languages\n"
+        f"  {command} search --in activity         what everybody did\n"
+        f"  {command} projections status           how far the read models are\n"
         f"  {command} journal stats                how often what ended how\n"
         f"  {command} run create_kit --actor you --name 'My kit'\n"
         f"  {command} run create_kit --help"

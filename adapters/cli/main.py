@@ -10,9 +10,12 @@ from adapters.cli.actions import actions
 from adapters.cli.common import Environment, explained
 from adapters.cli.db import db
 from adapters.cli.demo import demo
+from adapters.cli.elasticsearch import elasticsearch
 from adapters.cli.journal import journal
 from adapters.cli.log import log, show
+from adapters.cli.projections import projections
 from adapters.cli.run import run
+from adapters.cli.search import search
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 
@@ -37,10 +40,26 @@ from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
     help="Its database: postgresql://… or sqlite:///file.",
 )
 @click.option("--schema", envvar="ACTIONBUS_SCHEMA", metavar="NAME", help="PostgreSQL schema of the journal's table.")
+@click.option(
+    "--elasticsearch",
+    "elasticsearch_at",
+    envvar="ACTIONBUS_ELASTICSEARCH_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Where documents are kept: a URL, or 'embedded' for the database itself. By default the local server "
+    "(`actionbus elasticsearch start`) if it runs, else embedded.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the log on standard error.")
 @click.version_option(package_name="actionbus")
 @click.pass_context
-def group(context: click.Context, app_path: str, database: str, schema: str | None, verbose: bool) -> None:
+def group(
+    context: click.Context,
+    app_path: str,
+    database: str,
+    schema: str | None,
+    elasticsearch_at: str | None,
+    verbose: bool,
+) -> None:
     """Run actions and read the journal of what was asked and what came of it.
 
     \b
@@ -48,13 +67,15 @@ def group(context: click.Context, app_path: str, database: str, schema: str | No
                  actionbus actions
                  actionbus run create_kit --actor ana --name "My kit"
                  actionbus log
+                 actionbus projections run --once
+                 actionbus search WORDS
     """
-    context.obj = Environment(app_path, database, schema)
+    context.obj = Environment(app_path, database, schema, elasticsearch_at)
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 
-for command in (run, actions, log, show, journal, db, demo):
+for command in (run, actions, log, show, journal, db, projections, search, elasticsearch, demo):
     group.add_command(command)
 
 

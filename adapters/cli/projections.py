@@ -1,0 +1,205 @@
+"""`actionbus projections`: feed read models, look after them, rebuild them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import click
+
+from adapters.cli.common import (
+    FAILED,
+    USAGE,
+    AgeType,
+    Environment,
+    console,
+    fail,
+    json_option,
+    pass_environment,
+    print_json,
+    print_table,
+)
+from adapters.cli.progress import watched
+from projections import Projector
+from projections.status import Status
+
+_NAMES = click.argument("names", nargs=-1, metavar="[NAME]...")
+
+
+@click.group()
+def projections() -> None:
+    """Read models: documents folded from the journal, to be searched.
+
+    \b
+    actionbus projections run          feed all of them until Ctrl-C
+    actionbus projections status       where they are
+    actionbus projections rebuild NAME build the index anew beside the old one
+    """
+
+
+@projections.command()
+@_NAMES
+@click.option("--once", is_flag=True, help="Absorb what there is, with progress, and end.")
+@click.option(
+    "--slice", "part", metavar="N/M", default="1/1", help="Only slice N of M, by key; run one process for each."
+)
+@click.option("--metrics", type=click.IntRange(1, 65535), metavar="PORT", help="Serve Prometheus metrics on this port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address to serve metrics on.")
+@pass_environment
+def run(
+    env: Environment, names: tuple[str, ...], once: bool, part: str, metrics: int | None, metrics_host: str
+) -> None:
+    """Feed projections (all, or those named) until Ctrl-C. Another process that does so already is stood by for."""
+    number, of = _slice(part)
+    projector = Projector(env.bus, env.store, names or None, part=number, parts=of)
+    if once:
+        with watched() as watch:
+            reached = projector.catch_up(watch)
+        click.echo(", ".join(f"{name} at {position}" for name, position in reached.items()))
+        return
+    if metrics:
+        from adapters.metrics import serve
+
+        serve(env.operations, metrics_host, metrics)
+    console(stderr=True).print(f"feeding {env.store.describe()} from the journal; Ctrl-C stops after the batch")
+    with _until_asked() as stop:
+        projector.run(stop)
+
+
+def _slice(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{text!r} is not a slice such as 2/4", param_hint="--slice")
+    return int(number), int(of)
+
+
+@contextmanager
+def _until_asked() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that nothing is cut off in its middle."""
+    stop = threading.Event()
+
+    def asked(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {each: signal.signal(each, asked) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@projections.command()
+@json_option
+@click.option("--check", is_flag=True, help="Exit with 1 unless all are alive and well: a health check.")
+@click.option("--max-lag", type=AgeType(), metavar="AGE", help="With --check: how far behind they may be, such as 60s.")
+@pass_environment
+def status(env: Environment, as_json: bool, check: bool, max_lag: timedelta | None) -> None:
+    """Show position, lag, rate, state, and whether somebody feeds them."""
+    found = env.operations.status()
+    if as_json:
+        for each in found:
+            print_json({**asdict(each), "healthy": each.healthy})
+    else:
+        columns = ("projection", "index", "slice", "role", "state", "alive", "position", "lag", "rate", "eta")
+        print_table(columns, (_row(each) for each in found))
+        for each in found:
+            _explain(each)
+    late = [each for each in found if max_lag and each.role == "serving" and each.lag_seconds > max_lag.total_seconds()]
+    if check and (late or not all(each.healthy for each in found)):
+        raise SystemExit(FAILED)
+
+
+def _row(each: Status) -> tuple[str, ...]:
+    lag = f"{each.lag_records:,} ({each.lag_seconds:.0f} s)" if each.lag_records else "0"
+    rate = f"{each.rate:,.0f}/s" if each.rate else ""
+    eta = f"{each.eta_seconds:.0f} s" if each.eta_seconds else ""
+    return (each.projection, each.index or "-", each.slice, each.role, each.state, "yes" if each.alive else "no",
+            f"{each.position:,}", lag, rate, eta)  # fmt: skip
+
+
+def _explain(each: Status) -> None:
+    detail = each.detail
+    if text := detail.get("message") or detail.get("error"):
+        click.echo(f"\n{each.projection}: {text}")
+    if detail.get("waiting_for"):
+        click.echo(f"\n{each.projection}: waits at {detail['held_at']} for {', '.join(detail['waiting_for'])}")
+    if detail.get("traceback"):
+        click.echo(detail["traceback"].rstrip())
+    if each.state == "stopped" and detail.get("position"):
+        click.echo(f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
+                   f"`actionbus projections skip {each.projection}`")  # fmt: skip
+
+
+@projections.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Report what would differ, document by document; change nothing.")
+@click.option("--rollback", is_flag=True, help="Let readers see the index before the last rebuild again.")
+@json_option
+@pass_environment
+def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, as_json: bool) -> None:
+    """Build a projection's index anew beside the old one, verify it, swap them. Resumes a rebuild that was cut off."""
+    if dry_run and rollback:
+        raise click.UsageError("--dry-run and --rollback exclude each other")
+    if rollback:
+        click.echo(f"{name} is served by {env.operations.rollback(name)}")
+        return
+    with watched() as watch:
+        if not dry_run:
+            index = env.operations.rebuild(name, watch=watch)
+            click.echo(f"{name} is served by {index}; the old index is kept for --rollback until `prune`")
+            return
+        count = 0
+        for each in env.operations.differences(name, watch=watch):
+            count += 1
+            if as_json:
+                print_json(each._asdict())
+            else:
+                click.echo(f"{each.change:<7} {each.key}")
+                _show_change(each.before or {}, each.after or {})
+    if not as_json:
+        click.echo(f"{count} documents would differ")
+
+
+def _show_change(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            click.echo(f"          {name}: {before.get(name)!r} → {after.get(name)!r}")
+
+
+@projections.command()
+@click.argument("name")
+@pass_environment
+def retry(env: Environment, name: str) -> None:
+    """Try a stopped projection again, after its cause was mended."""
+    count = env.operations.retry(name)
+    click.echo(f"{name} is tried again" if count else f"{name} is not stopped")
+
+
+@projections.command()
+@click.argument("name")
+@click.option("--position", type=int, help="The record, to be sure; by default the one that stopped it.")
+@click.option("--actor", help="On whose behalf.")
+@pass_environment
+def skip(env: Environment, name: str, position: int | None, actor: str | None) -> None:
+    """Leave out the record that stopped a projection. The decision is an action of its own in the journal."""
+    try:
+        outcome = env.operations.skip(name, position, actor=actor)
+    except ValueError as error:
+        raise fail(str(error), USAGE) from None
+    click.echo(f"{name} goes on without record {outcome.result['position']} (action {outcome.action_id})")
+
+
+@projections.command()
+@click.option("--older-than", type=AgeType(), default="1d", show_default=True, metavar="AGE", help="Age of tombstones.")
+@pass_environment
+def prune(env: Environment, older_than: timedelta) -> None:
+    """Remove indices that nobody reads, and tombstones below every checkpoint and older than an age."""
+    removed = env.operations.prune(older_than)
+    click.echo(f"removed {removed['indices']} indices and {removed['tombstones']} tombstones")

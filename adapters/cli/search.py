@@ -1,0 +1,91 @@
+"""`actionbus search`: look through a projection's documents as a user would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from adapters.cli.common import Environment, console, json_option, pass_environment, print_json, safe
+from adapters.es_repo import EsRepo
+from projections.store import Hit, Hits
+
+_SHOWN = 4
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option(
+    "--in", "projection", default="assets", show_default=True, metavar="PROJECTION", help="What to look through."
+)
+@click.option("--where", "filters", multiple=True, metavar="FIELD=VALUE", help="Only where a field has this value.")
+@click.option("--facet", "facets", multiple=True, metavar="FIELD", help="Count the values of a field over all hits.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits on a page.")
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which page.")
+@json_option
+@pass_environment
+def search(
+    env: Environment, words: tuple[str, ...], projection: str, filters: tuple[str, ...], facets: tuple[str, ...],
+    limit: int, page: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Find documents that have all the WORDS, in any language they are in.
+
+    \b
+    actionbus search grinning face
+    actionbus search Gesicht --where kind=icon --facet tags
+    actionbus search --in activity --where actor=dora
+    """
+    found = EsRepo(env.store).search(
+        projection, " ".join(words), filters=_filters(filters), facets=facets, limit=limit, offset=(page - 1) * limit
+    )
+    if as_json:
+        for hit in found.hits:
+            print_json({"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights})
+        return
+    show_hits(found, page, limit)
+
+
+def _filters(given: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in given:
+        name, separator, value = each.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"{each!r} is not of the form FIELD=VALUE", param_hint="--where")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def show_hits(found: Hits, page: int, limit: int) -> None:
+    """Print a page of hits for a person."""
+    out = console()
+    for hit in found.hits:
+        out.print(_line(hit), overflow="ellipsis", no_wrap=True, crop=True)
+    for name, values in found.facets.items():
+        counts = ", ".join(f"{safe(value)} {count}" for value, count in list(values.items())[:12])
+        out.print(f"[bold]{safe(name)}[/]: {counts}")
+    pages = -(-found.total // limit) or 1
+    out.print(f"{found.total:,} found" + (f", page {page} of {pages}" if pages > 1 else ""), style="dim")
+
+
+def _line(hit: Hit) -> Text:
+    """The document's content and name, what was found, and where else."""
+    document: dict[str, Any] = hit.document
+    line = Text(f"{document['content']} " if document.get("content") else "")
+    name = hit.highlights.get("name", [str(document.get("name") or document.get("actor") or hit.key)])[0]
+    line.append_text(_marked(name))
+    others = [
+        each for field, several in hit.highlights.items() if field != "name" for each in several if "<em>" in each
+    ]
+    for other in others[:_SHOWN]:
+        line.append("  ").append_text(_marked(other))
+    line.append(f"  {hit.key}", style="dim")
+    return line
+
+
+def _marked(text: str) -> Text:
+    found = Text()
+    for number, part in enumerate(text.replace("</em>", "<em>").split("<em>")):
+        clean = "".join(each if each.isprintable() else "�" for each in part)
+        found.append(clean, style="bold yellow" if number % 2 else "")
+    return found
