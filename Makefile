@@ -17,17 +17,19 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,test,lint,bench]'
 	@touch $@
 
-run: $(STAMP)  ## Import the Unicode emoji set through the gateway, and show what the journal tells
+run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, search it
 	@$(BIN)/actionbus demo
 
-test: $(STAMP)  ## Run all tests, on SQLite and on a real PostgreSQL
+test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL and a real Elasticsearch
 	$(BIN)/python -m pytest
 
-torture: $(STAMP)  ## Run the long campaigns: 200 kills, 200,000 records
-	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py --timeout 3600
+torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
+	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py \
+		tests/projections/test_kills.py tests/projections/test_rebuild.py --timeout 3600
 
 bench: $(STAMP)  ## Measure speed, as ratios
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.projecting --memory 1000000
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

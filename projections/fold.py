@@ -45,17 +45,32 @@ class Folded(NamedTuple):
 
 
 class _Entry:
-    """A document in memory. `text` is its JSON, made when first needed."""
+    """A document in memory: decoded, as JSON text, or both; each is made from the other when it is needed."""
 
-    __slots__ = ("deleted_at", "document", "existed", "stored_version", "text", "version")
+    __slots__ = ("deleted_at", "document", "existed", "exists", "stored_version", "text", "version")
 
     def __init__(self, stored: Stored | None) -> None:
         self.stored_version = stored.version if stored else 0
         self.document = stored.document if stored else None
-        self.existed = self.document is not None
+        self.existed = self.exists = self.document is not None
         self.text: bytes | None = None
         self.version = 0
         self.deleted_at: str | None = None
+
+    def both(self) -> tuple[Any, bytes | None]:
+        """The document and its text; None and None where there is none."""
+        if not self.exists:
+            return None, None
+        if self.text is None:
+            self.text = orjson.dumps(self.document)
+        if self.document is None:
+            self.document = orjson.loads(self.text)
+        return self.document, self.text
+
+    def become(self, text: bytes | None, record: Record) -> None:
+        """Take a new text; None for a deleted document."""
+        self.document, self.text, self.exists, self.version = None, text, text is not None, record.position
+        self.deleted_at = None if self.exists else record.recorded_at.isoformat()
 
 
 class Fold:
@@ -110,27 +125,26 @@ class Fold:
         self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, _Entry]
     ) -> Poison | None:
         """All documents of one record, or none of them."""
-        changed: dict[str, tuple[Any, bytes | None]] = {}
+        changed: dict[str, bytes | None] = {}
         for reducer, keys in wanted:
             for key in keys:
                 entry = entries[key]
                 if record.position <= entry.stored_version:
                     continue
-                document, text = changed.get(key, (entry.document, entry.text))
-                if document is not None and text is None:
-                    text = entry.text = orjson.dumps(document)
+                if key in changed:
+                    text = changed[key]
+                    document = None if text is None else orjson.loads(text)
+                else:
+                    document, text = entry.both()
                 try:
                     new_text = self._reduced(reducer, document, text, record)
                 except Exception as error:
-                    if text is not None and entry.text is not None:
-                        entry.document = orjson.loads(entry.text)
+                    entry.document = None  # it may have been tampered with; the text has not
                     return _poison(record, key, error)
                 if new_text != text:
-                    changed[key] = (None if new_text is None else orjson.loads(new_text), new_text)
-        for key, (document, text) in changed.items():
-            entry = entries[key]
-            entry.document, entry.text, entry.version = document, text, record.position
-            entry.deleted_at = record.recorded_at.isoformat() if document is None else None
+                    changed[key] = new_text
+        for key, text in changed.items():
+            entries[key].become(text, record)
         return None
 
     def _reduced(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
@@ -163,7 +177,7 @@ def _writes(entries: Mapping[str, _Entry]) -> tuple[list[Write], int]:
     Else a write of another projector that was held up on its way could still arrive, and nothing would outrank it.
     """
     changed = [(key, entry) for key, entry in entries.items() if entry.version]
-    appeared = sum((entry.document is not None) - entry.existed for _, entry in changed)
+    appeared = sum(entry.exists - entry.existed for _, entry in changed)
     return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared
 
 

@@ -136,8 +136,9 @@ def keys_of(rule: Rule, record: Record) -> list[str]:
     found = _looked_up(rule.key, record) if isinstance(rule.key, str) else rule.key(record)
     if found is None:
         return []
-    several = found if isinstance(found, (list, tuple, set, frozenset)) else [found]
-    return list(dict.fromkeys(_key_text(each) for each in several))
+    if not isinstance(found, (list, tuple, set, frozenset)):
+        return [_key_text(found)]
+    return list(dict.fromkeys(_key_text(each) for each in found))
 
 
 def _looked_up(name: str, record: Record) -> Any:
@@ -148,6 +149,8 @@ def _looked_up(name: str, record: Record) -> Any:
 
 
 def _key_text(key: Any) -> str:
+    if type(key) is str and 0 < len(key) * 4 <= _KEY_BYTES:
+        return key
     if not isinstance(key, (str, int, UUID)) or isinstance(key, bool):
         raise ValueError(f"a document's key must be text, a whole number or a UUID, not {type(key).__name__}")
     text = str(key)
