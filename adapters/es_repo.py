@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from projections.store import Hits, IndexInfo, Search, Store, Write
 
 OWN = "own"
@@ -45,25 +47,22 @@ class EsRepo:
 
     def put(self, index: str, key: object, document: Mapping[str, Any], version: int) -> None:
         """Keep a document in an index of the application's own, unless a greater `version` is there already."""
-        self._ensure(index)
-        self._store.write_many(index, [Write(str(key), version, _json(document))])
+        self._store.write_many(self._own(index), [Write(str(key), version, orjson.dumps(dict(document)))])
 
     def remove(self, index: str, key: object, version: int, at: str) -> None:
         """Remove a document of the application's own; `at` is when (ISO 8601), such as `clock.now().isoformat()`."""
-        self._ensure(index)
-        self._store.write_many(index, [Write(str(key), version, None, at)])
+        self._store.write_many(self._own(index), [Write(str(key), version, None, at)])
 
-    def _ensure(self, index: str) -> None:
-        if self._store.aliased(index) is None:
-            real = f"{index}-v1-{OWN}"
+    def _own(self, index: str) -> str:
+        """The real name of an index of the application's own, which is made when first needed."""
+        real = f"{index}-v1-{OWN}"
+        served = self._store.aliased(index)
+        if served is None:
             self._store.create_index(IndexInfo(real, index, 1, OWN), {}, {}, loading=False)
             self._store.point_alias(index, real)
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    import orjson
-
-    return orjson.dumps(dict(document))
+        elif served != real:
+            raise ValueError(f"{index!r} is fed by a projection; nobody else may write to it")
+        return real
 
 
 def es_repo_for(store: Callable[[], Store]) -> Callable[[], EsRepo]:

@@ -106,7 +106,7 @@ class Projector:
         return Claim(self._bus.engine, self.catalogue.ledger, row, self._bus.backend.schema)
 
     def catch_up(self, watch: Watch = nobody_watches) -> dict[str, int]:
-        """Absorb all there is now; the position each projection has reached.
+        """Absorb all there is now, for searches to see; the position each projection has reached.
 
         Raises Stopped (or NeedsRebuild) at a record that cannot be absorbed, Held if another projector works.
         """
@@ -130,6 +130,7 @@ class Projector:
             total = self._bus.journal.settled()
             while (done := feeder.step()).more:
                 watch(projection.name, done.position, max(total, done.position))
+            self._store.refresh(row.index_name)
             watch(projection.name, done.position, done.position)
         finally:
             claim.release()

@@ -15,6 +15,8 @@ from core import Application, Bus
 from tests.servers import Server
 from tests.shop.app import Base, make_application
 
+pytest_plugins = ["tests.elasticsearch_fixtures"]
+
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 
 

@@ -56,20 +56,25 @@ def test_actions_import_core_alone_and_never_each_other() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    for path in [*files("core"), *files("adapters")]:
+    for path in [*files("core"), *files("projections"), *files("adapters")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 def test_without_the_reference_application_the_frameworks_tests_pass(tmp_path: Path) -> None:
     """The framework's tests of what needs no server; all of them run on this copy in `make torture`."""
-    for folder in ("core", "tests"):
+    for folder in ("core", "projections", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.rmtree(tmp_path / "core" / "actions")
+    shutil.rmtree(tmp_path / "projections" / "library")
     for folder in ("library", "adapters"):
         shutil.rmtree(tmp_path / "tests" / folder)
     whole = os.environ.get("ACTIONBUS_TORTURE") == "1"
-    chosen = ["tests/core"] if whole else ["tests/core", "-k", "sqlite or registry"]
+    chosen = (
+        ["tests/core", "tests/projections"]
+        if whole
+        else ["tests/core", "tests/projections/test_declaration.py", "-k", "sqlite or registry"]
+    )
     command = [
         sys.executable,
         "-m",

@@ -93,9 +93,6 @@ def _project(env: Environment) -> None:
             env.elasticsearch = EMBEDDED
     with watched() as watch:
         Projector(env.bus, env.store).catch_up(watch)
-    for name in env.operations.names():
-        if index := env.store.aliased(name):
-            env.store.refresh(index)
     for words, facets in (("grinsendes Gesicht", ("kind", "added_by")), ("pomme", ("languages",))):
         console().print(f"\n[bold]actionbus search {words}[/]")
         show_hits(EsRepo(env.store).search("assets", words, facets=facets, limit=5), 1, 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +13,10 @@ from sqlalchemy.engine import URL
 from adapters import database
 from adapters.elasticsearch import ElasticsearchStore
 from adapters.embedded import EmbeddedStore
-from adapters.local_elasticsearch.server import LocalServer
 from core import Bus
 from projections import Projection, Projections, Projector
 from projections.store import Store
 from tests.projections.notes.app import make_application
-
-
-@pytest.fixture(scope="session")
-def elasticsearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A node of the tests' own. There is no skipping: where it cannot be had, the tests fail."""
-    server = LocalServer(tmp_path_factory.mktemp("elasticsearch"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def elasticsearch_url(request: pytest.FixtureRequest) -> str:
-    """The server named by the environment, or one of our own."""
-    if url := os.environ.get("ACTIONBUS_TEST_ELASTICSEARCH_URL"):
-        return url
-    server: LocalServer = request.getfixturevalue("elasticsearch_server")
-    return str(server.url())
-
-
-@pytest.fixture
-def elasticsearch_store(elasticsearch_url: str) -> Iterator[ElasticsearchStore]:
-    """An empty Elasticsearch."""
-    store = ElasticsearchStore(elasticsearch_url, timeout=10)
-    clear(store)
-    yield store
-    clear(store)
-    store.close()
-
-
-def clear(store: ElasticsearchStore) -> None:
-    """Remove all indices and templates."""
-    for index in list(store.client.indices.get(index="*", features="aliases").body):
-        store.client.indices.delete(index=index)
-    for template in store.client.indices.get_index_template().body["index_templates"]:
-        if template["name"].startswith("actionbus-"):
-            store.client.indices.delete_index_template(name=template["name"])
 
 
 @dataclass
