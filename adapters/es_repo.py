@@ -1,12 +1,13 @@
 """es_repo, the dependency by which handlers and views read projections: search, get, pages, facets, highlights.
 
-Declare it as `"es_repo": outside(es_repo_for(store))`: its calls are recorded with the outcome and played back in a
-sandbox. Documents that the application keeps itself, not a projection, are written with `put` and `remove`.
+Its provider is `adapters.wiring.es_repo`; declare it `outside`, so that its calls are recorded with the outcome and
+played back in a sandbox. Documents that the application keeps itself, not a projection, are written with `put` and
+`remove`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -63,12 +64,3 @@ class EsRepo:
         elif served != real:
             raise ValueError(f"{index!r} is fed by a projection; nobody else may write to it")
         return real
-
-
-def es_repo_for(store: Callable[[], Store]) -> Callable[[], EsRepo]:
-    """A provider over a store that is made when first needed."""
-
-    def es_repo() -> EsRepo:
-        return EsRepo(store())
-
-    return es_repo

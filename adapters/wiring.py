@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.orm import Session
 
 from adapters.embedded import EmbeddedStore
@@ -48,9 +48,17 @@ def store_for(engine: Engine, schema: str | None = None, where: str | None = Non
     return ElasticsearchStore(where, **{name: value for name, value in options.items() if value})
 
 
+_stores: dict[tuple[int, str, str], Store] = {}
+
+
 def es_repo(session: Session) -> EsRepo:
-    """Provider: reads the projections of the database that the action runs in."""
-    return EsRepo(store_for(session.get_bind().engine))
+    """Provider: reads the projections of the database that the action runs in. One store serves a process."""
+    url = session.get_bind().engine.url
+    place = (os.getpid(), url.render_as_string(hide_password=False), os.environ.get("ACTIONBUS_ELASTICSEARCH_URL", ""))
+    if place not in _stores:
+        # An engine of its own, so that what it reads is no part of the action's transaction.
+        _stores[place] = store_for(create_engine(url, poolclass=NullPool))
+    return EsRepo(_stores[place])
 
 
 library: Final = Application(

@@ -39,11 +39,15 @@ class Checkpoint:
 
     def require_role(self, kit_id: UUID, role: str) -> None:
         """Raise PermissionDenied unless the actor has at least `role` in the kit."""
-        if self._repo.kit(kit_id) is None:
+        if self._repo.kit(kit_id) is None or self.may(kit_id, role):
             return
         has = self._repo.role(kit_id, self._actor or "")
-        if _RANKS.get(has or "", 0) < _RANKS[role]:
-            raise PermissionDenied(f"{self._actor} is {has or 'no member'} of this kit; it takes {_article(role)}")
+        raise PermissionDenied(f"{self._actor} is {has or 'no member'} of this kit; it takes {_article(role)}")
+
+    def may(self, kit_id: UUID, role: str) -> bool:
+        """Whether the actor has at least `role` in the kit."""
+        has = self._repo.role(kit_id, self._actor or "")
+        return _RANKS.get(has or "", 0) >= _RANKS[role]
 
 
 def _article(role: str) -> str:

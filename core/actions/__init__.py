@@ -84,6 +84,31 @@ class Checkpoint(Protocol):
     def require_role(self, kit_id: UUID, role: str) -> None:
         """Raise PermissionDenied unless the actor has at least `role` in the kit."""
 
+    def may(self, kit_id: UUID, role: str) -> bool:
+        """Whether the actor has at least `role` in the kit."""
+
+
+class Hit(Protocol):
+    """A document that a search found."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class Hits(Protocol):
+    """What a search found."""
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def hits(self) -> Sequence[Hit]: ...
+
+
+class EsRepo(Protocol):
+    """Searches projections: outside the action's transaction, so its calls are recorded."""
+
+    def search(self, projection: str, text: str = "", *, limit: int = 20) -> Hits: ...
+
 
 class Storage(Protocol):
     """Where exports go: outside the database, so its calls are recorded."""

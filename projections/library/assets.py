@@ -63,6 +63,11 @@ class Assets(Projection):
         """More tags."""
         return document and _with_tags(document, {*document["tags"], *record.arguments["tags"]})
 
+    @on("tag_found", key="asset_ids")
+    def tagged_with_others(self, document: _Document | None, record: Record) -> _Document | None:
+        """More tags, on several assets at once."""
+        return document and _with_tags(document, {*document["tags"], *record.result["tags"]})
+
     @on("untag_asset", key="asset_id")
     def untagged(self, document: _Document | None, record: Record) -> _Document | None:
         """Fewer tags."""

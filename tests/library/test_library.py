@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
 
 from adapters.cli.demo import Import
+from adapters.es_repo import EsRepo
 from adapters.library.emoji_input import steps
 from adapters.library.models import AssetRow, Base, KitRow, TagRow
-from adapters.wiring import library
+from adapters.wiring import library, store_for
 from core import Bus, InvalidArguments, PermissionDenied
+from projections import Projector
 
 JSON = dict[str, Any]
 
@@ -126,6 +129,44 @@ def test_an_export_is_an_outside_call_on_record(bus: Bus, kit: str, tmp_path: Pa
     with pytest.raises(ValueError, match="file name"):
         bus.execute("export_kit", {"kit_id": kit, "file": "../x"}, actor="cleo")
     assert bus.journal.tail(1)[0].status == "failed"
+
+
+@pytest.mark.parametrize("where", ["embedded", "elasticsearch"])
+def test_what_a_search_finds_is_tagged_and_the_search_is_an_outside_call_on_record(
+    bus: Bus, kit: str, where: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "elasticsearch":
+        request.getfixturevalue("elasticsearch_store")
+        where = request.getfixturevalue("elasticsearch_url")
+    monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", where)
+    store = store_for(bus.engine)
+    own = do(bus, "ben", "create_kit", name="Ben's")["kit_id"]
+    ids = [
+        do(bus, "ana", "add_asset", kit_id=kit, name=name, names={"de": f"{name} Herz"})["asset_id"] for name in "abc"
+    ]
+    do(bus, "ben", "add_asset", kit_id=own, name="d", names={"de": "Herz"})
+    Projector(bus, store).catch_up()
+    do(bus, "ana", "remove_asset", asset_id=ids[2])
+    outcome = bus.execute("tag_found", {"words": "herz", "tags": ["love"]}, actor="ana")
+    assert sorted(outcome.result["asset_ids"]) == sorted(ids[:2]), "not Ben's own, nor the one that is gone"
+    record = bus.journal.get(outcome.action_id)
+    assert record is not None
+    assert record.calls is not None
+    assert [call["call"] for call in record.calls] == ["es_repo.search"]
+    assert "words" in rejected(bus, "cleo", "tag_found", words="herz", tags=["x"])
+    Projector(bus, store).catch_up()
+    repo = EsRepo(store)
+    assert repo.search("assets", "herz", filters={"tags": "love"}).total == 2
+    assert repo.get("activity", "ana")["by_action"]["tag_found"] == {"succeeded": 1}  # type: ignore[index]
+    assert repo.get("kits", kit)["members"] == {"ben": "editor", "cleo": "viewer"}  # type: ignore[index]
+    expected = {str(row.id) for row in _rows(bus)}
+    assert {key for key, _ in store.scan(str(store.aliased("assets")))} == expected
+    store.close()
+
+
+def _rows(bus: Bus) -> list[AssetRow]:
+    with Session(bus.engine) as session:
+        return list(session.scalars(select(AssetRow)))
 
 
 def test_the_first_thousand_steps_of_the_real_input(bus: Bus) -> None:
