@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -37,6 +38,15 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+class _Batch(NamedTuple):
+    """Records beyond `start` that could matter; there are no others up to `end`."""
+
+    start: int
+    end: int
+    records: list[Record]
+    is_full: bool
+
+
 class Absorbed(NamedTuple):
     """What one step did."""
 
@@ -60,6 +70,8 @@ class Feeder:
         wanted = projection.wanted_actions()
         self._actions = wanted
         self._skipped: set[int] = set()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"{row.index_name} reading")
+        self._ahead: Future[_Batch] | None = None
 
     def check(self) -> None:
         """See that the index belongs to what the journal says. Raises NeedsRebuild."""
@@ -105,25 +117,43 @@ class Feeder:
 
     def step(self) -> Absorbed:
         """Absorb one batch. Raises Stopped, Held, or what the store and the database raise."""
+        with _no_garbage_collection():
+            return self._step()
+
+    def _step(self) -> Absorbed:
         started = time.monotonic()
         row = self.row
-        with _no_garbage_collection():
-            end, records, more = self._read()
-            if end == row.position:
-                return Absorbed(0, end, more=False)
+        batch = self._next_batch()
+        end, records = batch.end, batch.records
+        if end < row.position:
+            self.check()  # the journal ends before our checkpoint
+        if end <= row.position:
+            return Absorbed(0, row.position, more=False)
+        cut_off = row.position < row.writing_to <= end
+        if cut_off:
+            # Do just the batch that was cut off again, so that its count of documents comes out right.
+            end, records = row.writing_to, [record for record in records if record.position <= row.writing_to]
+        folded = self._fold.absorb(records, self._load, self._skipped)
+        while folded.poison and self._is_to_be_skipped(folded.poison.position):
             folded = self._fold.absorb(records, self._load, self._skipped)
-            while folded.poison and self._is_to_be_skipped(folded.poison.position):
-                folded = self._fold.absorb(records, self._load, self._skipped)
         if folded.poison:
             records = [record for record in records if record.position < folded.poison.position]
             end = max(folded.poison.position - 1, row.position)
+        elif batch.is_full and not cut_off:
+            self._ahead = self._reader.submit(self._read, end)
         if end > row.position:
             if not self._write(folded, end):
                 return Absorbed(0, row.position, more=True)
             self._rate = self._smoothed(len(records), time.monotonic() - started)
         if folded.poison:
             raise _stopped_by(folded.poison, self._projection.name)
-        return Absorbed(len(records), end, more)
+        return Absorbed(len(records), end, batch.is_full or cut_off)
+
+    def _next_batch(self) -> _Batch:
+        """The batch read ahead while the last one was written, if it begins where we are; else one read now."""
+        ahead, self._ahead = self._ahead, None
+        batch = ahead.result() if ahead else None
+        return batch if batch and batch.start == self.row.position else self._read(self.row.position)
 
     def _is_to_be_skipped(self, position: int) -> bool:
         """Whether an operator decided so. The decision is itself a record, later than the one it is about."""
@@ -135,24 +165,15 @@ class Feeder:
             return True
         return False
 
-    def _read(self) -> tuple[int, list[Record], bool]:
+    def _read(self, start: int) -> _Batch:
         """The next records that could matter, and the position up to which there are no others."""
-        row = self.row
         end = self._bus.journal.settled()
-        if end <= row.position:
-            if end < row.position:
-                self.check()
-            return row.position, [], False
-        reading = self._bus.journal.read(
-            row.position, self._batch, upto=end, kind="outcome", action=self._actions, wait=False
-        )
+        if end <= start:
+            return _Batch(start, end, [], is_full=False)
+        reading = self._bus.journal.read(start, self._batch, upto=end, kind="outcome", action=self._actions, wait=False)
         records = list(reading)
         is_full = len(records) == self._batch
-        reached = records[-1].position if is_full else end
-        if row.position < row.writing_to <= reached:
-            # A batch was cut off: do just that one again, so that its count of documents comes out right.
-            return row.writing_to, [record for record in records if record.position <= row.writing_to], True
-        return reached, records, is_full
+        return _Batch(start, records[-1].position if is_full else end, records, is_full)
 
     def _load(self, keys: Collection[str]) -> Mapping[str, Stored]:
         return self._store.get_many(self.row.index_name, keys)

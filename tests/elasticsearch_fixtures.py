@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,10 @@ from adapters.local_elasticsearch.server import LocalServer
 def elasticsearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """A node of the tests' own. There is no skipping: where it cannot be had, the tests fail."""
     server = LocalServer(tmp_path_factory.mktemp("elasticsearch"))
-    server.start()
+    with socket.socket() as probe:  # any port: other tests may be running on this machine
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server.start(port)
     yield server
     server.stop()
 
