@@ -10,16 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.elasticsearch import ElasticsearchStore
 from adapters.local_elasticsearch.server import LocalServer
 from core import Bus
 from projections import Projections, Stopped, on
+from projections.ledger import Ledger
 from projections.store import Stored, Write
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.test_projector import eventually, running, start_projector
+from tests.servers import Server
 
 PROJECTOR_KILLS = 100 if TORTURE else 8
 ELASTICSEARCH_KILLS = 20 if TORTURE else 2
@@ -75,6 +78,45 @@ def test_elasticsearch_killed_at_random_moments(make_real_world: MakeWorld, elas
             elasticsearch_server.start()
             world.operations.wait_for("notes", last, 60)
     assert world.documents() == expected_notes(world.bus)
+
+
+@pytest.mark.skipif("ACTIONBUS_TEST_DATABASE_URL" in os.environ, reason="a server of one's own is needed to kill it")
+@pytest.mark.parametrize("moment", ["intend", "absorbed"])
+def test_postgresql_killed_after_a_batch_was_read(
+    make_real_world: MakeWorld, server: Server, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the batch's first write, or after its last: nothing is lost, nothing is ahead of the database."""
+    world = make_real_world(Notes)
+    last = scribble(world.bus, random.Random(3), 30)
+    original = getattr(Ledger, moment)
+    killed: list[int] = []
+
+    def kill_first(self: Ledger, *arguments: Any) -> Any:
+        if not killed:
+            killed.append(1)
+            server.kill()
+            server.start()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Ledger, moment, kill_first)
+    with running(world):
+        eventually(lambda: bool(killed), 30)
+        wait_through(lambda: world.operations.wait_for("notes", last, 30))
+        last = scribble(world.bus, random.Random(4), 30)
+        world.operations.wait_for("notes", last, 30)
+    assert world.documents() == expected_notes(world.bus)
+
+
+def wait_through(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Try again while the database comes back."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            condition()
+            return
+        except SQLAlchemyError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 class PlainDeletes(ElasticsearchStore):
