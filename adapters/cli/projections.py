@@ -47,7 +47,7 @@ def projections() -> None:
 @_NAMES
 @click.option("--once", is_flag=True, help="Absorb what there is, with progress, and end.")
 @click.option(
-    "--slice", "part", metavar="N/M", default="1/1", help="Only slice N of M, by key; run one process for each."
+    "--slices", "part", metavar="N/M", default="1/1", help="Only slice N of M, by key; run one process for each."
 )
 @click.option("--metrics", type=click.IntRange(1, 65535), metavar="PORT", help="Serve Prometheus metrics on this port.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address to serve metrics on.")
@@ -75,7 +75,7 @@ def run(
 def _slice(text: str) -> tuple[int, int]:
     number, _, of = text.partition("/")
     if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"{text!r} is not a slice such as 2/4", param_hint="--slice")
+        raise click.BadParameter(f"{text!r} is not a slice such as 2/4", param_hint="--slices")
     return int(number), int(of)
 
 

@@ -63,7 +63,8 @@ def show_hits(found: Hits, page: int, limit: int) -> None:
         out.print(_line(hit), overflow="ellipsis", no_wrap=True, crop=True)
     for name, values in found.facets.items():
         counts = ", ".join(f"{safe(value)} {count}" for value, count in list(values.items())[:12])
-        out.print(f"[bold]{safe(name)}[/]: {counts}")
+        if counts:
+            out.print(f"[bold]{safe(name)}[/]: {counts}")
     pages = -(-found.total // limit) or 1
     out.print(f"{found.total:,} found" + (f", page {page} of {pages}" if pages > 1 else ""), style="dim")
 

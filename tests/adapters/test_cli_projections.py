@@ -66,7 +66,7 @@ def test_feed_search_and_look_after(cli: Run) -> None:
     assert "no such index" in cli("search", "--in", "nothing", "x", code=1).stderr
     assert "not of the form FIELD=VALUE" in cli("search", "--where", "x", code=2).stderr
     assert "there is no projection 'x'" in cli("projections", "rebuild", "x", code=1).stderr
-    assert "is not a slice" in cli("projections", "run", "--slice", "3/2", code=2).stderr
+    assert "is not a slice" in cli("projections", "run", "--slices", "3/2", code=2).stderr
 
 
 def test_stopped_skipped_and_rebuilt(cli: Run) -> None:

@@ -78,6 +78,15 @@ def test_several_records_of_a_document_are_one_write_and_none_if_nothing_changed
     assert written[0].version == world.bus.journal.settled()
 
 
+def test_nested_actions_are_folded_if_they_came_to_stay(world: World) -> None:
+    world.bus.execute("put_two", {"first": "a", "second": "b"})
+    with pytest.raises(ValueError, match="neither"):
+        world.bus.execute("put_two", {"first": "c", "second": "d", "fail": True})
+    world.catch_up("notes")
+    assert set(world.documents()) == {"a", "b"}
+    assert world.documents() == expected_notes(world.bus)
+
+
 def test_a_batch_absorbed_twice_changes_nothing(world: World) -> None:
     """The checkpoint is set back by hand, as if the process had died between writing and noting it."""
     world.put("a", "1")
