@@ -87,9 +87,16 @@ class Journal:
         conditions = [position <= self.settled(), *([self._table.c.kind == kind] if kind else [])]
         return self._fetch(self._select().where(*conditions).order_by(position.desc()).limit(count))[::-1]
 
-    def settled(self, *, wait: bool = False) -> int:
-        """The position up to which no record can appear any more; 0 while there is none."""
-        return self._reader.settled(wait=wait)
+    def settled(self, *, wait: bool = False, patience: float | None = None) -> int:
+        """The position up to which no record can appear any more; 0 while there is none.
+
+        With `wait`, the writers that stand in the way now are waited for, `patience` seconds at most if it is given.
+        """
+        return self._reader.settled(wait=wait, patience=patience)
+
+    def last(self) -> int:
+        """The last position that can be seen, settled or not; 0 while there is none."""
+        return self._reader.last()
 
     def identity(self) -> str:
         """What tells this journal from every other; it stays with a dump and its restoration."""
@@ -97,9 +104,9 @@ class Journal:
             found: str = connection.execute(select(identity_table(self._backend.schema).c.identity)).scalar_one()
         return found
 
-    def look_anew(self) -> None:
-        """Forget how far the journal is settled: the database may have been replaced by an older state of it."""
-        self._reader.forget()
+    def look_anew(self, known: int = 0) -> None:
+        """Forget how far the journal is settled beyond `known`: the database may have been replaced by an older one."""
+        self._reader.forget(known)
 
     def waiting_for(self) -> list[str]:
         """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""

@@ -70,7 +70,7 @@ class SettledReader:
         position = self._table.c.position
         beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
         next_ones = beyond.limit(bindparam("size", type_=Integer))
-        end = self._last() if upto is None else upto
+        end = self.last() if upto is None else upto
         left = limit
         while after < end and (left is None or left > 0):
             settled = min(self._beyond(after, wait), end)
@@ -82,7 +82,7 @@ class SettledReader:
             after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
 
-    def _last(self) -> int:
+    def last(self) -> int:
         """The last position that can be seen, settled or not."""
         with self._backend.connection() as connection:
             return int(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
@@ -106,15 +106,18 @@ class SettledReader:
             batch.pop()
         return batch
 
-    def settled(self, *, wait: bool) -> int:
-        """The settled position; with `wait`, once the writers of the holes that are there now have ended."""
-        with self._backend.connection() as connection:
-            return self._advance(connection, wait=wait)
+    def settled(self, *, wait: bool, patience: float | None = None) -> int:
+        """The settled position; with `wait`, once the writers of the holes that are there now have ended.
 
-    def forget(self) -> None:
-        """Begin to look for holes at the start again."""
+        With `patience` (seconds) it is not waited longer than that; the holes are then still there.
+        """
+        with self._backend.connection() as connection:
+            return self._advance(connection, wait=wait, patience=patience)
+
+    def forget(self, known: int) -> None:
+        """Look for holes again, but up to a position that is known to be settled."""
         with self._guard:
-            self._settled = 0
+            self._settled = known
 
     def waiting_for(self) -> list[str]:
         """Who holds the hole at the settled end, if there is one."""
@@ -123,7 +126,7 @@ class SettledReader:
             last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
             return self._described(connection, self._holders(connection)) if last > settled else []
 
-    def _advance(self, connection: Connection, *, wait: bool) -> int:
+    def _advance(self, connection: Connection, *, wait: bool, patience: float | None = None) -> int:
         """Move the settled position as far as this moment's snapshot and lock holders allow."""
         position = self._table.c.position
         if not self._has_holes:
@@ -141,8 +144,7 @@ class SettledReader:
             elif not self._holders(connection):
                 # Listed after the snapshot above: nobody is left who could fill a hole below `last`.
                 self._settle_to(last)
-            elif wait:
-                self._outlast(connection)
+            elif wait and self._outlast(connection, patience):
                 self._settle_to(last)
             else:
                 return self._before_hole(connection, start)
@@ -164,12 +166,14 @@ class SettledReader:
         with self._guard:
             self._settled = max(self._settled, position)
 
-    def _outlast(self, connection: Connection) -> None:
-        """Wait until every transaction that holds the lock now has ended."""
+    def _outlast(self, connection: Connection, patience: float | None) -> bool:
+        """Wait until every transaction that holds the lock now has ended; whether they did before patience did."""
         known = self._holders(connection)
         waited_for, pause, told = known, _FIRST_PAUSE_S, False
         started = time.monotonic()
         while waited_for:
+            if patience is not None and time.monotonic() - started > patience:
+                return False
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
             now = self._holders(connection)
@@ -182,6 +186,7 @@ class SettledReader:
                 who = ", ".join(self._described(connection, waited_for))
                 log.info("the reader waits at position %d for %s", self._settled + 1, who)
                 told = True
+        return True
 
     def _holders(self, connection: Connection) -> set[str]:
         """Who holds the lock, by virtual transaction."""

@@ -24,6 +24,7 @@ from projections.store import Store, Stored
 
 BATCH = 5_000
 _SMOOTHING = 0.2
+_PATIENCE_S = 0.5
 
 
 @contextmanager
@@ -67,8 +68,7 @@ class Feeder:
         self.row, self._claim, self._batch = row, claim, batch
         self._fold = Fold(projection, row.slice, row.slices)
         self._rate: float | None = row.rate
-        wanted = projection.wanted_actions()
-        self._actions = wanted
+        self._actions = projection.wanted_actions()
         self._skipped: set[int] = set()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"{row.index_name} reading")
         self._ahead: Future[_Batch] | None = None
@@ -76,7 +76,6 @@ class Feeder:
     def check(self) -> None:
         """See that the index belongs to what the journal says. Raises NeedsRebuild."""
         self._reload()
-        self._bus.journal.look_anew()
         name, row = self.row.index_name, self.row
         try:
             info = self._store.info(name)
@@ -87,13 +86,14 @@ class Feeder:
             ) from None
         if info.journal != self._bus.journal.identity():
             raise self._needs_rebuild(f"the index {name} was fed from another journal")
-        settled = self._bus.journal.settled()
-        allowed = max(row.position, row.writing_to)
-        if allowed > settled:
+        last, allowed = self._bus.journal.last(), max(row.position, row.writing_to)
+        if allowed > last:
             raise self._needs_rebuild(
-                f"the checkpoint of {name} is at {allowed}, but the journal ends at {settled}: it was restored or "
-                "lost records"
+                f"the checkpoint of {name} is at {allowed}, but the journal ends at {last}: it was restored or lost "
+                "records"
             )
+        # What was absorbed was settled; what this process believes beyond that may be of a database that is no more.
+        self._bus.journal.look_anew(row.position)
         highest = max(self._store.highest_version(name), info.pruned_to)
         if highest > self._allowed():
             raise self._needs_rebuild(
@@ -168,6 +168,9 @@ class Feeder:
     def _read(self, start: int) -> _Batch:
         """The next records that could matter, and the position up to which there are no others."""
         end = self._bus.journal.settled()
+        if end <= start:
+            # At a hole, which may be there for good: only outlasting the writers of this moment can tell.
+            end = self._bus.journal.settled(wait=True, patience=_PATIENCE_S)
         if end <= start:
             return _Batch(start, end, [], is_full=False)
         reading = self._bus.journal.read(start, self._batch, upto=end, kind="outcome", action=self._actions, wait=False)

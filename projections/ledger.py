@@ -217,10 +217,10 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(delete(self._table).where(self._table.c.index_name == index))
 
-    def lag(self, journal: Table, position: int, settled: int) -> tuple[int, float]:
+    def lag(self, journal: Table, position: int, last: int) -> tuple[int, float]:
         """How many records lie beyond a position, and for how many seconds the first of them has."""
         c = journal.c
-        beyond = and_(c.position > position, c.position <= settled)
+        beyond = and_(c.position > position, c.position <= last)
         recorded = (
             func.extract("epoch", c.recorded_at)
             if self._postgresql

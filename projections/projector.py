@@ -127,7 +127,7 @@ class Projector:
         try:
             feeder = self.feeder(projection, row, claim)
             feeder.check()
-            total = self._bus.journal.settled()
+            total = self._bus.journal.last()
             while (done := feeder.step()).more:
                 watch(projection.name, done.position, max(total, done.position))
             self._store.refresh(row.index_name)

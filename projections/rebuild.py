@@ -110,7 +110,7 @@ class Rebuild:
         return feeder
 
     def _load(self, feeders: list[Feeder]) -> None:
-        total = self._bus.journal.settled()
+        total = self._bus.journal.last()
         for feeder in feeders:
             while feeder.step().more:
                 self._watch("building", min(each.row.position for each in feeders), total)
@@ -172,7 +172,7 @@ class Rebuild:
             try:
                 rows = self._ledger.checkpoints(index=old)
                 # An index may be ahead of a journal that was restored; it is then no measure.
-                reach = min(max(max(row.position, row.writing_to) for row in rows), self._bus.journal.settled())
+                reach = min(max(max(row.position, row.writing_to) for row in rows), self._bus.journal.last())
                 for feeder in feeders:
                     while feeder.row.position < reach and feeder.step().records:
                         pass

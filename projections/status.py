@@ -45,19 +45,19 @@ class Status:
 def status_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) -> Iterator[Status]:
     """The statuses of a projection; works while the store is away."""
     rows = catalogue.ledger.checkpoints(projection.name)
-    settled = bus.journal.settled()
+    last = bus.journal.last()
     try:
         served = catalogue.store.aliased(projection.name)
     except StoreError:
         served = max((row.index_name for row in rows if row.built), default=None)
     if served not in {row.index_name for row in rows}:
-        count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), 0, settled)
+        count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), 0, last)
         unknown = {"message": f"this database knows nothing of the index {served}: rebuild {projection.name}"}
         state, detail = ("stopped", unknown) if served else ("new", {})
         yield Status(projection.name, served, "1/1", projection.version, projection.version, "serving", state, False,
                      0, count, age, None, None, detail)  # fmt: skip
     for row in rows:
-        count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), row.position, settled)
+        count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), row.position, last)
         state, detail = _state(row, projection.version)
         role = "serving" if row.index_name == served else "kept" if row.built else "building"
         yield Status(

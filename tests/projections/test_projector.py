@@ -291,6 +291,37 @@ def test_at_a_hole_the_status_says_who_holds_it(make_real_world: MakeWorld) -> N
     engine.dispose()
 
 
+def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_world: MakeWorld) -> None:
+    """Two writers that overlap and roll back: there is never a moment at which nobody holds the journal's lock."""
+    world = make_real_world(Notes)
+    engine = create_engine(world.url)
+    over = threading.Event()
+
+    def hold(delay: float) -> None:
+        over.wait(delay)
+        while not over.is_set():
+            with engine.connect() as writer:
+                writer.execute(text(
+                    "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+                    "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"))  # fmt: skip
+                over.wait(0.3)
+                writer.rollback()
+
+    holders = [threading.Thread(target=hold, args=(delay,)) for delay in (0, 0.1, 0.2)]
+    for holder in holders:
+        holder.start()
+    try:
+        with running(world):
+            for number in range(5):
+                world.operations.wait_for("notes", world.put(f"n{number}"), 20)
+    finally:
+        over.set()
+        for holder in holders:
+            holder.join()
+        engine.dispose()
+    assert world.documents() == expected_notes(world.bus)
+
+
 def test_a_journal_made_anew_under_a_living_index_is_found_out(make_real_world: MakeWorld) -> None:
     world = make_real_world(Notes)
     for number in range(10):
