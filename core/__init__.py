@@ -9,6 +9,7 @@ from core.errors import (
     ActionFailed,
     ActionInProgress,
     ActionInterrupted,
+    AttemptsExhausted,
     ConfigurationError,
     IdempotencyConflict,
     InvalidArguments,
@@ -22,12 +23,16 @@ from core.errors import (
 from core.handler import ActionHandler
 from core.journal import Journal
 from core.limits import Limits
+from core.middleware import ActionCall, Middleware
 from core.nested import NestedRunner
+from core.queue import BrokerUnavailable, Message, Queue
 from core.record import Outcome, Record
 from core.runner import ActionRunner
+from core.ticket import Ticket
 
 __all__ = [
     "ActionBusError",
+    "ActionCall",
     "ActionFailed",
     "ActionHandler",
     "ActionInProgress",
@@ -35,6 +40,8 @@ __all__ = [
     "ActionRunner",
     "Application",
     "Arg",
+    "AttemptsExhausted",
+    "BrokerUnavailable",
     "Bus",
     "ConfigurationError",
     "IdempotencyConflict",
@@ -43,12 +50,16 @@ __all__ = [
     "JournalUnavailable",
     "LimitExceeded",
     "Limits",
+    "Message",
+    "Middleware",
     "Misuse",
     "NestedRunner",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
+    "Queue",
     "Record",
+    "Ticket",
     "UnknownAction",
     "outside",
     "pure",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import MetaData
 
 from core.limits import Limits
+from core.middleware import Middleware
 
 
 class ReadModel(Protocol):
@@ -32,6 +33,7 @@ class Application:
     (see `core.dependencies`). `models` are the business tables. `release` is written on every record: the
     application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
     isolation level of actions on PostgreSQL. `projections` are the classes of its read models.
+    `middleware` is code around every action (see `core.middleware`), the outermost first.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Application:
         limits: Limits | None = None,
         isolation: str = "READ COMMITTED",
         projections: Sequence[type[ReadModel]] = (),
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self.name = name
         self.projections = tuple(projections)
+        self.middleware = tuple(middleware)
         packages = [[actions] if isinstance(actions, str) else actions]
         packages += [projection.action_packages() for projection in self.projections]
         self.actions = tuple(dict.fromkeys(name for package in packages for name in package))

@@ -55,6 +55,13 @@ class Appended(NamedTuple):
     seen: str | None
 
 
+class Statement(NamedTuple):
+    """SQL with `?` for each value, to be run together with an outcome."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
 class Backend(ABC):
     """One database: its engine, and every statement of an action's write path."""
 
@@ -105,16 +112,29 @@ class Backend(ABC):
         """The snapshot that the transaction sees, for an attempt after the first."""
 
     @abstractmethod
-    def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
-        """Append `rows`, commit and release the action; the last row's position. Raises CommitConflict."""
+    def finish(
+        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+    ) -> int:
+        """Append `rows`, run `also`, commit and release the action; the last row's position. Raises CommitConflict."""
 
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
         """Roll the action's transaction back."""
 
     @abstractmethod
-    def append_alone(self, connection: Connection, row: Row) -> int | None:
-        """Append an outcome in a transaction of its own; None if the action has one already. Releases the action."""
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        """Append an outcome and run `also` in a transaction of their own, then release the action.
+
+        None if the action has an outcome already.
+        """
+
+    @abstractmethod
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        """Run one statement in a transaction of its own, durably."""
+
+    @abstractmethod
+    def written_id(self, action_id: UUID) -> str:
+        """An action's id as the driver takes it."""
 
     @abstractmethod
     def claim(self, connection: Connection, action_id: UUID) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -16,16 +17,22 @@ from sqlalchemy.orm import Session
 from core import payload
 from core.announcer import Announcer
 from core.application import Application
-from core.backend import Row
+from core.backend import Row, Statement
 from core.caller import Caller
 from core.database import backend_for, make_engine
+from core.dispatcher import RETRY_PUBLISHING_S, Dispatcher
 from core.errors import ConfigurationError, OutcomeUnknown
 from core.journal import Journal
+from core.middleware import Chain, Middleware
+from core.queue import BrokerUnavailable, Message, Queue
+from core.queued import run_queued
 from core.record import Outcome
 from core.recovery import Recovered, recover
 from core.registry import ISOLATION_LEVELS, Registry
 from core.runner import ActionRunner
+from core.runs import Runs
 
+log = logging.getLogger("actionbus")
 _NAME_LENGTH = 200
 
 
@@ -35,7 +42,9 @@ class Bus:
     `database` is a URL (`postgresql+psycopg2://…`, `sqlite:///…`) or an Engine of yours; with `session_factory` it
     may be left out if that is a sessionmaker bound to an engine. `schema` is where the journal's table lives
     (PostgreSQL). `attempts` is how often an action is run before a serialization failure is reported, and
-    `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown.
+    `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown. `queue`
+    is the broker of `execute_async`, such as `adapters.celery.CeleryQueue`; `middleware` comes outside of the
+    application's own.
 
     Raises ConfigurationError listing every mistake in the application's declaration. Connects when first used; is
     thread-safe; survives fork. Close it, or use it in a `with` statement.
@@ -50,6 +59,8 @@ class Bus:
         schema: str | None = None,
         attempts: int = 5,
         reconnect_for: float = 30.0,
+        queue: Queue | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self.application = application
         self.registry = Registry(application)
@@ -63,6 +74,9 @@ class Bus:
         self.journal = Journal(self.backend)
         announced = bool(application.projections) and self.engine.dialect.name == "postgresql"
         self.announcer = Announcer(self.engine) if announced else None
+        self.runs = Runs(self.backend)
+        self.queue = queue
+        self.middleware = Chain([*middleware, *application.middleware])
         self.attempts = max(1, attempts)
         self._reconnect_for = reconnect_for
 
@@ -103,11 +117,41 @@ class Bus:
         runner = self.runner(actor, correlation_id=correlation_id, context=context)
         return runner.execute(name, arguments, idempotency_key=idempotency_key)
 
-    def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
-        """Give abandoned actions the outcome `interrupted`; safe at any time, see `core.recovery`."""
-        return recover(self.backend, self.journal, older_than, self.application.release)
+    def run_queued(self, action_id: UUID, worker: str = "worker") -> Outcome | None:
+        """Run an action that was queued, as a worker does; see `core.queued`."""
+        return run_queued(self, action_id, worker)
 
-    def append_after_loss(self, submitted: Row, outcome: Row) -> int | None:
+    def needed_queue(self) -> Queue:
+        """The queue. Raises ConfigurationError saying how to have one."""
+        if self.queue is None:
+            raise ConfigurationError(
+                ["there is no queue for execute_async(); give the Bus one: queue=CeleryQueue('redis://localhost') from "
+                 "adapters.celery, which needs pip install 'actionbus[celery]' (on the command line and in Flask: "
+                 "ACTIONBUS_BROKER_URL)"]
+            )  # fmt: skip
+        return self.queue
+
+    def publish(self, message: Message) -> str | None:
+        """Send a message for a queued action; why not, if the broker does not take it: then it is sent again later."""
+        try:
+            self.needed_queue().publish(message)
+        except BrokerUnavailable as error:
+            log.warning("%s stays queued, action %s: %s", message.action, message.action_id, error)
+            self.runs.send_again(message.action_id, RETRY_PUBLISHING_S)
+            return str(error)
+        return None
+
+    def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
+        """Give abandoned actions the outcome `interrupted`, and send messages for queued ones that nobody picked up.
+
+        Safe at any time, see `core.recovery`.
+        """
+        recovered = recover(self.backend, self.journal, self.runs, older_than, self.application.release)
+        if self.queue is not None:
+            recovered.requeued.extend(Dispatcher(self).send(lost=True))
+        return recovered
+
+    def append_after_loss(self, submitted: Row, outcome: Row, also: Sequence[Statement] = ()) -> int | None:
         """Append an outcome once a lost database is back. Raises OutcomeUnknown if it stays away.
 
         If the old backend has inserted its own outcome and not ended yet, the unique constraint makes this wait for
@@ -120,20 +164,22 @@ class Bus:
         while True:
             try:
                 with self.backend.connection() as fresh:
-                    return self._append_both(fresh, submitted, outcome)
+                    return self._append_both(fresh, submitted, outcome, also)
             except Exception as error:
                 if time.monotonic() + pause > give_up:
                     raise OutcomeUnknown("the database has not come back") from error
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
-    def _append_both(self, connection: Connection, submitted: Row, outcome: Row) -> int | None:
+    def _append_both(
+        self, connection: Connection, submitted: Row, outcome: Row, also: Sequence[Statement]
+    ) -> int | None:
         try:
             appended = self.backend.append_submitted(connection, submitted, durable=False)
             if appended is None and self.journal.get(submitted.action_id) is None:
                 # Another call took the idempotency key since the crash; this one must not claim it.
                 self.backend.append_submitted(connection, submitted._replace(idempotency_key=None), durable=False)
-            return self.backend.append_alone(connection, outcome)
+            return self.backend.append_alone(connection, outcome, also)
         except BaseException:
             connection.invalidate()
             raise

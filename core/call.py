@@ -6,33 +6,34 @@ import logging
 import random
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from core import payload
-from core.backend import Appended, Row
+from core.backend import Appended, Row, Statement
 from core.caller import Caller
 from core.calls import Call as OutsideCall
 from core.determinism import new_action_id, new_seed, now
 from core.errors import (
     ActionBusError,
-    ActionFailed,
     ActionInProgress,
-    ActionInterrupted,
     CommitConflict,
     IdempotencyConflict,
     JournalUnavailable,
     OutcomeUnknown,
 )
 from core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
-from core.intent import intent_of
+from core.intent import Intent, intent_of
+from core.middleware import ActionCall
 from core.nested import NestedRunner
 from core.record import Outcome, Record
 from core.registry import Action
 from core.scrubbing import Scrubber
+from core.ticket import given
 from core.transaction import ActionTransaction
 
 if TYPE_CHECKING:
@@ -45,20 +46,35 @@ E = TypeVar("E", bound=BaseException)
 class Call:
     """One top-level call on its way through the gateway."""
 
-    def __init__(self, bus: Bus, caller: Caller, name: Any, arguments: Any, key: str | None) -> None:
+    mode = "execute"
+
+    def __init__(self, bus: Bus, action: Action | None, intent: Intent, identity: Identity, scrubber: Scrubber) -> None:
         self._bus = bus
         self._backend = bus.backend
         self._limits = bus.application.limits
-        self._scrubber = Scrubber()
-        self._action = bus.registry.find(name)
-        self._intent = intent_of(name, arguments, key, self._action, self._limits, self._scrubber)
-        action_id = new_action_id()
-        correlation = caller.correlation_id or str(action_id)
-        self._identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
+        self._scrubber = scrubber
+        self._action = action
+        self._intent = intent
+        self._identity = identity
         self._is_submitted = False
         self._seen: str | None = None
         self._execution: Execution | None = None
         self._started_at: datetime | None = None
+
+    @classmethod
+    def of(cls, bus: Bus, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
+        """A new call, whatever was passed."""
+        scrubber = Scrubber()
+        action = bus.registry.find(name)
+        intent = intent_of(name, arguments, key, action, bus.application.limits, scrubber)
+        action_id = new_action_id()
+        correlation = caller.correlation_id or str(action_id)
+        identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
+        return cls(bus, action, intent, identity, scrubber)
+
+    def told(self) -> ActionCall:
+        """The call as middleware sees it."""
+        return self._identity.call(self._intent.name, self.mode)
 
     def connect(self, held: ExitStack) -> Connection:
         """The connection that the whole call uses."""
@@ -71,10 +87,8 @@ class Call:
         """Append the submitted record; False if its idempotency key was used before."""
         version = self._action.handler.version if self._action else None
         row = self._submitted(version, self._intent.idempotency_key)
-        # A record that an outside call may follow must not be lost, even to a crash of the database server.
-        durable = self._action is not None and self._action.plan.may_reach_outside
         try:
-            appended = self._append(connection, row, durable)
+            appended = self._append(connection, row, self._must_be_durable())
         except Exception as error:
             self._scrubber.exception(error)
             raise self._told(
@@ -84,8 +98,12 @@ class Call:
             return False
         self._is_submitted = True
         self._seen = appended.seen
-        log.info("%s submitted, action %s", self._intent.name, self._identity.action_id)
+        log.info("%s submitted, action %s", self._intent.name, self._identity.action_id, extra=self._extra())
         return True
+
+    def _must_be_durable(self) -> bool:
+        """A record that an outside call may follow must not be lost, even to a crash of the database server."""
+        return self._action is not None and self._action.plan.may_reach_outside
 
     def _append(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
         try:
@@ -108,13 +126,8 @@ class Call:
         earlier: list[OutsideCall] = []
         self._started_at = now()
         for number in range(1, self._bus.attempts + 1):
-            transaction = ActionTransaction(
-                self._backend, connection, action.isolation, self._bus.session_factory, self._limits
-            )
-            attempt = Attempt(
-                self._bus.registry, self._limits, transaction, self._scrubber, self._started_at, self._identity.seed,
-                deque(earlier),
-            )  # fmt: skip
+            attempt = self._attempt(connection, action, earlier)
+            transaction = attempt.transaction
             try:
                 row, position = self._run_once(attempt, action, number)
             except BaseException as error:
@@ -126,11 +139,24 @@ class Call:
                 time.sleep(random.uniform(0, 0.01 * 2**number))
             else:
                 self._tell_outcome(row, position)
+                for queued in transaction.queued:
+                    if queued.message:
+                        self._bus.publish(queued.message)
                 return outcome_of(row, position)
             finally:
                 if self._execution:
                     self._execution.close()
         raise AssertionError("the last attempt either returns or raises")
+
+    def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall]) -> Attempt:
+        transaction = ActionTransaction(
+            self._backend, connection, action.isolation, self._bus.session_factory, self._limits
+        )
+        assert self._started_at is not None
+        return Attempt(
+            self._bus, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
+            mode=self.mode,
+        )  # fmt: skip
 
     def _run_once(self, attempt: Attempt, action: Action, number: int) -> tuple[Row, int]:
         if number > 1 or self._seen is None:
@@ -139,7 +165,11 @@ class Call:
         execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
         result = execution.run(self._intent)
         row = execution.outcome("succeeded", result, None)
-        return row, attempt.transaction.finish([row], self._identity.action_id)
+        return row, attempt.transaction.finish([row], self._identity.action_id, self._also())
+
+    def _also(self) -> Sequence[Statement]:
+        """What is to be run in the transaction that writes the outcome."""
+        return ()
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
         """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
@@ -182,13 +212,14 @@ class Call:
         """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
         if not self._backend.is_lost(error, connection) and not connection.invalidated:
             try:
-                return self._backend.append_alone(connection, row)
+                return self._backend.append_alone(connection, row, self._also())
             except Exception as failure:
                 if not self._backend.is_lost(failure, connection):
                     raise
         version = self._action.handler.version if self._action else None
         connection.invalidate()
-        return self._bus.append_after_loss(self._submitted(version, self._intent.idempotency_key), row)
+        submitted = self._submitted(version, self._intent.idempotency_key)
+        return self._bus.append_after_loss(submitted, row, self._also())
 
     def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
         if was_lost:
@@ -210,17 +241,11 @@ class Call:
         record = self._bus.journal.outcome(self._identity.action_id)
         if record is None:
             raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
-        return self._given(record, repeated=False)
+        return given(record)
 
     def repeat(self, connection: Connection) -> Outcome:
         """Answer a call whose idempotency key was used before."""
-        first = self._bus.journal.by_key(
-            self._intent.name, self._caller_actor(), self._intent.idempotency_key, connection
-        )
-        if first is None:
-            raise self._told(JournalUnavailable("the idempotency key was taken and is gone again; try once more"))
-        if not payload.same(payload.loads(self._intent.text), first.arguments):
-            return self._conflict(connection, first)
+        first = self._first(connection)
         outcome = self._bus.journal.outcome(first.action_id, connection)
         self._identity.action_id = first.action_id
         if outcome is None:
@@ -230,26 +255,26 @@ class Call:
                     "(if its process died, `actionbus journal recover` settles it)"
                 )
             )
-        return self._given(outcome, repeated=True)
+        return given(outcome, repeated=True)
 
-    def _conflict(self, connection: Connection, first: Record) -> Outcome:
+    def _first(self, connection: Connection) -> Record:
+        """The record that used the idempotency key before, for the same arguments."""
+        first = self._bus.journal.by_key(
+            self._intent.name, self._caller_actor(), self._intent.idempotency_key, connection
+        )
+        if first is None:
+            raise self._told(JournalUnavailable("the idempotency key was taken and is gone again; try once more"))
+        if not payload.same(payload.loads(self._intent.text), first.arguments):
+            self._conflict(connection, first)
+        return first
+
+    def _conflict(self, connection: Connection, first: Record) -> NoReturn:
         error = IdempotencyConflict(
             f"the idempotency key was used for action {first.action_id} with other arguments; use a new key"
         )
         self._backend.append_submitted(connection, self._submitted(None, None), durable=False)
         self._is_submitted = True
         raise error
-
-    def _given(self, record: Record, *, repeated: bool) -> Outcome:
-        outcome = Outcome.of(record, repeated=repeated)
-        if outcome.status == "succeeded":
-            return outcome
-        if outcome.status == "interrupted":
-            raise self._told(
-                ActionInterrupted(f"the action {record.action_id} was interrupted and changed nothing; call again")
-            )
-        message = (outcome.error or {}).get("message", "")
-        raise self._told(ActionFailed(f"the action {record.action_id} ended as {outcome.status}: {message}", outcome))
 
     def _submitted(self, version: int | None, key: str | None) -> Row:
         return self._identity.submitted(self._intent.name, version, key, self._intent.text)
@@ -275,7 +300,18 @@ class Call:
             (row.duration_us or 0) / 1000,
             row.action_id,
             position,
+            extra=self._extra() | {"status": row.status, "position": position, "duration_us": row.duration_us},
         )
+
+    def _extra(self) -> dict[str, Any]:
+        """What a structured log line says besides."""
+        identity = self._identity
+        return {
+            "action": self._intent.name,
+            "action_id": str(identity.action_id),
+            "actor": identity.caller.actor,
+            "correlation_id": identity.correlation_id,
+        }
 
 
 def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool:

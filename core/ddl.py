@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 VERSION_TABLE = "actionbus_version"
 """Alembic's version table for our history; an application's own keeps its own."""
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 LATEST = VERSIONS[-1]
 
 _REFUSAL = "the journal is append-only: records are never changed or removed"
@@ -20,6 +20,7 @@ def statements(dialect: str, version: str, schema: str | None = None) -> list[st
     made = {
         ("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001,
         ("postgresql", "0002"): _postgresql_0002, ("sqlite", "0002"): _sqlite_0002,
+        ("postgresql", "0003"): _postgresql_0003, ("sqlite", "0003"): _sqlite_0003,
     }.get((dialect, version))  # fmt: skip
     if made is None:
         raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
@@ -170,4 +171,32 @@ def _projection_tables(prefix: str) -> list[str]:
     rate DOUBLE PRECISION,
     PRIMARY KEY (index_name, slice)
 )""",
+    ]
+
+
+def _postgresql_0003(prefix: str) -> list[str]:
+    return _runs_table(prefix, "uuid")
+
+
+def _sqlite_0003(prefix: str) -> list[str]:
+    return _runs_table("", "CHAR(32)")
+
+
+def _runs_table(prefix: str, key: str) -> list[str]:
+    """Queued actions on their way. Times are seconds since 1970."""
+    return [
+        f"""CREATE TABLE {prefix}actionbus_runs (
+    action_id {key} PRIMARY KEY,
+    action VARCHAR(100) NOT NULL,
+    queue VARCHAR(100) NOT NULL,
+    queued_at DOUBLE PRECISION NOT NULL,
+    due_at DOUBLE PRECISION NOT NULL,
+    publish_at DOUBLE PRECISION NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker VARCHAR(200),
+    claimed_at DOUBLE PRECISION,
+    problem TEXT
+)""",
+        f"CREATE INDEX actionbus_runs_publish_at ON {prefix}actionbus_runs (publish_at)",
     ]

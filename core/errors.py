@@ -83,6 +83,14 @@ class JournalUnavailable(ActionBusError):
     """The journal could not be written. The action changed nothing; the cause is chained."""
 
 
+class AttemptsExhausted(ActionBusError):
+    """A queued action was begun as often as is allowed, and no attempt came to an end; the last outcome it gets."""
+
+
+class AttemptUnfinished(ActionBusError):
+    """Internal: an attempt at a queued action came to no end, and is to be made again."""
+
+
 class Misuse(ActionBusError):
     """A handler or caller did what the gateway cannot allow; the message says what to do instead."""
 

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,12 +29,14 @@ from core.errors import (
     ConfigurationError,
     IdempotencyConflict,
     InvalidArguments,
+    Misuse,
     PermissionDenied,
     UnknownAction,
 )
 from core.handler import ActionHandler
 from core.intent import Intent
 from core.limits import Limits
+from core.middleware import ActionCall
 from core.record import Outcome
 from core.registry import Action, Registry
 from core.scrubbing import Scrubber
@@ -44,6 +46,7 @@ from core.touched import RowRecorder
 from core.transaction import ActionTransaction
 
 if TYPE_CHECKING:
+    from core.bus import Bus
     from core.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
@@ -61,6 +64,13 @@ class Identity:
     correlation_id: str
     cause_id: UUID | None
     release: str | None
+
+    def call(self, name: str, mode: str) -> ActionCall:
+        """The call as middleware sees it."""
+        caller = self.caller
+        return ActionCall(
+            name, self.action_id, caller.actor, self.correlation_id, self.cause_id, caller.context(), mode
+        )
 
     def submitted(self, name: str, version: int | None, key: str | None, arguments: str) -> Row:
         """The submitted record's row."""
@@ -101,8 +111,7 @@ _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 class Attempt:
     """One try at an outermost action, with everything that its nested actions share."""
 
-    registry: Registry
-    limits: Limits
+    bus: Bus
     transaction: ActionTransaction
     scrubber: Scrubber
     started_at: datetime
@@ -112,6 +121,17 @@ class Attempt:
     seen: str | None = None
     tape: list[Call] = field(default_factory=list)
     nested: int = 0
+    mode: str = "execute"
+
+    @property
+    def registry(self) -> Registry:
+        """The actions there are."""
+        return self.bus.registry
+
+    @property
+    def limits(self) -> Limits:
+        """How large things may be."""
+        return self.bus.application.limits
 
     def nested_identity(self) -> tuple[UUID, str]:
         """Id and seed of the next nested action."""
@@ -138,23 +158,48 @@ class Execution:
 
         Gives the result as JSON text.
         """
+        handler = self._with_arguments(intent)
+        results: list[Any] = []
+
+        def proceed() -> None:
+            self._validate(handler)
+            results.append(handler.execute())
+            _stop_if_rejected(handler)
+            self.attempt.transaction.flush()
+
+        self._inside(proceed)
+        if not results:
+            raise Misuse("a middleware's around_execution() returned without calling proceed()")
+        return self._result_text(results[-1])
+
+    def check(self, intent: Intent) -> None:
+        """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
+        handler = self._with_arguments(intent)
+        self._inside(lambda: self._validate(handler))
+
+    def _with_arguments(self, intent: Intent) -> ActionHandler:
         handler = self.action.handler()
         values = load_arguments(self.action, intent)
         handler.set_args(values)
         self.arguments = arguments_text(self.action, values, self.attempt.limits, self.attempt.scrubber)
+        return handler
+
+    def _inside(self, proceed: Callable[[], None]) -> None:
+        attempt = self.attempt
         token = inside_a_handler.set(True)
         try:
-            self._inject(handler)
-            if handler.permission:
-                self._built.objects["checkpoint"].require(handler.permission, handler.args)
-            handler.validate()
-            _stop_if_rejected(handler)
-            result = handler.execute()
-            _stop_if_rejected(handler)
-            self.attempt.transaction.flush()
+            attempt.bus.middleware.around_execution(
+                lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
+            )
         finally:
             inside_a_handler.reset(token)
-        return self._result_text(result)
+
+    def _validate(self, handler: ActionHandler) -> None:
+        self._inject(handler)
+        if handler.permission:
+            self._built.objects["checkpoint"].require(handler.permission, handler.args)
+        handler.validate()
+        _stop_if_rejected(handler)
 
     def close(self) -> None:
         """Let the dependencies clean up."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from core.arg import Arg
 from core.errors import WHOLE_ACTION
+from core.queue import DEFAULT_QUEUE
 
 
 class Arguments:
@@ -59,6 +60,8 @@ class ActionHandler:
     permission: ClassVar[str | None] = None
     isolation: ClassVar[str | None] = None
     """PostgreSQL isolation level of the action's transaction; None is the Bus's."""
+    queue: ClassVar[str] = DEFAULT_QUEUE
+    """Where workers take it from, if it is run by execute_async()."""
 
     args: Arguments
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
 
 from core.backend import Row
 from core.errors import ActionBusError, Misuse
 from core.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
 from core.intent import Intent, intent_of
+from core.queue import message_of, refuse_secrets
 from core.record import Outcome
+from core.registry import Action
+from core.runs import Run
+from core.ticket import Ticket, due_at, moment
 from core.touched import RowRecorder
+from core.transaction import Queued
+
+R = TypeVar("R")
 
 
 class NestedRunner:
@@ -35,6 +43,22 @@ class NestedRunner:
             raise Misuse("a nested action takes no idempotency key: it repeats only with the action that caused it")
         return _NestedCall(outer, name, arguments).run()
 
+    def execute_async(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+    ) -> Ticket:
+        """Queue an action, which leaves for the broker only if this one is committed. Raises what validation raises.
+
+        `eta` is when it is due; `countdown` in how many seconds.
+        """
+        if self._outer is None:
+            raise Misuse("self.runner works inside a handler only")
+        return _NestedCall(self._outer, name, arguments).queue(due_at(eta, countdown))
+
 
 class _NestedCall:
     def __init__(self, outer: Execution, name: Any, arguments: Any) -> None:
@@ -50,14 +74,60 @@ class _NestedCall:
 
     def run(self) -> Outcome:
         """Submit, run in a savepoint, note the outcome."""
-        transaction = self._attempt.transaction
+        return self._around("execute", self._run)
+
+    def queue(self, due: float | None) -> Ticket:
+        """Submit, validate in a savepoint that is rolled back, and leave the rest to the outer commit."""
+        return self._around("execute_async", lambda: self._queue(due))
+
+    def _around(self, mode: str, proceed: Callable[[], R]) -> R:
+        return self._attempt.bus.middleware.around_call(lambda: self._identity.call(self._intent.name, mode), proceed)
+
+    def _submit(self) -> None:
         version = self._action.handler.version if self._action else None
-        transaction.nested.append(self._identity.submitted(self._intent.name, version, None, self._intent.text))
+        submitted = self._identity.submitted(self._intent.name, version, None, self._intent.text)
+        self._attempt.transaction.nested.append(submitted)
+
+    def _run(self) -> Outcome:
+        transaction = self._attempt.transaction
+        self._submit()
         above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
         try:
             return self._run_handler()
         finally:
             transaction.recorder = above
+
+    def _queue(self, due: float | None) -> Ticket:
+        queue = self._attempt.bus.needed_queue()
+        transaction, identity = self._attempt.transaction, self._identity
+        self._submit()
+        above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
+        try:
+            action = self._check()
+        finally:
+            transaction.recorder = above
+        run = Run.new(identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
+        withdrawn = identity.outcome(action.name, "failed", started_at=self._attempt.started_at)
+        insert = self._attempt.bus.runs.inserting(run)
+        message = message_of(run, identity, self._intent)
+        transaction.queued.append(Queued(message if run.published else None, insert, withdrawn))
+        return Ticket(identity.action_id, action.name, moment(run.due_at))
+
+    def _check(self) -> Action:
+        execution: Execution | None = None
+        try:
+            action = self._attempt.registry.get(self._name)
+            refuse_secrets(action)
+            execution = Execution(self._attempt, action, self._identity, NestedRunner())
+            with self._attempt.transaction.session.begin_nested() as savepoint:
+                execution.check(self._intent)
+                savepoint.rollback()
+        except Exception as caught:
+            self._fail(execution, caught)
+        finally:
+            if execution:
+                execution.close()
+        return action
 
     def _run_handler(self) -> Outcome:
         transaction = self._attempt.transaction
@@ -71,16 +141,20 @@ class _NestedCall:
             transaction.nested.append(row)
             return outcome_of(row, 0)
         except Exception as caught:
-            error = as_ours(caught)
-            transaction.nested.append(self._failure(execution, error))
-            if isinstance(error, ActionBusError) and error.action_id is None:
-                error.action_id = self._identity.action_id
-            if error is caught:
-                raise
-            raise error from None
+            self._fail(execution, caught)
         finally:
             if execution:
                 execution.close()
+
+    def _fail(self, execution: Execution | None, caught: Exception) -> NoReturn:
+        """Note the outcome of what was raised, and raise it to the outer handler."""
+        error = as_ours(caught)
+        self._attempt.transaction.nested.append(self._failure(execution, error))
+        if isinstance(error, ActionBusError) and error.action_id is None:
+            error.action_id = self._identity.action_id
+        if error is caught:
+            raise
+        raise error from None
 
     def _failure(self, execution: Execution | None, error: BaseException) -> Row:
         if execution:

@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2 import errors as pg_errors
 from sqlalchemy import Connection, Engine, text
 
-from core.backend import WRITTEN, Appended, Backend, Row, driver_connection
+from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
 from core.determinism import lock_key
 from core.errors import CommitConflict
 
@@ -113,10 +113,13 @@ class PostgreSQL(Backend):
     def seen(self, connection: Connection) -> str | None:
         return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
-    def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
+    def finish(
+        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+    ) -> int:
         cursor = driver_connection(connection).cursor()
-        values = [value for row in rows for value in _written(row)]
-        statement = begin + "; ".join([_APPEND] * len(rows)) + _END
+        values = [value for each in also for value in each.values]
+        values += [value for row in rows for value in _written(row)]
+        statement = begin + "; ".join([*map(_placed, also), *[_APPEND] * len(rows)]) + _END
         try:
             cursor.execute(statement, (*values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:
@@ -130,14 +133,25 @@ class PostgreSQL(Backend):
     def rollback(self, connection: Connection) -> None:
         driver_connection(connection).cursor().execute("ROLLBACK")
 
-    def append_alone(self, connection: Connection, row: Row) -> int | None:
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         cursor = driver_connection(connection).cursor()
-        cursor.execute(self._alone, (*_written(row), str(row.action_id)))
+        values = [value for each in also for value in each.values]
+        # Several statements sent at once are one transaction.
+        statement = "; ".join([*map(_placed, also), self._alone])
+        cursor.execute(statement, (*values, *_written(row), str(row.action_id)))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
         return position if ours else None
 
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        driver_connection(connection).cursor().execute(_placed(statement), statement.values)
+
+    def written_id(self, action_id: UUID) -> str:
+        return str(action_id)
+
     def claim(self, connection: Connection, action_id: UUID) -> bool:
+        # Unlike a new action, one that is claimed has no submitted record to append, which would find out.
+        self._prepare_statements(connection)
         cursor = driver_connection(connection).cursor()
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(action_id),))
         return bool(cursor.fetchone()[0])
@@ -156,6 +170,10 @@ class PostgreSQL(Backend):
     def find_side_effects(self, connection: Connection, table: str) -> list[str]:
         quoted = ".".join(f'"{part}"' for part in table.split("."))
         return list(connection.execute(_SIDE_EFFECTS, {"name": quoted}).scalars())
+
+
+def _placed(statement: Statement) -> str:
+    return statement.sql.replace("?", "%s")
 
 
 def _written(row: Row) -> list[Any]:

@@ -15,24 +15,35 @@ from core.backend import Backend, Row
 from core.determinism import now
 from core.journal import Journal
 from core.record import Record
+from core.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a recovery did: the actions it settled, those it found running, those settled by others meanwhile."""
+    """What a recovery did: the actions it settled, those it found running, those settled by others meanwhile.
+
+    `queued` are left alone: a worker will come. To `requeued` a message was sent, since none was picked up yet.
+    """
 
     interrupted: list[UUID]
     running: list[UUID]
     settled_meanwhile: list[UUID]
+    queued: list[UUID]
+    requeued: list[UUID]
 
 
-def recover(backend: Backend, journal: Journal, older_than: timedelta, release: str | None) -> Recovered:
-    """Settle actions submitted longer than `older_than` ago that have no outcome and run nowhere."""
-    found = Recovered([], [], [])
+def recover(backend: Backend, journal: Journal, runs: Runs, older_than: timedelta, release: str | None) -> Recovered:
+    """Settle actions submitted longer than `older_than` ago that have no outcome, run nowhere and are not queued."""
+    found = Recovered([], [], [], [], [])
     for record in journal.unfinished(now() - older_than):
         with backend.connection() as connection:
             if not backend.claim(connection, record.action_id):
                 found.running.append(record.action_id)
+                continue
+            # Asked under the lock, which whoever queues an action gives back only after it has its row.
+            if runs.get(record.action_id) is not None:
+                backend.release(connection, record.action_id)
+                found.queued.append(record.action_id)
                 continue
             position = backend.append_alone(connection, _interrupted(record, release))
         (found.settled_meanwhile if position is None else found.interrupted).append(record.action_id)

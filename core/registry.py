@@ -22,6 +22,7 @@ from core.payload import printable_text
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 """What an action may be called. Nothing else is ever looked up, let alone imported."""
 
+_QUEUE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}", re.ASCII)
 ISOLATION_LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _RESERVED = {name for name in dir(ActionHandler) if not name.startswith("__")} | {"args"}
 _IN_ARGS = {name for name in dir(Arguments) if not name.startswith("__")}
@@ -74,6 +75,10 @@ class Registry:
 
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
+
+    def queues(self) -> list[str]:
+        """The queues that the actions name."""
+        return sorted({action.handler.queue for action in self})
 
     def _add(self, application: Application, name: str, handler: type[ActionHandler], problems: list[str]) -> None:
         where = f"{handler.__module__}.{handler.__qualname__}"
@@ -150,6 +155,8 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
         problems.append(f"{where}: `version` must be a whole number from 1 up")
     if handler.isolation is not None and handler.isolation not in ISOLATION_LEVELS:
         problems.append(f"{where}: `isolation` must be one of: {', '.join(ISOLATION_LEVELS)}")
+    if not isinstance(handler.queue, str) or not _QUEUE.fullmatch(handler.queue):
+        problems.append(f"{where}: `queue` must be a name of letters, digits, dots, dashes and underscores")
     if handler.execute is ActionHandler.execute:
         problems.append(f"{where} has no execute()")
     own = _RESERVED | {name for name in vars(handler) if not name.startswith("__")}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core.call import Call
 from core.caller import Caller
+from core.determinism import now
 from core.errors import Misuse
 from core.execution import inside_a_handler
+from core.queued import QueueingCall
 from core.record import Outcome
 from core.registry import Action
+from core.ticket import Ticket, due_at
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -39,11 +44,11 @@ class ActionRunner:
         IdempotencyConflict, ActionInProgress, ActionInterrupted, ActionFailed. JournalUnavailable when the journal
         could not be written, OutcomeUnknown when the database was lost while committing.
         """
-        if inside_a_handler.get():
-            raise Misuse(
-                "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
-            )
-        call = Call(self._bus, self._caller, name, arguments, idempotency_key)
+        _refuse_inside_a_handler()
+        call = Call.of(self._bus, self._caller, name, arguments, idempotency_key)
+        return self._bus.middleware.around_call(call.told, partial(self._execute, call, name))
+
+    def _execute(self, call: Call, name: str) -> Outcome:
         with ExitStack() as held:
             connection = call.connect(held)
             try:
@@ -54,5 +59,43 @@ class ActionRunner:
             except BaseException as error:
                 return call.settle(connection, error)
 
+    def execute_async(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Ticket:
+        """Validate an action now and let a worker run it; the ticket leads to its outcome.
+
+        `eta` is when it is due (naive: UTC), `countdown` in how many seconds; at once if neither is given. Raises
+        UnknownAction, InvalidArguments, PermissionDenied as `execute` does, ConfigurationError if the bus has no
+        queue, ValueError for a time that is none. Permissions are asked again when it runs. A broker that is away
+        loses nothing: `ticket.problem` says so, and the message is sent later.
+        """
+        _refuse_inside_a_handler()
+        self._bus.needed_queue()
+        due = due_at(eta, countdown)
+        call = QueueingCall.of(self._bus, self._caller, name, arguments, idempotency_key)
+        return self._bus.middleware.around_call(call.told, partial(self._queue, call, name, due))
+
+    def _queue(self, call: QueueingCall, name: str, due: float | None) -> Ticket:
+        with ExitStack() as held:
+            connection = call.connect(held)
+            try:
+                if not call.submit(connection):
+                    return call.ticket_of_first(connection)
+                return call.queue(connection, self._get_action_handler(name), due)
+            except BaseException as error:
+                outcome = call.settle(connection, error)
+                return Ticket(outcome.action_id, outcome.action, now(), _bus=self._bus)
+
     def _get_action_handler(self, name: str) -> Action:
         return self._bus.registry.get(name)
+
+
+def _refuse_inside_a_handler() -> None:
+    if inside_a_handler.get():
+        raise Misuse("a handler runs other actions with self.runner (requires = ['runner']), inside its transaction")

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
-from core.backend import WRITTEN, Appended, Backend, Row, driver_connection
+from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
 from core.determinism import lock_key
 from core.errors import CommitConflict, JournalUnavailable
 
@@ -91,8 +91,12 @@ class SQLite(Backend):
         found = driver_connection(connection).execute("SELECT max(position) FROM journal").fetchone()
         return str(found[0] or 0)
 
-    def finish(self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID) -> int:
+    def finish(
+        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+    ) -> int:
         dbapi = driver_connection(connection)
+        for each in also:
+            dbapi.execute(*each)
         position = 0
         for row in rows:
             try:
@@ -108,13 +112,31 @@ class SQLite(Backend):
     def rollback(self, connection: Connection) -> None:
         driver_connection(connection).rollback()
 
-    def append_alone(self, connection: Connection, row: Row) -> int | None:
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        dbapi = driver_connection(connection)
         try:
-            return int(driver_connection(connection).execute(self._one, _written(row)).lastrowid)
+            if also:
+                dbapi.execute("BEGIN IMMEDIATE")
+                for each in also:
+                    dbapi.execute(*each)
+            position = int(dbapi.execute(self._one, _written(row)).lastrowid)
+            if also:
+                dbapi.execute("COMMIT")
+            return position
         except sqlite3.IntegrityError:
+            dbapi.rollback()
+            for each in also:
+                dbapi.execute(*each)
             return None
         finally:
+            dbapi.rollback()
             self._running.release(row.action_id)
+
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        driver_connection(connection).execute(*statement)
+
+    def written_id(self, action_id: UUID) -> str:
+        return action_id.hex
 
     def claim(self, connection: Connection, action_id: UUID) -> bool:
         return self._running.claim(action_id)

@@ -7,21 +7,31 @@ savepoint ends, to forget what was rolled back with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core.backend import Backend, Row, driver_connection
+from core.backend import Backend, Row, Statement, driver_connection
 from core.errors import Misuse
 from core.events import KEY
 from core.limits import Limits
 from core.payload import dumps
+from core.queue import Message
 from core.touched import RowRecorder
 
 SessionFactory = Callable[..., Session]
+
+
+class Queued(NamedTuple):
+    """An action that a handler queued: what is sent, the row that keeps it, its outcome should it be rolled back."""
+
+    message: Message | None
+    """None if it is not due yet."""
+    insert: Statement
+    withdrawn: Row
 
 
 class ActionTransaction:
@@ -35,10 +45,12 @@ class ActionTransaction:
         self._factory = factory
         self._limits = limits
         self._session: Session | None = None
-        self._savepoints: dict[str, tuple[RowRecorder, int, int]] = {}
+        self._savepoints: dict[str, tuple[RowRecorder, int, int, int]] = {}
         self.recorder = RowRecorder(limits)
         self.nested: list[Row] = []
         """Records of nested actions, appended just before the outer outcome."""
+        self.queued: list[Queued] = []
+        """Actions that the handler queued; they leave for the broker once this transaction is committed."""
         self.doomed = False
         """Set when SQLAlchemy rolled the transaction back by itself, after an error that the handler caught."""
         self._begin = backend.begin(connection, isolation)
@@ -67,13 +79,14 @@ class ActionTransaction:
                 "put what may fail inside `with session.begin_nested():`"
             )
 
-    def finish(self, rows: Sequence[Row], action_id: UUID) -> int:
-        """Append the records and commit; the position of the last. Raises DBAPIError, CommitConflict."""
+    def finish(self, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()) -> int:
+        """Append the records, run `also` and commit; the last record's position. Raises DBAPIError, CommitConflict."""
         self._connection.info.pop(KEY, None)
         begin, self._begin = self._begin, ""
         dbapi = self._backend.engine.dialect.loaded_dbapi
         try:
-            position = self._backend.finish(self._connection, begin, [*self.nested, *rows], action_id)
+            also = [*also, *(queued.insert for queued in self.queued)]
+            position = self._backend.finish(self._connection, begin, [*self.nested, *rows], action_id, also)
         except dbapi.Error as error:
             # As SQLAlchemy would raise it from a commit of its own.
             lost = self._backend.is_lost(error, self._connection)
@@ -104,7 +117,10 @@ class ActionTransaction:
 
     def savepoint(self, name: str) -> None:
         """Called when a savepoint was set."""
-        self._savepoints[name] = (self.recorder, len(self.recorder.rows), len(self.nested))
+        self._savepoints[name] = self._mark()
+
+    def _mark(self) -> tuple[RowRecorder, int, int, int]:
+        return self.recorder, len(self.recorder.rows), len(self.nested), len(self.queued)
 
     def release_savepoint(self, name: str) -> None:
         """Called when a savepoint was released."""
@@ -112,11 +128,14 @@ class ActionTransaction:
 
     def rollback_savepoint(self, name: str) -> None:
         """Called when a savepoint was rolled back: its rows were not touched, its nested actions did not succeed."""
-        recorder, rows, nested = self._savepoints.pop(name, (self.recorder, len(self.recorder.rows), len(self.nested)))
+        recorder, rows, nested, queued = self._savepoints.pop(name, self._mark())
         del recorder.rows[rows:]
         for number, row in enumerate(self.nested[nested:], start=nested):
             if row.status == "succeeded":
                 self.nested[number] = row._replace(status="failed", result=None, error=_ROLLED_BACK, touched=None)
+        for dropped in self.queued[queued:]:
+            self.nested.append(dropped.withdrawn._replace(error=_ROLLED_BACK))
+        del self.queued[queued:]
 
     def check_side_effects(self, table: Any) -> None:
         """Note triggers and cascades of a table that was written."""

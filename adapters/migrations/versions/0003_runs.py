@@ -1,0 +1,20 @@
+"""Queued actions: the runs on their way to a worker."""
+
+from alembic import context, op
+
+from core import ddl
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Create the table of runs."""
+    dialect = op.get_context().dialect.name
+    for statement in ddl.statements(dialect, revision, context.config.attributes.get("schema")):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Remove it: what was queued stays in the journal, and `actionbus journal recover` settles it."""
+    op.drop_table("actionbus_runs", schema=context.config.attributes.get("schema"))
