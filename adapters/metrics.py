@@ -1,16 +1,68 @@
-"""Prometheus metrics of projections, asked for anew with every scrape. Needs the extra `actionbus[metrics]`."""
+"""Prometheus metrics: actions counted and timed as they run, projections and queued actions looked at with every
+scrape. Needs the extra `actionbus[metrics]`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+from core import ActionCall, Bus, Middleware, Outcome, UnknownAction
+from core.errors import AttemptUnfinished
+from core.execution import as_ours, status_of
 from projections import Projections
 
 try:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
     from prometheus_client.core import GaugeMetricFamily
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("metrics need the extra: pip install 'actionbus[metrics]'") from error
+
+
+R = TypeVar("R")
+_ACTIONS = Counter("actionbus_actions", "Actions by what came of them", ["action", "status"])
+_SECONDS = Histogram("actionbus_action_seconds", "How long actions took, both records included", ["action", "status"])
+_UNKNOWN = "(unknown)"
+
+
+class ActionMetrics(Middleware):
+    """Counts and times every action by name and status, in the process's registry."""
+
+    def around_call(self, call: ActionCall, proceed: Callable[[], R]) -> R:
+        """Besides the five statuses there are `queued`, `unfinished` (tried again later) and `repeated`."""
+        began = time.perf_counter()
+        name = call.action
+        try:
+            result = proceed()
+        except BaseException as error:
+            status = "unfinished" if isinstance(error, AttemptUnfinished) else status_of(as_ours(error))
+            # Names that callers made up must not become time series.
+            self._note(_UNKNOWN if isinstance(error, UnknownAction) else name, status, began)
+            raise
+        if not isinstance(result, Outcome):
+            self._note(name, "queued", began)
+        else:
+            self._note(name, "repeated" if result.repeated else result.status, began)
+        return result
+
+    def _note(self, action: str, status: str, began: float) -> None:
+        _ACTIONS.labels(action, status).inc()
+        _SECONDS.labels(action, status).observe(time.perf_counter() - began)
+
+
+class RunCollector:
+    """How many queued actions there are in each state."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample for each state."""
+        gauge = GaugeMetricFamily("actionbus_runs", "Queued actions on their way", labels=["state"])
+        for state, number in self._bus.runs.counts().items():
+            gauge.add_metric([state], number)
+        yield gauge
 
 
 class ProjectionCollector:

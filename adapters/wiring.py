@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +18,10 @@ from adapters.embedded import EmbeddedStore
 from adapters.es_repo import EsRepo
 from adapters.library.checkpoint import checkpoint
 from adapters.library.models import Base
-from adapters.library.repo import repo
+from adapters.library.repo import repo, tokens
 from adapters.library.storage import FolderStorage
 from adapters.local_elasticsearch.server import LocalServer
-from core import Application, outside
+from core import Application, Bus, Middleware, Queue, outside
 from projections.library.activity import Activity
 from projections.library.assets import Assets
 from projections.library.kits import Kits
@@ -48,6 +50,44 @@ def store_for(engine: Engine, schema: str | None = None, where: str | None = Non
     return ElasticsearchStore(where, **{name: value for name, value in options.items() if value})
 
 
+def bus_for(
+    application: Application,
+    database: str | Engine,
+    *,
+    schema: str | None = None,
+    broker: str | None = None,
+    session_factory: Callable[..., Session] | None = None,
+    middleware: Sequence[Middleware] = (),
+) -> Bus:
+    """A bus as the command line, Flask and workers have it: with a queue if there is a broker, and traced and counted
+    where OpenTelemetry and prometheus-client are installed.
+
+    Raises ImportError saying what to install, ValueError for a broker that is none.
+    """
+    broker = broker or os.environ.get("ACTIONBUS_BROKER_URL")
+    queue: Queue | None = None
+    if broker:
+        from adapters.celery import CeleryQueue
+
+        queue = CeleryQueue(broker)
+    around = [*middleware, *telemetry()]
+    return Bus(application, database, schema=schema, queue=queue, middleware=around, session_factory=session_factory)
+
+
+def telemetry() -> list[Middleware]:
+    """Tracing and metrics, as far as their libraries are installed."""
+    found: list[Middleware] = []
+    if find_spec("opentelemetry") and find_spec("opentelemetry.trace"):
+        from adapters.tracing import Tracing
+
+        found.append(Tracing())
+    if find_spec("prometheus_client"):
+        from adapters.metrics import ActionMetrics
+
+        found.append(ActionMetrics())
+    return found
+
+
 _stores: dict[tuple[int, str, str], Store] = {}
 
 
@@ -67,6 +107,7 @@ library: Final = Application(
     models=Base.metadata,
     dependencies={
         "repo": repo,
+        "tokens": tokens,
         "checkpoint": checkpoint,
         "storage": outside(FolderStorage),
         "es_repo": outside(es_repo),

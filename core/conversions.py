@@ -30,11 +30,12 @@ _DURATION = re.compile(
 _EXACT_IN_A_DOUBLE = 2**53
 
 
-class _Converted(fields.Field[Any]):
-    """A field that reads with a plain function raising ValueError."""
+class Converted(fields.Field[Any]):
+    """A field that reads with a plain function raising ValueError. `kind` is the Python type it makes."""
 
-    def __init__(self, convert: Callable[[Any], Any], **options: Any) -> None:
+    def __init__(self, kind: Any, convert: Callable[[Any], Any], **options: Any) -> None:
         super().__init__(**options)
+        self.kind = kind
         self._convert = convert
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
@@ -51,9 +52,9 @@ def field_for(kind: Any) -> fields.Field[Any]:
     if isinstance(kind, Schema) or (isinstance(kind, type) and issubclass(kind, Schema)):
         return fields.Nested(kind, unknown=RAISE)
     if kind in _READERS:
-        return _Converted(_READERS[kind])
+        return Converted(kind, _READERS[kind])
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return _Converted(_enum_reader(kind))
+        return Converted(kind, _enum_reader(kind))
     origin, inner = get_origin(kind), get_args(kind)
     if kind is list or origin is list:
         item = field_for(inner[0]) if inner and inner[0] is not Any else fields.Raw(allow_none=True)

@@ -33,7 +33,7 @@ from core.errors import (
     PermissionDenied,
     UnknownAction,
 )
-from core.handler import ActionHandler
+from core.handler import ActionHandler, Arguments
 from core.intent import Intent
 from core.limits import Limits
 from core.middleware import ActionCall
@@ -176,6 +176,17 @@ class Execution:
         """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
         handler = self._with_arguments(intent)
         self._inside(lambda: self._validate(handler))
+
+    def ask(self, permission: str, arguments: Arguments) -> None:
+        """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
+        handler = self.action.handler()
+        token = inside_a_handler.set(True)
+        try:
+            self._inject(handler)
+            if "checkpoint" in self._built.objects:
+                self._built.objects["checkpoint"].require(permission, arguments)
+        finally:
+            inside_a_handler.reset(token)
 
     def _with_arguments(self, intent: Intent) -> ActionHandler:
         handler = self.action.handler()

@@ -64,12 +64,25 @@ def loads(text: str) -> Any:
 def parse(text: str | bytes) -> Any:
     """The value of JSON text from outside, without losing digits.
 
-    A number that no double holds exactly comes as Decimal. Raises ValueError for anything that is not JSON (RFC 8259).
+    A number that no double holds exactly comes as Decimal. Raises ValueError for anything that is not JSON (RFC 8259),
+    and for an object with the same name twice: whoever checked the text before may have read the other value.
     """
     try:
-        return json.loads(text, parse_float=_exact_number, parse_int=_exact_integer, parse_constant=_no_constant)
+        return json.loads(
+            text, parse_float=_exact_number, parse_int=_exact_integer, parse_constant=_no_constant,
+            object_pairs_hook=_object,
+        )  # fmt: skip
     except RecursionError:
         raise TooDeep("the JSON text is nested too deeply to be read") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {printable_text(twice)!r} stands twice in one object")
+    return made
 
 
 def _exact_number(text: str) -> float | Decimal:

@@ -28,6 +28,10 @@ _RESERVED = {name for name in dir(ActionHandler) if not name.startswith("__")} |
 _IN_ARGS = {name for name in dir(Arguments) if not name.startswith("__")}
 
 
+class _Asking(ActionHandler):
+    """Has no arguments and does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """A handler class with everything derived from it once."""
@@ -55,6 +59,10 @@ class Registry:
                 else:
                     self._add(application, name, handler, problems)
         plan_for(self.providers, self.providers, "the application", problems)
+        asked = ["checkpoint"] if "checkpoint" in self.providers else []
+        plan = plan_for(asked, self.providers, "the application", problems)
+        self.permission = Action("(permission)", _Asking, Schema(), plan, frozenset(), application.isolation)
+        """Stands in for an action where only a permission is asked."""
         for projection in application.projections:
             problems += projection.problems(self._actions.keys())
         if problems:
@@ -75,6 +83,11 @@ class Registry:
 
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether anybody is asked for permissions."""
+        return "checkpoint" in self.providers
 
     def queues(self) -> list[str]:
         """The queues that the actions name."""

@@ -8,11 +8,13 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from core.asking import ask
 from core.call import Call
 from core.caller import Caller
 from core.determinism import now
 from core.errors import Misuse
 from core.execution import inside_a_handler
+from core.handler import Arguments
 from core.queued import QueueingCall
 from core.record import Outcome
 from core.registry import Action
@@ -28,6 +30,7 @@ class ActionRunner:
     def __init__(self, bus: Bus, caller: Caller) -> None:
         self._bus = bus
         self._caller = caller
+        self._closed = False
 
     @property
     def actor(self) -> str | None:
@@ -44,7 +47,7 @@ class ActionRunner:
         IdempotencyConflict, ActionInProgress, ActionInterrupted, ActionFailed. JournalUnavailable when the journal
         could not be written, OutcomeUnknown when the database was lost while committing.
         """
-        _refuse_inside_a_handler()
+        self._refuse_misuse()
         call = Call.of(self._bus, self._caller, name, arguments, idempotency_key)
         return self._bus.middleware.around_call(call.told, partial(self._execute, call, name))
 
@@ -75,11 +78,23 @@ class ActionRunner:
         queue, ValueError for a time that is none. Permissions are asked again when it runs. A broker that is away
         loses nothing: `ticket.problem` says so, and the message is sent later.
         """
-        _refuse_inside_a_handler()
+        self._refuse_misuse()
         self._bus.needed_queue()
         due = due_at(eta, countdown)
         call = QueueingCall.of(self._bus, self._caller, name, arguments, idempotency_key)
         return self._bus.middleware.around_call(call.told, partial(self._queue, call, name, due))
+
+    def require(self, permission: str, arguments: Mapping[str, Any] | None = None) -> None:
+        """Ask the application's checkpoint outside of any action, for what only reads. Raises PermissionDenied.
+
+        Nothing is journaled, and what the checkpoint writes is rolled back. Without a checkpoint all is permitted.
+        """
+        self._refuse_misuse()
+        ask(self._bus, self._caller, permission, Arguments(arguments or {}))
+
+    def close(self) -> None:
+        """Let it run nothing any more, since the request it served is over."""
+        self._closed = True
 
     def _queue(self, call: QueueingCall, name: str, due: float | None) -> Ticket:
         with ExitStack() as held:
@@ -95,7 +110,10 @@ class ActionRunner:
     def _get_action_handler(self, name: str) -> Action:
         return self._bus.registry.get(name)
 
-
-def _refuse_inside_a_handler() -> None:
-    if inside_a_handler.get():
-        raise Misuse("a handler runs other actions with self.runner (requires = ['runner']), inside its transaction")
+    def _refuse_misuse(self) -> None:
+        if self._closed:
+            raise Misuse("this runner is closed, with the request it was made for; make another with bus.runner()")
+        if inside_a_handler.get():
+            raise Misuse(
+                "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
+            )

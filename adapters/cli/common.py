@@ -19,7 +19,7 @@ from rich.table import Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from adapters.wiring import load_application, store_for
+from adapters.wiring import bus_for, load_application, store_for
 from core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from core.limits import Limits
 from core.payload import dumps, primitive
@@ -53,6 +53,8 @@ class Environment:
     database: str
     schema: str | None
     elasticsearch: str | None = None
+    broker: str | None = None
+    log_format: str = "text"
 
     @cached_property
     def application(self) -> Application:
@@ -66,7 +68,10 @@ class Environment:
     def bus(self) -> Bus:
         """The bus, bound to the database of --database."""
         prepare_folder(self.database)
-        bus = Bus(self.application, self.database, schema=self.schema)
+        try:
+            bus = bus_for(self.application, self.database, schema=self.schema, broker=self.broker)
+        except (ImportError, ValueError) as error:
+            raise click.BadParameter(str(error), param_hint="--broker") from None
         click.get_current_context().find_root().call_on_close(bus.close)
         return bus
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 
 import click
@@ -41,17 +42,18 @@ def stats(env: Environment, as_json: bool) -> None:
 @json_option
 @pass_environment
 def recover(env: Environment, older_than: timedelta, as_json: bool) -> None:
-    """Give actions whose process died the outcome `interrupted`.
+    """Give actions whose process died the outcome `interrupted`, and send queued ones to the broker again.
 
-    Safe at any time: actions that still run are recognised and left alone.
+    Safe at any time: actions that still run are recognised and left alone, and a message too many does nothing.
     """
     env.bus.journal.require()
     done = env.bus.recover(older_than)
     if as_json:
-        print_json(
-            {"interrupted": done.interrupted, "running": done.running, "settled_meanwhile": done.settled_meanwhile}
-        )
+        print_json(asdict(done))
         return
     click.echo(f"{len(done.interrupted)} interrupted, {len(done.running)} still running and left alone")
+    if done.queued:
+        told = "no broker was given (--broker)" if env.bus.queue is None else f"sent again: {len(done.requeued)}"
+        click.echo(f"{len(done.queued)} queued; {told}")
     for action_id in done.interrupted:
         click.echo(f"  {action_id}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from adapters.cli.actions import actions
 from adapters.cli.common import Environment, explained
+from adapters.cli.completion import completion
 from adapters.cli.db import db
 from adapters.cli.demo import demo
 from adapters.cli.elasticsearch import elasticsearch
@@ -15,7 +14,11 @@ from adapters.cli.journal import journal
 from adapters.cli.log import log, show
 from adapters.cli.projections import projections
 from adapters.cli.run import run
+from adapters.cli.runs import runs
 from adapters.cli.search import search
+from adapters.cli.serve import serve
+from adapters.cli.worker import worker
+from adapters.logs import log_to_stderr
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 
@@ -49,7 +52,23 @@ from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
     help="Where documents are kept: a URL, or 'embedded' for the database itself. By default the local server "
     "(`actionbus elasticsearch start`) if it runs, else embedded.",
 )
+@click.option(
+    "--broker",
+    envvar="ACTIONBUS_BROKER_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Where queued actions go, such as redis://localhost.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the log on standard error.")
+@click.option(
+    "--log-format",
+    envvar="ACTIONBUS_LOG_FORMAT",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    show_envvar=True,
+    help="How the log looks: for people, or one JSON object per line.",
+)
 @click.version_option(package_name="actionbus")
 @click.pass_context
 def group(
@@ -58,7 +77,9 @@ def group(
     database: str,
     schema: str | None,
     elasticsearch_at: str | None,
+    broker: str | None,
     verbose: bool,
+    log_format: str,
 ) -> None:
     """Run actions and read the journal of what was asked and what came of it.
 
@@ -70,12 +91,14 @@ def group(
                  actionbus projections run --once
                  actionbus search WORDS
     """
-    context.obj = Environment(app_path, database, schema, elasticsearch_at)
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    context.obj = Environment(app_path, database, schema, elasticsearch_at, broker, log_format)
+    if verbose or log_format == "json":
+        log_to_stderr(log_format)
 
 
-for command in (run, actions, log, show, journal, db, projections, search, elasticsearch, demo):
+for command in (
+    run, actions, log, show, runs, journal, db, projections, search, serve, worker, elasticsearch, completion, demo,
+):  # fmt: skip
     group.add_command(command)
 
 

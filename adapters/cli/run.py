@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_origin
 
 import click
 from marshmallow import Schema
 
-from adapters.cli.actions import options_of, summary, type_name
 from adapters.cli.common import (
     EXIT_CODES,
     FAILED,
@@ -27,14 +28,27 @@ from adapters.cli.common import (
 )
 from adapters.cli.progress import progress
 from adapters.cli.signals import SigintGuard
-from core import ActionBusError, ActionRunner, Arg, InvalidArguments, JournalUnavailable, Outcome, UnknownAction
+from adapters.shown import described_outcome, described_ticket, options_of, summary, type_name
+from core import (
+    ActionBusError,
+    ActionRunner,
+    Arg,
+    ConfigurationError,
+    InvalidArguments,
+    JournalUnavailable,
+    Outcome,
+    Ticket,
+    UnknownAction,
+)
 from core.errors import OutcomeUnknown
 from core.execution import as_ours, status_of
 from core.payload import dumps, parse
 from core.registry import Action, Registry
+from core.ticket import due_at
 
-_OWN: Final = {"actor", "arguments", "idempotency_key", "json", "help"}
+_OWN: Final = {"actor", "arguments", "idempotency_key", "json", "help", "async", "eta", "countdown"}
 _LISTED = 20
+_Caller = Callable[[str, Any], Outcome | Ticket]
 
 
 class ActionCommands(click.Group):
@@ -82,6 +96,9 @@ def _own_options() -> list[click.Parameter]:
             help="All arguments as one JSON object; or @FILE or - (standard input) with one object per line.",
         ),
         click.Option(["own_idempotency_key", "--idempotency-key"], metavar="KEY", help="Take effect once per key."),
+        click.Option(["own_async", "--async"], is_flag=True, help="Only validate and queue it; a worker runs it."),
+        click.Option(["own_eta", "--eta"], metavar="TIME", help="When it is due, in ISO 8601 (queued)."),
+        click.Option(["own_countdown", "--countdown"], type=float, metavar="SECONDS", help="Due after that (queued)."),
         click.Option(["own_json", "--json"], is_flag=True, help="Print outcomes as JSON, one per line."),
     ]
 
@@ -122,10 +139,34 @@ def _run(context: click.Context, action: Action, values: dict[str, Any]) -> None
         raise click.BadParameter(str(error), param_hint="--actor") from None
     source, as_json = values["own_arguments"], values["own_json"]
     given = {name: values[f"arg_{name}"] for name in action.handler.arguments}
+    call = _caller_of(runner, values)
     if source is not None and (source == "-" or source.startswith("@")):
-        raise SystemExit(_run_lines(runner, action, source, as_json))
+        raise SystemExit(_run_lines(call, action, source, as_json))
     arguments = _from_options(action, given) | (_from_json(source) if source is not None else {})
-    raise SystemExit(_run_one(runner, action.name, arguments, values["own_idempotency_key"], as_json))
+    arguments |= _asked_for(action, arguments)
+    raise SystemExit(_run_one(call, action.name, arguments, as_json))
+
+
+def _caller_of(runner: ActionRunner, values: dict[str, Any]) -> _Caller:
+    """What runs or queues an action, as the options say."""
+    key, eta, countdown = values["own_idempotency_key"], values["own_eta"], values["own_countdown"]
+    if not (values["own_async"] or eta or countdown is not None):
+        return partial(runner.execute, idempotency_key=key)
+    try:
+        moment = datetime.fromisoformat(eta) if eta else None
+        due_at(moment, countdown)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--eta / --countdown") from None
+    return partial(runner.execute_async, idempotency_key=key, eta=moment, countdown=countdown)
+
+
+def _asked_for(action: Action, given: dict[str, Any]) -> dict[str, str]:
+    """Secrets that were left out, asked for at a terminal without showing them: a command line is no place for them."""
+    missing = [name for name, arg in action.handler.arguments.items() if arg.sensitive and arg.required]
+    missing = [name for name in missing if name not in given]
+    if not missing or not sys.stdin.isatty():
+        return {}
+    return {name: click.prompt(name.replace("_", " "), hide_input=True, err=True) for name in missing}
 
 
 def _from_options(action: Action, given: dict[str, Any]) -> dict[str, Any]:
@@ -152,10 +193,10 @@ def _from_json(text: str, name: str = "arguments") -> Any:
     return read
 
 
-def _run_one(runner: ActionRunner, name: str, arguments: dict[str, Any], key: str | None, as_json: bool) -> int:
+def _run_one(call: _Caller, name: str, arguments: dict[str, Any], as_json: bool) -> int:
     try:
-        outcome = runner.execute(name, arguments, idempotency_key=key)
-    except (JournalUnavailable, OutcomeUnknown):
+        outcome = call(name, arguments)
+    except (JournalUnavailable, OutcomeUnknown, ConfigurationError):
         raise
     except Exception as error:
         status = status_of(as_ours(error))
@@ -166,6 +207,10 @@ def _run_one(runner: ActionRunner, name: str, arguments: dict[str, Any], key: st
         return EXIT_CODES[status]
     if as_json:
         print_json(_shown(outcome))
+    elif isinstance(outcome, Ticket):
+        click.echo(f"queued  action {outcome.action_id}  due {outcome.due_at.isoformat(timespec='seconds')}")
+        if outcome.problem:
+            console(stderr=True).print(f"[yellow]it waits:[/] {safe(outcome.problem)}; a worker sends it later")
     else:
         again = " (repeated)" if outcome.repeated else ""
         click.echo(f"{outcome.status}{again}  action {outcome.action_id}  position {outcome.position}")
@@ -173,14 +218,8 @@ def _run_one(runner: ActionRunner, name: str, arguments: dict[str, Any], key: st
     return SUCCEEDED
 
 
-def _shown(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "status": outcome.status,
-        "action_id": outcome.action_id,
-        "position": outcome.position,
-        "repeated": outcome.repeated,
-        "result": outcome.result,
-    }
+def _shown(outcome: Outcome | Ticket) -> dict[str, Any]:
+    return described_ticket(outcome) if isinstance(outcome, Ticket) else described_outcome(outcome)
 
 
 def _told(error: Exception) -> dict[str, Any]:
@@ -208,7 +247,7 @@ def _explain(error: Exception, status: str) -> None:
         out.print(f"  see: actionbus show {action_id}")
 
 
-def _run_lines(runner: ActionRunner, action: Action, source: str, as_json: bool) -> int:
+def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int:
     counts: dict[str, int] = {}
     listed: list[str] = []
     done = 0
@@ -220,7 +259,7 @@ def _run_lines(runner: ActionRunner, action: Action, source: str, as_json: bool)
                     advance()
                     continue
                 with guard.uninterrupted():
-                    status, message = _run_line(runner, action.name, line, number, as_json)
+                    status, message = _run_line(call, action.name, line, number, as_json)
                     done = number
                 counts[status] = counts.get(status, 0) + 1
                 if message and len(listed) < _LISTED:
@@ -233,11 +272,15 @@ def _run_lines(runner: ActionRunner, action: Action, source: str, as_json: bool)
         ) from None
     _report(counts, listed)
     return (
-        SUCCEEDED if set(counts) <= {"succeeded"} else REJECTED if set(counts) <= {"succeeded", "rejected"} else FAILED
+        SUCCEEDED
+        if set(counts) <= {"succeeded", "queued"}
+        else REJECTED
+        if set(counts) <= {"succeeded", "queued", "rejected"}
+        else FAILED
     )
 
 
-def _run_line(runner: ActionRunner, name: str, line: str, number: int, as_json: bool) -> tuple[str, str]:
+def _run_line(call: _Caller, name: str, line: str, number: int, as_json: bool) -> tuple[str, str]:
     try:
         arguments = parse(line)
     except ValueError as error:
@@ -245,8 +288,8 @@ def _run_line(runner: ActionRunner, name: str, line: str, number: int, as_json: 
             print_json({"line": number, "status": "rejected", "error": "NotJson", "message": str(error)})
         return "rejected", f"not JSON: {error}"
     try:
-        outcome = runner.execute(name, arguments)
-    except (JournalUnavailable, OutcomeUnknown):
+        outcome = call(name, arguments)
+    except (JournalUnavailable, OutcomeUnknown, ConfigurationError):
         raise
     except Exception as error:
         status = status_of(as_ours(error))
@@ -255,14 +298,14 @@ def _run_line(runner: ActionRunner, name: str, line: str, number: int, as_json: 
         return status, first_line(error)
     if as_json:
         print_json({"line": number, **_shown(outcome)})
-    return outcome.status, ""
+    return "queued" if isinstance(outcome, Ticket) else outcome.status, ""
 
 
 def _report(counts: dict[str, int], listed: list[str]) -> None:
     out = console(stderr=True)
     for line in listed:
         out.print(safe(line))
-    unlisted = sum(n for status, n in counts.items() if status != "succeeded") - len(listed)
+    unlisted = sum(n for status, n in counts.items() if status not in ("succeeded", "queued")) - len(listed)
     if unlisted > 0:
         out.print(f"… and {unlisted} more; `actionbus log --status rejected` (or denied, failed) lists all")
     out.print(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to do")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,8 @@ _NEEDS = {"view": "viewer", "edit": "editor", "own": "owner"}
 
 
 class Checkpoint:
-    """Permissions are `kits:create`, and `kit:` or `asset:` with `view`, `edit` or `own`.
+    """Permissions are `kits:create`, `tokens:own`, `kit:` or `asset:` with `view`, `edit` or `own`, and `search:` with
+    a projection, which takes a filter by a kit that the actor may view. Nobody reads the records of others.
 
     What does not exist is let through: the action itself then says so. A kit's existence is no secret; its id is
     not to be guessed.
@@ -34,7 +36,9 @@ class Checkpoint:
             asset = self._repo.asset(arguments.asset_id)
             if asset is not None:
                 self.require_role(asset.kit_id, _NEEDS[verb])
-        elif permission != "kits:create":
+        elif subject == "search":
+            self._require_view_of_all(arguments.filters.get("kit_id", []))
+        elif permission not in ("kits:create", "tokens:own"):
             raise PermissionDenied(f"nobody has the permission {permission}")
 
     def require_role(self, kit_id: UUID, role: str) -> None:
@@ -43,6 +47,17 @@ class Checkpoint:
             return
         has = self._repo.role(kit_id, self._actor or "")
         raise PermissionDenied(f"{self._actor} is {has or 'no member'} of this kit; it takes {_article(role)}")
+
+    def _require_view_of_all(self, kit_ids: Sequence[str]) -> None:
+        if not kit_ids:
+            raise PermissionDenied("search within kits that you may view: add the filter kit_id")
+        for text in kit_ids:
+            try:
+                allowed = self.may(UUID(text), "viewer")
+            except ValueError:
+                allowed = False
+            if not allowed:
+                raise PermissionDenied(f"{self._actor} may not view the kit {text[:100]}")
 
     def may(self, kit_id: UUID, role: str) -> bool:
         """Whether the actor has at least `role` in the kit."""

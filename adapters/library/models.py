@@ -55,3 +55,15 @@ class TagRow(Base):
     __tablename__ = "asset_tags"
     asset_id: Mapped[UUID] = mapped_column(ForeignKey("assets.id"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(60), primary_key=True)
+
+
+class TokenRow(Base):
+    """An API token: who holds it acts as `actor` until it expires. The token itself is not kept."""
+
+    __tablename__ = "api_tokens"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    actor: Mapped[str] = mapped_column(String(200))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    label: Mapped[str] = mapped_column(String(120))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from adapters.library.models import AssetRow, KitRow, RoleRow, TagRow
+from adapters.library.models import AssetRow, KitRow, RoleRow, TagRow, TokenRow
 
 
 class Repo:
@@ -134,6 +134,38 @@ class Repo:
         for row in found:
             self._session.delete(row)
         return sorted(row.tag for row in found)
+
+
+class Tokens:
+    """What `core.actions.Tokens` asks for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add_token(
+        self, *, id: UUID, actor: str, digest: str, label: str, created_at: datetime, expires_at: datetime
+    ) -> None:
+        """A new token."""
+        self._session.add(
+            TokenRow(id=id, actor=actor, digest=digest, label=label, created_at=created_at, expires_at=expires_at)
+        )
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether a token has this digest."""
+        return self._session.scalars(select(TokenRow.id).filter_by(digest=digest)).first() is not None
+
+    def revoke_token(self, token_id: UUID, actor: str) -> bool:
+        """Whether the actor had such a token; now it is gone."""
+        found = self._session.get(TokenRow, token_id)
+        if found is None or found.actor != actor:
+            return False
+        self._session.delete(found)
+        return True
+
+
+def tokens(session: Session) -> Tokens:
+    """Provider of `tokens`."""
+    return Tokens(session)
 
 
 def repo(session: Session) -> Repo:

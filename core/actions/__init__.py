@@ -75,6 +75,17 @@ class Repo(Protocol):
         """Take tags away; those that were there."""
 
 
+class Tokens(Protocol):
+    """API tokens; `adapters.library.repo` answers."""
+
+    def add_token(
+        self, *, id: UUID, actor: str, digest: str, label: str, created_at: datetime, expires_at: datetime
+    ) -> None: ...
+    def has_digest(self, digest: str) -> bool: ...
+    def revoke_token(self, token_id: UUID, actor: str) -> bool:
+        """Whether the actor had such a token; now it is gone."""
+
+
 class Checkpoint(Protocol):
     """Asks the sharing rules; `adapters.library.checkpoint` answers."""
 

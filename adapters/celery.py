@@ -1,0 +1,151 @@
+"""Celery as the broker of `execute_async` and as the worker that runs what was queued. Needs `actionbus[celery]`.
+
+    bus = Bus(app, url, queue=CeleryQueue("redis://localhost"))
+    serve_tasks(bus.queue.app, bus)      # in a worker of your own; `actionbus worker` does this and dispatches too
+
+A message says which action is due. What the action is, who asked and whether it is still to be done, a worker reads in
+the database, so messages may come twice, late or forged without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from core import BrokerUnavailable, Bus, Message, Queue
+from core.dispatcher import Dispatcher
+from core.queue import DEFAULT_QUEUE
+
+try:
+    from celery import Celery
+    from celery.signals import worker_ready
+    from kombu.exceptions import KombuError, OperationalError
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise ImportError("queued actions need the extra: pip install 'actionbus[celery]'") from error
+
+log = logging.getLogger("actionbus")
+TASK: Final = "actionbus.run"
+_AWAY_S: Final = 5.0
+"""How long a broker that did not answer is not asked again, so that callers do not wait for it one by one."""
+_CONNECT_S: Final = 2.0
+
+
+class CeleryQueue(Queue):
+    """Sends messages through Celery. `broker` is a URL, or a Celery application of yours, whose settings are kept.
+
+    `redeliver_after` and `attempts` are as in `core.Queue`.
+    """
+
+    def __init__(self, broker: str | Celery, *, redeliver_after: float = 60.0, attempts: int = 10) -> None:
+        self.app: Celery = broker if isinstance(broker, Celery) else make_celery(broker)
+        self.redeliver_after, self.attempts = redeliver_after, attempts
+        self._away_until = 0.0
+
+    def publish(self, message: Message) -> None:
+        if time.monotonic() < self._away_until:
+            raise BrokerUnavailable("the broker did not answer a moment ago")
+        shown = {
+            "action_id": str(message.action_id),
+            "action": message.action,
+            "arguments": message.arguments,
+            "actor": message.actor,
+            "correlation_id": message.correlation_id,
+            "context": message.context,
+        }
+        try:
+            self.app.send_task(
+                TASK, kwargs=shown, queue=message.queue, task_id=str(message.action_id), retry=False, ignore_result=True
+            )
+        except (OperationalError, KombuError, OSError) as error:
+            self._away_until = time.monotonic() + _AWAY_S
+            raise BrokerUnavailable(f"the broker did not take the message ({type(error).__name__})") from error
+
+
+def make_celery(broker: str) -> Celery:
+    """A Celery application with the settings that queued actions want."""
+    app = Celery("actionbus", broker=broker)
+    app.conf.update(
+        task_default_queue=DEFAULT_QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=_CONNECT_S,
+        broker_transport_options=_transport_options(broker),
+    )
+    return app
+
+
+def _transport_options(broker: str) -> dict[str, Any]:
+    if not broker.startswith(("redis", "rediss")):
+        return {}
+    return {"socket_connect_timeout": _CONNECT_S, "socket_timeout": 5.0, "socket_keepalive": True, "max_retries": 1}
+
+
+def serve_tasks(app: Celery, bus: Bus) -> None:
+    """Let workers of `app` run the actions of `bus`.
+
+    A message is acknowledged once its action has an outcome or was handed back, and rejected to the broker if the
+    worker's process dies.
+    """
+
+    @app.task(name=TASK, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run(task: Any, action_id: str = "", **shown: Any) -> None:
+        known = _id(action_id)
+        if known is None:
+            log.error("a message was dropped that names no action")
+            return
+        try:
+            bus.run_queued(known, f"{task.request.hostname or socket.gethostname()}/{os.getpid()}")
+        except Exception as error:
+            # Its outcome is in the journal already, and a worker goes on.
+            log.info("queued action %s raised %s: %s", known, type(error).__name__, error)
+
+
+def _id(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = "INFO") -> int:
+    """Run a worker, and a dispatcher beside it, until SIGTERM or Ctrl-C; the exit status.
+
+    It then takes no more messages and ends what it runs; a second signal ends it at once, and what it ran is run again.
+    """
+    queue = bus.needed_queue()
+    assert isinstance(queue, CeleryQueue)
+    serve_tasks(queue.app, bus)
+    stop = threading.Event()
+    dispatcher = threading.Thread(target=Dispatcher(bus).run, args=[stop], name="actionbus dispatcher", daemon=True)
+
+    def begin(**_: Any) -> None:
+        dispatcher.start()
+
+    # Not before the pool is forked, so that its processes inherit no thread's locks.
+    worker_ready.connect(begin, weak=False)
+    worker = queue.app.Worker(
+        hostname=f"actions-{os.getpid()}@{socket.gethostname()}",
+        queues=list(queues),
+        concurrency=concurrency,
+        loglevel=log_level,
+        without_gossip=True,
+        without_mingle=True,
+        optimization="fair",
+    )
+    try:
+        worker.start()
+    finally:
+        stop.set()
+        worker_ready.disconnect(begin)
+    return int(worker.exitcode or 0)

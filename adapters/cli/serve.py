@@ -1,0 +1,98 @@
+"""`actionbus serve`: the HTTP API of an application, or a Flask app that has it, on a production WSGI server."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment
+from adapters.logs import log_to_stderr
+from adapters.wiring import library
+
+_HELP = "Who sends a request: a function (request → actor or None), or 'none' to let everybody in as nobody."
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for the whole network.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option("--threads", type=click.IntRange(1, 500), default=8, show_default=True, help="Requests served at a time.")
+@click.option("--drain", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+              help="How long SIGTERM waits for requests under way.")  # fmt: skip
+@click.option("--authenticate", "authenticate_path", envvar="ACTIONBUS_AUTHENTICATE", show_envvar=True,
+              metavar="MODULE:FUNCTION", help=_HELP)  # fmt: skip
+@click.option("--wsgi", metavar="MODULE:ATTRIBUTE", help="Serve this Flask app of yours instead.")
+@pass_environment
+def serve(
+    env: Environment, host: str, port: int, threads: int, drain: float, authenticate_path: str | None, wsgi: str | None
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C; requests under way are answered first.
+
+    \b
+    actionbus serve                                   the reference application, with API tokens
+    actionbus --app shop.app:app serve --authenticate shop.web:who
+    actionbus serve --wsgi shop.web:flask_app
+
+    /docs is a page to try it from, /openapi.json describes it, /health/ready and /metrics are for operators.
+    """
+    try:
+        from adapters.flask.server import serve as serve_wsgi
+    except ImportError as error:
+        raise click.UsageError(str(error)) from None
+    app = _load(wsgi) if wsgi else _application(env, authenticate_path)
+    if not logging.getLogger().handlers:
+        log_to_stderr(env.log_format)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    try:
+        serve_wsgi(app, host, port, threads=threads, drain=drain, ready=_tell)
+    except OSError as error:
+        raise fail(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port", UNAVAILABLE) from None
+
+
+def _tell(address: str) -> None:
+    click.echo(f"serving {address}  (docs: {address}/docs; Ctrl-C ends it)")
+    sys.stdout.flush()
+
+
+def _application(env: Environment, authenticate_path: str | None) -> Any:
+    from flask import Flask
+
+    from adapters.flask import ActionBus
+
+    env.bus.journal.require()
+    app = Flask("actionbus", static_folder=None)
+    app.config["ACTIONBUS_ELASTICSEARCH_URL"] = env.elasticsearch
+    ActionBus(app, bus=env.bus, authenticate=_authenticator(env, authenticate_path))
+    return app
+
+
+def _authenticator(env: Environment, path: str | None) -> Any:
+    if path == "none":
+        return None
+    if path:
+        return _load(path)
+    if env.application is library:
+        from adapters.library.tokens import authenticator
+
+        return authenticator(env.bus)
+    raise click.UsageError(
+        "say how requests tell who sends them: --authenticate MODULE:FUNCTION, or --authenticate none"
+    )
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise click.UsageError(f"{path!r} cannot be loaded: {error}") from None
+    if not callable(found):
+        raise click.UsageError(f"{path!r} is a {type(found).__name__}, which cannot be called")
+    return found

@@ -1,0 +1,42 @@
+"""Logs: one JSON object per line for programs, or text for people. Chosen by the entry points (`--log-format`)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_ABOUT_THE_ACTION: Final = (
+    "action", "action_id", "actor", "correlation_id", "status", "position", "duration_us", "queue",
+)  # fmt: skip
+_TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as a JSON object: time, level, logger, message, and what is known of the action."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        told |= {name: value for name in _ABOUT_THE_ACTION if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def formatter(log_format: str) -> logging.Formatter:
+    """The formatter called `text` or `json`."""
+    return JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT)
+
+
+def log_to_stderr(log_format: str) -> None:
+    """Show everything from INFO up on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,24 @@
+"""revoke_token: a token is not accepted any more."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from core import ActionHandler, Arg
+from core.actions import Tokens
+
+
+class RevokeToken(ActionHandler):
+    """Take back an API token of yours, from now on."""
+
+    requires = ("tokens", "actor")
+    arguments = {"token_id": Arg(UUID, required=True)}
+    permission = "tokens:own"
+    tokens: Tokens
+    actor: str
+
+    def execute(self) -> dict[str, Any]:
+        if not self.tokens.revoke_token(self.args.token_id, self.actor):
+            self.reject("token_id", "there is no such token of yours")
+        return {"token_id": self.args.token_id}

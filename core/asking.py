@@ -1,0 +1,36 @@
+"""Asks an application's checkpoint outside of any action; called by `ActionRunner.require`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from core.caller import Caller
+from core.determinism import new_action_id, new_seed, now
+from core.execution import Attempt, Execution, Identity
+from core.handler import Arguments
+from core.nested import NestedRunner
+from core.scrubbing import Scrubber
+from core.transaction import ActionTransaction
+
+if TYPE_CHECKING:
+    from core.bus import Bus
+
+
+def ask(bus: Bus, caller: Caller, permission: str, arguments: Arguments) -> None:
+    """Build the checkpoint for `caller` as an action would have it, ask, and roll back. Raises PermissionDenied."""
+    action = bus.registry.permission
+    identity = Identity(new_action_id(), new_seed(), caller, caller.correlation_id or "", None, None)
+    with bus.backend.connection() as connection:
+        transaction = ActionTransaction(
+            bus.backend, connection, action.isolation, bus.session_factory, bus.application.limits
+        )
+        attempt = Attempt(bus, transaction, Scrubber(), now(), identity.seed, deque())
+        execution = Execution(attempt, action, identity, NestedRunner())
+        try:
+            execution.ask(permission, arguments)
+        finally:
+            try:
+                transaction.rollback()
+            finally:
+                execution.close()
