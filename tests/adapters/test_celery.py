@@ -1,0 +1,198 @@
+"""Queued actions through Celery and a real Redis, run by real worker processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+from sqlalchemy.engine import URL
+
+from adapters.celery import CeleryQueue, make_celery
+from core import BrokerUnavailable, Bus, Message
+from tests.conftest import TORTURE, prepared, query
+from tests.servers import Redis
+from tests.shop.app import make_application
+
+ACTIONS = 2000 if TORTURE else 150
+
+
+class Workers:
+    """`actionbus worker` processes on one database and broker."""
+
+    def __init__(self, url: URL, redis: Redis, log: Path) -> None:
+        self._command = [sys.executable, "-m", "adapters.cli.main", "worker", "-c", "2"]
+        self._env = os.environ | {
+            "ACTIONBUS_APP": "tests.adapters.shop_app:app",
+            "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
+            "ACTIONBUS_BROKER_URL": redis.url,
+            "ACTIONBUS_REDELIVER_AFTER": "2",
+            "ACTIONBUS_ATTEMPTS": "1000",
+        }
+        self._log = log
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            started = subprocess.Popen([*self._command, *options], env=self._env, stdout=log, stderr=log)
+        self.running.append(started)
+        return started
+
+    def told(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def kill_one(self) -> None:
+        """A child of the pool, or a whole worker, which is started again."""
+        victim = random.choice(self.running)
+        children = psutil.Process(victim.pid).children(recursive=True) if psutil.pid_exists(victim.pid) else []
+        if children and random.random() < 0.6:
+            os.kill(random.choice(children).pid, signal.SIGKILL)
+            return
+        self._kill(victim)
+        self.running.remove(victim)
+        self.start()
+
+    def _kill(self, worker: subprocess.Popen[bytes]) -> None:
+        try:
+            family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        worker.wait()
+
+    def close(self) -> None:
+        for worker in self.running:
+            self._kill(worker)
+
+
+@pytest.fixture
+def workers(url: URL, redis: Redis, tmp_path: Path) -> Iterator[Workers]:
+    prepared(url)
+    found = Workers(url, redis, tmp_path / "worker.log")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def bus(workers: Workers, url: URL, redis: Redis) -> Iterator[Bus]:
+    with Bus(make_application(), url, queue=CeleryQueue(redis.url, redeliver_after=2)) as found:
+        found.execute("open_account", {"id": 1, "name": "one"}, actor="ana")
+        yield found
+
+
+def until(condition: Any, seconds: float, workers: Workers) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, workers.told()[-3000:]
+        time.sleep(0.1)
+
+
+def test_from_queue_to_outcome(bus: Bus, workers: Workers) -> None:
+    worker = workers.start()
+    runner = bus.runner("ana", correlation_id="c-1", context={"traceparent": "00-1", "tenant": "x"})
+    ticket = runner.execute_async("deposit", {"id": 1, "amount": 5})
+    assert ticket.wait(40).result == {"balance": 5}
+    later = runner.execute_async("deposit", {"id": 1, "amount": 1}, countdown=1.5)
+    asked = time.time()
+    assert later.wait(20).result == {"balance": 6}
+    assert time.time() - asked >= 1.4
+    refused = runner.execute_async("withdraw", {"id": 1, "amount": 100})
+    with pytest.raises(Exception, match="below zero"):
+        refused.wait(20)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+
+
+def test_sigterm_lets_a_running_action_end(bus: Bus, workers: Workers) -> None:
+    worker = workers.start()
+    ticket = bus.runner("ana").execute_async("sleep", {"seconds": 2})
+    until(lambda: ticket.state == "running", 40, workers)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert ticket.wait(0).status == "succeeded"
+
+
+def test_each_queue_has_its_own_workers(bus: Bus, workers: Workers) -> None:
+    workers.start("--queue", "slow")
+    slow = bus.runner("ana").execute_async("sleep", {"seconds": 0})
+    other = bus.runner("ana").execute_async("deposit", {"id": 1, "amount": 1})
+    assert slow.wait(40).status == "succeeded"
+    assert other.state == "due"
+
+
+@pytest.mark.slow
+def test_killed_workers_and_a_broker_that_forgets(bus: Bus, workers: Workers, redis: Redis, url: URL) -> None:
+    """Every action has one outcome and took effect once, whoever died in between."""
+    for _ in range(2):
+        workers.start()
+    runner = bus.runner("ana")
+    kills, restarts = (60, 6) if TORTURE else (6, 1)
+    events = sorted(random.sample(range(1, ACTIONS), kills))
+    broker_dies = set(random.sample(range(1, ACTIONS), restarts))
+    tickets = []
+    for number in range(ACTIONS):
+        tickets.append(runner.execute_async("deposit", {"id": 1, "amount": 1}))
+        if number in events:
+            workers.kill_one()
+        if number in broker_dies:
+            redis.kill()
+            time.sleep(0.3)
+            redis.start()
+        time.sleep(random.uniform(0, 0.02))
+    deadline = time.monotonic() + (900 if TORTURE else 150)
+    while bus.runs.counts() != {"queued": 0, "due": 0, "running": 0}:
+        assert time.monotonic() < deadline, f"{bus.runs.all()[:3]} {workers.told()[-3000:]}"
+        time.sleep(0.3)
+        if random.random() < 0.1 and TORTURE:
+            workers.kill_one()
+    statuses = Counter(record.status for record in bus.journal.read(kind="outcome", action="deposit"))
+    assert statuses == {"succeeded": ACTIONS}
+    assert query(url, "SELECT balance FROM accounts WHERE id = 1") == [(ACTIONS,)]
+    assert query(url, "SELECT count(*) FROM entries") == [(ACTIONS,)]
+
+
+def test_a_broker_that_is_away_is_told_quickly(url: URL) -> None:
+    prepared(url)
+    with Bus(make_application(), url, queue=CeleryQueue("redis://127.0.0.1:1/0")) as bus:
+        bus.execute("open_account", {"id": 1, "name": "one"}, actor="ana")
+        began = time.monotonic()
+        tickets = [bus.runner("ana").execute_async("deposit", {"id": 1, "amount": 1}) for _ in range(20)]
+        assert time.monotonic() - began < 8
+        assert all("broker" in (ticket.problem or "") for ticket in tickets)
+        assert bus.runs.counts()["due"] == 20
+
+
+def test_forged_messages_do_nothing(bus: Bus, workers: Workers, redis: Redis) -> None:
+    """Who can write to the broker can make workers run what is queued, and nothing else."""
+    workers.start()
+    app = make_celery(redis.url)
+    for forged in ({"action_id": "../etc"}, {"action_id": None}, {}, {"action_id": [1], "x": 1}):
+        app.send_task("actionbus.run", kwargs=forged, queue="actions")
+    app.send_task("os.system", args=["true"], queue="actions")
+    app.send_task(
+        "actionbus.run",
+        kwargs={"action_id": "00000000-0000-4000-8000-000000000000", "action": "deposit", "arguments": {"id": 1}},
+        queue="actions",
+    )
+    before = len(list(bus.journal.read()))
+    assert bus.runner("ana").execute_async("deposit", {"id": 1, "amount": 1}).wait(40).result == {"balance": 1}
+    assert len(list(bus.journal.read())) == before + 2
+
+
+def test_an_unknown_broker_says_so() -> None:
+    with pytest.raises(BrokerUnavailable, match="did not take"):
+        queue = CeleryQueue("amqp://guest@127.0.0.1:1//")
+        queue.publish(Message(uuid4(), "a", "q", {}, None, "c", None))
