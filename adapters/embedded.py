@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy import Connection, Engine, MetaData, inspect, text
 from sqlalchemy.exc import DatabaseError, DataError, SQLAlchemyError
 
 from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
@@ -84,8 +84,6 @@ class EmbeddedStore(Store):
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
         try:
-            if not self._is_ready:
-                self._create_tables()
             with self._engine.begin() as connection:
                 yield connection
         except DataError:
@@ -98,7 +96,7 @@ class EmbeddedStore(Store):
             raise StoreUnavailable(f"the database cannot be reached: {error}") from error
 
     def _create_tables(self) -> None:
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             if self._postgresql:
                 # CREATE ... IF NOT EXISTS by two sessions at once can fail; one after the other it cannot.
                 connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('actionbus embedded store'))"))
@@ -106,7 +104,18 @@ class EmbeddedStore(Store):
                 connection.exec_driver_sql(statement.replace("{p}", self._prefix))
         self._is_ready = True
 
+    def _has_tables(self) -> bool:
+        """Whether the tables are there. Asked without a write, for a handler that reads holds SQLite's only lock."""
+        if not self._is_ready:
+            with self._begin() as connection:
+                self._is_ready = inspect(connection).has_table("projection_documents", schema=self._metadata.schema)
+        return self._is_ready
+
     def _rows(self, statement: str, **values: Any) -> list[Any]:
+        if not self._has_tables():
+            if not statement.startswith("INSERT"):
+                raise IndexMissing("nothing was ever projected")
+            self._create_tables()
         with self._begin() as connection:
             result = connection.execute(text(statement.replace("{p}", self._prefix)), values)
             return list(result) if result.returns_rows else []
@@ -146,12 +155,16 @@ class EmbeddedStore(Store):
         self._rows("UPDATE {p}projection_indices SET pruned_to = :to WHERE name = :name", to=position, name=index)
 
     def indices(self, projection: str) -> list[str]:
+        if not self._has_tables():
+            return []
         rows = self._rows(
             "SELECT name FROM {p}projection_indices WHERE projection = :projection ORDER BY name", projection=projection
         )
         return [row.name for row in rows]
 
     def delete_index(self, index: str) -> None:
+        if not self._has_tables():
+            return
         with self._begin() as connection:
             for table, column in (("documents", "index_name"), ("indices", "name")):
                 connection.execute(
@@ -260,6 +273,8 @@ class EmbeddedStore(Store):
         """What is committed can be seen."""
 
     def aliased(self, alias: str) -> str | None:
+        if not self._has_tables():
+            return None
         rows = self._rows("SELECT index_name FROM {p}projection_aliases WHERE alias = :alias", alias=alias)
         return str(rows[0][0]) if rows else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import MetaData
 
@@ -14,6 +14,8 @@ from core.middleware import Middleware
 
 class ReadModel(Protocol):
     """What the bus asks of a class in `projections=`; `projections.Projection` answers."""
+
+    name: ClassVar[str]
 
     @classmethod
     def action_packages(cls) -> Sequence[str]:

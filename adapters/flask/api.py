@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from flask import Blueprint, Response, g, request, url_for
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from adapters.flask.docs import add_docs
 from adapters.flask.extension import actor_of_request, current_bus, provide_action_runner, state
@@ -27,11 +29,18 @@ SEARCH: Final = "search:"
 _SHOWING: Final = Limits(depth=100, digits=4000)
 
 
+class _ActionName(BaseConverter):
+    """Whatever a client sends as an action's name, but for the id of one."""
+
+    regex = r"(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z)[^/]+"
+
+
 def make_api(bus: Bus) -> Blueprint:
     """The blueprint for one bus."""
     api = Blueprint("actionbus", __name__)
+    api.record(lambda setup: setup.app.url_map.converters.update(action_name=_ActionName))
     api.add_url_rule("/actions", "actions", _actions)
-    api.add_url_rule("/actions/<name>", "run", _run, methods=["POST"])
+    api.add_url_rule("/actions/<action_name:name>", "run", _run, methods=["POST"])
     api.add_url_rule("/actions/<uuid:action_id>", "action", _action)
     api.add_url_rule("/search/<projection>", "search", _search)
     add_docs(api, bus)
@@ -57,8 +66,9 @@ def _run(name: str) -> Response:
     """Run an action, or queue it."""
     arguments = json_body(request, current_bus().application.limits)
     key = request.headers.get("Idempotency-Key")
-    if wants_queue(request):
-        return _queue(name, arguments, key)
+    due = when(request)
+    if due is not None or wants_queue(request):
+        return _queue(name, arguments, key, due)
     wanted = request.args.getlist("wait_for")
     if unknown := sorted(set(wanted) - set(state().projections().names())) if wanted else []:
         raise Malformed(f"there is no projection {unknown[0][:100]!r} to wait for", {"wait_for": ["is unknown"]})
@@ -70,11 +80,8 @@ def _run(name: str) -> Response:
     return shown(told)
 
 
-def _queue(name: str, arguments: Any, key: str | None) -> Response:
-    try:
-        ticket = g.action_runner.execute_async(name, arguments, idempotency_key=key, **when(request))
-    except ValueError as error:
-        raise Malformed(str(error)) from None
+def _queue(name: str, arguments: Any, key: str | None, due: datetime | None) -> Response:
+    ticket = g.action_runner.execute_async(name, arguments, idempotency_key=key, eta=due)
     response = shown(described_ticket(ticket), 202)
     response.headers["Location"] = url_for("actionbus.action", action_id=ticket.action_id)
     response.headers["Preference-Applied"] = "respond-async"

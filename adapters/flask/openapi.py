@@ -76,7 +76,8 @@ _TICKET: Final = {
 }
 _REFUSALS: Final = {
     "400": "Malformed request", "401": "No valid token", "403": "Permission denied", "404": "Not found",
-    "409": "Idempotency key used otherwise, or still in progress", "413": "Too large", "415": "Not JSON",
+    "405": "Another method is meant; see `Allow`", "409": "Idempotency key used otherwise, or still in progress",
+    "413": "Too large", "415": "Not JSON",
     "422": "Invalid arguments; `errors` maps fields to messages", "500": "The action failed and changed nothing",
     "503": "The database is away; try again after Retry-After seconds",
 }  # fmt: skip
@@ -99,7 +100,7 @@ def document(bus: Bus, prefix: str = "") -> dict[str, Any]:
         spec.components.schema(name, schema)
     for action in bus.registry:
         spec.components.schema(action.name, schema=action.schema)
-        spec.path(f"/actions/{action.name}", operations={"post": _operation(action)})
+        spec.path(f"/actions/{action.name}", operations={"post": _operation(action, _projections(bus))})
     _add_reading(spec, bus)
     told = spec.to_dict()
     for action in bus.registry:
@@ -148,7 +149,11 @@ def _default(arg: Arg) -> Any:
     return primitive(arg.default, Limits())
 
 
-def _operation(action: Action) -> dict[str, Any]:
+def _projections(bus: Bus) -> list[str]:
+    return [projection.name for projection in bus.application.projections]
+
+
+def _operation(action: Action, projections: list[str]) -> dict[str, Any]:
     arguments = {"schema": {"$ref": f"#/components/schemas/{action.name}"}}
     return {
         "operationId": action.name,
@@ -156,7 +161,7 @@ def _operation(action: Action) -> dict[str, Any]:
         "summary": summary(action),
         "description": "\n\n".join(filter(None, [summary(action, whole=True), _permission(action)])),
         "security": [{"token": []}],
-        "parameters": _RUNNING,
+        "parameters": [*_RUNNING, *(_waiting(projections) if projections else [])],
         "requestBody": {"required": any(arg.required for arg in action.handler.arguments.values()),
                         "content": {"application/json": arguments}},
         "responses": {
@@ -172,15 +177,20 @@ _RUNNING: Final = [
      "description": "Take effect once per key, whatever the network does."},
     {"name": "Prefer", "in": "header", "schema": {"type": "string"},
      "description": "`respond-async`: validate, queue, and answer 202."},
-    {"name": "wait_for", "in": "query", "schema": {"type": "array", "items": {"type": "string"}},
-     "description": "Answer once searches of this projection see the outcome."},
-    {"name": "timeout", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 30},
-     "description": "Seconds to wait for projections."},
     {"name": "countdown", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 3_000_000_000},
-     "description": "Seconds until a queued action is due."},
+     "description": "Seconds until a queued action is due; with `eta`, the later counts."},
     {"name": "eta", "in": "query", "schema": {"type": "string", "format": "date-time"},
      "description": "When a queued action is due."},
 ]  # fmt: skip
+
+
+def _waiting(projections: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"name": "wait_for", "in": "query", "schema": {"type": "array", "items": {"enum": projections}},
+         "description": "Answer once searches of this projection see the outcome."},
+        {"name": "timeout", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 30},
+         "description": "Seconds to wait for projections."},
+    ]  # fmt: skip
 
 
 def _permission(action: Action) -> str:
@@ -198,10 +208,9 @@ def _add_reading(spec: APISpec, bus: Bus) -> None:
         "security": [{"token": []}],
         "parameters": [{"name": "action_id", "in": "path", "required": True,
                         "schema": {"type": "string", "format": "uuid"}}],
-        "responses": {"200": _response("Its records and its state"), **_refusals("401", "404", "503")},
+        "responses": {"200": _response("Its records and its state"), **_refusals("401", "404", "405", "503")},
     }})  # fmt: skip
-    names = [projection.name for projection in bus.application.projections if hasattr(projection, "name")]
-    if names:
+    if names := _projections(bus):
         spec.path("/search/{projection}", operations={"get": {
             "operationId": "search", "tags": ["reading"], "summary": "Search documents",
             "security": [{"token": []}], "parameters": _searching(names),

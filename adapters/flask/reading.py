@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask.wrappers import Request
@@ -44,17 +44,18 @@ def wants_queue(request: Request) -> bool:
     return any(each.split(";")[0].strip().lower() == "respond-async" for each in given.split(","))
 
 
-def when(request: Request) -> dict[str, Any]:
-    """`eta` and `countdown` of a queued action. Raises Malformed."""
-    found: dict[str, Any] = {}
+def when(request: Request) -> datetime | None:
+    """When a queued action is due: the later of `eta` and `countdown`; None for at once. Raises Malformed."""
+    found: list[datetime] = []
     try:
         if "eta" in request.args:
-            found["eta"] = datetime.fromisoformat(request.args["eta"])
+            given = datetime.fromisoformat(request.args["eta"])
+            found.append(given if given.tzinfo else given.replace(tzinfo=UTC))
         if "countdown" in request.args:
-            found["countdown"] = float(request.args["countdown"])
-    except ValueError:
+            found.append(datetime.now(UTC) + timedelta(seconds=float(request.args["countdown"])))
+    except (ValueError, OverflowError):
         raise Malformed("eta is an ISO 8601 time, countdown a number of seconds") from None
-    return found
+    return max(found, default=None)
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:
