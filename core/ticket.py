@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from core.errors import ActionFailed, ActionInterrupted, Misuse
@@ -14,6 +14,8 @@ from core.record import Outcome, Record
 if TYPE_CHECKING:
     from core.bus import Bus
 
+LONGEST_DELAY_S: Final = 3_000_000_000
+"""Of a countdown: 95 years."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
 
 
@@ -94,12 +96,9 @@ def due_at(eta: datetime | None, countdown: float | None) -> float | None:
     if eta is not None and countdown is not None:
         raise ValueError("give eta or countdown, not both")
     if countdown is not None:
-        if not 0 <= countdown <= _LONGEST_DELAY_S:
-            raise ValueError(f"countdown must be 0 to {_LONGEST_DELAY_S:.0f} seconds, not {countdown}")
+        if not 0 <= countdown <= LONGEST_DELAY_S:
+            raise ValueError(f"countdown must be 0 to {LONGEST_DELAY_S} seconds, not {countdown}")
         return time.time() + countdown
     if eta is None:
         return None
     return (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).timestamp()
-
-
-_LONGEST_DELAY_S = 100 * 366 * 86400.0

@@ -17,6 +17,7 @@ from core import Arg, Bus, Limits
 from core.conversions import Converted
 from core.payload import primitive
 from core.registry import Action
+from core.ticket import LONGEST_DELAY_S
 
 _NUMBER: Final = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 _KINDS: Final[dict[Any, dict[str, Any]]] = {
@@ -177,7 +178,7 @@ _RUNNING: Final = [
      "description": "Take effect once per key, whatever the network does."},
     {"name": "Prefer", "in": "header", "schema": {"type": "string"},
      "description": "`respond-async`: validate, queue, and answer 202."},
-    {"name": "countdown", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 3_000_000_000},
+    {"name": "countdown", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
      "description": "Seconds until a queued action is due; with `eta`, the later counts."},
     {"name": "eta", "in": "query", "schema": {"type": "string", "format": "date-time"},
      "description": "When a queued action is due."},

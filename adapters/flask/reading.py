@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from flask.wrappers import Request
@@ -12,6 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from adapters.flask.problems import Malformed
 from core import Limits
 from core.payload import parse
+from core.ticket import LONGEST_DELAY_S, due_at, moment
 
 _LONGEST_WAIT_S = 30.0
 
@@ -52,9 +53,9 @@ def when(request: Request) -> datetime | None:
             given = datetime.fromisoformat(request.args["eta"])
             found.append(given if given.tzinfo else given.replace(tzinfo=UTC))
         if "countdown" in request.args:
-            found.append(datetime.now(UTC) + timedelta(seconds=float(request.args["countdown"])))
+            found.append(moment(due_at(None, float(request.args["countdown"])) or 0))
     except (ValueError, OverflowError):
-        raise Malformed("eta is an ISO 8601 time, countdown a number of seconds") from None
+        raise Malformed(f"eta is an ISO 8601 time, countdown a number of seconds from 0 to {LONGEST_DELAY_S}") from None
     return max(found, default=None)
 
 

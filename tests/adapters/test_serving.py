@@ -1,0 +1,197 @@
+"""`actionbus serve` as a process: schemathesis against its OpenAPI document, slow and half-hearted clients, SIGTERM."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+
+from adapters.library.models import Base
+from adapters.library.tokens import issue
+from adapters.wiring import library
+from core import Bus
+from tests.conftest import TORTURE
+from tests.servers import Redis, free_port
+
+TOOL = [sys.executable, "-m", "adapters.cli.main"]
+
+
+class Served:
+    """A server process, and a token for it."""
+
+    def __init__(self, application: str, url: URL, log: Path, token: str = "", **env: str) -> None:
+        self.port, self.token = free_port(), token
+        env = os.environ | {
+            "ACTIONBUS_APP": application,
+            "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
+            "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+        } | env  # fmt: skip
+        options = [] if token else ["--authenticate", "none"]
+        self.log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*TOOL, "serve", "--port", str(self.port), "--threads", "4", *options], env=env, stdout=out, stderr=out
+            )
+        deadline = time.monotonic() + 40
+        while b"serving" not in log.read_bytes():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    def request(self, method: str, path: str, body: Any = None, timeout: float = 30) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        told = response.read()
+        connection.close()
+        return response.status, json.loads(told) if told else None
+
+    def socket(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 10)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def library_url(url: URL) -> URL:
+    """A database with the reference application's tables."""
+    with Bus(library, url) as bus:
+        bus.journal.create()
+        Base.metadata.create_all(bus.engine)
+    return url
+
+
+@pytest.fixture
+def served(library_url: URL, redis: Redis, tmp_path: Path) -> Iterator[Served]:
+    with Bus(library, library_url) as bus:
+        token = issue(bus, "ana")
+    found = Served(
+        "adapters.wiring:library", library_url, tmp_path / "serve.log", token, ACTIONBUS_BROKER_URL=redis.url
+    )
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def shop(sqlite_url: URL, tmp_path: Path) -> Iterator[Served]:
+    from tests.conftest import prepared
+
+    prepared(sqlite_url)
+    found = Served("tests.adapters.shop_app:app", sqlite_url, tmp_path / "serve.log")
+    yield found
+    found.close()
+
+
+CONFIG = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+"""
+
+
+def test_every_answer_conforms_to_the_document(served: Served, library_url: URL, tmp_path: Path) -> None:
+    """Rules beyond JSON Schema (such as "you have a kit of that name") are 422, which valid data may meet."""
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    env = os.environ | {
+        "ACTIONBUS_DATABASE_URL": library_url.render_as_string(hide_password=False),
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+    }
+    feeding = subprocess.Popen([*TOOL, "projections", "run"], env=env, stdout=subprocess.DEVNULL)
+    tool = Path(sys.executable).with_name("st")
+    command = [
+        tool, "run", f"http://127.0.0.1:{served.port}/openapi.json", "--header", f"Authorization: Bearer {served.token}",
+        "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--no-color", "--workers", "2",
+        "--max-examples", "300" if TORTURE else "15",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    finally:
+        feeding.kill()
+        feeding.wait()
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert served.request("GET", "/health/ready")[0] == 200
+    assert " 500 " not in served.log.read_text()
+
+
+def test_slow_bodies_hold_nobody_up(shop: Served) -> None:
+    """Many more slow clients than threads: others are served all the while."""
+    slow = [shop.socket() for _ in range(40)]
+    for each in slow:
+        each.sendall(b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        each.sendall(b"Content-Length: 1000\r\n\r\n{")
+    began = time.monotonic()
+    assert shop.request("POST", "/actions/open_account", {"id": 1, "name": "one"})[0] == 200
+    assert time.monotonic() - began < 5
+    for each in slow:
+        each.sendall(b" ")
+        each.close()
+    assert shop.request("GET", "/health/ready")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00" * 2_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nZZ\r\n",
+        b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+def test_what_is_not_http_gets_a_4xx_or_nothing(shop: Served, sent: bytes) -> None:
+    with shop.socket() as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = client.recv(65_536)
+    lines = [line for line in answer.split(b"\r\n") if line.startswith(b"HTTP/")]
+    assert all(int(line.split()[1]) in range(100, 500) for line in lines), answer[:200]
+    assert shop.request("GET", "/health/live")[0] == 200
+
+
+def test_sigterm_answers_what_was_begun(shop: Served) -> None:
+    got: list[Any] = []
+    asking = threading.Thread(target=lambda: got.append(shop.request("POST", "/actions/sleep", {"seconds": 1.5})))
+    asking.start()
+    idle = shop.socket()
+    time.sleep(0.7)
+    shop.process.send_signal(signal.SIGTERM)
+    time.sleep(0.4)
+    with pytest.raises(OSError, match="refused"):
+        shop.socket()
+    asking.join()
+    assert got[0][0] == 200
+    assert got[0][1]["result"] == {"slept": 1.5}
+    assert shop.process.wait(10) == 0
+    idle.close()
+
+
+def test_a_port_that_is_taken_is_told(shop: Served, sqlite_url: URL) -> None:
+    env = os.environ | {"ACTIONBUS_DATABASE_URL": str(sqlite_url), "ACTIONBUS_APP": "tests.adapters.shop_app:app"}
+    command = [*TOOL, "serve", "--authenticate", "none", "--port", str(shop.port)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "choose another --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_asks_must_be_said(sqlite_url: URL, shop: Served) -> None:
+    env = os.environ | {"ACTIONBUS_DATABASE_URL": str(sqlite_url), "ACTIONBUS_APP": "tests.adapters.shop_app:app"}
+    done = subprocess.run([*TOOL, "serve"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--authenticate" in done.stderr
