@@ -15,7 +15,7 @@ from core import Application, Bus
 from tests.servers import Redis, Server
 from tests.shop.app import Base, make_application
 
-pytest_plugins = ["tests.elasticsearch_fixtures"]
+pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
 
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 

@@ -1,0 +1,21 @@
+"""A small application that knows only Flask-SQLAlchemy's `db.session`."""
+
+from __future__ import annotations
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """The models' base."""
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+class Note(db.Model):  # type: ignore[name-defined,misc]
+    """A note."""
+
+    __tablename__ = "flask_notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]

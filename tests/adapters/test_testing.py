@@ -1,0 +1,115 @@
+"""The testing kit, used as an application's tests use it, and told wrong things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from adapters.testing import Given
+from adapters.wiring import library
+from core import Application, Bus, PermissionDenied
+from tests.shop.actions.call_back import CallBack
+from tests.shop.app import make_application
+
+
+@pytest.fixture
+def actionbus_application() -> Application:
+    return make_application()
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    function = CallBack.function
+    yield
+    CallBack.function = function
+
+
+ACCOUNT = ("open_account", {"id": 1, "name": "one"})
+
+
+def test_given_when_then(given: Given) -> None:
+    given(ACCOUNT).when("deposit", {"id": 1, "amount": 5}).then(result={"balance": 5})
+    given().when("open_account", {"id": 1, "name": "two"}).then(
+        status="rejected", errors={"id": ["there is such an account"]}
+    )
+    given(actor="mallory").when("open_account", {"id": 2, "name": "m"}).then(status="denied", raises=PermissionDenied)
+    given().when("withdraw", {"id": 1, "amount": 50}).then(status="failed", raises=ArithmeticError)
+
+
+def test_results_go_on(given: Given) -> None:
+    given(
+        ACCOUNT,
+        ("deposit", lambda done: {"id": done[0]["id"], "amount": 2}),
+        ("deposit", {"id": 1, "amount": 1}, "bob"),
+    ).when("withdraw", lambda done: {"id": 1, "amount": done[-1]["balance"]}, actor="carol").then(result={"balance": 0})
+
+
+def test_what_is_given_must_succeed(given: Given) -> None:
+    with pytest.raises(AssertionError, match=r"given open_account: rejected \(InvalidArguments"):
+        given(ACCOUNT, ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        ({"status": "rejected"}, "expected rejected, got succeeded"),
+        ({"result": {"balance": 6}}, "expected the result"),
+        ({"errors": {"id": ...}}, "expected errors"),
+        ({"raises": ValueError}, "expected ValueError"),
+        ({"calls": ["mailer.send"]}, "expected calls"),
+    ],
+)
+def test_it_fails_when_it_should(given: Given, expected: dict[str, Any], told: str) -> None:
+    when = given(ACCOUNT).when("deposit", {"id": 1, "amount": 5})
+    with pytest.raises(AssertionError, match=told):
+        when.then(**expected)
+
+
+def test_fakes_and_their_calls(given: Given, fakes: dict[str, Any]) -> None:
+    class Post:
+        def send(self, to: str, text: str) -> str:
+            return f"to {to}"
+
+    fakes["mailer"] = Post()
+    given().when("notify", {"to": "eve"}).then(result={"receipt": "to eve"}, calls=["mailer.send"])
+
+
+def test_queued_actions_wait_for_the_test(given: Given, run_queued: Callable[[], list[Any]], action_bus: Bus) -> None:
+    CallBack.function = lambda handler: handler.runner.execute_async("deposit", {"id": 1, "amount": 1}).action_id
+    given(ACCOUNT).when("deposit", {"id": 1, "amount": 5}, queued=True).then(status="queued")
+    given().when("call_back").then()
+    assert [outcome.result for outcome in run_queued()] == [{"balance": 5}, {"balance": 6}]
+    assert run_queued() == []
+
+
+class TestProjections:
+    """With the reference application, which has read models."""
+
+    @pytest.fixture
+    def actionbus_application(self) -> Application:
+        return library
+
+    def test_a_projector_in_step(self, given: Given, project: Callable[..., Any]) -> None:
+        kit = given(actor="ana").when("create_kit", {"name": "Icons"}).then(result={"kit_id": ...}).result
+        assert project("kits", kit["kit_id"])["name"] == "Icons"
+        given(actor="ana").when("rename_kit", {**kit, "name": "Signs"}).then()
+        assert project("kits", kit["kit_id"])["name"] == "Signs"
+
+
+def test_without_an_application_it_says_what_to_set(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(given): pass")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*set actionbus_app = *"])
+
+
+def test_from_the_ini_file(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nactionbus_app = adapters.wiring:library\n")
+    pytester.makepyfile(
+        """
+        def test_it(given):
+            given(actor="ana").when("create_kit", {"name": "A"}).then(result={"kit_id": ...})
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
