@@ -31,6 +31,7 @@ DEFAULT_APPLICATION: Final = "adapters.wiring:library"
 DEFAULT_DATABASE: Final = "sqlite:///var/library.db"
 
 EMBEDDED: Final = "embedded"
+_OURS: Final = ("core", "projections", "adapters", "replay")
 
 
 def store_for(engine: Engine, schema: str | None = None, where: str | None = None) -> Store:
@@ -128,6 +129,9 @@ def load_application(path: str) -> Application:
     if not module_name or not attribute:
         raise ValueError(f"{path!r} is not of the form module:attribute, such as shop.app:app")
     here = str(Path.cwd())
+    top = module_name.partition(".")[0]
+    if top in _OURS and (Path(here) / top).is_dir() and Path(here) != Path(__file__).parents[1]:
+        raise ValueError(f"{path!r}: actionbus has a package called {top!r} itself; rename yours")
     if here not in sys.path:
         sys.path.insert(0, here)
     try:

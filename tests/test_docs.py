@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ from sqlalchemy.engine import URL
 from core import Bus
 from tests.conftest import BusFactory, query
 from tests.core.test_gateway import opened
+from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
+GUIDES = ("actions", "projections", "http", "queue", "testing", "cli")
+NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 
 
@@ -30,7 +34,7 @@ def run_blocks(file: str, folder: Path, **settings: str) -> int:
     env = kept | {"PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"} | settings
     ran = 0
     for language, _, code in blocks(file):
-        if named := re.match(r"# ([\w/]+\.py)\n", code):
+        if named := NAMED.match(code):
             put(folder, folder / named[1], code)
             continue
         python = [sys.executable, "-W", "error", "-c", code]
@@ -39,6 +43,17 @@ def run_blocks(file: str, folder: Path, **settings: str) -> int:
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
         ran += 1
     return ran
+
+
+def script_of(file: str, folder: Path) -> str:
+    """All blocks of a document as one script, for one terminal; those marked `background` run beside it."""
+    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    for number, (_, how, code) in enumerate(blocks(file)):
+        if named := NAMED.match(code):
+            lines += [f"cat > {named[1]} <<'END OF FILE'\n{code}END OF FILE"]
+        else:
+            lines += [f"{{ {code.strip()}; }} > {folder}/background-{number}.log 2>&1 &" if how else code]
+    return "\n".join(lines)
 
 
 def put(folder: Path, file: Path, code: str) -> None:
@@ -54,6 +69,65 @@ def test_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
     assert run_blocks("README.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL="embedded") >= 3
 
 
+def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, redis: Redis) -> None:
+    """On a machine that has nothing of ours: the wheel is built, and `pip install` finds it as it would on PyPI."""
+    wheels, home = tmp_path / "wheels", tmp_path / "home"
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(wheels),
+        str(copied(tmp_path)),
+    ]
+    subprocess.run(build, check=True)
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
+    base = Path(sys.base_prefix) / "bin"
+    env = kept | {
+        "HOME": str(home), "PATH": f"{base}:/usr/bin:/bin", "PIP_FIND_LINKS": str(wheels), "PIP_PRE": "",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1", "ACTIONBUS_BROKER_URL": redis.url,
+    }  # fmt: skip
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", script_of("docs/tutorial.md", folder)],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    logs = "".join(path.read_text()[-2000:] for path in folder.glob("background-*.log"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
+    assert "exit code 3: rejected" in done.stdout
+    assert "2 passed" in done.stdout
+
+
+def copied(folder: Path) -> Path:
+    """The sources alone, so that building leaves nothing in the checkout."""
+    for name in ("core", "projections", "adapters", "pyproject.toml", "README.md"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / "source" / name)
+    return folder / "source"
+
+
+def test_an_application_called_like_one_of_our_packages_is_told(tmp_path: Path) -> None:
+    put(tmp_path, tmp_path / "core" / "app.py", "app = None\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("actionbus"), "--app", "core.app:app", "actions"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "rename" in done.stderr
+
+
 @pytest.mark.parametrize("where", ["embedded", "elasticsearch"])
 def test_the_guide_to_projections_runs_as_it_is_written(
     request: pytest.FixtureRequest, tmp_path: Path, where: str
@@ -63,6 +137,15 @@ def test_the_guide_to_projections_runs_as_it_is_written(
         request.getfixturevalue("elasticsearch_store")
         url = request.getfixturevalue("elasticsearch_url")
     assert run_blocks("docs/projections.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL=url) == 3
+
+
+@pytest.mark.parametrize(("guide", "ran"), [("http", 2), ("testing", 1), ("cli", 2)])
+def test_a_guide_runs_as_it_is_written(tmp_path: Path, guide: str, ran: int) -> None:
+    assert run_blocks(f"docs/{guide}.md", tmp_path) == ran
+
+
+def test_the_guide_to_queues_runs_as_it_is_written(tmp_path: Path, redis: Redis) -> None:
+    assert run_blocks("docs/queue.md", tmp_path, ACTIONBUS_BROKER_URL=redis.url) == 1
 
 
 def test_every_query_of_the_docs_runs(make_bus: BusFactory, url: URL) -> None:
@@ -89,7 +172,7 @@ def test_every_setting_and_command_is_documented() -> None:
     sources = "".join(
         path.read_text() for folder in ("core", "projections", "adapters") for path in (ROOT / folder).rglob("*.py")
     )
-    told = "".join((ROOT / file).read_text() for file in ("README.md", "docs/actions.md", "docs/projections.md"))
+    told = "".join((ROOT / file).read_text() for file in ("README.md", *(f"docs/{each}.md" for each in GUIDES)))
     assert {name for name in set(re.findall(r"ACTIONBUS_[A-Z_]+", sources)) if name not in told} == set()
 
 

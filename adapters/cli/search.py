@@ -16,9 +16,7 @@ _SHOWN = 4
 
 @click.command()
 @click.argument("words", nargs=-1)
-@click.option(
-    "--in", "projection", default="assets", show_default=True, metavar="PROJECTION", help="What to look through."
-)
+@click.option("--in", "projection", metavar="NAME", show_default="the application's first", help="Which projection.")
 @click.option("--where", "filters", multiple=True, metavar="FIELD=VALUE", help="Only where a field has this value.")
 @click.option("--facet", "facets", multiple=True, metavar="FIELD", help="Count the values of a field over all hits.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits on a page.")
@@ -26,7 +24,7 @@ _SHOWN = 4
 @json_option
 @pass_environment
 def search(
-    env: Environment, words: tuple[str, ...], projection: str, filters: tuple[str, ...], facets: tuple[str, ...],
+    env: Environment, words: tuple[str, ...], projection: str | None, filters: tuple[str, ...], facets: tuple[str, ...],
     limit: int, page: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Find documents that have all the WORDS, in any language they are in.
@@ -37,13 +35,27 @@ def search(
     actionbus search --in activity --where actor=dora
     """
     found = EsRepo(env.store).search(
-        projection, " ".join(words), filters=_filters(filters), facets=facets, limit=limit, offset=(page - 1) * limit
+        _chosen(env, projection),
+        " ".join(words),
+        filters=_filters(filters),
+        facets=facets,
+        limit=limit,
+        offset=(page - 1) * limit,
     )
     if as_json:
         for hit in found.hits:
             print_json({"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights})
         return
     show_hits(found, page, limit)
+
+
+def _chosen(env: Environment, name: str | None) -> str:
+    names = [projection.name for projection in env.application.projections]
+    if not names:
+        raise click.UsageError("the application has no projections to look through")
+    if name is not None and name not in names:
+        raise click.BadParameter(f"there is no projection {name!r}; there are: {', '.join(names)}", param_hint="--in")
+    return name or names[0]
 
 
 def _filters(given: tuple[str, ...]) -> dict[str, list[str]]:

@@ -46,7 +46,6 @@ def serve(
     app = _load(wsgi) if wsgi else _application(env, authenticate_path)
     if not logging.getLogger().handlers:
         log_to_stderr(env.log_format)
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
         serve_wsgi(app, host, port, threads=threads, drain=drain, ready=_tell)
     except OSError as error:

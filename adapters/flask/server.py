@@ -41,6 +41,8 @@ def serve(
         cleanup_interval=5, max_request_header_size=_LONGEST_HEADERS, max_request_body_size=most_bytes,
         connection_limit=1000, expose_tracebacks=False, clear_untrusted_proxy_headers=True,
     )  # fmt: skip
+    # It warns of every request that waits for a thread, which under load is each.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     stopping = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in signals}
