@@ -20,16 +20,18 @@ $(STAMP): pyproject.toml
 run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, search it
 	@$(BIN)/actionbus demo
 
-test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL and a real Elasticsearch
+test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis
 	$(BIN)/python -m pytest
 
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
 	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py \
-		tests/projections/test_kills.py tests/projections/test_rebuild.py --timeout 3600
+		tests/projections/test_kills.py tests/projections/test_rebuild.py \
+		tests/adapters/test_celery.py tests/adapters/test_serving.py --timeout 3600
 
 bench: $(STAMP)  ## Measure speed, as ratios
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.projecting --memory 1000000
+	$(BIN)/python -m benchmarks.serving
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

@@ -91,6 +91,14 @@ class Environment:
         return Projections(self.bus, self.store)
 
 
+def environment_of(context: click.Context) -> Environment:
+    """The environment; made from the options on the line while a shell completes it, when no command is run."""
+    if (found := context.find_object(Environment)) is None:
+        given = context.find_root().params
+        found = context.find_root().obj = Environment(given["app_path"], given["database"], given["schema"])
+    return found
+
+
 pass_environment = click.make_pass_decorator(Environment)
 
 

@@ -19,8 +19,8 @@ from adapters.cli.common import (
     REJECTED,
     SUCCEEDED,
     USAGE,
-    Environment,
     console,
+    environment_of,
     fail,
     first_line,
     print_json,
@@ -55,13 +55,11 @@ class ActionCommands(click.Group):
     """A command per action of the application."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [action.name for action in Registry(ctx.find_object(Environment).application)]  # type: ignore[union-attr]
+        return [action.name for action in Registry(environment_of(ctx).application)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        environment = ctx.find_object(Environment)
-        assert environment is not None
         try:
-            action = Registry(environment.application).get(cmd_name)
+            action = Registry(environment_of(ctx).application).get(cmd_name)
         except UnknownAction as error:
             raise click.UsageError(str(error)) from None
         return _command(action)
@@ -129,9 +127,7 @@ def _is_json(arg: Arg) -> bool:
 
 
 def _run(context: click.Context, action: Action, values: dict[str, Any]) -> None:
-    environment = context.find_object(Environment)
-    assert environment is not None
-    bus = environment.bus
+    bus = environment_of(context).bus
     bus.journal.require()
     try:
         runner = bus.runner(values["own_actor"])

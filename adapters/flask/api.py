@@ -66,18 +66,22 @@ def _run(name: str) -> Response:
     """Run an action, or queue it."""
     arguments = json_body(request, current_bus().application.limits)
     key = request.headers.get("Idempotency-Key")
-    due = when(request)
+    due, wanted, patience = when(request), _awaited(), seconds(request, "timeout", 10.0)
     if due is not None or wants_queue(request):
         return _queue(name, arguments, key, due)
-    wanted = request.args.getlist("wait_for")
-    if unknown := sorted(set(wanted) - set(state().projections().names())) if wanted else []:
-        raise Malformed(f"there is no projection {unknown[0][:100]!r} to wait for", {"wait_for": ["is unknown"]})
-    patience = seconds(request, "timeout", 10.0)
     outcome: Outcome = g.action_runner.execute(name, arguments, idempotency_key=key)
     told = described_outcome(outcome)
     if wanted:
         told["projected"] = {each: _projected(each, outcome, patience) for each in wanted}
     return shown(told)
+
+
+def _awaited() -> list[str]:
+    """The projections of `wait_for`. A queued action has nothing to wait for, but its query is checked all the same."""
+    wanted = request.args.getlist("wait_for")
+    if unknown := sorted(set(wanted) - set(state().projections().names())) if wanted else []:
+        raise Malformed(f"there is no projection {unknown[0][:100]!r} to wait for", {"wait_for": ["is unknown"]})
+    return wanted
 
 
 def _queue(name: str, arguments: Any, key: str | None, due: datetime | None) -> Response:

@@ -1,0 +1,139 @@
+"""Queued actions, secrets, completion and logs on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from tests.adapters.test_cli import ROOT, Run, documents, environment, run  # noqa: F401 - a fixture
+from tests.conftest import prepared
+from tests.servers import Redis
+
+ACTIONBUS = Path(sys.executable).with_name("actionbus")
+
+
+def completed(url: URL, *words: str) -> list[str]:
+    """What bash is offered after these words, the last of which is begun."""
+    env = environment(url) | {
+        "_ACTIONBUS_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run([ACTIONBUS], env=env, capture_output=True, text=True, check=True)
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_names_and_options_are_completed_from_the_declaration(sqlite_url: URL) -> None:
+    assert completed(sqlite_url, "actionbus", "run", "de") == ["deposit"]
+    assert completed(sqlite_url, "actionbus", "run", "deposit", "--am") == ["--amount"]
+    other = ["actionbus", "--app", "adapters.wiring:library", "run", "create_k"]
+    assert completed(sqlite_url, *other) == ["create_kit"]
+    assert completed(sqlite_url, "actionbus", "jour") == ["journal"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:  # noqa: F811
+    assert "_ACTIONBUS_COMPLETE" in run("completion", shell).stdout
+
+
+def test_the_completion_script_is_good_bash(run: Run) -> None:  # noqa: F811
+    script = run("completion", "bash").stdout
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_queueing_from_the_command_line(run: Run, redis: Redis) -> None:  # noqa: F811
+    broker = ["--broker", redis.url]
+    run("run", "open_account", "--id", "1", "--name", "a")
+    queued = run(*broker, "run", "deposit", "--id", "1", "--amount", "5", "--async", "--json")
+    (ticket,) = documents(queued)
+    assert ticket["status"] == "queued"
+    assert "queued" in run(*broker, "run", "deposit", "--id", "1", "--amount", "5", "--countdown", "3600").stdout
+    at = "2099-01-01T00:00:00+00:00"
+    (later,) = documents(run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--eta", at, "--json"))
+    assert later["due_at"].startswith("2099-01-01T00:00:00")
+    listed = documents(run("runs", "--json"))
+    assert {each["action_id"] for each in listed} >= {ticket["action_id"], later["action_id"]}
+    told = run("runs").stdout
+    assert "deposit" in told
+    assert "3 queued" in told or "queued" in told.splitlines()[-1]
+    rejected = run(*broker, "run", "deposit", "--id", "x", "--async", code=3)
+    assert "id: must be a whole number" in rejected.stderr
+    run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--eta", "soon", code=2)
+    run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--countdown", "-1", code=2)
+    assert "ACTIONBUS_BROKER_URL" in run("run", "deposit", "--id", "1", "--amount", "1", "--async", code=2).stderr
+
+
+SIGN_IN = """
+from core import ActionHandler, Arg
+
+
+class SignIn(ActionHandler):
+    arguments = {"name": Arg(str, required=True), "password": Arg(str, required=True, sensitive=True)}
+
+    def execute(self) -> dict[str, object]:
+        return {"name": self.args.name, "letters": len(self.args.password)}
+"""
+
+
+def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(sqlite_url: URL, tmp_path: Path) -> None:
+    actions = tmp_path / "vault" / "actions"
+    actions.mkdir(parents=True)
+    (actions / "__init__.py").touch()
+    (actions / "sign_in.py").write_text(SIGN_IN)
+    (actions.parent / "__init__.py").write_text(
+        "from core import Application\napp = Application('vault', actions='vault.actions')\n"
+    )
+    env = environment(sqlite_url) | {"ACTIONBUS_APP": "vault:app", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    subprocess.run([ACTIONBUS, "db", "upgrade"], env=env, check=True, capture_output=True)
+    ours, theirs = pty.openpty()
+    asking = subprocess.Popen(
+        [ACTIONBUS, "run", "sign_in", "--name", "ann"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env,
+        close_fds=True,
+    )
+    os.close(theirs)
+    shown = _read_until(ours, b"password: ")
+    os.write(ours, b"hunter22\n")
+    shown += _read_until(ours, b"letters")
+    assert asking.wait(20) == 0
+    os.close(ours)
+    assert b"hunter22" not in shown
+    piped = subprocess.run([ACTIONBUS, "run", "sign_in", "--name", "ann"], env=env, stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    assert piped.returncode == 3
+    assert "password: Missing data" in piped.stderr, "nobody to ask where there is no terminal"
+    assert b"hunter22" not in Path(str(sqlite_url.database)).read_bytes()
+
+
+def _read_until(terminal: int, wanted: bytes) -> bytes:
+    deadline, read = time.monotonic() + 20, b""
+    while wanted not in read:
+        assert time.monotonic() < deadline, read
+        try:
+            read += os.read(terminal, 4096)
+        except OSError:
+            raise AssertionError(read) from None
+    return read
+
+
+def test_json_logs(sqlite_url: URL) -> None:
+    prepared(sqlite_url)
+    done = subprocess.run(
+        [ACTIONBUS, "--log-format", "json", "run", "open_account", "--id", "1", "--name", "a", "--actor", "ann"],
+        env=environment(sqlite_url), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    ended = [line for line in lines if line.get("action") == "open_account"]
+    assert ended, lines
+    assert {"action_id", "status", "actor"} <= set(ended[-1]), ended
