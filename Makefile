@@ -21,7 +21,7 @@ run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, s
 	@$(BIN)/actionbus demo
 
 test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
 	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from tests.servers import Redis, Server
 from tests.shop.app import Base, make_application
 
 pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
+
+# A shell that runs the tests in the background makes them ignore SIGINT, which the commands under test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 

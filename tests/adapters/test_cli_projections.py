@@ -63,7 +63,7 @@ def test_feed_search_and_look_after(cli: Run) -> None:
     assert (hit["key"], hit["document"]["number"]) == ("b", 0)
     assert hit["highlights"]["text"] == ["A brief <em>history</em> of time"]
     assert cli("search", "--in", "notes", "nowhere", "--json").stdout == ""
-    assert "no such index" in cli("search", "--in", "nothing", "x", code=1).stderr
+    assert "there is no projection 'nothing'" in cli("search", "--in", "nothing", "x", code=2).stderr
     assert "not of the form FIELD=VALUE" in cli("search", "--where", "x", code=2).stderr
     assert "there is no projection 'x'" in cli("projections", "rebuild", "x", code=1).stderr
     assert "is not a slice" in cli("projections", "run", "--slices", "3/2", code=2).stderr
