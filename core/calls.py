@@ -52,7 +52,13 @@ class CallLog:
 
     def perform(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], do: Callable[[], Any]) -> Any:
         """Make the call, or answer it from the attempt before while names and arguments match."""
-        asked = self._asked(args, kwargs)
+        return self._perform(name, self._asked(args, kwargs), do)
+
+    def read(self, name: str, do: Callable[[], Any]) -> Any:
+        """Read a plain attribute, as `perform` makes a call."""
+        return self._perform(name, {"read": True}, do)
+
+    def _perform(self, name: str, asked: dict[str, Any], do: Callable[[], Any]) -> Any:
         if self._answers:
             earlier = self._answers.popleft()
             if earlier.name == name and earlier.asked == asked:
@@ -134,7 +140,7 @@ class Recorded:
         found = getattr(self._target, attribute)
         name = f"{self._name}.{attribute}"
         plain = not callable(found) and self._log._encoded(found)[1] is None
-        return self._log.perform(name, (), {}, lambda: found) if plain else Recorded(self._log, name, found)
+        return self._log.read(name, lambda: found) if plain else Recorded(self._log, name, found)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         name = f"{self._name}.{attribute}="
@@ -178,7 +184,12 @@ class RecordedItems(Iterator[Any]):
     def __next__(self) -> Any:
         if self._ahead:
             return self._ahead.popleft()
-        item = next(self._items)
+        try:
+            item = next(self._items)
+        except StopIteration:
+            if "items" in self._call.ended:
+                self._call.ended["whole"] = True
+            raise
         self._taken.append(item)
         self._keep(item)
         return item

@@ -52,7 +52,12 @@ def _transaction(connection: Connection) -> ActionTransaction | None:
 def _before_execute(
     connection: Connection, statement: Any, many: Any, params: Any, options: Any
 ) -> tuple[Any, Any, Any]:
-    if isinstance(statement, (Insert, Update, Delete)) and _transaction(connection):
+    if isinstance(statement, (Insert, Update, Delete)) and (transaction := _transaction(connection)):
+        if isinstance(statement, Insert):
+            given = many or ([params] if params else [])
+            statement, told = transaction.imposed(statement, given)
+            if told is not given:
+                many, params = told, {}
         statement = touched.prepared(statement, many or ([params] if params else []), connection)
     return statement, many, params
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,9 +21,9 @@ from marshmallow import ValidationError
 from core import payload
 from core.backend import Row
 from core.caller import Caller
-from core.calls import Call, CallLog, Recorded
-from core.dependencies import Built
-from core.determinism import Clock, Ids, Secrets, nested_identity, seeded_random
+from core.calls import Call, Recorded
+from core.dependencies import Built, Provider
+from core.determinism import Clock, Ids, nested_identity, seeded_random
 from core.errors import (
     WHOLE_ACTION,
     ActionBusError,
@@ -44,6 +45,7 @@ from core.serializer import Serializer
 from core.tagged import class_name
 from core.touched import RowRecorder
 from core.transaction import ActionTransaction
+from core.world import World
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -103,6 +105,7 @@ class Identity:
         )  # fmt: skip
 
 
+REAL_WORLD = World()
 _SERIALIZER = Serializer()
 _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 
@@ -122,6 +125,7 @@ class Attempt:
     tape: list[Call] = field(default_factory=list)
     nested: int = 0
     mode: str = "execute"
+    world: World = REAL_WORLD
 
     @property
     def registry(self) -> Registry:
@@ -147,7 +151,7 @@ class Execution:
         self.action = action
         self.identity = identity
         self.recorder: RowRecorder = attempt.transaction.recorder
-        self.calls = CallLog(attempt.limits, attempt.earlier, attempt.tape)
+        self.calls = attempt.world.calls(attempt, identity.action_id)
         self.arguments: str | None = None
         self._runner = runner
         self._built = Built()
@@ -163,7 +167,7 @@ class Execution:
 
         def proceed() -> None:
             self._validate(handler)
-            results.append(handler.execute())
+            results.append(self.attempt.world.run(handler))
             _stop_if_rejected(handler)
             self.attempt.transaction.flush()
 
@@ -257,10 +261,18 @@ class Execution:
             objects[name] = self._built_in(name)
         overrides = self.identity.caller.overrides
         for provider in plan.steps:
-            made = overrides[provider.name] if provider.name in overrides else self._built.make(provider)
-            objects[provider.name] = Recorded(self.calls, provider.name, made) if provider.nature == "outside" else made
+            objects[provider.name] = self._provided(provider)
         for name in self.action.handler.requires:
             setattr(handler, name, overrides.get(name, objects[name]) if name in plan.built_in else objects[name])
+
+    def _provided(self, provider: Provider) -> Any:
+        overrides = self.identity.caller.overrides
+        if provider.name in overrides:
+            made = overrides[provider.name]
+            return Recorded(self.calls, provider.name, made) if provider.nature == "outside" else made
+        if provider.nature == "outside":
+            return self.attempt.world.reach(self.calls, provider, partial(self._built.make, provider))
+        return self._built.make(provider)
 
     def _built_in(self, name: str) -> Any:
         attempt, identity = self.attempt, self.identity
@@ -278,7 +290,7 @@ class Execution:
             case "random":
                 return seeded_random(identity.seed)
             case "secrets":
-                return Secrets(attempt.scrubber.remember)
+                return attempt.world.secrets(attempt.scrubber.remember)
             case "logger":
                 return ActionLogger(self)
             case "runner":

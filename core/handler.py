@@ -68,6 +68,14 @@ class ActionHandler:
     def __init__(self) -> None:
         self._rejections: dict[str, list[str]] = {}
 
+    @classmethod
+    def upcast(cls, arguments: dict[str, Any], version: int) -> dict[str, Any]:
+        """Bring arguments that were submitted to an older `version` of this handler into the present shape.
+
+        Called by a replay, and for actions that were queued before the handler changed. JSON in, JSON out.
+        """
+        return arguments
+
     def set_args(self, values: Mapping[str, Any]) -> None:
         """Take the validated arguments. Called once, before dependencies are built."""
         self.args = Arguments(values)

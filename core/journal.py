@@ -40,6 +40,11 @@ class Journal:
         self._decode = decoder(backend.engine.dialect.name)
         self._reader = SettledReader(backend, self._table, columns_to_read(self._table))
 
+    @property
+    def dialect(self) -> str:
+        """`postgresql` or `sqlite`."""
+        return self._backend.engine.dialect.name
+
     def create(self) -> None:
         """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""
         with self._backend.engine.begin() as connection:
@@ -133,6 +138,22 @@ class Journal:
             found |= {record.position: record for record in records}
             wanted |= {record.action_id for record in records}
         return [found[position] for position in sorted(found)]
+
+    def submitted(self, action_id: UUID) -> Record | None:
+        """What was asked, for an action's id; None if it was never submitted."""
+        is_it = and_(self._table.c.action_id == action_id, self._table.c.kind == "submitted")
+        found = self._fetch(self._select().where(is_it))
+        return found[0] if found else None
+
+    def versions(self, after: int = 0, upto: int | None = None) -> list[tuple[str, int, int]]:
+        """Which handler versions succeeded in a range: action, version, position of the last such outcome."""
+        c = self._table.c
+        conditions = [c.kind == "outcome", c.status == "succeeded", c.position > after, c.handler_version.is_not(None)]
+        conditions += [c.position <= upto] if upto is not None else []
+        statement = select(c.action, c.handler_version, func.max(c.position)).where(*conditions)
+        with self._backend.connection() as connection:
+            rows = connection.execute(statement.group_by(c.action, c.handler_version).order_by(c.action)).all()
+        return [(action, version, position) for action, version, position in rows]
 
     def outcome(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
         """An action's outcome, or None."""

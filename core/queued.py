@@ -97,7 +97,10 @@ class QueuedCall(Call):
         caller = Caller(submitted.actor, submitted.correlation_id, text)
         action = bus.registry.find(submitted.action)
         scrubber = Scrubber()
-        intent = intent_of(submitted.action, submitted.arguments, None, action, bus.application.limits, scrubber)
+        arguments = submitted.arguments
+        if action and submitted.handler_version is not None and submitted.handler_version < action.handler.version:
+            arguments = action.handler.upcast(dict(arguments), submitted.handler_version)
+        intent = intent_of(submitted.action, arguments, None, action, bus.application.limits, scrubber)
         assert submitted.seed is not None
         identity = Identity(
             submitted.action_id, submitted.seed, caller, submitted.correlation_id, submitted.cause_id,

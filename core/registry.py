@@ -84,6 +84,10 @@ class Registry:
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
 
+    def upcasts(self, action: Action) -> bool:
+        """Whether the handler says how older arguments are brought to its present shape."""
+        return action.handler.upcast.__func__ is not ActionHandler.upcast.__func__  # type: ignore[attr-defined]
+
     @property
     def has_checkpoint(self) -> bool:
         """Whether anybody is asked for permissions."""

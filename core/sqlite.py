@@ -149,7 +149,8 @@ class SQLite(Backend):
         return False
 
     def find_side_effects(self, connection: Connection, table: str) -> list[str]:
-        triggers = text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name ORDER BY 1")
+        triggers = text("""SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name
+            AND name NOT LIKE 'actionbus@_%' ESCAPE '@' ORDER BY 1""")
         found = [f"trigger {name} on {table}" for name in connection.execute(triggers, {"name": table}).scalars()]
         cascades = text("""
             SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f

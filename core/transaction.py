@@ -6,11 +6,11 @@ savepoint ends, to forget what was rolled back with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -53,17 +53,29 @@ class ActionTransaction:
         """Actions that the handler queued; they leave for the broker once this transaction is committed."""
         self.doomed = False
         """Set when SQLAlchemy rolled the transaction back by itself, after an error that the handler caught."""
-        self._begin = backend.begin(connection, isolation)
+        self._begin = self._start(isolation)
         connection.info[KEY] = self
+
+    def _start(self, isolation: str) -> str:
+        return self._backend.begin(self._connection, isolation)
 
     @property
     def session(self) -> Session:
         """The handler's session, inside this transaction."""
         if self._session is None:
-            self._session = self._factory(bind=self._connection)
+            self._session = self._open()
             for name in ("commit", "rollback", "close"):
                 setattr(self._session, name, _refusing(name))
         return self._session
+
+    def _open(self) -> Session:
+        return self._factory(bind=self._connection)
+
+    def imposed(
+        self, statement: Insert, many: Sequence[Mapping[str, Any]]
+    ) -> tuple[Insert, Sequence[Mapping[str, Any]]]:
+        """Called before each INSERT: the same with the values it is to have, which a sandbox knows from the journal."""
+        return statement, many
 
     def seen(self) -> str | None:
         """The snapshot that this transaction sees."""

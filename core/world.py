@@ -1,0 +1,36 @@
+"""World: how actions reach what lies outside of the database. For real here; `replay.playback` has a sandbox's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from core.calls import CallLog, Recorded
+from core.dependencies import Provider
+from core.determinism import Secrets
+from core.handler import ActionHandler
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from core.execution import Attempt
+
+
+class World:
+    """The real one: outside dependencies are made, and their calls recorded."""
+
+    def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
+        """The log of one action's outside calls."""
+        return CallLog(attempt.limits, attempt.earlier, attempt.tape)
+
+    def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
+        """What the handler gets for an `outside` dependency."""
+        return Recorded(calls, provider.name, make())
+
+    def secrets(self, remember: Callable[[object], None]) -> Secrets:
+        """The `secrets` dependency."""
+        return Secrets(remember)
+
+    def run(self, handler: ActionHandler) -> Any:
+        """Call the handler."""
+        return handler.execute()

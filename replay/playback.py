@@ -1,0 +1,230 @@
+"""The outside world as the journal has it: calls are answered from their records, never made. Used by the sandbox."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, get_type_hints
+from uuid import UUID
+
+from core import payload, tagged
+from core.calls import Call, CallLog, Recorded
+from core.dependencies import Provider
+from core.determinism import Secrets
+from core.handler import ActionHandler
+from core.world import World
+from replay.errors import CannotPlayBack, NotRecorded
+
+if TYPE_CHECKING:
+    from core.execution import Attempt
+    from replay.history import Entry
+
+Run = Callable[[ActionHandler], Any]
+
+
+class PlayedWorld(World):
+    """Answers the calls of one action and those nested in it.
+
+    `unplayable` collects why the re-run cannot be compared: answers that the journal does not hold. `stood_in` tells
+    whether a secret had to be replaced; `salt` makes other replacements.
+    """
+
+    def __init__(self, entry: Entry | None, salt: int = 0, run: Run | None = None) -> None:
+        self._pools = {each.action_id: list(each.outcome.calls or ()) for each in entry.all()} if entry else {}
+        self._chance = random.Random(f"{entry.submitted.seed if entry else 0} {salt}")
+        self._run = run
+        self.unplayable: list[str] = []
+        self.stood_in = False
+
+    def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
+        """A log whose calls are answered from the journal."""
+        return PlayedCalls(self, attempt, action_id)
+
+    def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
+        """A stand-in: the dependency itself is not even made."""
+        return Played(calls, provider.name, _class_of(provider))
+
+    def secrets(self, remember: Callable[[object], None]) -> Secrets:
+        """Stand-ins for what was never recorded."""
+        return StandIns(self, remember)
+
+    def run(self, handler: ActionHandler) -> Any:
+        """Call the handler, or let a debugger do so."""
+        return handler.execute() if self._run is None else self._run(handler)
+
+    def draw(self, count: int) -> bytes:
+        """Bytes in place of a secret."""
+        self.stood_in = True
+        return self._chance.randbytes(count)
+
+    def take(self, action_id: UUID, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """The recorded call, which is then used up: the action's own next one that matches, else any nested one's."""
+        own = self._pools.get(action_id, [])
+        for pool in (own, *(pool for pool in self._pools.values() if pool is not own)):
+            for number, recorded in enumerate(pool):
+                if recorded.get("call") == name and _asked(recorded) == asked:
+                    return pool.pop(number)
+        return None
+
+    def has_read(self, action_id: UUID, name: str) -> bool:
+        """Whether a plain attribute of that name was read."""
+        return any("read" in call and call["call"] == name for call in self._pools.get(action_id, ()))
+
+    def was_truncated(self) -> bool:
+        """Whether calls beyond the limit are only counted."""
+        return any(call.get("call") == "…" for pool in self._pools.values() for call in pool)
+
+
+def _asked(recorded: dict[str, Any]) -> dict[str, Any]:
+    return {name: recorded[name] for name in ("args", "kwargs", "read") if name in recorded}
+
+
+def _class_of(provider: Provider) -> type:
+    """What a provider gives, so that isinstance() works on the stand-in too."""
+    if isinstance(provider.factory, type):
+        return provider.factory
+    try:
+        told = get_type_hints(provider.factory).get("return")
+    except Exception:
+        return object
+    return told if isinstance(told, type) else object
+
+
+class PlayedCalls(CallLog):
+    """Answers calls from the journal, and notes them as the gateway would."""
+
+    def __init__(self, world: PlayedWorld, attempt: Attempt, action_id: UUID) -> None:
+        super().__init__(attempt.limits)
+        self._world = world
+        self._scrubber = attempt.scrubber
+        self._action_id = action_id
+
+    def _perform(self, name: str, asked: dict[str, Any], do: Callable[[], Any]) -> Any:
+        told = self._scrubber.json(asked)
+        recorded = self._world.take(self._action_id, name, told)
+        call = Call(name, asked)
+        self._note(call)
+        if recorded is None:
+            raise self._missing(call, told)
+        call.ended = {key: value for key, value in recorded.items() if key not in ("call", "args", "kwargs", "read")}
+        return self._answer(call)
+
+    def _missing(self, call: Call, told: dict[str, Any]) -> Exception:
+        shown = payload.dumps(told.get("args", []))[:200]
+        call.ended = {"raised": {"class": tagged.class_name(NotRecorded)}}
+        if self._world.was_truncated():
+            self._world.unplayable.append(f"{call.name}{shown}: the journal keeps only a part of the calls")
+        return NotRecorded(
+            f"the journal has no call {call.name} with the arguments {shown}; it is not made from a sandbox. To try it, "
+            "give a fake: --with NAME=module:attribute"
+        )  # fmt: skip
+
+    def _answer(self, call: Call) -> Any:
+        ended = call.ended
+        try:
+            if "raised" in ended:
+                raise _exception(ended["raised"])
+            if "returned" in ended:
+                return tagged.decode(ended["returned"])
+            if "items" in ended:
+                return PlayedItems(call, [tagged.decode(each) for each in ended["items"]], bool(ended.get("whole")))
+        except tagged.Opaque as why:
+            raise self._cannot(call, str(why)) from None
+        if "context" in ended:
+            return Played(self, f"{call.name}()", object)
+        raise self._cannot(call, str(ended.get("opaque", "its end was not recorded")))
+
+    def _cannot(self, call: Call, why: str) -> CannotPlayBack:
+        self._world.unplayable.append(f"{call.name}: {why}")
+        return CannotPlayBack(f"{call.name} cannot be played back: {why}")
+
+
+class Played(Recorded):
+    """Stands in for a dependency that is not there."""
+
+    __slots__ = ()
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__") and attribute.endswith("__"):
+            raise AttributeError(attribute)
+        name = f"{self._name}.{attribute}"
+        log: PlayedCalls = self._log
+        if log._world.has_read(log._action_id, name):
+            return log.read(name, lambda: None)
+        return Played(log, name, object)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        found: type = self._target
+        return Played if found is object else found
+
+    def __enter__(self) -> Any:
+        entered = self._log.perform(f"{self._name}.__enter__", (), {}, lambda: None)
+        return Played(self._log, self._name, object) if entered is None else entered
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
+        told = (kind.__name__,) if kind else ()
+        return bool(self._log.perform(f"{self._name}.__exit__", told, {}, lambda: None))
+
+
+class PlayedItems(Iterator[Any]):
+    """An iterator's recorded items; noted again as they are taken."""
+
+    def __init__(self, call: Call, items: Sequence[Any], whole: bool) -> None:
+        self._call, self._whole = call, whole
+        self._shown = call.ended["items"]
+        self._items = items
+        self._taken = 0
+        call.ended = {"items": []}
+
+    def __next__(self) -> Any:
+        if self._taken < len(self._items):
+            self._call.ended["items"].append(self._shown[self._taken])
+            self._taken += 1
+            return self._items[self._taken - 1]
+        if self._whole:
+            self._call.ended["whole"] = True
+            raise StopIteration
+        raise NotRecorded(f"the journal has only the {self._taken} items of {self._call.name} that were taken")
+
+
+class StandIns(Secrets):
+    """Secrets that are none."""
+
+    def __init__(self, world: PlayedWorld, remember: Callable[[object], None]) -> None:
+        super().__init__(remember)
+        self._world = world
+
+    def token_bytes(self, length: int = 32) -> bytes:
+        """Bytes that were never secret."""
+        return self._kept(self._world.draw(length))
+
+    def token_hex(self, length: int = 32) -> str:
+        """Hexadecimal digits that were never secret."""
+        return self._kept(self._world.draw(length).hex())
+
+    def token_urlsafe(self, length: int = 32) -> str:
+        """URL-safe text that was never secret, as long as the real one."""
+        return self._kept(self._world.draw(length).hex()[: (length * 4 + 2) // 3])
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        """One of `options`."""
+        return options[int.from_bytes(self._world.draw(8), "big") % len(options)]
+
+    def randbelow(self, limit: int) -> int:
+        """A whole number from 0 up to `limit`, exclusive."""
+        return self._kept(int.from_bytes(self._world.draw(16), "big") % limit)
+
+
+def _exception(told: dict[str, Any]) -> BaseException:
+    """The exception that a call raised. Raises tagged.Opaque if it cannot be made again."""
+    if "opaque" in told:
+        raise tagged.Opaque(told["opaque"])
+    kind = tagged.find_class(told["class"])
+    if not issubclass(kind, BaseException):
+        raise tagged.Opaque(f"{told['class']} is no exception")
+    args = tagged.decode(told.get("args", []))
+    error = kind.__new__(kind, *args)
+    error.args = tuple(args)
+    vars(error).update(tagged.decode(told.get("attributes", {})))
+    return error

@@ -1,0 +1,64 @@
+"""One action's transaction in a sandbox: a savepoint, so that what was run can be kept or taken back. See `sandbox`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Insert
+from sqlalchemy.orm import Session
+
+from core.backend import Backend
+from core.events import KEY
+from core.limits import Limits
+from core.transaction import ActionTransaction
+from replay.generated import Generated
+
+
+class SandboxTransaction(ActionTransaction):
+    """Begun when made; ended by `end`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        connection: Connection,
+        factory: Callable[..., Session],
+        limits: Limits,
+        generated: Generated,
+    ) -> None:
+        self._generated = generated
+        self.statements: list[str] = []
+        super().__init__(backend, connection, "", factory, limits)
+
+    def _start(self, isolation: str) -> str:
+        self._point = self._connection.begin_nested()
+        return ""
+
+    def _open(self) -> Session:
+        return self._factory(bind=self._connection, join_transaction_mode="rollback_only")
+
+    def imposed(
+        self, statement: Insert, many: Sequence[Mapping[str, Any]]
+    ) -> tuple[Insert, Sequence[Mapping[str, Any]]]:
+        """The INSERT with the values that history generated."""
+        return self._generated.impose(statement, many)
+
+    def before_statement(self, cursor: Any, statement: str, many: bool) -> str:
+        """Note it, so that one can tell which tables were read."""
+        self.statements.append(statement)
+        return statement
+
+    def rollback_savepoint(self, name: str) -> None:
+        """SQLAlchemy rolls our own savepoint back where it would roll the transaction back in production."""
+        if name not in self._savepoints:
+            self.doomed = True
+        super().rollback_savepoint(name)
+
+    def end(self, *, keep: bool) -> None:
+        """Keep what was written, or take it back."""
+        self._connection.info.pop(KEY, None)
+        self._close()
+        if keep:
+            self._point.commit()
+        elif self._point.is_active:
+            self._point.rollback()
