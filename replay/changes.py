@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, String, Table, Text, and_, func, select, text
 
+from core.backend import driver_connection
 from replay.errors import ReplayError
 
 ORIGINAL: Final = 0
@@ -119,7 +120,8 @@ class RowLog:
         for number, logged in enumerate(self.logged.values()):
             make = self._postgresql_triggers if self._postgresql else self._sqlite_triggers
             for statement in make(logged, number):
-                self._connection.exec_driver_sql(statement)
+                # By the driver itself, for which a percent sign in a name means nothing without parameters.
+                driver_connection(self._connection).cursor().execute(statement)
 
     def begin(self, position: int, line: int = ORIGINAL) -> None:
         """What changes from now on belongs to this position."""
@@ -289,7 +291,7 @@ class RowLog:
         return [
             *sequence,
             f"""CREATE FUNCTION {_OURS}log_{number}() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE now {_OURS}now%ROWTYPE;
+DECLARE now record;
 BEGIN
     SELECT * INTO now FROM {_OURS}now;
     IF now.recording = 0 THEN RETURN NULL; END IF;
