@@ -99,6 +99,15 @@ class Journal:
         """
         return self._reader.settled(wait=wait, patience=patience)
 
+    def count(self, after: int = 0, upto: int | None = None, *, kind: str | None = "outcome") -> int:
+        """How many records there are in a range; of one kind, or of both with None."""
+        c = self._table.c
+        conditions = [c.position > after, *([c.position <= upto] if upto is not None else [])]
+        conditions += [c.kind == kind] if kind is not None else []
+        with self._backend.connection() as connection:
+            counted = select(func.count()).select_from(self._table).where(*conditions)
+            return connection.execute(counted).scalar_one()
+
     def last(self) -> int:
         """The last position that can be seen, settled or not; 0 while there is none."""
         return self._reader.last()
@@ -108,6 +117,13 @@ class Journal:
         with self._backend.engine.connect() as connection:
             found: str = connection.execute(select(identity_table(self._backend.schema).c.identity)).scalar_one()
         return found
+
+    def last_before(self, moment: datetime) -> int:
+        """The last position recorded at or before a time; 0 if there is none."""
+        c = self._table.c
+        recorded = c.recorded_at <= _time(moment, self.dialect)
+        with self._backend.connection() as connection:
+            return connection.execute(select(func.max(c.position)).where(recorded)).scalar_one() or 0
 
     def look_anew(self, known: int = 0) -> None:
         """Forget how far the journal is settled beyond `known`: the database may have been replaced by an older one."""

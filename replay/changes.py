@@ -276,10 +276,15 @@ class RowLog:
         def body(*ops: str) -> str:
             return " ".join(f"{count} {self._entry(logged, op, 'seq', '', f'FROM {_OURS}now')}" for op in ops)
 
-        kinds = (("i", "INSERT", "", ("i",)), ("d", "DELETE", "", ("d",)),
-                 ("u", "UPDATE", f" AND {same}", ("u",)), ("k", "UPDATE", f" AND NOT ({same})", ("d", "i")))  # fmt: skip
+        kinds: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+            ("i", "INSERT", "", ("i",)),
+            ("d", "DELETE", "", ("d",)),
+            ("u", "UPDATE", f" AND {same}", ("u",)),
+            ("k", "UPDATE", f" AND NOT ({same})", ("d", "i")),
+        )
         return [
-            f"CREATE TRIGGER {_OURS}{kind}_{number} AFTER {verb} ON {name} WHEN {recording}{more} BEGIN {body(*ops)} END"
+            f"CREATE TRIGGER {_OURS}{kind}_{number} AFTER {verb} ON {name} "
+            f"WHEN {recording}{more} BEGIN {body(*ops)} END"
             for kind, verb, more, ops in kinds
         ]
 

@@ -115,9 +115,9 @@ class PlayedCalls(CallLog):
         if self._world.was_truncated():
             self._world.unplayable.append(f"{call.name}{shown}: the journal keeps only a part of the calls")
         return NotRecorded(
-            f"the journal has no call {call.name} with the arguments {shown}; it is not made from a sandbox. To try it, "
+            f"the journal has no call {call.name} with the arguments {shown}, and a sandbox makes none; to try it, "
             "give a fake: --with NAME=module:attribute"
-        )  # fmt: skip
+        )
 
     def _answer(self, call: Call) -> Any:
         ended = call.ended

@@ -162,8 +162,8 @@ class Replayer:
             if action is None or action.handler.version == version:
                 continue
             if version > action.handler.version:
-                missing.append(f"{name}: the journal has version {version} (up to position {position}), newer than the "
-                               f"handler's {action.handler.version}; replay it with the code that wrote it")  # fmt: skip
+                missing.append(f"{name}: the journal has version {version} (up to position {position}), the handler is "
+                               f"version {action.handler.version}; replay it with the code that wrote it")  # fmt: skip
             elif not registry.upcasts(action):
                 missing.append(f"{name}: the journal has version {version} (up to position {position}), the handler is "
                                f"version {action.handler.version} and has no upcast(arguments, version)")  # fmt: skip
@@ -186,7 +186,7 @@ class Replayer:
 
     def _step(self, entry: Entry) -> Step:
         sandbox = self.sandbox
-        if why := _not_replayable(entry):
+        if why := why_not_replayable(entry):
             return self._finish(Step(entry, None, "unplayable", why=why))
         succeeded = entry.outcome.status == "succeeded"
         expected = self._present_arguments(entry)
@@ -330,7 +330,7 @@ class Replayer:
             self._tainted.setdefault(table, step)
 
     def _present_arguments(self, entry: Entry) -> dict[str, Any] | None:
-        """The recorded, validated arguments as the present handler would have validated them, if its version differs."""
+        """The recorded, validated arguments as a handler of another version would have validated them."""
         action = self.sandbox.bus.registry.find(entry.outcome.action)
         version = entry.outcome.handler_version
         if action is None or version is None or version >= action.handler.version:
@@ -368,7 +368,7 @@ def _spread(count: int) -> list[int]:
     return sorted({round(number * (count - 1) / (_MOST_STATES - 1)) for number in range(_MOST_STATES)})
 
 
-def _not_replayable(entry: Entry) -> str | None:
+def why_not_replayable(entry: Entry) -> str | None:
     """Why an action cannot be run again at all, or None."""
     asked, outcome = entry.submitted, entry.outcome
     error = outcome.error or {}

@@ -14,7 +14,7 @@ from replay.playback import PlayedWorld
 
 
 def stand_in(action: Action, name: str, world: PlayedWorld) -> Any:
-    """A value for a redacted argument. One that validation refuses anyway makes the action unplayable, not divergent."""
+    """A value for a redacted argument; if validation refuses it, the action is unplayable, not divergent."""
     arg = action.handler.arguments.get(name)
     drawn = world.draw(8)
     if arg is None:

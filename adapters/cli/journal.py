@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
 from adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.progress import progress
+from replay import transfer
 
 
 @click.group()
@@ -33,6 +36,40 @@ def stats(env: Environment, as_json: bool) -> None:
         click.echo(f"readers wait for {who}")
     rows = [(each["action"], each["status"], str(each["count"]), f"{each['mean_ms']:.1f}") for each in told["actions"]]
     print_table(["action", "status", "count", "mean ms"], rows)
+
+
+@journal.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option("--after", type=click.IntRange(0), default=0, metavar="POSITION", help="Only records beyond this one.")
+@click.option("--upto", type=click.IntRange(0), default=None, metavar="POSITION", help="Only records up to this one.")
+@click.option("--pseudonymize", "fields", multiple=True, metavar="FIELD",
+              help="Replace this field's values everywhere, by made-up ones. `actor` is a field too.")  # fmt: skip
+@json_option
+@pass_environment
+def export(env: Environment, path: Path, after: int, upto: int | None, fields: tuple[str, ...], as_json: bool) -> None:
+    """Write the journal to a file (JSON lines, gzip), to be imported elsewhere, such as on a laptop."""
+    env.bus.journal.require()
+    with progress("exporting", env.bus.journal.count(after, upto, kind=None)) as advance:
+        count = transfer.export(env.bus.journal, path, after=after, upto=upto, pseudonymize=fields, progress=advance)
+    if as_json:
+        print_json({"file": str(path), "records": count})
+    else:
+        click.echo(f"{count} records in {path}")
+
+
+@journal.command("import")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@json_option
+@pass_environment
+def import_(env: Environment, path: Path, as_json: bool) -> None:
+    """Read an exported file into a journal that is empty; all of it or nothing. The business tables are not touched."""
+    env.bus.journal.require()
+    with progress("importing", None) as advance:
+        count = transfer.import_into(env.bus, path, advance)
+    if as_json:
+        print_json({"file": str(path), "records": count})
+    else:
+        click.echo(f"{count} records; `actionbus replay verify` runs them again")
 
 
 @journal.command()

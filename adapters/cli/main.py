@@ -13,10 +13,12 @@ from adapters.cli.elasticsearch import elasticsearch
 from adapters.cli.journal import journal
 from adapters.cli.log import log, show
 from adapters.cli.projections import projections
+from adapters.cli.replay import replay
 from adapters.cli.run import run
 from adapters.cli.runs import runs
 from adapters.cli.search import search
 from adapters.cli.serve import serve
+from adapters.cli.snapshot import snapshot
 from adapters.cli.worker import worker
 from adapters.logs import log_to_stderr
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
@@ -97,7 +99,8 @@ def group(
 
 
 for command in (
-    run, actions, log, show, runs, journal, db, projections, search, serve, worker, elasticsearch, completion, demo,
+    run, actions, log, show, runs, journal, db, replay, snapshot, projections, search, serve, worker, elasticsearch,
+    completion, demo,
 ):  # fmt: skip
     group.add_command(command)
 

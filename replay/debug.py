@@ -1,0 +1,68 @@
+"""Debugging: one action of history run again under a debugger, on the state that it saw."""
+
+from __future__ import annotations
+
+import pdb
+import sys
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from core.handler import ActionHandler
+from replay.divergence import Difference, compare
+from replay.errors import ReplayError
+from replay.guard import opened
+from replay.overlap import overlapping
+from replay.playback import PlayedWorld
+from replay.replayer import why_not_replayable
+from replay.sandbox import Rerun
+from replay.timeline import Timeline
+
+Hook = Callable[[ActionHandler], Any]
+_WINDOW = 2_000
+
+
+def under_debugger(handler: ActionHandler) -> Any:
+    """Run `execute()` with a stop at its first line, in pdb or in what PYTHONBREAKPOINT names."""
+    hook = sys.breakpointhook
+    if hook is sys.__breakpointhook__ and _names_pdb():
+        debugger = pdb.Pdb()
+        return debugger.runcall(handler.execute)
+    with opened():
+        hook()
+    return handler.execute()
+
+
+def _names_pdb() -> bool:
+    import os
+
+    return os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace")
+
+
+class Debugging:
+    """Runs one action of a timeline as often as one likes, and leaves nothing of it."""
+
+    def __init__(self, timeline: Timeline, action_id: UUID) -> None:
+        self._timeline = timeline
+        self.entry = timeline.entry(action_id)
+        if (why := why_not_replayable(self.entry)) is not None:
+            raise ReplayError(f"{self.entry.outcome.action} cannot be run again: {why}")
+
+    def run(self, hook: Hook | None = None) -> tuple[Rerun, list[Difference]]:
+        """Run it on the state that it saw; what differs from history."""
+        entry, sandbox = self.entry, self._timeline.sandbox
+        self._go_before()
+        journal = self._timeline.journal
+        recent = list(
+            journal.read(max(0, entry.position - _WINDOW), upto=entry.position - 1, kind="outcome", status="succeeded")
+        )
+        unseen = [record.position for record in overlapping(entry, recent)]
+        with sandbox.held():
+            if unseen and entry.outcome.status != "succeeded":
+                sandbox.log.undo(unseen)
+            rerun = sandbox.run(entry, world=PlayedWorld(entry, run=hook))
+            sandbox.keep(rerun)
+        return rerun, compare(entry, rerun, same_dialect=self._timeline.replayer.same_dialect)
+
+    def _go_before(self) -> None:
+        self._timeline.go(self.entry.position - 1)
