@@ -1,0 +1,92 @@
+"""Histories to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL
+
+from core import Application, Bus
+from tests.replay.copies import Base, Copy
+from tests.servers import Server
+
+MakeCopy = Callable[[], Copy]
+
+
+@pytest.fixture
+def make_copy(tmp_path: Path) -> MakeCopy:
+    """Makes copies of the reference application."""
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    return lambda: Copy(tmp_path, exports=exports)
+
+
+@pytest.fixture
+def sandbox_url(url: URL, server: Server) -> Iterator[URL | str]:
+    """A sandbox of the same dialect."""
+    if url.get_backend_name() == "sqlite":
+        yield "sqlite://"
+        return
+    made = server.database()
+    yield made
+    server.drop(made)
+
+
+def open_bus(application: Application, url: URL) -> Bus:
+    """A bus on an empty database."""
+    engine = create_engine(url)
+    if application.models is not None:
+        application.models.create_all(engine)
+    engine.dispose()
+    bus = Bus(application, url)
+    bus.journal.create()
+    return bus
+
+
+def attempt(bus: Bus, actor: str, action: str, **arguments: Any) -> Any:
+    """Run an action; its result, or None if it did not succeed."""
+    try:
+        return bus.execute(action, arguments, actor=actor).result
+    except Exception:
+        return None
+
+
+def live(bus: Bus) -> None:
+    """A history in which every action succeeds, is rejected, is denied and fails."""
+    kit = attempt(bus, "ana", "create_kit", name="Icons")["kit_id"]
+    other = attempt(bus, "ana", "create_kit", name="Photos")["kit_id"]
+    attempt(bus, "ana", "create_kit", name="Icons")
+    attempt(bus, "ana", "share_kit", kit_id=kit, member="ben", role="editor")
+    attempt(bus, "ana", "share_kit", kit_id=kit, member="cleo")
+    tags = [f"tag{number}" for number in range(12)]
+    assets = [
+        attempt(bus, "ben", "add_asset", kit_id=kit, name=f"a{n}", tags=tags[: n + 2])["asset_id"] for n in range(4)
+    ]
+    attempt(bus, "ben", "add_asset", kit_id=kit, name="a0")
+    attempt(bus, "dora", "add_asset", kit_id=kit, name="x")
+    attempt(bus, "ben", "tag_asset", asset_id=assets[0], tags=["red", *tags])
+    attempt(bus, "ben", "untag_asset", asset_id=assets[0], tags=["red", "tag1", "tag2", "tag3"])
+    attempt(bus, "ben", "untag_asset", asset_id=assets[0], tags=["nothing"])
+    attempt(bus, "ben", "rename_asset", asset_id=assets[1], name="renamed")
+    attempt(bus, "ben", "rename_kit", kit_id=kit, name="Mine")
+    attempt(bus, "ana", "rename_kit", kit_id=kit, name="Photos")
+    attempt(bus, "ana", "rename_kit", kit_id=kit, name="Signs")
+    attempt(bus, "ana", "move_asset", asset_id=assets[2], kit_id=other)
+    attempt(bus, "ana", "publish_kit", kit_id=kit, file="kit.txt", tags=tags)
+    attempt(bus, "ana", "publish_kit", kit_id=kit, file="../evil", tags=tags)
+    attempt(bus, "ana", "export_kit", kit_id=kit, file="kit.json")
+    attempt(bus, "cleo", "duplicate_kit", kit_id=kit, name="Copy")
+    attempt(bus, "ana", "publish_kit", kit_id=kit, file="again.txt", tags=["b", "a"])
+    attempt(bus, "ana", "unshare_kit", kit_id=kit, member="cleo")
+    attempt(bus, "ana", "unshare_kit", kit_id=kit, member="cleo")
+    attempt(bus, "ana", "remove_asset", asset_id=assets[3])
+    attempt(bus, "ana", "remove_kit", kit_id=other)
+    attempt(bus, "ana", "add_token", label="laptop", digest="0" * 64, expires_at="2100-01-01T00:00:00Z")
+    attempt(bus, "ana", "nonsense", a=1)
+
+
+assert Base
