@@ -186,7 +186,7 @@ class Timeline:
         """How many actions did not come out as recorded, by verdict."""
         steps = self.sandbox.log.steps
         counted = select(steps.c.problem, func.count()).where(steps.c.problem.is_not(None)).group_by(steps.c.problem)
-        return dict(self.sandbox.connection.execute(counted).tuples().all())
+        return {row[0]: row[1] for row in self.sandbox.connection.execute(counted)}
 
     def check(self, snapshot: Snapshot) -> list[RowChange]:
         """Where the replayed state differs from a snapshot: `before` is the replayed row, `after` the snapshot's.

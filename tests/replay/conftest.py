@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
 from core import Application, Bus
@@ -38,11 +37,9 @@ def sandbox_url(url: URL, server: Server) -> Iterator[URL | str]:
 
 def open_bus(application: Application, url: URL) -> Bus:
     """A bus on an empty database."""
-    engine = create_engine(url)
-    if application.models is not None:
-        application.models.create_all(engine)
-    engine.dispose()
     bus = Bus(application, url)
+    if application.models is not None:
+        application.models.create_all(bus.engine)
     bus.journal.create()
     return bus
 
