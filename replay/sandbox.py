@@ -44,14 +44,10 @@ _LOG_TABLES = "actionbus_"
 
 
 class SandboxQueue(Queue):
-    """Takes every message and sends none."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
+    """Lets handlers queue actions, which are compared with history; nothing is sent."""
 
     def publish(self, message: Message) -> None:
-        """Note it."""
-        self.messages.append(message)
+        """Send nothing."""
 
 
 @dataclass(slots=True)

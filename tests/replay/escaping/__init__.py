@@ -1,0 +1,1 @@
+"""Actions that try to leave a sandbox."""
