@@ -11,7 +11,21 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, String, Table, Text, and_, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    func,
+    select,
+    text,
+)
 
 from core.backend import driver_connection
 from replay.errors import ReplayError
@@ -65,6 +79,9 @@ class Logged:
             *(Column(f"new_{column.name}", _plain(column)) for column in table.columns),
             Index(f"{name}_position", "position"),
         )
+        self._names = [column.name for column in table.columns]
+        c = self.log.c
+        self.at_position = select(self.log).where(c.position == bindparam("at"), c.line == bindparam("on"))
         if self.has_key:
             Index(f"{name}_key", *(self.log.c[f"key_{column.name}"] for column in self.keys))
 
@@ -74,15 +91,12 @@ class Logged:
         return self.table.fullname
 
     def change(self, row: Any) -> RowChange:
-        """A row of the log as a change."""
-        told = row._mapping
-        old = {column.name: told[self.log.c[f"old_{column.name}"]] for column in self.table.columns}
-        new = {column.name: told[self.log.c[f"new_{column.name}"]] for column in self.table.columns}
-        key = tuple(told[self.log.c[f"key_{column.name}"]] for column in self.keys)
-        op = told[self.log.c.op]
-        return RowChange(
-            told[self.log.c.position], self.name, key, None if op == "i" else old, None if op == "d" else new
-        )
+        """A row of the log as a change. By place, not by name: a replay that shows every change reads many."""
+        op, keys = row[3], 4 + len(self.keys)
+        middle = keys + len(self._names)
+        old = None if op == "i" else dict(zip(self._names, row[keys:middle], strict=True))
+        new = None if op == "d" else dict(zip(self._names, row[middle:], strict=True))
+        return RowChange(row[1], self.name, tuple(row[4:keys]), old, new)
 
 
 def _plain(column: Column[Any]) -> Any:
@@ -104,20 +118,22 @@ class RowLog:
         self.steps = Table(
             f"{_OURS}steps", self.metadata,
             Column("position", BigInteger, primary_key=True, autoincrement=False),
-            Column("action_id", String(36)), Column("xid", BigInteger), Column("problem", String(20)),
+            Column("action_id", String(36)), Column("problem", String(20)),
         )  # fmt: skip
         self.logged = {table.fullname: Logged(table, n, self.metadata) for n, table in enumerate(tables)}
         self._postgresql = connection.dialect.name == "postgresql"
         self._quote = connection.dialect.identifier_preparer.quote
-        self._at = text(f"UPDATE {_OURS}now SET position = :position, line = :line, recording = 1")
+        mark = "%s" if self._postgresql else "?"
+        self._at = f"UPDATE {_OURS}now SET position = {mark}, line = {mark}, recording = 1"
+        self._step = f"INSERT INTO {_OURS}steps (position, action_id, problem) VALUES ({mark}, {mark}, {mark})"
 
-    def create(self) -> None:
-        """Create the logs and their triggers."""
+    def create(self, *, triggers: bool = True) -> None:
+        """Create the logs and the triggers that write to them."""
         self.metadata.create_all(self._connection)
         self._connection.execute(
             self.now.insert().values(seq=0, position=0, line=0, recording=0, at=0, head=0, actions=0)
         )
-        for number, logged in enumerate(self.logged.values()):
+        for number, logged in enumerate(self.logged.values() if triggers else ()):
             make = self._postgresql_triggers if self._postgresql else self._sqlite_triggers
             for statement in make(logged, number):
                 # By the driver itself, for which a percent sign in a name means nothing without parameters.
@@ -125,20 +141,23 @@ class RowLog:
 
     def begin(self, position: int, line: int = ORIGINAL) -> None:
         """What changes from now on belongs to this position."""
-        self._connection.execute(self._at, {"position": position, "line": line})
+        driver_connection(self._connection).cursor().execute(self._at, (position, line))
+
+    def note(self, position: int, action_id: str, problem: str | None) -> None:
+        """An action was run; `problem` is its verdict if that is not `same`."""
+        driver_connection(self._connection).cursor().execute(self._step, (position, action_id, problem))
 
     def pause(self) -> None:
         """Note no changes until `begin`."""
-        self._connection.exec_driver_sql(f"UPDATE {_OURS}now SET recording = 0")
+        driver_connection(self._connection).cursor().execute(f"UPDATE {_OURS}now SET recording = 0")
 
     def changes(self, positions: Collection[int], line: int = ORIGINAL) -> list[RowChange]:
         """The changes that belong to these positions, in order."""
         found: list[tuple[int, RowChange]] = []
         for logged in self.logged.values():
-            c = logged.log.c
-            wanted = c.position.in_(positions) if len(positions) != 1 else c.position == next(iter(positions))
-            rows = self._connection.execute(select(logged.log).where(wanted, c.line == line))
-            found += [(row.seq, logged.change(row)) for row in rows]
+            for position in positions:
+                rows = self._connection.execute(logged.at_position, {"at": position, "on": line})
+                found += [(row[0], logged.change(row)) for row in rows]
         return [change for _, change in sorted(found, key=lambda pair: pair[0])]
 
     def of_row(self, table: str, key: Sequence[Any]) -> list[RowChange]:

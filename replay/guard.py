@@ -41,19 +41,23 @@ _lock = threading.RLock()
 _installed = False
 
 
-@contextmanager
-def guarded(engine: Engine, action: str) -> Iterator[None]:
+class guarded:  # noqa: N801 - a context manager, written out because every re-run action enters it
     """Refuse what leaves the sandbox while the block runs, in this thread and in threads that it starts."""
-    _install()
-    with _lock:
-        before = (_now.engine, _now.thread, _now.others, _now.action)
+
+    def __init__(self, engine: Engine, action: str) -> None:
+        self._engine, self._action = engine, action
+
+    def __enter__(self) -> None:
+        _install()
+        _lock.acquire()
+        self._before = (_now.engine, _now.thread, _now.others, _now.action)
         ours = threading.get_ident()
         _now.others = frozenset(each.ident for each in threading.enumerate() if each.ident != ours)
-        _now.engine, _now.action, _now.thread = engine, action, ours
-        try:
-            yield
-        finally:
-            _now.engine, _now.thread, _now.others, _now.action = before
+        _now.engine, _now.action, _now.thread = self._engine, self._action, ours
+
+    def __exit__(self, *_: object) -> None:
+        _now.engine, _now.thread, _now.others, _now.action = self._before
+        _lock.release()
 
 
 @contextmanager

@@ -112,10 +112,10 @@ class Replayer:
         log: bool = True,
     ) -> None:
         self.journal = journal
-        self.sandbox = Sandbox(application, database, prepare=prepare, overrides=overrides)
+        self.sandbox = Sandbox(application, database, prepare=prepare, overrides=overrides, log=log)
         self.start = start
         self.same_dialect = journal.dialect == self.sandbox.engine.dialect.name
-        self.sandbox.logging = log
+        self._overlaps = log and journal.dialect == "postgresql"  # SQLite has one writer
         self._recent: deque[Record] = deque(maxlen=_WINDOW)
         self._tainted: dict[str, Step] = {}
         """By table: the first action that left it other than history did."""
@@ -138,7 +138,8 @@ class Replayer:
                 continue
             if entry.outcome.status in statuses or entry.outcome.status == "succeeded":
                 yield self._step(entry)
-            self._recent.append(entry.outcome)
+            if self._overlaps:
+                self._recent.append(entry.outcome)
         self.sandbox.commit()
 
     def _has_exceptions(self) -> bool:
@@ -217,7 +218,7 @@ class Replayer:
                 sandbox.keep(rerun)
                 why = f"its secret argument {refused} is not kept, and a stand-in is refused" if refused else None
                 return Step(entry, rerun, "unplayable" if refused else "same", differences, why=why)
-        others = overlapping(entry, self._recent) if sandbox.logging else []
+        others = overlapping(entry, self._recent)
         if others:
             sandbox.drop(rerun)
             found = self._among_states(entry, differences, expected, others)
@@ -264,13 +265,12 @@ class Replayer:
     def _put_on_top(self, entry: Entry, changes: list[RowChange]) -> None:
         """Write what the action wrote on the state that it saw onto the state as it is now."""
         self.sandbox.log.begin(entry.position)
-        with self.sandbox.connection.begin_nested():
-            self.sandbox.log.overwrite(changes)
+        self.sandbox.log.overwrite(changes)
 
     def _failed_step(self, entry: Entry, expected: Any) -> Step:
         """A rejected, denied or failed action, on the state that it saw; nothing of it stays."""
         sandbox = self.sandbox
-        others = overlapping(entry, self._recent) if sandbox.logging else []
+        others = overlapping(entry, self._recent)
         positions = [record.position for record in others]
         best: tuple[Rerun, list[Difference]] | None = None
         outcomes = set()

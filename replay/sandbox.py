@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,16 +18,15 @@ from sqlalchemy import Engine, MetaData, Table, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from core import Application, Bus, Record, payload
-from core.backend import Row
+from core import Application, Bus, payload
+from core.backend import Row, driver_connection
 from core.caller import Caller
 from core.errors import ActionBusError
 from core.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
 from core.handler import ActionHandler
-from core.intent import intent_of
+from core.intent import Intent, intent_of
 from core.nested import NestedRunner
 from core.queue import Message, Queue
-from core.registry import Action
 from core.scrubbing import Scrubber
 from core.transaction import Queued
 from replay.changes import ORIGINAL, RowChange, RowLog
@@ -72,7 +72,8 @@ class Rerun:
 class Sandbox:
     """A database with an application's tables. `prepare` makes them, by default from the application's models.
 
-    `overrides` puts objects in place of dependencies, as `Bus.runner` does: their calls are made, not played back.
+    Without `log` no row changes are kept, so that it cannot go back. `overrides` puts objects in place of dependencies,
+    as `Bus.runner` does: their calls are made, not played back.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Sandbox:
         prepare: Prepare | None = None,
         overrides: Mapping[str, Any] | None = None,
         session_factory: Callable[..., Session] | None = None,
+        log: bool = True,
     ) -> None:
         self.bus = Bus(application, database, queue=SandboxQueue(), session_factory=session_factory or Session)
         self.engine = self.bus.engine
@@ -90,7 +92,7 @@ class Sandbox:
         self.fresh = Fresh()
         self.at = 0
         """The position whose state the tables hold."""
-        self.logging = True
+        self.logging = log
         self._held = ExitStack()
         self._prepare = prepare
         self.head = 0
@@ -98,6 +100,7 @@ class Sandbox:
         self.is_new = True
         self._since_commit = 0
         self._is_held = False
+        self._asides = 0
         self._open()
 
     def _open(self) -> None:
@@ -108,13 +111,12 @@ class Sandbox:
         self.connection = self._held.enter_context(self.bus.backend.connection())
         self._begin()
         self.log = RowLog(self.connection, self.tables())
-        self._note = self.log.steps.insert()
         self._commit_each = any(_deferrable(table) for table in self.log_tables())
         self.is_new = not there
         if there:
             self.at, self.head = self.connection.execute(text("SELECT at, head FROM actionbus_now")).one()
         else:
-            self.log.create()
+            self.log.create(triggers=self.logging)
             self.commit()
 
     def _make_tables(self) -> None:
@@ -171,53 +173,77 @@ class Sandbox:
     ) -> Rerun:
         """Run an action as history has it, on the state as it is. End it with `keep` or `drop`."""
         world = world or PlayedWorld(entry)
-        name = entry.submitted.action
         if self.logging:
             self.log.begin(entry.position, line)
-        action = self.bus.registry.find(name)
         scrubber = Scrubber()
-        given = dict(entry.submitted.arguments if arguments is None else arguments)
-        if action is not None:
-            given = self._present_form(action, entry.submitted, given)
-            given = {key: stand_in(action, key, world) if value == payload.REDACTED else value
-                     for key, value in given.items()}  # fmt: skip
-        intent = intent_of(name, given, None, action, self.bus.application.limits, scrubber)
+        intent = self._intent(entry, arguments, world, scrubber)
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
             self.bus.backend, self.connection, self.bus.session_factory, self.bus.application.limits,
-            Generated(entry, self.fresh, scrubber),
+            Generated(entry, self.fresh, scrubber), self._point(),
         )  # fmt: skip
-        started = entry.outcome.started_at or entry.outcome.recorded_at
         attempt = Attempt(
-            self.bus, transaction, scrubber, started, identity.seed, deque(), entry.outcome.seen, mode="replay",
-            world=world,
+            self.bus, transaction, scrubber, _started(entry), identity.seed, deque(), entry.outcome.seen,
+            mode="replay", world=world,
         )  # fmt: skip
-        execution: Execution | None = None
-        error: BaseException | None = None
         try:
-            with guarded(self.engine, name):
-                execution = Execution(attempt, self.bus.registry.get(name), identity, NestedRunner())
-                result = execution.run(intent)
-            row = execution.outcome("succeeded", result, None)
-        except Exception as caught:
-            error = as_ours(caught)
-            scrubber.exception(error)
-            if execution is not None:
-                row = execution.outcome(status_of(error), None, error)
-            else:
-                told = describe_error(error, scrubber)
-                row = identity.outcome(intent.name, status_of(error), started_at=started, error=told)
+            with guarded(self.engine, intent.name):
+                row, error = self._execute(attempt, identity, intent)
         except BaseException:
             transaction.end(keep=False)
             raise
+        nested = transaction.nested if error is None else []
+        return Rerun(
+            row,
+            nested,
+            transaction.queued,
+            error,
+            transaction.statements,
+            world.unplayable,
+            world.stood_in,
+            transaction,
+        )
+
+    def _intent(
+        self, entry: Entry, arguments: Mapping[str, Any] | None, world: PlayedWorld, scrubber: Scrubber
+    ) -> Intent:
+        """What was asked, in the present handler's form, with stand-ins for what was redacted."""
+        asked = entry.submitted
+        given = dict(asked.arguments if arguments is None else arguments)
+        action = self.bus.registry.find(asked.action)
+        if action is not None:
+            if asked.handler_version not in (None, action.handler.version):
+                given = upcast(action.handler, given, asked.handler_version or 0)
+            for name, value in given.items():
+                if value == payload.REDACTED:
+                    given[name] = stand_in(action, name, world)
+        return intent_of(asked.action, given, None, action, self.bus.application.limits, scrubber)
+
+    def _execute(self, attempt: Attempt, identity: Identity, intent: Intent) -> tuple[Row, BaseException | None]:
+        """What the gateway does with an action, as far as its outcome's row; and what was raised."""
+        execution: Execution | None = None
+        try:
+            execution = Execution(attempt, self.bus.registry.get(intent.name), identity, NestedRunner())
+            result = execution.run(intent)
+            return execution.outcome("succeeded", result, None), None
+        except Exception as caught:
+            error = as_ours(caught)
+            attempt.scrubber.exception(error)
+            if execution is not None:
+                return execution.outcome(status_of(error), None, error), error
+            told, started = describe_error(error, attempt.scrubber), attempt.started_at
+            return identity.outcome(intent.name, status_of(error), started_at=started, error=told), error
         finally:
             if execution is not None:
-                with guarded(self.engine, name):
-                    execution.close()
-        return Rerun(
-            row, list(transaction.nested) if error is None else [], list(transaction.queued), error,
-            transaction.statements, world.unplayable, world.stood_in, transaction,
-        )  # fmt: skip
+                execution.close()
+
+    def _point(self) -> str:
+        """The name of the savepoint that sessions join; a new one where the last was rolled back."""
+        point = self.connection.get_nested_transaction()
+        if point is None or not point.is_active:
+            point = self.connection.begin_nested()
+        name: str = point._savepoint
+        return name
 
     def keep(self, rerun: Rerun) -> None:
         """End the action's transaction; a success stays, anything else leaves nothing."""
@@ -234,11 +260,7 @@ class Sandbox:
         """Note that an action was run: the tables hold the state after it."""
         self.at = self.head = max(entry.position, self.head)
         if self.logging:
-            self.connection.execute(
-                self._note,
-                {"position": entry.position, "action_id": str(entry.action_id), "xid": entry.outcome.xid,
-                 "problem": None if verdict == "same" else verdict},
-            )  # fmt: skip
+            self.log.note(entry.position, str(entry.action_id), None if verdict == "same" else verdict)
 
     def drop(self, rerun: Rerun) -> None:
         """Take back what the action wrote."""
@@ -261,11 +283,16 @@ class Sandbox:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """What is done to the tables in the block is taken back after it."""
-        point = self.connection.begin_nested()
+        self._asides += 1
+        name = f"actionbus_aside_{self._asides}"
+        cursor = driver_connection(self.connection).cursor()
+        cursor.execute(f"SAVEPOINT {name}")
         try:
             yield
         finally:
-            point.rollback()
+            cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
+            cursor.execute(f"RELEASE SAVEPOINT {name}")
+            self._asides -= 1
 
     def travel(self, position: int) -> None:
         """Put the tables into the state after this position, which must have been run before."""
@@ -311,12 +338,6 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _present_form(self, action: Action, submitted: Record, arguments: dict[str, Any]) -> dict[str, Any]:
-        version = submitted.handler_version
-        if version is None or version == action.handler.version:
-            return arguments
-        return upcast(action.handler, arguments, version)
-
 
 def upcast(handler: type[ActionHandler], arguments: dict[str, Any], version: int) -> dict[str, Any]:
     """Older arguments in the handler's present form. Raises ReplayError where `upcast` gives no dict."""
@@ -333,6 +354,10 @@ def _identity(entry: Entry, overrides: Mapping[str, Any]) -> Identity:
     context = payload.dumps(asked.context) if asked.context is not None else None
     caller = Caller(asked.actor, asked.correlation_id, context, overrides)
     return Identity(outcome.action_id, asked.seed, caller, asked.correlation_id, asked.cause_id, asked.release)
+
+
+def _started(entry: Entry) -> datetime:
+    return entry.outcome.started_at or entry.outcome.recorded_at
 
 
 def _deferrable(table: Table) -> bool:

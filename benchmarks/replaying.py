@@ -1,0 +1,211 @@
+"""What a replay costs against a plain loop that does the same ORM work in one in-memory SQLite transaction.
+
+python -m benchmarks.replaying [--actions 20000] [--long 100000]
+
+The ratios are taken in interleaved rounds; then a long history is replayed, for memory, time travel and bisection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import psutil
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from adapters.library.models import Base as LibraryBase
+from adapters.library.repo import Repo
+from adapters.wiring import library
+from benchmarks.setting import ROWS, Base, Counter, application, prepare
+from core import Application, Bus
+from replay import Replayer, Snapshot, Step
+from replay.bisect import bisect, sql_check
+from replay.timeline import Timeline
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.replaying")
+    parser.add_argument("--actions", type=int, default=5_000, help="actions per round")
+    parser.add_argument("--rounds", type=int, default=6, help="interleaved rounds")
+    parser.add_argument("--long", type=int, default=100_000, help="actions of the long history")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for work in (adding(Path(folder), options.actions), counting(Path(folder), options.actions)):
+            ratios(work, options)
+        long = made(Path(folder), "long", options.long)
+        travelling(*long, Path(folder), options.long)
+
+
+class Work(NamedTuple):
+    """Something to replay, and the loop that does the same ORM work."""
+
+    name: str
+    application: Application
+    url: URL
+    start: Snapshot | None
+    loop: Callable[[], float]
+
+
+def adding(folder: Path, actions: int) -> Work:
+    """The reference application's commonest action: it reads a kit, a role and two names, writes an asset and tags."""
+    url = make_url(f"sqlite:///{folder / 'library.db'}")
+    kits = []
+    with Bus(library, url) as bus:
+        LibraryBase.metadata.create_all(bus.engine)
+        bus.journal.create()
+        runner = bus.runner("ana")
+        kits = [runner.execute("create_kit", {"name": f"kit {number}"}).result["kit_id"] for number in range(20)]
+        for number in range(actions - len(kits)):
+            told = {"kit_id": kits[number % len(kits)], "name": f"asset {number}", "tags": ["a", "b"]}
+            runner.execute("add_asset", told)
+    return Work("add_asset", library, url, None, partial(_add_plainly, [UUID(each) for each in kits], actions))
+
+
+def _add_plainly(kits: list[UUID], actions: int) -> float:
+    moment = datetime.now(UTC)
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    LibraryBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        began = time.perf_counter()
+        for number, kit in enumerate(kits):
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                repo = Repo(session)
+                repo.kit_named("ana", f"kit {number}")
+                repo.add_kit(id=kit, name=f"kit {number}", owner="ana", description="", created_at=moment)
+                session.flush()
+        for number in range(actions - len(kits)):
+            kit = kits[number % len(kits)]
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                repo = Repo(session)
+                repo.role(kit, "ana")
+                repo.kit(kit)
+                repo.asset_named(kit, f"asset {number}")
+                repo.add_asset(id=uuid4(), kit_id=kit, name=f"asset {number}", kind="icon", content="", names={},
+                               tags=["a", "b"], created_at=moment)  # fmt: skip
+                session.flush()
+        taken = time.perf_counter() - began
+    engine.dispose()
+    return taken
+
+
+def counting(folder: Path, actions: int) -> Work:
+    """The smallest action: it reads a row and updates it."""
+    url, start = made(folder, "short", actions)
+    return Work("count_up", application, url, start, partial(plain, actions))
+
+
+def made(folder: Path, name: str, actions: int) -> tuple[URL, Snapshot]:
+    """A journal of so many smallest actions, and the snapshot that it begins with."""
+    url = make_url(f"sqlite:///{folder / f'{name}.db'}")
+    prepare(url)
+    with Bus(application, url) as bus:
+        snapshot = Snapshot.create(bus, folder / name)
+        runner = bus.runner("bench")
+        for number in range(actions):
+            runner.execute("count_up", {"id": number % ROWS, "by": 1})
+    return url, snapshot
+
+
+def ratios(work: Work, options: argparse.Namespace) -> None:
+    """Replay and loop in turn."""
+    found: dict[str, list[float]] = {"plain": [], "replay": [], "replay with row changes": []}
+    for number in range(options.rounds + 1):
+        times = {
+            "plain": work.loop(),
+            "replay": replayed(work, log=False),
+            "replay with row changes": replayed(work, log=True),
+        }
+        for who, seconds in times.items():
+            found[who] += [seconds] if number else []
+    for who, goal in (("replay", 0.6), ("replay with row changes", 0.4)):
+        each = sorted(one / other for one, other in zip(found["plain"], found[who], strict=True))
+        rate = options.actions / statistics.median(found[who])
+        told = f"{goal:.2f} asked; {each[0]:.2f} to {each[-1]:.2f} over the rounds; {rate:,.0f} actions/s"
+        print(f"{work.name}: {who}: {statistics.median(each):.2f} of the plain loop ({told})")
+
+
+def plain(actions: int) -> float:
+    """Seconds that the loop takes: for each action a session, a row read, changed and written."""
+    engine: Engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(Counter.__table__.insert(), [  # type: ignore[attr-defined]
+            {"id": number, "n": 0, "name": f"counter {number}"} for number in range(ROWS)
+        ])  # fmt: skip
+        began = time.perf_counter()
+        for number in range(actions):
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                counter = session.get_one(Counter, number % ROWS)
+                counter.n += 1
+                session.flush()
+        taken = time.perf_counter() - began
+    engine.dispose()
+    return taken
+
+
+def replayed(work: Work, *, log: bool) -> float:
+    """Seconds that the replay takes; with `log` the row changes of every step are read too."""
+    with (
+        Bus(work.application, work.url) as bus,
+        Replayer(bus.journal, work.application, start=work.start, log=log) as replayer,
+    ):
+        began = time.perf_counter()
+        for step in replayer.steps():
+            assert step.verdict == "same"
+            assert not log or step.changes
+        return time.perf_counter() - began
+
+
+def travelling(url: URL, snapshot: Snapshot, folder: Path, actions: int) -> None:
+    """Memory over a long history, going to random positions in it, and a bisection."""
+    process, seen = psutil.Process(), list[int]()
+    with Bus(application, url) as bus, Timeline(
+        bus.journal, application, f"sqlite:///{folder / 'timeline.db'}", start=snapshot
+    ) as timeline:  # fmt: skip
+        began = time.perf_counter()
+        timeline.extend(None, partial(_note, process, seen, actions))
+        taken = time.perf_counter() - began
+        print(
+            f"{actions:,} actions in {taken:.0f} s; memory {_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
+        )
+        chance, times = Random(1), []
+        for position in (chance.choice(seen) for _ in range(20)):
+            began = time.perf_counter()
+            timeline.go(position)
+            rows = sum(1 for _ in timeline.rows("counters"))
+            times.append(time.perf_counter() - began)
+            assert rows == ROWS
+        print(f"state at a random position: {statistics.median(times):.2f} s, {max(times):.2f} s at most (1 s asked)")
+        began = time.perf_counter()
+        check = sql_check(timeline, f"SELECT sum(n) >= {actions * 2 // 3} FROM counters")
+        found = bisect(check, timeline.positions(), snapshot.position)
+        print(
+            f"bisect: {found.checks} checks ({2 * math.log2(actions):.1f} asked at most), {time.perf_counter() - began:.1f} s"
+        )
+
+
+_memory: list[float] = []
+
+
+def _note(process: psutil.Process, seen: list[int], actions: int, step: Step) -> None:
+    seen.append(step.position)
+    if len(seen) % (actions // 10) == 0:
+        _memory.append(process.memory_info().rss / 2**20)
+
+
+if __name__ == "__main__":
+    main()
