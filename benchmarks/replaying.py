@@ -179,9 +179,8 @@ def travelling(url: URL, snapshot: Snapshot, folder: Path, actions: int) -> None
         began = time.perf_counter()
         timeline.extend(None, partial(_note, process, seen, actions))
         taken = time.perf_counter() - began
-        print(
-            f"{actions:,} actions in {taken:.0f} s; memory {_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
-        )
+        memory = f"{_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
+        print(f"{actions:,} actions in {taken:.0f} s; memory {memory}")
         chance, times = Random(1), []
         for position in (chance.choice(seen) for _ in range(20)):
             began = time.perf_counter()
@@ -193,9 +192,8 @@ def travelling(url: URL, snapshot: Snapshot, folder: Path, actions: int) -> None
         began = time.perf_counter()
         check = sql_check(timeline, f"SELECT sum(n) >= {actions * 2 // 3} FROM counters")
         found = bisect(check, timeline.positions(), snapshot.position)
-        print(
-            f"bisect: {found.checks} checks ({2 * math.log2(actions):.1f} asked at most), {time.perf_counter() - began:.1f} s"
-        )
+        taken, most = time.perf_counter() - began, 2 * math.log2(actions)
+        print(f"bisect: {found.checks} checks ({most:.1f} asked at most), {taken:.1f} s")
 
 
 _memory: list[float] = []

@@ -21,7 +21,7 @@ from marshmallow import ValidationError
 from core import payload
 from core.backend import Row
 from core.caller import Caller
-from core.calls import Call, Recorded
+from core.calls import Call
 from core.dependencies import Built, Provider
 from core.determinism import Clock, Ids, nested_identity, seeded_random
 from core.errors import (
@@ -269,7 +269,7 @@ class Execution:
         overrides = self.identity.caller.overrides
         if provider.name in overrides:
             made = overrides[provider.name]
-            return Recorded(self.calls, provider.name, made) if provider.nature == "outside" else made
+            return self.attempt.world.replaced(self.calls, provider, made) if provider.nature == "outside" else made
         if provider.nature == "outside":
             return self.attempt.world.reach(self.calls, provider, partial(self._built.make, provider))
         return self._built.make(provider)

@@ -27,6 +27,10 @@ class World:
         """What the handler gets for an `outside` dependency."""
         return Recorded(calls, provider.name, make())
 
+    def replaced(self, calls: CallLog, provider: Provider, given: Any) -> Any:
+        """What the handler gets for an `outside` dependency that the runner's `overrides` replace."""
+        return Recorded(calls, provider.name, given)
+
     def secrets(self, remember: Callable[[object], None]) -> Secrets:
         """The `secrets` dependency."""
         return Secrets(remember)

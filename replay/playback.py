@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import UUID
@@ -43,6 +44,12 @@ class PlayedWorld(World):
     def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
         """A stand-in: the dependency itself is not even made."""
         return Played(calls, provider.name, _class_of(provider))
+
+    def replaced(self, calls: CallLog, provider: Provider, given: Any) -> Any:
+        """A fake, whose calls are made."""
+        assert isinstance(calls, PlayedCalls)
+        calls.live.add(provider.name)
+        return Recorded(calls, provider.name, given)
 
     def secrets(self, remember: Callable[[object], None]) -> Secrets:
         """Stand-ins for what was never recorded."""
@@ -98,8 +105,12 @@ class PlayedCalls(CallLog):
         self._world = world
         self._scrubber = attempt.scrubber
         self._action_id = action_id
+        self.live: set[str] = set()
+        """Dependencies that were replaced by fakes."""
 
     def _perform(self, name: str, asked: dict[str, Any], do: Callable[[], Any]) -> Any:
+        if self.live and re.split(r"[.\[(]", name, maxsplit=1)[0] in self.live:
+            return super()._perform(name, asked, do)
         told = self._scrubber.json(asked)
         recorded = self._world.take(self._action_id, name, told)
         call = Call(name, asked)

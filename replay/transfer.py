@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import hmac
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ _BATCH: Final = 500
 _PAYLOADS: Final = ("context", "arguments", "result", "error", "calls", "touched")
 _TIMES: Final = ("recorded_at", "started_at")
 _LATE: Final = 300
-"""So many values met of late are looked for inside longer texts too, such as messages of errors."""
+"""So many values met of late are looked for as words of longer texts too, such as messages of errors."""
 Progress = Callable[[], None]
 
 
@@ -48,7 +49,8 @@ def export(
     """Write the records of a range to a file, which is complete or not there; how many there are.
 
     The values of the fields named in `pseudonymize` are replaced wherever they occur, each by the same made-up one,
-    with a key that is thrown away; and digests of rows, which could be guessed, are left out.
+    with a key that is thrown away; and digests of rows, which could be guessed, are left out. Handlers that sort by
+    such values, cut them or put them together may come out otherwise than recorded.
     """
     pseudonyms = Pseudonyms(pseudonymize) if pseudonymize else None
     end = upto if upto is not None else journal.settled()
@@ -211,10 +213,9 @@ class Pseudonyms:
         if value not in self._known:
             digest = hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
             self._known[value] = f"p-{digest[:16]}"
-        if len(value) > 3:
-            if value in self._late:
-                self._late.remove(value)
-            self._late.append(value)
+        if value in self._late:
+            self._late.remove(value)
+        self._late.append(value)
 
     def _in(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -230,5 +231,5 @@ class Pseudonyms:
             return known
         for original in self._late:
             if original in value:
-                value = value.replace(original, self._known[original])
+                value = re.sub(rf"(?<!\w){re.escape(original)}(?!\w)", self._known[original], value)
         return value
