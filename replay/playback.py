@@ -56,8 +56,9 @@ class PlayedWorld(World):
         return StandIns(self, remember)
 
     def run(self, handler: ActionHandler) -> Any:
-        """Call the handler, or let a debugger do so."""
-        return handler.execute() if self._run is None else self._run(handler)
+        """Call the handler, or let a debugger do so: of the outermost action, which comes first."""
+        run, self._run = self._run, None
+        return handler.execute() if run is None else run(handler)
 
     def draw(self, count: int) -> bytes:
         """Bytes in place of a secret."""
