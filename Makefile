@@ -26,12 +26,14 @@ test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch an
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
 	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py \
 		tests/projections/test_kills.py tests/projections/test_rebuild.py \
-		tests/adapters/test_celery.py tests/adapters/test_serving.py --timeout 3600
+		tests/adapters/test_celery.py tests/adapters/test_serving.py \
+		tests/replay/test_properties.py tests/replay/test_concurrency.py --timeout 3600
 
 bench: $(STAMP)  ## Measure speed, as ratios
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.projecting --memory 1000000
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.replaying
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

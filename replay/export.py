@@ -37,7 +37,9 @@ from replay.fixture import Fixture
 def test_{action}_{status}_at_{position}() -> None:
     fixture = Fixture({attribute}, started_at={started_at!r}, seed={seed!r})
 {rows}{calls}{generated}
-    done = fixture.run({call})
+    done = fixture.run(
+        {call},
+    )
     assert done.status == {status!r}{error}
     assert done.result == {result}
     assert done.changes == {changes}
@@ -173,8 +175,8 @@ class Export:
         module, _, attribute = self._application.partition(":")
         outcome = self._entry.outcome
         call = self._call()
-        told = ", ".join([repr(call.pop("action")), _shown(call.pop("arguments"), 4),
-                          *(f"{name}={_shown(value, 4)}" for name, value in call.items())])  # fmt: skip
+        told = ",\n        ".join([repr(call.pop("action")), _shown(call.pop("arguments"), 8),
+                                    *(f"{name}={_shown(value, 8)}" for name, value in call.items())])  # fmt: skip
         by_table: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_table.setdefault(row[0], []).append(self._encoded(row))
@@ -197,7 +199,7 @@ class Export:
 
 
 def _shown(value: Any, indent: int) -> str:
-    return pformat(value, width=112, sort_dicts=False).replace("\n", "\n" + " " * indent)
+    return pformat(value, width=100, sort_dicts=False).replace("\n", "\n" + " " * indent)
 
 
 def _shrunk(rows: list[_Row], holds: Callable[[list[_Row]], bool]) -> list[_Row]:

@@ -18,7 +18,7 @@ from tests.core.test_gateway import opened
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("actions", "projections", "http", "queue", "testing", "cli")
+GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "replay")
 NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 
@@ -47,10 +47,12 @@ def run_blocks(file: str, folder: Path, **settings: str) -> int:
 
 def script_of(file: str, folder: Path) -> str:
     """All blocks of a document as one script, for one terminal; those marked `background` run beside it."""
-    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
-    for number, (_, how, code) in enumerate(blocks(file)):
+    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    for number, (language, how, code) in enumerate(blocks(file)):
+        if language == "text":
+            continue
         if named := NAMED.match(code):
-            lines += [f"cat > {named[1]} <<'END OF FILE'\n{code}END OF FILE"]
+            lines += [f"mkdir -p {Path(named[1]).parent}; cat > {named[1]} <<'END OF FILE'\n{code}END OF FILE"]
         else:
             lines += [f"{{ {code.strip()}; }} > {folder}/background-{number}.log 2>&1 &" if how else code]
     return "\n".join(lines)
@@ -67,6 +69,25 @@ def put(folder: Path, file: Path, code: str) -> None:
 
 def test_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
     assert run_blocks("README.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL="embedded") >= 3
+
+
+def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
+    """In one terminal; what it prints is as the guide shows it, but for ids and times."""
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+    }  # fmt: skip
+    script = script_of("docs/debugging.md", tmp_path)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout + done.stderr
+    for told in (
+        "name: Fox → Fox in the snow at t", "rename_asset at 12 by ben", "6 checks over 8 actions",
+        "rename_asset succeeded; as history has it", "7 same, 1 divergent, 0 concurrent, 0 unplayable",
+        "1 rows differ from 1 snapshots", "1 actions: 1 same", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
+    ):  # fmt: skip
+        assert told in printed, printed
+        assert told in (ROOT / "docs/debugging.md").read_text() or told == "1 failed"
 
 
 def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, redis: Redis) -> None:

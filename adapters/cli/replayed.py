@@ -195,7 +195,8 @@ class Report:
             actions = sum(self._counts.values()) - self._counts["snapshots"]
             told = [f"{self._counts[name]} {name}" for name in ("same", "divergent", "concurrent", "unplayable")]
             rows = f", {differing} rows differ from {self._counts['snapshots']} snapshots" if self._outside else ""
-            first = f" ({self._roots} of them by themselves)" if self._counts["divergent"] else ""
+            following = self._counts["divergent"] - self._roots
+            first = f"; {following} of the divergent ones follow from earlier ones" if following else ""
             console(stderr=True).print(f"{actions} actions: {', '.join(told)}{first}{rows}")
         return FAILED if failed else SUCCEEDED
 
@@ -246,9 +247,9 @@ def print_blame(found: Sequence[Blame], *, as_json: bool) -> None:
             })  # fmt: skip
         return
     print_table(
-        ["column", "value", "position", "action", "actor", "time", "action id"],
+        ["column", "value", "position", "action", "actor", "time"],
         [[each.column, shown(each.value, 40), str(each.record.position), each.record.action, each.record.actor or "",
-          each.record.recorded_at.strftime("%Y-%m-%d %H:%M:%S"), str(each.record.action_id)] for each in found],
+          each.record.recorded_at.strftime("%Y-%m-%d %H:%M:%S")] for each in found],
     )  # fmt: skip
 
 
