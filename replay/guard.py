@@ -26,52 +26,59 @@ _REFUSED: Final = {
 _INSIDE = ("/site-packages/", "/dist-packages/")
 
 
-class _State:
-    """Which threads run handlers in a sandbox now, and which belong to the rest of the process."""
-
-    def __init__(self) -> None:
-        self.engine: Any = None
-        self.thread = 0
-        self.others: frozenset[int | None] = frozenset()
-        self.action = ""
-
-
-_now = _State()
-_lock = threading.RLock()
-_installed = False
-
-
 class guarded:  # noqa: N801 - a context manager, written out because every re-run action enters it
-    """Refuse what leaves the sandbox while the block runs, in this thread and in threads that it starts."""
+    """Refuse what leaves the sandbox while the block runs, in this thread and in threads that it starts.
 
-    def __init__(self, engine: Engine, action: str) -> None:
-        self._engine, self._action = engine, action
+    With `made_calls` the calls of outside dependencies are made, as in a test: only what else reaches out is refused,
+    and only in this thread.
+    """
+
+    def __init__(self, engine: Engine, action: str, *, made_calls: bool = False) -> None:
+        self.engine, self.action, self.made_calls = engine, action, made_calls
+        self.others: frozenset[int | None] = frozenset()
+        """The threads of the rest of the process."""
 
     def __enter__(self) -> None:
         _install()
-        _lock.acquire()
-        self._before = (_now.engine, _now.thread, _now.others, _now.action)
-        ours = threading.get_ident()
-        _now.others = frozenset(each.ident for each in threading.enumerate() if each.ident != ours)
-        _now.engine, _now.action, _now.thread = self._engine, self._action, ours
+        here = threading.get_ident()
+        if not self.made_calls:
+            self.others = frozenset(each.ident for each in threading.enumerate())
+        self._before = _active.get(here)
+        _active[here] = self
 
     def __exit__(self, *_: object) -> None:
-        _now.engine, _now.thread, _now.others, _now.action = self._before
-        _lock.release()
+        _restore(self._before)
+
+
+_active: dict[int, guarded] = {}
+"""By thread: the guard that it is in."""
+_installed = False
+
+
+def _restore(before: guarded | None) -> None:
+    here = threading.get_ident()
+    if before is None:
+        _active.pop(here, None)
+    else:
+        _active[here] = before
 
 
 @contextmanager
 def opened() -> Iterator[None]:
     """Let the sandbox's own machinery, such as a debugger's terminal, do as it likes."""
-    thread, _now.thread = _now.thread, 0
+    before = _active.pop(threading.get_ident(), None)
     try:
         yield
     finally:
-        _now.thread = thread
+        _restore(before)
 
 
-def _is_inside() -> bool:
-    return _now.thread != 0 and threading.get_ident() not in _now.others
+def _guard() -> guarded | None:
+    """The guard that this thread is in, or that of the handler which started it."""
+    here = threading.get_ident()
+    if (own := _active.get(here)) is not None:
+        return own
+    return next((each for each in list(_active.values()) if not each.made_calls and here not in each.others), None)
 
 
 def _install() -> None:
@@ -89,51 +96,63 @@ def _install() -> None:
 
 
 def _hook(name: str, args: tuple[Any, ...]) -> None:
-    if _now.thread and name in _REFUSED and _is_inside():
-        if name == "sqlite3.connect" and args and str(args[0]) in ("", ":memory:"):
+    if _active and name in _REFUSED and (guard := _guard()) is not None:
+        if name == "sqlite3.connect" and ((args and str(args[0]) in ("", ":memory:")) or _is_own_pool(guard)):
             return
-        raise _refusal(f"{name}({', '.join(_shown(each) for each in args)})")
+        _refuse(guard, f"{name}({', '.join(_shown(each) for each in args)})")
 
 
 def _checkout(connection: Any, record: Any, proxy: Any) -> None:
-    if _now.thread and _is_inside() and proxy is not None and proxy._pool is not _now.engine.pool:
-        raise _refusal("a database connection of another engine")
+    if _active and (guard := _guard()) is not None and proxy is not None and proxy._pool is not guard.engine.pool:
+        _refuse(guard, "a database connection of another engine")
 
 
 def _watched(connect: Callable[..., Any]) -> Callable[..., Any]:
     def connect_unless_inside(*args: Any, **kwargs: Any) -> Any:
-        if _now.thread and _is_inside():
-            raise _refusal("psycopg2.connect(…)")
+        if _active and (guard := _guard()) is not None and not _is_own_pool(guard):
+            _refuse(guard, "psycopg2.connect(…)")
         return connect(*args, **kwargs)
 
     return connect_unless_inside
 
 
-def _refusal(what: str) -> LeavesSandbox:
-    where, dependency = _culprit(sys._getframe(2))
-    by = f"the dependency {dependency!r}" if dependency else f"the action {_now.action}"
-    return LeavesSandbox(
+def _is_own_pool(guard: guarded) -> bool:
+    """Whether the sandbox's own engine is connecting, such as for a nested connection of a test's database."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_locals.get("self") is guard.engine.pool:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _refuse(guard: guarded, what: str) -> None:
+    where, dependency, by_call = _culprit(sys._getframe(2))
+    if guard.made_calls and by_call:
+        return
+    by = f"the dependency {dependency!r}" if dependency else f"the action {guard.action}"
+    raise LeavesSandbox(
         f"{by} tried {what}, at {where}; a sandbox does not reach outside. Declare what does as `outside(…)`, so that "
         "its calls are recorded and played back"
     )
 
 
-def _culprit(frame: FrameType | None) -> tuple[str, str | None]:
-    """The application's own line nearest to the attempt, and the dependency that was being made, if one was."""
-    where, dependency = "", None
+def _culprit(frame: FrameType | None) -> tuple[str, str | None, bool]:
+    """The application's own line nearest to the attempt; the dependency that was being made, if one was; and whether
+    it was a call of an outside dependency."""
+    where, dependency, by_call = "", None, False
     while frame is not None:
-        file = frame.f_code.co_filename
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
         if not where and not file.startswith((sys.base_prefix, "<")) and not any(part in file for part in _INSIDE):
-            where = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
-        if frame.f_code.co_name == "make" and file.endswith("core/dependencies.py"):
-            dependency = frame.f_locals["provider"].name
+            where = f"{file}:{frame.f_lineno} in {name}"
+        if name == "make" and file.endswith("core/dependencies.py"):
+            provider = frame.f_locals["provider"]
+            dependency, by_call = provider.name, by_call or provider.nature == "outside"
+        by_call = by_call or (name == "_perform" and file.endswith("core/calls.py"))
         frame = frame.f_back
-    return where or "(unknown)", dependency
+    return where or "(unknown)", dependency, by_call
 
 
 def _shown(value: Any) -> str:
-    return (
-        type(value).__name__
-        if type(value).__module__ == "socket" or type(value).__name__ == "socket"
-        else repr(value)[:100]
-    )
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "socket" or kind.__name__ == "socket" else repr(value)[:100]

@@ -56,7 +56,7 @@ def test_actions_import_core_alone_and_never_each_other() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    for path in [*files("core"), *files("projections"), *files("adapters")]:
+    for path in [*files("core"), *files("projections"), *files("replay"), *files("adapters")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 

@@ -73,10 +73,17 @@ def action_queue() -> HeldQueue:
 
 @pytest.fixture
 def action_bus(actionbus_application: Application, actionbus_database: str, action_queue: HeldQueue) -> Iterator[Bus]:
-    """The application on a throwaway database, with its tables and a journal."""
+    """The application on a throwaway database, with its tables and a journal.
+
+    What reaches out and is not declared `outside`, such as a socket opened by a repo, fails the action and is named: in
+    a replay it would.
+    """
+    from adapters.testing.guarding import Guarding
     from core import Bus
 
-    with Bus(actionbus_application, actionbus_database, queue=action_queue) as bus:
+    guarding = Guarding()
+    with Bus(actionbus_application, actionbus_database, queue=action_queue, middleware=[guarding]) as bus:
+        guarding.engine = bus.engine
         bus.journal.create()
         if actionbus_application.models is not None:
             actionbus_application.models.create_all(bus.engine)

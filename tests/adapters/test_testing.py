@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from adapters.testing import Given
 from adapters.wiring import library
 from core import Application, Bus, PermissionDenied
+from replay import LeavesSandbox
 from tests.shop.actions.call_back import CallBack
-from tests.shop.app import make_application
+from tests.shop.app import Mailer, Repo, make_application
 
 
 @pytest.fixture
@@ -74,6 +76,20 @@ def test_fakes_and_their_calls(given: Given, fakes: dict[str, Any]) -> None:
 
     fakes["mailer"] = Post()
     given().when("notify", {"to": "eve"}).then(result={"receipt": "to eve"}, calls=["mailer.send"])
+
+
+def test_a_dependency_that_reaches_out_unasked_is_named(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay would refuse it; an outside dependency may do as it likes."""
+    monkeypatch.setattr(Repo, "account", lambda self, account_id: socket.create_connection(("127.0.0.1", 9), 1))
+    when = given().when("deposit", {"id": 1}).then(status="failed", raises=LeavesSandbox)
+    assert "app.py" in str(when.error) or "test_testing.py" in str(when.error)
+    assert "Declare what does as `outside(…)`" in str(when.error)
+
+    def send(self: Mailer, to: str, text: str) -> str:
+        return str(len(socket.getaddrinfo("localhost", 25)) > 0)
+
+    monkeypatch.setattr(Mailer, "send", send)
+    given().when("notify", {"to": "ann"}).then(result={"receipt": "True"})
 
 
 def test_queued_actions_wait_for_the_test(given: Given, run_queued: Callable[[], list[Any]], action_bus: Bus) -> None:
