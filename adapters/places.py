@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import uuid4
 
@@ -27,10 +28,12 @@ def folder() -> Path:
 
 
 @contextmanager
-def throwaway(bus: Bus, sandbox: str | None) -> Iterator[URL]:
-    """A database for one replay, gone afterwards."""
+def throwaway(bus: Bus, sandbox: str | None, *, in_memory: bool) -> Iterator[URL]:
+    """A database for one replay, gone afterwards. A log of row changes grows, so it had better not be in memory."""
     if _dialect(bus, sandbox) == "sqlite":
-        yield make_url(sandbox or "sqlite://")
+        with TemporaryDirectory(prefix="actionbus-replay-") as made:
+            plain = "sqlite://" if in_memory else f"sqlite:///{made}/sandbox.db"
+            yield make_url(plain if sandbox in (None, "sqlite://") else sandbox or plain)
         return
     name = f"actionbus_replay_{uuid4().hex[:16]}"
     with _server(bus, sandbox) as server:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import sysconfig
 from pathlib import Path
 
-from core import Application
+from core import Bus
 
 
-def fingerprint(application: Application) -> str:
-    """A digest of the sources of all loaded modules that are neither Python's nor installed packages'."""
-    foreign = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{application.name} {application.release}".encode())
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    for file in sorted(each for each in files if each and each.endswith(".py")):
-        path = Path(file).resolve()
-        if not str(path).startswith(foreign) and path.is_file():
+def fingerprint(bus: Bus) -> str:
+    """A digest of all sources below the packages that hold the application's actions, dependencies and models."""
+    application = bus.application
+    modules = {action.handler.__module__ for action in bus.registry}
+    modules |= {getattr(provider.factory, "__module__", "") for provider in bus.registry.providers.values()}
+    digest = hashlib.blake2b(f"{application.name} {application.release}".encode(), digest_size=16)
+    for name in sorted({module.partition(".")[0] for module in modules}):
+        for path in sorted(_sources(name)):
             digest.update(str(path).encode() + b"\0" + path.read_bytes())
+    if application.models is not None:
+        for table in application.models.sorted_tables:
+            digest.update(repr(table).encode())
     return digest.hexdigest()
+
+
+def _sources(package: str) -> list[Path]:
+    module = sys.modules.get(package)
+    folders = [Path(each) for each in getattr(module, "__path__", ())]
+    if not folders:
+        file = getattr(module, "__file__", None)
+        return [Path(file)] if file else []
+    return [path for folder in folders for path in folder.rglob("*.py")]

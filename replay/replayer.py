@@ -171,15 +171,15 @@ class Replayer:
         if missing:
             raise NeedsUpcast("nothing was replayed:\n" + "\n".join(f"  - {each}" for each in missing))
 
-    def close(self) -> None:
-        """Let go of the sandbox."""
-        self.sandbox.close()
+    def close(self, *, keep: bool = True) -> None:
+        """Let go of the sandbox; see `Sandbox.close`."""
+        self.sandbox.close(keep=keep)
 
     def __enter__(self) -> Replayer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(keep=kind is None)
 
     @cached_property
     def _words(self) -> re.Pattern[str]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, MetaData, Table, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core import Application, Bus, payload
@@ -305,7 +306,14 @@ class Sandbox:
             if postgresql
             else ("PRAGMA foreign_keys=OFF", "PRAGMA foreign_keys=ON")
         )
-        self.connection.exec_driver_sql(off)
+        try:
+            self.connection.exec_driver_sql(off)
+        except DBAPIError as error:
+            self._begin()
+            raise ReplayError(
+                "the sandbox's user may not switch off triggers, which going back takes; use a superuser of a server "
+                "of your own (--sandbox, ACTIONBUS_SANDBOX_URL)"
+            ) from error
         try:
             self._begin()
             self.log.pause()
@@ -324,10 +332,12 @@ class Sandbox:
         """What an action changed, row by row."""
         return self.log.changes([position], line)
 
-    def close(self) -> None:
-        """Let go of the database."""
+    def close(self, *, keep: bool = True) -> None:
+        """Let go of the database; `keep` what was run since the last commit, or not, where it broke off."""
         try:
-            self.commit()
+            if keep:
+                self.commit()
+            self.connection.exec_driver_sql("ROLLBACK")
         finally:
             self._held.close()
             self.bus.close()
@@ -335,8 +345,8 @@ class Sandbox:
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(keep=kind is None)
 
 
 def upcast(handler: type[ActionHandler], arguments: dict[str, Any], version: int) -> dict[str, Any]:

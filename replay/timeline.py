@@ -65,6 +65,11 @@ class Timeline:
 
     def extend(self, upto: int | None = None, progress: Progress | None = None) -> None:
         """Replay what the sandbox has not seen yet, up to a position or to the journal's end."""
+        if self.sandbox.head > self.journal.last():
+            raise ReplayError(
+                f"the sandbox holds history up to {self.sandbox.head}, the journal ends at {self.journal.last()}: it "
+                "was replaced by an older one; remove the sandbox"
+            )
         if upto is not None and upto <= self.sandbox.head:
             return
         for step in self.replayer.steps(upto):
@@ -219,15 +224,15 @@ class Timeline:
         for record in self.journal.read(first - 1, upto=snapshot.position, kind="outcome", status="succeeded"):
             yield record.position, record
 
-    def close(self) -> None:
-        """Let go of the sandbox."""
-        self.replayer.close()
+    def close(self, *, keep: bool = True) -> None:
+        """Let go of the sandbox; see `Sandbox.close`."""
+        self.replayer.close(keep=keep)
 
     def __enter__(self) -> Timeline:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(keep=kind is None)
 
 
 def _of_action(journal: Journal, action_id: UUID) -> int:

@@ -15,7 +15,7 @@ import click
 from adapters.cli import replayed
 from adapters.cli.common import FAILED, Environment, console, fail, json_option, pass_environment, print_json, safe
 from adapters.cli.interactive import Stepping
-from adapters.cli.progress import progress
+from adapters.cli.progress import watched
 from adapters.places import folder, kept, throwaway
 from core.payload import parse
 from replay import Replayer, ReplayError, Snapshot
@@ -59,12 +59,12 @@ def _timeline(env: Environment, sandbox: str | None, prepare: str | None = None)
     bus.journal.require()
     _warn_of_dialect(env, sandbox)
     start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), 0)
-    with kept(bus, sandbox, fingerprint(bus.application)) as url:
-        timeline = Timeline(bus.journal, bus.application, url, start=start, prepare=_loaded(prepare))
-        try:
-            yield timeline
-        finally:
-            timeline.close()
+    loaded = _loaded(prepare)
+    with (
+        kept(bus, sandbox, fingerprint(bus)) as url,
+        Timeline(bus.journal, bus.application, url, start=start, prepare=loaded) as timeline,
+    ):
+        yield timeline
 
 
 def _loaded(path: str | None) -> Any:
@@ -84,9 +84,10 @@ def _extended(timeline: Timeline, upto: int | None) -> None:
     """Replay what is missing, with a bar, and say how many actions do not come out as recorded."""
     end = timeline.journal.settled() if upto is None else upto
     if end > timeline.sandbox.head:
-        total = timeline.journal.count(timeline.sandbox.head, end)
-        with progress("replaying", total) as advance:
-            timeline.extend(end, lambda step: advance())
+        begin = timeline.sandbox.head
+        with watched() as watch:
+            timeline.extend(end, lambda step: watch("replaying", step.position - begin, end - begin))
+            watch("replaying", end - begin, end - begin)
     if problems := timeline.problems():
         told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(problems.items()))
         console(stderr=True).print(
@@ -133,13 +134,11 @@ def _replaying(
     _warn_of_dialect(env, sandbox)
     begin = _position(env, low)
     start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), begin)
-    with throwaway(bus, sandbox) as url:
-        log = log or bus.journal.dialect == "postgresql"
-        replayer = Replayer(bus.journal, bus.application, url, start=start, prepare=_loaded(prepare), log=log)
-        try:
+    log = log or bus.journal.dialect == "postgresql"
+    with throwaway(bus, sandbox, in_memory=not log) as url:
+        loaded = _loaded(prepare)
+        with Replayer(bus.journal, bus.application, url, start=start, prepare=loaded, log=log) as replayer:
             yield replayer, begin
-        finally:
-            replayer.close()
 
 
 def _position(env: Environment, point: str) -> int:
@@ -176,10 +175,10 @@ def verify(
     with _replaying(env, sandbox, prepare, low, log=bool(snapshots)) as (replayer, begin):
         timeline = Timeline.of(replayer)
         report = replayed.Report(form, actions)
-        total = env.bus.journal.count(replayer.sandbox.head, end)
-        with progress("verifying", total) as advance:
+        before = replayer.sandbox.head
+        with watched() as watch:
             for step in replayer.steps(end, statuses=_ALL if every else ("succeeded",)):
-                advance()
+                watch("verifying", step.position - before, end - before)
                 if step.position > begin:
                     report.add(step)
         first = replayer.start.position if replayer.start else -1
@@ -375,9 +374,9 @@ def fork(
         inserted = inserted_of(_json_lines(insert), timeline.position) if insert else []
         overrides = {name: _fake(path) for name, path in map(_pair, fakes)}
         forking = Forking(timeline, skip=skip, edit=edit, insert=inserted, overrides=overrides)
-        total = timeline.journal.count(0, timeline.sandbox.head)
-        with progress("the other line", total) as advance:
-            result = forking.run(lambda entry: advance())
+        end = timeline.sandbox.head
+        with watched() as watch:
+            result = forking.run(lambda entry: watch("the other line", entry.position, end))
         replayed.print_fork(result, as_json=as_json)
 
 
