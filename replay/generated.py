@@ -29,6 +29,12 @@ class Fresh:
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
 
+    def copy(self) -> Fresh:
+        """The same from here on."""
+        made = Fresh()
+        made._next = dict(self._next)
+        return made
+
     def key(self, column: Column[Any]) -> int:
         """The next one for a column."""
         name = f"{column.table}.{column.key}"

@@ -272,14 +272,14 @@ class Sandbox:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Like `aside`, for many actions: nothing is committed meanwhile, and all is taken back."""
-        at, head = self.at, self.head
+        at, head, fresh = self.at, self.head, self.fresh.copy()
         self._is_held = True
         try:
             with self.aside():
                 yield
         finally:
             self._is_held = False
-            self.at, self.head = at, head
+            self.at, self.head, self.fresh = at, head, fresh
 
     @contextmanager
     def aside(self) -> Iterator[None]:
