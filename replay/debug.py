@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from core.handler import ActionHandler
-from replay.divergence import Difference, compare
+from replay.divergence import Difference
 from replay.errors import ReplayError
 from replay.guard import opened
 from replay.overlap import overlapping
@@ -62,7 +62,7 @@ class Debugging:
                 sandbox.log.undo(unseen)
             rerun = sandbox.run(entry, world=PlayedWorld(entry, run=hook))
             sandbox.keep(rerun)
-        return rerun, compare(entry, rerun, same_dialect=self._timeline.replayer.same_dialect)
+        return rerun, self._timeline.replayer.compare(entry, rerun)
 
     def _go_before(self) -> None:
         self._timeline.go(self.entry.position - 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from core import Record, payload
@@ -43,10 +43,16 @@ def shown(value: Any, length: int = 120) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def compare(entry: Entry, rerun: Rerun, *, same_dialect: bool = True, arguments: Any = None) -> list[Difference]:
-    """All differences. `arguments` are the recorded ones in the handler's present form, if they had to be upcast."""
-    found = list(_of_one(entry.outcome, rerun.outcome, same_dialect, arguments))
-    found += _of_nested(entry, rerun, same_dialect)
+Present = Callable[[Record], dict[str, Any] | None]
+"""Gives an outcome's arguments in the present handler's form, or None where they have it."""
+
+
+def compare(
+    entry: Entry, rerun: Rerun, *, same_dialect: bool = True, present: Present = lambda outcome: None
+) -> list[Difference]:
+    """All differences."""
+    found = list(_of_one(entry.outcome, rerun.outcome, same_dialect, present(entry.outcome)))
+    found += _of_nested(entry, rerun, same_dialect, present)
     found += _of_queued(entry, rerun)
     return found
 
@@ -186,7 +192,7 @@ def _reasons(touched: Mapping[str, Any]) -> set[str]:
     return {each for each in touched.get("incomplete", ()) if not each.startswith(_ENVIRONMENT)}
 
 
-def _of_nested(entry: Entry, rerun: Rerun, same_dialect: bool) -> Iterator[Difference]:
+def _of_nested(entry: Entry, rerun: Rerun, same_dialect: bool, present: Present) -> Iterator[Difference]:
     expected = [each for each in entry.all() if each is not entry]
     actual = [row for row in rerun.nested if row.kind == "outcome"]
     for number in range(max(len(expected), len(actual))):
@@ -198,7 +204,8 @@ def _of_nested(entry: Entry, rerun: Rerun, same_dialect: bool) -> Iterator[Diffe
             yield Difference(f"nested[{number}].action", expected[number].outcome.action, actual[number].action)
         else:
             name = expected[number].outcome.action
-            for each in _of_one(expected[number].outcome, actual[number], same_dialect):
+            outcome = expected[number].outcome
+            for each in _of_one(outcome, actual[number], same_dialect, present(outcome)):
                 yield each._replace(action=name)
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from core import Record
 from core.backend import Row
 from replay.changes import RowChange
-from replay.divergence import Difference, compare
+from replay.divergence import Difference
 from replay.errors import ReplayError
 from replay.history import Entry, entries
 from replay.playback import PlayedWorld
@@ -154,7 +154,7 @@ class Forking:
         ours = self._sandbox.log.changes([entry.position], _LINE) if rerun.succeeded else []
         self._note(0, theirs)
         self._note(1, ours)
-        differences = compare(entry, rerun, same_dialect=self._timeline.replayer.same_dialect)
+        differences = self._timeline.replayer.compare(entry, rerun)
         if differences and not (rerun.stood_in and _only_digests(differences)) and not rerun.unplayable:
             fork.ended.append(
                 Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,

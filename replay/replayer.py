@@ -21,11 +21,14 @@ from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
+from marshmallow import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from core import Application, Journal, Record, payload
+from core.execution import arguments_text
 from core.registry import Action
+from core.scrubbing import Scrubber
 from replay.changes import RowChange
 from replay.divergence import Difference, compare
 from replay.errors import NeedsUpcast
@@ -133,7 +136,7 @@ class Replayer:
         after = self.sandbox.head
         if self.sandbox.at != after:
             self.sandbox.travel(after)
-        for entry in entries(self.journal, 0 if self._has_exceptions() else after, upto):
+        for entry in entries(self.journal, self._first(after), upto):
             if self._is_contained(entry, after):
                 continue
             if entry.outcome.status in statuses or entry.outcome.status == "succeeded":
@@ -142,8 +145,11 @@ class Replayer:
                 self._recent.append(entry.outcome)
         self.sandbox.commit()
 
-    def _has_exceptions(self) -> bool:
-        return self.start is not None and bool(self.start.missing) and self.sandbox.head == self.start.position
+    def _first(self, after: int) -> int:
+        """Where to read from: what was in flight when the snapshot was taken lies before its position."""
+        if self.start is not None and self.start.missing and after == self.start.position:
+            return min(self.start.missing) - 1
+        return after
 
     def _is_contained(self, entry: Entry, after: int) -> bool:
         if self.start is not None and entry.position <= self.start.position:
@@ -190,20 +196,20 @@ class Replayer:
         if why := why_not_replayable(entry):
             return self._finish(Step(entry, None, "unplayable", why=why))
         succeeded = entry.outcome.status == "succeeded"
-        expected = self._present_arguments(entry)
         if not succeeded:
-            return self._failed_step(entry, expected)
+            return self._failed_step(entry)
         rerun = sandbox.run(entry)
-        differences = self._compare(entry, rerun, expected)
+        differences = self.compare(entry, rerun)
         if not differences and not rerun.unplayable:
             sandbox.keep(rerun)
             return self._finish(Step(entry, rerun, "same"))
-        return self._finish(self._explained(entry, rerun, differences, expected))
+        return self._finish(self._explained(entry, rerun, differences))
 
-    def _compare(self, entry: Entry, rerun: Rerun, expected: Any) -> list[Difference]:
-        return compare(entry, rerun, same_dialect=self.same_dialect, arguments=expected)
+    def compare(self, entry: Entry, rerun: Rerun) -> list[Difference]:
+        """What differs between an action of history and a re-run of it in this sandbox."""
+        return compare(entry, rerun, same_dialect=self.same_dialect, present=self._present_arguments)
 
-    def _explained(self, entry: Entry, rerun: Rerun, differences: list[Difference], expected: Any) -> Step:
+    def _explained(self, entry: Entry, rerun: Rerun, differences: list[Difference]) -> Step:
         """Why a succeeded action differs, after trying it with other stand-ins and on the states it may have seen."""
         sandbox = self.sandbox
         if rerun.unplayable:
@@ -211,7 +217,7 @@ class Replayer:
             return Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0])
         if rerun.stood_in:
             sandbox.drop(rerun)
-            differences = self._without_secrets(entry, differences, expected)
+            differences = self._without_secrets(entry, differences)
             refused = _refused_for_a_stand_in(sandbox.bus.registry.find(entry.outcome.action), rerun)
             rerun = sandbox.run(entry)
             if refused or not differences:
@@ -221,26 +227,24 @@ class Replayer:
         others = overlapping(entry, self._recent)
         if others:
             sandbox.drop(rerun)
-            found = self._among_states(entry, differences, expected, others)
+            found = self._among_states(entry, differences, others)
             if found is not None:
                 return found
             rerun = sandbox.run(entry)
         sandbox.keep(rerun)
         return Step(entry, rerun, "divergent", differences, follows=self._cause(rerun))
 
-    def _without_secrets(self, entry: Entry, differences: list[Difference], expected: Any) -> list[Difference]:
+    def _without_secrets(self, entry: Entry, differences: list[Difference]) -> list[Difference]:
         """The differences that stay as they are whatever stands in for the secrets."""
         kept = differences
         for salt in (1, 2):
             again = self.sandbox.run(entry, world=PlayedWorld(entry, salt))
-            now = set(map(_identity, self._compare(entry, again, expected)))
+            now = set(map(_identity, self.compare(entry, again)))
             self.sandbox.drop(again)
             kept = [each for each in kept if _identity(each) in now]
         return kept
 
-    def _among_states(
-        self, entry: Entry, differences: list[Difference], expected: Any, others: list[Record]
-    ) -> Step | None:
+    def _among_states(self, entry: Entry, differences: list[Difference], others: list[Record]) -> Step | None:
         """Try the states that the action may have seen: without all of the overlapping ones, then with ever more."""
         sandbox = self.sandbox
         positions = [record.position for record in others]
@@ -249,7 +253,7 @@ class Replayer:
             with sandbox.aside():
                 sandbox.log.undo(positions[number:])
                 again = sandbox.run(entry)
-                found = self._compare(entry, again, expected)
+                found = self.compare(entry, again)
                 changes = sandbox.log.changes([entry.position]) if not found else []
                 sandbox.drop(again)
             outcomes.add(_fingerprint(found))
@@ -267,7 +271,7 @@ class Replayer:
         self.sandbox.log.begin(entry.position)
         self.sandbox.log.overwrite(changes)
 
-    def _failed_step(self, entry: Entry, expected: Any) -> Step:
+    def _failed_step(self, entry: Entry) -> Step:
         """A rejected, denied or failed action, on the state that it saw; nothing of it stays."""
         sandbox = self.sandbox
         others = overlapping(entry, self._recent)
@@ -279,10 +283,10 @@ class Replayer:
                 if positions[number:]:
                     sandbox.log.undo(positions[number:])
                 rerun = sandbox.run(entry)
-                differences = self._compare(entry, rerun, expected)
+                differences = self.compare(entry, rerun)
                 if differences and rerun.stood_in:
                     sandbox.drop(rerun)
-                    differences = self._without_secrets(entry, differences, expected)
+                    differences = self._without_secrets(entry, differences)
                 sandbox.drop(rerun)
             if rerun.unplayable:
                 return self._finish(Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0]))
@@ -329,20 +333,16 @@ class Replayer:
         for table in dict.fromkeys(row["table"] for row in rows):
             self._tainted.setdefault(table, step)
 
-    def _present_arguments(self, entry: Entry) -> dict[str, Any] | None:
+    def _present_arguments(self, outcome: Record) -> dict[str, Any] | None:
         """The recorded, validated arguments as a handler of another version would have validated them."""
-        action = self.sandbox.bus.registry.find(entry.outcome.action)
-        version = entry.outcome.handler_version
+        action, version = self.sandbox.bus.registry.find(outcome.action), outcome.handler_version
         if action is None or version is None or version >= action.handler.version:
             return None
-        made = upcast(action.handler, dict(entry.outcome.arguments), version)
+        made = upcast(action.handler, dict(outcome.arguments), version)
         try:
             loaded = action.schema.load(made)
-        except Exception:
+        except ValidationError:
             return made
-        from core.execution import arguments_text
-        from core.scrubbing import Scrubber
-
         limits = self.sandbox.bus.application.limits
         told: dict[str, Any] = payload.loads(arguments_text(action, loaded, limits, Scrubber()))
         return told

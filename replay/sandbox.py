@@ -18,6 +18,7 @@ from sqlalchemy import Engine, MetaData, Table, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateSchema
 
 from core import Application, Bus, payload
 from core.backend import Row, driver_connection
@@ -100,7 +101,6 @@ class Sandbox:
         """The last position that was run."""
         self.is_new = True
         self._since_commit = 0
-        self._is_held = False
         self._asides = 0
         self._open()
 
@@ -112,7 +112,8 @@ class Sandbox:
         self.connection = self._held.enter_context(self.bus.backend.connection())
         self._begin()
         self.log = RowLog(self.connection, self.tables())
-        self._commit_each = any(_deferrable(table) for table in self.log_tables())
+        deferred = any(_deferred(table) for table in self.log_tables())
+        self._check_deferred = deferred and self.engine.dialect.name == "postgresql"
         self.is_new = not there
         if there:
             self.at, self.head = self.connection.execute(text("SELECT at, head FROM actionbus_now")).one()
@@ -125,7 +126,10 @@ class Sandbox:
         if self._prepare is not None:
             self._prepare(self.engine)
         elif models is not None:
-            models.create_all(self.engine)
+            with self.engine.begin() as connection:
+                for schema in sorted({table.schema for table in models.tables.values() if table.schema}):
+                    connection.execute(CreateSchema(schema, if_not_exists=True))
+                models.create_all(connection)
         if self.engine.dialect.name == "postgresql":
             self._let_keys_be_given()
 
@@ -226,6 +230,9 @@ class Sandbox:
         try:
             execution = Execution(attempt, self.bus.registry.get(intent.name), identity, NestedRunner())
             result = execution.run(intent)
+            if self._check_deferred:
+                attempt.transaction.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+                attempt.transaction.session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
             return execution.outcome("succeeded", result, None), None
         except Exception as caught:
             error = as_ours(caught)
@@ -251,17 +258,15 @@ class Sandbox:
         assert rerun.transaction is not None
         rerun.transaction.end(keep=rerun.succeeded)
         rerun.transaction = None
-        self._since_commit += 1
-        if self._is_held:
-            return
-        if self._since_commit >= _COMMIT_EVERY or (self._commit_each and rerun.succeeded):
-            self.commit()
 
     def advance(self, entry: Entry, verdict: str) -> None:
-        """Note that an action was run: the tables hold the state after it."""
+        """Note that an action was run: the tables hold the state after it. Only then may all of it be committed."""
         self.at = self.head = max(entry.position, self.head)
         if self.logging:
             self.log.note(entry.position, str(entry.action_id), None if verdict == "same" else verdict)
+        self._since_commit += 1
+        if self._since_commit >= _COMMIT_EVERY:
+            self.commit()
 
     def drop(self, rerun: Rerun) -> None:
         """Take back what the action wrote."""
@@ -271,14 +276,12 @@ class Sandbox:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Like `aside`, for many actions: nothing is committed meanwhile, and all is taken back."""
+        """Like `aside`, for many actions: keys that were given out are taken back too."""
         at, head, fresh = self.at, self.head, self.fresh.copy()
-        self._is_held = True
         try:
             with self.aside():
                 yield
         finally:
-            self._is_held = False
             self.at, self.head, self.fresh = at, head, fresh
 
     @contextmanager
@@ -350,8 +353,12 @@ class Sandbox:
 
 
 def upcast(handler: type[ActionHandler], arguments: dict[str, Any], version: int) -> dict[str, Any]:
-    """Older arguments in the handler's present form. Raises ReplayError where `upcast` gives no dict."""
-    made: Any = handler.upcast(dict(arguments), version)
+    """Older arguments in the handler's present form. Raises ReplayError where `upcast` fails, or gives no dict."""
+    try:
+        made: Any = handler.upcast(dict(arguments), version)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ReplayError(f"{handler.__qualname__}.upcast() of version {version} raised {told}") from error
     if not isinstance(made, dict):
         raise ReplayError(f"{handler.__qualname__}.upcast() must return a dict, not a {type(made).__name__}")
     return made
@@ -370,5 +377,5 @@ def _started(entry: Entry) -> datetime:
     return entry.outcome.started_at or entry.outcome.recorded_at
 
 
-def _deferrable(table: Table) -> bool:
+def _deferred(table: Table) -> bool:
     return any(getattr(constraint, "initially", None) == "DEFERRED" for constraint in table.constraints)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, MetaData, Table, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, select, text
 
 from core import Bus, Record, payload, tagged
 from core.backend import driver_connection
@@ -147,8 +147,15 @@ def business_tables(bus: Bus, connection: Connection) -> list[Table]:
 
 
 def encoded(row: Any, table: Table) -> dict[str, Any]:
-    """A row as tagged JSON."""
-    return {column.name: tagged.encode(row._mapping[column]) for column in table.columns}
+    """A row as tagged JSON. Raises ReplayError for a value that has no such form."""
+    return {column.name: _encoded(column, row._mapping[column]) for column in table.columns}
+
+
+def _encoded(column: Column[Any], value: Any) -> Any:
+    try:
+        return tagged.encode(value)
+    except tagged.Opaque as why:
+        raise ReplayError(f"{column} holds {why}, which a snapshot cannot hold") from None
 
 
 def _begin(connection: Connection) -> None:

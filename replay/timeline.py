@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Table, func, select, text
+from sqlalchemy import Column, Engine, Table, func, select, text
 from sqlalchemy.engine import URL
 
 from core import Application, Journal, Record
@@ -84,7 +84,7 @@ class Timeline:
     def position_in(journal: Journal, at: str) -> int:
         """What a position, an ISO 8601 time, an action's id, `start` or `end` names. Raises ReplayError."""
         if at in ("start", "end"):
-            return 0 if at == "start" else journal.settled(wait=True)
+            return 0 if at == "start" else journal.settled()
         if at.isascii() and at.isdigit():
             return int(at)
         try:
@@ -116,7 +116,7 @@ class Timeline:
         logged = self.sandbox.log.find(table)
         statement = select(logged.table).order_by(*logged.keys)
         if where:
-            statement = statement.where(text(where))
+            statement = statement.where(text(where.replace(":", r"\:")))  # no names of parameters in it
         for row in self.sandbox.connection.execute(statement):
             yield dict(zip((column.name for column in logged.table.columns), row, strict=True))
 
@@ -129,7 +129,7 @@ class Timeline:
         """Columns and rows of a statement on the present state; what it writes is taken back."""
         with self.sandbox.aside():
             self.sandbox.log.pause()
-            result = self.sandbox.connection.execute(text(sql))
+            result = self.sandbox.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
             return list(result.keys()), [tuple(row) for row in result]
 
     def diff(self, one: int, other: int) -> list[RowChange]:
@@ -168,7 +168,7 @@ class Timeline:
         if len(parts) != len(logged.keys):
             raise ReplayError(f"the key of {table} has {len(logged.keys)} parts: {names}; {given!r} has {len(parts)}")
         try:
-            return tuple(_typed(column.type.python_type, part) for column, part in zip(logged.keys, parts, strict=True))
+            return tuple(_typed(column, part) for column, part in zip(logged.keys, parts, strict=True))
         except ValueError as error:
             raise ReplayError(f"{given!r} is no key of {table} ({names}): {error}") from None
 
@@ -258,7 +258,11 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-def _typed(kind: type, part: str) -> Any:
+def _typed(column: Column[Any], part: str) -> Any:
+    try:
+        kind = column.type.python_type
+    except NotImplementedError:
+        return part
     if kind is bool:
         return part.lower() in ("1", "true", "yes")
     if kind in (datetime, date):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import PickleType, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from core import Arg, Bus
+from core import Application, Arg, Bus
 from replay import NeedsUpcast, Replayer, ReplayError, Snapshot
 from replay.bisect import bisect
 from replay.debug import Debugging
@@ -386,3 +387,74 @@ def test_a_wrong_deposit_is_told_from_what_follows(bus: Bus, sandbox_url: Any, m
         found = [step for step in replayer.steps() if step.verdict == "divergent"]
     assert [(step.record.action, step.follows is None) for step in found] == [("deposit", True), ("transfer", False)]
     assert found[1].follows == found[0].record.action_id
+
+
+def test_an_interrupted_replay_goes_on_where_it_was(sqlite_url: URL, tmp_path: Path) -> None:
+    prepared(sqlite_url)
+    place = f"sqlite:///{tmp_path / 'timeline.db'}"
+    with Bus(make_application(), sqlite_url) as bus:
+        bus.execute("open_account", {"id": 1, "name": "a"})
+        for _ in range(450):
+            bus.execute("deposit", {"id": 1, "amount": 1})
+        for stop in (150, 300, 440):
+            seen = 0
+
+            def interrupt(step: Any, stop: int = stop) -> None:
+                nonlocal seen
+                seen += 1
+                if step.position > 2 * stop:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt), Timeline(bus.journal, make_application(), place) as timeline:
+                timeline.extend(None, interrupt)
+        with Timeline(bus.journal, make_application(), place) as timeline:
+            timeline.extend()
+            assert timeline.problems() == {}
+            assert [row["balance"] for row in timeline.rows("accounts")] == [450]
+            assert len(timeline.positions()) == 451
+            timeline.go(2)
+            assert [row["balance"] for row in timeline.rows("accounts")] == [0]
+
+
+def test_sql_with_colons_and_percent_signs(bus: Bus, sandbox_url: Any) -> None:
+    bus.execute("open_account", {"id": 1, "name": "12:30 100%"})
+    with Timeline(bus.journal, make_application(), sandbox_url) as timeline:
+        timeline.extend()
+        assert len(list(timeline.rows("accounts", "name LIKE '%:30 100%'"))) == 1
+        assert timeline.query("SELECT name FROM accounts WHERE name LIKE '%:30%'") == (["name"], [("12:30 100%",)])
+
+
+def test_a_nested_action_of_an_older_version(bus: Bus, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bus)
+    monkeypatch.setattr(Deposit, "version", Deposit.version + 1)
+    monkeypatch.setattr(Deposit, "arguments", {**Deposit.arguments, "currency": Arg(str, default="EUR")})
+    application = make_application()
+    failing = classmethod(lambda cls, arguments, version: arguments["nothing"])
+    monkeypatch.setattr(Deposit, "upcast", failing)
+    with (
+        Replayer(bus.journal, application, sandbox_url) as replayer,
+        pytest.raises(ReplayError, match=r"upcast\(\) of version 2 raised KeyError"),
+    ):
+        list(replayer.steps())
+    monkeypatch.setattr(Deposit, "upcast", classmethod(lambda cls, arguments, version: dict(arguments)))
+    with Replayer(bus.journal, application, "sqlite://") as replayer:
+        assert {step.verdict for step in replayer.steps()} == {"same"}, "in the outer and the nested ones"
+
+
+def test_a_value_that_no_snapshot_can_hold_is_told(sqlite_url: URL, tmp_path: Path) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Odd(Base):
+        __tablename__ = "odd"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        thing: Mapped[Any] = mapped_column(PickleType)
+
+    with open_bus(Application("odd", actions=["tests.shop.actions"], models=Base.metadata,
+                              dependencies=make_application().dependencies), sqlite_url) as bus:  # fmt: skip
+        with Session(bus.engine) as session:
+            session.add(Odd(id=1, thing=range(3)))
+            session.commit()
+        with pytest.raises(ReplayError, match=r"odd\.thing holds a range, which a snapshot cannot hold"):
+            Snapshot.create(bus, tmp_path)
+        assert list(tmp_path.glob("*.tmp")) == []
