@@ -1,0 +1,31 @@
+"""sign_up: keeps a hash of a password, and of a token that it draws."""
+
+import hashlib
+from typing import Any
+
+from marshmallow import validate
+from sqlalchemy.orm import Session
+
+from core import ActionHandler, Arg
+from core.determinism import Secrets
+
+
+class SignUp(ActionHandler):
+    """Sign up."""
+
+    requires = ("session", "secrets")
+    arguments = {
+        "name": Arg(str, required=True),
+        "password": Arg(str, required=True, sensitive=True),
+        "pin": Arg(str, sensitive=True, validator=validate.Regexp(r"[0-9]{4}$")),
+    }
+    session: Session
+    secrets: Secrets
+
+    def execute(self) -> dict[str, Any]:
+        from tests.replay.test_secrets import Member
+
+        token = self.secrets.token_hex()
+        hashed = hashlib.sha256((token + self.args.password).encode()).hexdigest()
+        self.session.add(Member(name=self.args.name, hashed=hashed, points=1))
+        return {"name": self.args.name, "token": token, "hash": hashed[:8], "length": len(token)}

@@ -1,0 +1,69 @@
+"""What was never recorded is no divergence, nor a place for one to hide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from core import Application, Bus
+from replay import Replayer, Step
+from tests.replay.conftest import open_bus
+from tests.replay.secretive.sign_up import SignUp
+
+
+class Base(DeclarativeBase):
+    """Members."""
+
+
+class Member(Base):
+    """Somebody who signed up."""
+
+    __tablename__ = "members"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hashed: Mapped[str]
+    points: Mapped[int]
+
+
+def secretive() -> Application:
+    return Application("secretive", actions=["tests.replay.secretive"], models=Base.metadata)
+
+
+@pytest.fixture
+def bus(url: URL) -> Iterator[Bus]:
+    with open_bus(secretive(), url) as bus:
+        yield bus
+
+
+def steps(bus: Bus, sandbox: Any) -> list[Step]:
+    with Replayer(bus.journal, secretive(), sandbox) as replayer:
+        return list(replayer.steps())
+
+
+def test_what_is_made_of_a_secret_is_not_compared(bus: Bus, sandbox_url: Any) -> None:
+    for number in range(3):
+        bus.execute("sign_up", {"name": f"n{number}", "password": "correct horse"})
+    assert [(step.verdict, step.differences) for step in steps(bus, sandbox_url)] == [("same", [])] * 3
+
+
+def test_a_bug_beside_a_secret_is_found(bus: Bus, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus.execute("sign_up", {"name": "ann", "password": "correct horse"})
+    old = SignUp.execute
+    monkeypatch.setattr(SignUp, "execute", lambda self: {**old(self), "length": 1})
+    (step,) = steps(bus, sandbox_url)
+    assert step.verdict == "divergent"
+    assert [str(each) for each in step.differences] == ["result.length: expected 64, got 1"]
+
+
+def test_a_stand_in_that_is_refused_is_no_divergence(bus: Bus, sandbox_url: Any) -> None:
+    bus.execute("sign_up", {"name": "ann", "password": "correct horse", "pin": "1234"})
+    bus.execute("sign_up", {"name": "ben", "password": "correct horse"})
+    first, second = steps(bus, sandbox_url)
+    assert (first.verdict, first.why) == (
+        "unplayable", "its secret argument pin is not kept, and a stand-in is refused",
+    )  # fmt: skip
+    assert second.verdict in ("same", "unplayable"), "its key was imposed, whatever became of the first"
