@@ -45,9 +45,9 @@ def throwaway(bus: Bus, sandbox: str | None, *, in_memory: bool) -> Iterator[URL
 
 
 @contextmanager
-def kept(bus: Bus, sandbox: str | None, fingerprint: str) -> Iterator[URL]:
-    """A database that the next command with the same journal and code finds again; older code's are cleared away."""
-    identity = bus.journal.identity()
+def kept(bus: Bus, sandbox: str | None, fingerprint: str, start: int) -> Iterator[URL]:
+    """A database that the next command with the same journal, code and start finds again; others are cleared away."""
+    identity, fingerprint = bus.journal.identity(), f"{start}{fingerprint}" if start else fingerprint
     if _dialect(bus, sandbox) == "sqlite":
         if sandbox:
             yield make_url(sandbox)

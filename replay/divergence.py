@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import Table
+
 from core import Record, payload
 from core.backend import Row
 from core.scrubbing import SCRUBBED
+from replay.constraints import constraint_of
 from replay.history import Entry
 from replay.sandbox import Rerun
 
@@ -20,6 +23,9 @@ _ABSENT: Final = "(absent)"
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 _ENVIRONMENT = ("trigger ", "cascade ")
 """Reasons for `incomplete` that tell of the database's schema rather than of what the action did."""
+
+Tables = Sequence[Table] | None
+"""The business tables, where the sandbox is of another dialect than the journal; else None."""
 
 
 class Difference(NamedTuple):
@@ -48,16 +54,16 @@ Present = Callable[[Record], dict[str, Any] | None]
 
 
 def compare(
-    entry: Entry, rerun: Rerun, *, same_dialect: bool = True, present: Present = lambda outcome: None
+    entry: Entry, rerun: Rerun, *, tables: Tables = None, present: Present = lambda outcome: None
 ) -> list[Difference]:
     """All differences."""
-    found = list(_of_one(entry.outcome, rerun.outcome, same_dialect, present(entry.outcome)))
-    found += _of_nested(entry, rerun, same_dialect, present)
+    found = list(_of_one(entry.outcome, rerun.outcome, tables, present(entry.outcome)))
+    found += _of_nested(entry, rerun, tables, present)
     found += _of_queued(entry, rerun)
     return found
 
 
-def _of_one(expected: Record, actual: Row, same_dialect: bool, arguments: Any = None) -> Iterator[Difference]:
+def _of_one(expected: Record, actual: Row, tables: Tables, arguments: Any = None) -> Iterator[Difference]:
     if expected.status != actual.status:
         yield Difference("status", expected.status, actual.status)
     told = expected.arguments if arguments is None else arguments
@@ -67,11 +73,11 @@ def _of_one(expected: Record, actual: Row, same_dialect: bool, arguments: Any = 
     if not _is_text_of(actual.result, expected.result):
         yield from _json("result", expected.result, _loads(actual.result))
     if expected.error is not None or actual.error is not None:
-        yield from _errors(expected.error, _loads(actual.error), same_dialect)
+        yield from _errors(expected.error, _loads(actual.error), tables)
     if not _is_text_of(actual.calls, expected.calls):
         yield from _calls(expected.calls or [], _loads(actual.calls) or [])
     if expected.status == actual.status == "succeeded" and not _is_text_of(actual.touched, expected.touched):
-        yield from _rows(expected.touched or {}, _loads(actual.touched) or {}, same_dialect)
+        yield from _rows(expected.touched or {}, _loads(actual.touched) or {}, tables)
 
 
 def _is_text_of(text: str | None, value: Any) -> bool:
@@ -106,7 +112,7 @@ def _matches_scrubbed(expected: str, actual: str) -> bool:
     return re.fullmatch(pattern, actual, re.DOTALL) is not None
 
 
-def _errors(expected: Any, actual: Any, same_dialect: bool) -> Iterator[Difference]:
+def _errors(expected: Any, actual: Any, tables: Tables) -> Iterator[Difference]:
     """Type, message and fields; where it was raised may move. Of another database's, type and constraint alone."""
     if expected is None or actual is None:
         if (expected is None) != (actual is None):
@@ -115,8 +121,11 @@ def _errors(expected: Any, actual: Any, same_dialect: bool) -> Iterator[Differen
         return
     is_database = "sqlstate" in expected or str(expected.get("type", "")).startswith("sqlalchemy.exc:")
     names = ["type", "errors", "message", "sqlstate", "constraint"]
-    if is_database and not same_dialect:
+    if is_database and tables is not None:
         names = ["type"]
+        broken = constraint_of(expected, tables), constraint_of(actual, tables)
+        if None not in broken:
+            yield from _json("error.constraint", *broken)
     for name in names:
         one, other = expected.get(name), actual.get(name)
         if name == "message":
@@ -145,7 +154,7 @@ def _asked(call: Mapping[str, Any]) -> dict[str, Any]:
     return {name: call[name] for name in ("call", "args", "kwargs", "read") if name in call}
 
 
-def _rows(expected: Mapping[str, Any], actual: Mapping[str, Any], same_dialect: bool) -> Iterator[Difference]:
+def _rows(expected: Mapping[str, Any], actual: Mapping[str, Any], tables: Tables) -> Iterator[Difference]:
     """Rows by table, key, operation and columns, and the digest of their values; in any order."""
     reasons = [_reasons(each) for each in (expected, actual)]
     truncated = any(reason.startswith("more than ") for reason in reasons[0])
@@ -154,7 +163,7 @@ def _rows(expected: Mapping[str, Any], actual: Mapping[str, Any], same_dialect: 
         one, other = wanted.get(row, Counter()), got.get(row, Counter())
         if one == other or (truncated and not one - other):
             continue
-        yield from _row(row, one, other, same_dialect)
+        yield from _row(row, one, other, tables)
     if not truncated and reasons[0] != reasons[1]:
         yield Difference("rows.incomplete", sorted(reasons[0]), sorted(reasons[1]))
 
@@ -172,7 +181,10 @@ def _by_row(touched: Mapping[str, Any]) -> dict[_Row, Counter[tuple[str, str | N
 
 
 def _row(
-    row: _Row, one: Counter[tuple[str, str | None]], other: Counter[tuple[str, str | None]], same_dialect: bool
+    row: _Row,
+    one: Counter[tuple[str, str | None]],
+    other: Counter[tuple[str, str | None]],
+    tables: Tables,
 ) -> Iterator[Difference]:
     table, key, operation = row
     path = f"rows.{table}{key}.{operation}"
@@ -184,7 +196,7 @@ def _row(
         yield Difference(f"{path}.columns", "; ".join(columns[0]), "; ".join(columns[1]))
         return
     digests = [[digest for _, digest in counted.elements()] for counted in (one, other)]
-    if None not in digests[0] and same_dialect:
+    if None not in digests[0] and tables is None:
         yield Difference(f"{path}.values", digests[0], digests[1])
 
 
@@ -192,7 +204,7 @@ def _reasons(touched: Mapping[str, Any]) -> set[str]:
     return {each for each in touched.get("incomplete", ()) if not each.startswith(_ENVIRONMENT)}
 
 
-def _of_nested(entry: Entry, rerun: Rerun, same_dialect: bool, present: Present) -> Iterator[Difference]:
+def _of_nested(entry: Entry, rerun: Rerun, tables: Tables, present: Present) -> Iterator[Difference]:
     expected = [each for each in entry.all() if each is not entry]
     actual = [row for row in rerun.nested if row.kind == "outcome"]
     for number in range(max(len(expected), len(actual))):
@@ -205,7 +217,7 @@ def _of_nested(entry: Entry, rerun: Rerun, same_dialect: bool, present: Present)
         else:
             name = expected[number].outcome.action
             outcome = expected[number].outcome
-            for each in _of_one(outcome, actual[number], same_dialect, present(outcome)):
+            for each in _of_one(outcome, actual[number], tables, present(outcome)):
                 yield each._replace(action=name)
 
 

@@ -207,7 +207,8 @@ class Replayer:
 
     def compare(self, entry: Entry, rerun: Rerun) -> list[Difference]:
         """What differs between an action of history and a re-run of it in this sandbox."""
-        return compare(entry, rerun, same_dialect=self.same_dialect, present=self._present_arguments)
+        tables = None if self.same_dialect else self.sandbox.log_tables()
+        return compare(entry, rerun, tables=tables, present=self._present_arguments)
 
     def _explained(self, entry: Entry, rerun: Rerun, differences: list[Difference]) -> Step:
         """Why a succeeded action differs, after trying it with other stand-ins and on the states it may have seen."""

@@ -6,8 +6,9 @@ import pdb
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import click
@@ -32,14 +33,34 @@ _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 _at_option = click.option(
     "--at", default="end", show_default=True, metavar="POINT", help="POSITION, ISO 8601 TIME, ACTION_ID, start or end."
 )
-_sandbox_option = click.option(
-    "--sandbox", metavar="URL", envvar="ACTIONBUS_SANDBOX_URL",
-    help="Where to re-run: a database server, or sqlite://. By default what the journal itself is on.",
-)  # fmt: skip
-_prepare_option = click.option(
-    "--prepare", metavar="MODULE:FUNCTION",
-    help="Makes the tables, given a SQLAlchemy Engine, such as your own migrations do; by default the models do.",
-)  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where and from what history is run again."""
+
+    sandbox: str | None
+    prepare: str | None
+    start: str
+
+
+def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a Place."""
+
+    @wraps(command)
+    def run_there(*args: Any, sandbox: str | None, prepare: str | None, start: str, **options: Any) -> Any:
+        return command(*args, place=Place(sandbox, prepare, start), **options)
+
+    options = (
+        click.option("--sandbox", metavar="URL", envvar="ACTIONBUS_SANDBOX_URL",
+                     help="Where: a database server, or sqlite://. By default what the journal itself is on."),
+        click.option("--prepare", metavar="MODULE:FUNCTION",
+                     help="Makes the tables, given an Engine, as your own migrations do; by default the models do."),
+        click.option("--start", default="start", metavar="POINT",
+                     help="Begin with the last snapshot up to here; by default one of position 0, or nothing."),
+    )  # fmt: skip
+    for option in reversed(options):
+        run_there = option(run_there)
+    return run_there
 
 
 @click.group()
@@ -53,15 +74,15 @@ def replay() -> None:
 
 
 @contextmanager
-def _timeline(env: Environment, sandbox: str | None, prepare: str | None = None) -> Iterator[Timeline]:
-    """The timeline, replayed as far as it was the last time. A snapshot of position 0 is what it begins with."""
+def _timeline(env: Environment, place: Place) -> Iterator[Timeline]:
+    """The timeline, replayed as far as it was the last time."""
     bus = env.bus
     bus.journal.require()
-    _warn_of_dialect(env, sandbox)
-    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), 0)
-    loaded = _loaded(prepare)
+    _warn_of_dialect(env, place.sandbox)
+    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), _position(env, place.start))
+    loaded = _loaded(place.prepare)
     with (
-        kept(bus, sandbox, fingerprint(bus)) as url,
+        kept(bus, place.sandbox, fingerprint(bus), start.position if start else 0) as url,
         Timeline(bus.journal, bus.application, url, start=start, prepare=loaded) as timeline,
     ):
         yield timeline
@@ -76,7 +97,7 @@ def _warn_of_dialect(env: Environment, sandbox: str | None) -> None:
     if sandbox and not sandbox.startswith(env.bus.journal.dialect):
         console(stderr=True).print(
             f"[yellow]warning:[/] the journal is of {env.bus.journal.dialect}, the sandbox is not: errors of the "
-            "database are compared by type alone, and digests of values not at all"
+            "database are compared by type and constraint, and digests of values not at all"
         )
 
 
@@ -102,22 +123,20 @@ def _extended(timeline: Timeline, upto: int | None) -> None:
 @click.option("--all", "every", is_flag=True, help="Run rejected, denied and failed actions as well.")
 @click.option("-i", "--interactive", is_flag=True, help="Step through: next, back, jump, diff, state.")
 @click.option("--changes", is_flag=True, help="Show the row changes of each action.")
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def run(
-    env: Environment, low: str, high: str, every: bool, interactive: bool, changes: bool, sandbox: str | None,
-    prepare: str | None, as_json: bool,
+    env: Environment, low: str, high: str, every: bool, interactive: bool, changes: bool, place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """Run history again, and show each action with what differs."""
     if interactive:
-        with _timeline(env, sandbox, prepare) as timeline:
+        with _timeline(env, place) as timeline:
             end = timeline.position(high)
             _extended(timeline, end)
             Stepping(timeline, timeline.position(low), end).cmdloop()
         return
-    with _replaying(env, sandbox, prepare, low, log=changes or as_json) as (replayer, begin):
+    with _replaying(env, place, low, log=changes or as_json) as (replayer, begin):
         end = _position(env, high)
         for step in replayer.steps(end, statuses=_ALL if every else ("succeeded",)):
             if step.position > begin:
@@ -125,18 +144,17 @@ def run(
 
 
 @contextmanager
-def _replaying(
-    env: Environment, sandbox: str | None, prepare: str | None, low: str, *, log: bool
-) -> Iterator[tuple[Replayer, int]]:
+def _replaying(env: Environment, place: Place, low: str, *, log: bool) -> Iterator[tuple[Replayer, int]]:
     """A fresh replayer from the snapshot nearest to a point, and the point."""
     bus = env.bus
     bus.journal.require()
-    _warn_of_dialect(env, sandbox)
+    _warn_of_dialect(env, place.sandbox)
     begin = _position(env, low)
-    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), begin)
+    first = begin if place.start == "start" else _position(env, place.start)
+    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), first)
     log = log or bus.journal.dialect == "postgresql"
-    with throwaway(bus, sandbox, in_memory=not log) as url:
-        loaded = _loaded(prepare)
+    with throwaway(bus, place.sandbox, in_memory=not log) as url:
+        loaded = _loaded(place.prepare)
         with Replayer(bus.journal, bus.application, url, start=start, prepare=loaded, log=log) as replayer:
             yield replayer, begin
 
@@ -152,13 +170,12 @@ def _position(env: Environment, point: str) -> int:
 @click.option("--all", "every", is_flag=True, help="Run rejected, denied and failed actions as well.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True,
               help="How to report: for people, as JSON lines, as JUnit XML.")  # fmt: skip
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def verify(
-    env: Environment, low: str, high: str, actions: tuple[str, ...], every: bool, form: str, sandbox: str | None,
-    prepare: str | None, as_json: bool,
+    env: Environment, low: str, high: str, actions: tuple[str, ...], every: bool, form: str, place: Place,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Check that the present code reproduces history: exit code 1 if an action diverges.
 
@@ -172,7 +189,7 @@ def verify(
     form = "json" if as_json else form
     end = _position(env, high)
     snapshots = Snapshot.all(folder() / "snapshots", env.bus.journal.identity())
-    with _replaying(env, sandbox, prepare, low, log=bool(snapshots)) as (replayer, begin):
+    with _replaying(env, place, low, log=bool(snapshots)) as (replayer, begin):
         timeline = Timeline.of(replayer)
         report = replayed.Report(form, actions)
         before = replayer.sandbox.head
@@ -193,18 +210,16 @@ def verify(
 @click.option("--table", "tables", multiple=True, help="Only this table; several times for more.")
 @click.option("--where", metavar="SQL", help="Only rows for which this holds; with one --table.")
 @click.option("--sql", metavar="STATEMENT", help="Run this on the state instead; what it writes is taken back.")
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def state(
-    env: Environment, at: str, tables: tuple[str, ...], where: str | None, sql: str | None, sandbox: str | None,
-    prepare: str | None, as_json: bool,
+    env: Environment, at: str, tables: tuple[str, ...], where: str | None, sql: str | None, place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the tables as they were at a point in history."""
     if where and len(tables) != 1:
         raise click.UsageError("--where needs one --table")
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         position = timeline.position(at)
         _extended(timeline, position)
         timeline.go(position)
@@ -227,16 +242,15 @@ def state(
 @click.argument("one", metavar="POINT")
 @click.argument("other", metavar="POINT")
 @click.option("--table", "tables", multiple=True, help="Only this table; several times for more.")
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def diff(
-    env: Environment, one: str, other: str, tables: tuple[str, ...], sandbox: str | None, prepare: str | None,
+    env: Environment, one: str, other: str, tables: tuple[str, ...], place: Place,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Show which rows differ between two points in history."""
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         points = timeline.position(one), timeline.position(other)
         _extended(timeline, max(points))
         changes = [change for change in timeline.diff(*points) if not tables or change.table in tables]
@@ -249,19 +263,17 @@ def diff(
 @click.argument("column", required=False)
 @click.option("--history", is_flag=True, help="Every change, not the last of each column alone.")
 @_at_option
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def blame(
-    env: Environment, table: str, key: str, column: str | None, history: bool, at: str, sandbox: str | None,
-    prepare: str | None, as_json: bool,
+    env: Environment, table: str, key: str, column: str | None, history: bool, at: str, place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which action last wrote each column of a row, who asked for it, and when.
 
     The parts of a composite KEY are separated by commas.
     """
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         position = timeline.position(at)
         _extended(timeline, position)
         named = timeline.key(table, key)
@@ -284,18 +296,17 @@ def blame(
 @click.option("--good", default="start", show_default=True, metavar="POINT", help="Where it does not hold yet.")
 @click.option("--bad", default="end", show_default=True, metavar="POINT", help="Where it holds.")
 @click.option("--linear", is_flag=True, help="Check after every action, for a condition that comes and goes.")
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def bisect(
     env: Environment, sql: str | None, python: str | None, documents: str | None, good: str, bad: str, linear: bool,
-    sandbox: str | None, prepare: str | None, as_json: bool,
+    place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the first action after which something holds."""
     if (sql is None) == (python is None) or (documents and not python):
         raise click.UsageError("give --sql or --python; --documents goes with --python")
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         low, high = timeline.position(good), timeline.position(bad)
         _extended(timeline, high)
         if documents:
@@ -356,16 +367,15 @@ def documents(env: Environment, projection: str, at: str, into: str | None, as_j
               help='Run these too: JSON lines of {"action", "arguments", "actor", "after": POINT}.')  # fmt: skip
 @click.option("--with", "fakes", multiple=True, metavar="NAME=MODULE:ATTRIBUTE",
               help="Use this object for an outside dependency, instead of what was recorded.")  # fmt: skip
-@_sandbox_option
-@_prepare_option
+@_placed
 @json_option
 @pass_environment
 def fork(
     env: Environment, skip: tuple[UUID, ...], edits: tuple[str, ...], insert: Path | None, fakes: tuple[str, ...],
-    sandbox: str | None, prepare: str | None, as_json: bool,
+    place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """What if? Run history on with actions skipped, edited or inserted, and show what would be different."""
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         _extended(timeline, None)
         edit: dict[UUID, dict[str, Any]] = {}
         for each in edits:
@@ -419,12 +429,11 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 @replay.command()
 @click.argument("action_id", type=click.UUID)
 @click.option("--post-mortem", is_flag=True, help="Stop where it raises, instead of at its first line.")
-@_sandbox_option
-@_prepare_option
+@_placed
 @pass_environment
-def debug(env: Environment, action_id: UUID, post_mortem: bool, sandbox: str | None, prepare: str | None) -> None:
+def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) -> None:
     """Run one action again in a debugger, on the state that it saw: pdb, or what PYTHONBREAKPOINT names."""
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         debugging = Debugging(timeline, action_id)
         _extended(timeline, debugging.entry.position - 1)
         rerun, differences = debugging.run(None if post_mortem else under_debugger)
@@ -440,12 +449,11 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, sandbox: str | N
 @click.argument("action_id", type=click.UUID)
 @click.option("--to", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Where to; by default test_ACTION_POSITION.py.")  # fmt: skip
-@_sandbox_option
-@_prepare_option
+@_placed
 @pass_environment
-def export_test(env: Environment, action_id: UUID, path: Path | None, sandbox: str | None, prepare: str | None) -> None:
+def export_test(env: Environment, action_id: UUID, path: Path | None, place: Place) -> None:
     """Write a pytest file out of one action: the rows it needs, its outside calls, the call, its outcome."""
-    with _timeline(env, sandbox, prepare) as timeline:
+    with _timeline(env, place) as timeline:
         debugging = Debugging(timeline, action_id)
         _extended(timeline, debugging.entry.position - 1)
         entry = debugging.entry

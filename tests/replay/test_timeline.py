@@ -15,7 +15,10 @@ from sqlalchemy import PickleType, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from adapters.cli.replayed import write_documents
+from adapters.elasticsearch import ElasticsearchStore
 from core import Application, Arg, Bus
+from projections.library.kits import Kits
 from replay import NeedsUpcast, Replayer, ReplayError, Snapshot
 from replay.bisect import bisect
 from replay.debug import Debugging
@@ -328,8 +331,6 @@ def test_pseudonyms(url: URL, tmp_path: Path, make_copy: MakeCopy) -> None:
 
 
 def test_documents_as_they_were(url: URL, make_copy: MakeCopy) -> None:
-    from projections.library.kits import Kits
-
     with open_bus(make_copy().application(), url) as bus:
         kit = attempt(bus, "ana", "create_kit", name="Icons")["kit_id"]
         before = bus.journal.last()
@@ -458,3 +459,20 @@ def test_a_value_that_no_snapshot_can_hold_is_told(sqlite_url: URL, tmp_path: Pa
         with pytest.raises(ReplayError, match=r"odd\.thing holds a range, which a snapshot cannot hold"):
             Snapshot.create(bus, tmp_path)
         assert list(tmp_path.glob("*.tmp")) == []
+
+
+def test_documents_as_they_were_go_into_elasticsearch(
+    sqlite_url: URL, make_copy: MakeCopy, elasticsearch_store: ElasticsearchStore
+) -> None:
+    with open_bus(make_copy().application(), sqlite_url) as bus:
+        kit = attempt(bus, "ana", "create_kit", name="Icons")["kit_id"]
+        before = bus.journal.last()
+        attempt(bus, "ana", "rename_kit", kit_id=kit, name="Signs")
+        write_documents(elasticsearch_store, Kits, "kits-then", documents_at(bus.journal, Kits, before))
+    try:
+        (found,) = elasticsearch_store.scan("kits-then")
+        assert found[0] == kit
+        assert found[1].document is not None
+        assert found[1].document["name"] == "Icons"
+    finally:
+        elasticsearch_store.delete_index("kits-then")
