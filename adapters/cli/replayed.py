@@ -246,9 +246,10 @@ def print_blame(found: Sequence[Blame], *, as_json: bool) -> None:
                 "position": each.record.position, "actor": each.record.actor, "recorded_at": each.record.recorded_at,
             })  # fmt: skip
         return
+    room = max(10, min(60, console().width - 70))
     print_table(
         ["column", "value", "position", "action", "actor", "time"],
-        [[each.column, shown(each.value, 40), str(each.record.position), each.record.action, each.record.actor or "",
+        [[each.column, shown(each.value, room), str(each.record.position), each.record.action, each.record.actor or "",
           each.record.recorded_at.strftime("%Y-%m-%d %H:%M:%S")] for each in found],
     )  # fmt: skip
 
