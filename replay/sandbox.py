@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -195,7 +195,8 @@ class Sandbox:
             with guarded(self.engine, intent.name):
                 row, error = self._execute(attempt, identity, intent)
         except BaseException:
-            transaction.end(keep=False)
+            with suppress(Exception):  # Ctrl-C may have cost the connection; it is what is told
+                transaction.end(keep=False)
             raise
         nested = transaction.nested if error is None else []
         return Rerun(
@@ -289,14 +290,22 @@ class Sandbox:
         """What is done to the tables in the block is taken back after it."""
         self._asides += 1
         name = f"actionbus_aside_{self._asides}"
-        cursor = driver_connection(self.connection).cursor()
-        cursor.execute(f"SAVEPOINT {name}")
+        driver_connection(self.connection).cursor().execute(f"SAVEPOINT {name}")
         try:
             yield
+        except BaseException:
+            with suppress(Exception):
+                self._back_to(name)
+            raise
+        else:
+            self._back_to(name)
         finally:
-            cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
-            cursor.execute(f"RELEASE SAVEPOINT {name}")
             self._asides -= 1
+
+    def _back_to(self, name: str) -> None:
+        cursor = driver_connection(self.connection).cursor()
+        cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
+        cursor.execute(f"RELEASE SAVEPOINT {name}")
 
     def travel(self, position: int) -> None:
         """Put the tables into the state after this position, which must have been run before."""
@@ -340,7 +349,8 @@ class Sandbox:
         try:
             if keep:
                 self.commit()
-            self.connection.exec_driver_sql("ROLLBACK")
+            with suppress(Exception):  # a connection that was lost has rolled back
+                self.connection.exec_driver_sql("ROLLBACK")
         finally:
             self._held.close()
             self.bus.close()

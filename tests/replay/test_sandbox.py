@@ -266,3 +266,19 @@ def test_in_flight_history_is_left_alone(tmp_path: Path, postgres_url: URL, serv
         with Replayer(bus.journal, make_application(), sandbox) as replayer:
             assert [step.verdict for step in replayer.steps()] == ["same", "same"]
         server.drop(sandbox)
+
+
+def test_ctrl_c_in_a_replay_is_told_as_such(url: URL, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where it has cost the sandbox its connection."""
+    prepared(url)
+    with Bus(make_application(), url) as bus:
+        bus.execute("open_account", {"id": 1, "name": "a"})
+        bus.execute("call_back")
+
+        def interrupted(handler: Any) -> None:
+            handler.session.connection().invalidate()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(CallBack, "function", interrupted)
+        with pytest.raises(KeyboardInterrupt), Replayer(bus.journal, make_application(), sandbox_url) as replayer:
+            list(replayer.steps())
