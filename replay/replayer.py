@@ -64,6 +64,8 @@ class Step:
     """Of a concurrent one: the actions that ran at the same time."""
     why: str | None = None
     """Of an unplayable one."""
+    as_recorded: bool = False
+    """Of a concurrent one: on a state that it may have seen it came out so, and the sandbox is as history was."""
     _changes: Callable[[], list[RowChange]] | None = None
 
     @property
@@ -260,7 +262,8 @@ class Replayer:
             outcomes.add(_fingerprint(found))
             if not found and not again.unplayable:
                 self._put_on_top(entry, changes)
-                return Step(entry, again, "concurrent", differences, overlapped=tuple(r.action_id for r in others))
+                ids = tuple(record.action_id for record in others)
+                return Step(entry, again, "concurrent", differences, overlapped=ids, as_recorded=True)
         if len(outcomes) == 1:
             return None
         rerun = sandbox.run(entry)
@@ -326,7 +329,7 @@ class Replayer:
         return step
 
     def _taint(self, step: Step) -> None:
-        if step.verdict == "concurrent" and step.rerun is not None and not step.why and _matched(step):
+        if step.as_recorded:
             return
         rows = [*((step.record.touched or {}).get("rows", ()))]
         if step.rerun is not None and step.rerun.outcome.touched:
@@ -347,11 +350,6 @@ class Replayer:
         limits = self.sandbox.bus.application.limits
         told: dict[str, Any] = payload.loads(arguments_text(action, loaded, limits, Scrubber()))
         return told
-
-
-def _matched(step: Step) -> bool:
-    """Whether a concurrent action came out as recorded on one of the states it may have seen."""
-    return step.rerun is not None and step.rerun.outcome.status == "succeeded" and step.rerun.transaction is None
 
 
 def _identity(difference: Difference) -> str:

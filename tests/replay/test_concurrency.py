@@ -115,6 +115,7 @@ class Tally(Base):
 
 
 gates: dict[str, threading.Barrier] = {}
+between: list[Callable[[], None]] = []
 
 
 def racing() -> Application:
@@ -146,6 +147,26 @@ def test_races_come_out_as_concurrent(postgres_url: URL, sandbox: URL) -> None:
             assert all(step.overlapped and set(step.overlapped) <= outcomes for step in concurrent)
             rows = replayer.sandbox.connection.execute(select(Tally.value)).scalar_one()
             assert rows == 11, "the sandbox went the way that history went"
+
+
+def test_what_follows_from_a_race_is_no_divergence_either(postgres_url: URL, sandbox: URL) -> None:
+    """It read one value before another action, and one after it: no single state explains that, but the overlap does."""
+    with open_bus(racing(), postgres_url) as bus:
+        for number in (1, 2, 3):
+            bus.execute("count_up", {"id": number})
+
+        def meanwhile() -> None:
+            other = threading.Thread(target=bus.execute, args=("count_both",))
+            other.start()
+            other.join()
+
+        between.append(meanwhile)
+        assert bus.execute("add_up").result == {"total": 12}, "the old value of the first, the new one of the second"
+        between.clear()
+        bus.execute("count_up", {"id": 3})
+        with Replayer(bus.journal, racing(), sandbox) as replayer:
+            steps = [(step.record.action, step.verdict) for step in replayer.steps()]
+        assert steps[3:] == [("count_both", "same"), ("add_up", "concurrent"), ("count_up", "concurrent")]
 
 
 def test_a_bug_among_races_is_still_a_divergence(
