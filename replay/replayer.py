@@ -31,7 +31,7 @@ from core.registry import Action
 from core.scrubbing import Scrubber
 from replay.changes import RowChange
 from replay.divergence import Difference, compare
-from replay.errors import NeedsUpcast
+from replay.errors import NeedsUpcast, ReplayError
 from replay.history import Entry, entries
 from replay.overlap import overlapping
 from replay.playback import PlayedWorld
@@ -98,18 +98,19 @@ class Step:
 
 
 class Replayer:
-    """Re-runs a journal's history in a sandbox; by default one in memory, of SQLite.
+    """Re-runs a journal's history in a sandbox.
 
     `database` is the sandbox: a URL or Engine of a database that is empty, or that an earlier replayer of the same
-    journal and code has filled. `start` is the snapshot to begin with. `log` keeps every row change, so that the
-    sandbox can go back; without it a replay is faster.
+    journal and code has filled; for a journal on SQLite it is one in memory by default. `start` is the snapshot to begin
+    with. `log` keeps every row change, so that the sandbox can go back; without it a replay is faster. `overrides` puts
+    objects in place of dependencies. Raises ReplayError where a database must be given.
     """
 
     def __init__(
         self,
         journal: Journal,
         application: Application,
-        database: str | URL | Engine = "sqlite://",
+        database: str | URL | Engine | None = None,
         *,
         start: Snapshot | None = None,
         prepare: Prepare | None = None,
@@ -117,7 +118,12 @@ class Replayer:
         log: bool = True,
     ) -> None:
         self.journal = journal
-        self.sandbox = Sandbox(application, database, prepare=prepare, overrides=overrides, log=log)
+        if database is None and journal.dialect != "sqlite":
+            raise ReplayError(
+                f"the journal is of {journal.dialect}: give an empty database of that dialect for the sandbox, or "
+                "'sqlite://' if you accept that errors and values are then compared less closely"
+            )
+        self.sandbox = Sandbox(application, database or "sqlite://", prepare=prepare, overrides=overrides, log=log)
         self.start = start
         self.same_dialect = journal.dialect == self.sandbox.engine.dialect.name
         self._overlaps = log and journal.dialect == "postgresql"  # SQLite has one writer

@@ -44,7 +44,7 @@ class Timeline:
         self,
         journal: Journal,
         application: Application,
-        database: str | URL | Engine = "sqlite://",
+        database: str | URL | Engine | None = None,
         *,
         start: Snapshot | None = None,
         prepare: Prepare | None = None,

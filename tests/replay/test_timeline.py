@@ -287,7 +287,7 @@ def test_out_of_one_journal_into_another(bus: Bus, tmp_path: Path, server: Any) 
             ours = [record._replace(xid=None) for record in bus.journal.read()]
             assert [record._replace(xid=None) for record in laptop.journal.read()] == ours
             assert laptop.journal.identity() == bus.journal.identity()
-            with Replayer(laptop.journal, make_application()) as replayer:
+            with Replayer(laptop.journal, make_application(), "sqlite://") as replayer:
                 assert {step.verdict for step in replayer.steps(statuses=("succeeded", "failed"))} == {"same"}
             with pytest.raises(ReplayError, match="is not empty"):
                 import_into(laptop, path)
@@ -415,6 +415,12 @@ def test_an_interrupted_replay_goes_on_where_it_was(sqlite_url: URL, tmp_path: P
             assert len(timeline.positions()) == 451
             timeline.go(2)
             assert [row["balance"] for row in timeline.rows("accounts")] == [0]
+
+
+def test_another_dialect_must_be_asked_for(postgres_url: URL) -> None:
+    prepared(postgres_url)
+    with Bus(make_application(), postgres_url) as bus, pytest.raises(ReplayError, match="give an empty database"):
+        Replayer(bus.journal, make_application())
 
 
 def test_sql_with_colons_and_percent_signs(bus: Bus, sandbox_url: Any) -> None:
