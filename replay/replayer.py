@@ -102,8 +102,8 @@ class Replayer:
 
     `database` is the sandbox: a URL or Engine of a database that is empty, or that an earlier replayer of the same
     journal and code has filled; for a journal on SQLite it is one in memory by default. `start` is the snapshot to
-    begin with. `log` keeps every row change, so that the sandbox can go back; without it a replay is faster. `overrides`
-    puts objects in place of dependencies. Raises ReplayError where a database must be given.
+    begin with. `log` keeps every row change, so that the sandbox can go back; without it a replay is faster.
+    `overrides` puts objects in place of dependencies. Raises ReplayError where a database must be given.
     """
 
     def __init__(
