@@ -36,6 +36,8 @@ class PlayedWorld(World):
         self._run = run
         self.unplayable: list[str] = []
         self.stood_in = False
+        self.redacted = False
+        """Whether an argument had to be replaced, whose value may decide how the action ends."""
 
     def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
         """A log whose calls are answered from the journal."""

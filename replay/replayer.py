@@ -17,7 +17,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,7 +26,6 @@ from sqlalchemy.engine import URL
 
 from core import Application, Journal, Record, payload
 from core.execution import arguments_text
-from core.registry import Action
 from core.scrubbing import Scrubber
 from replay.changes import RowChange
 from replay.divergence import Difference, compare
@@ -38,6 +36,7 @@ from replay.playback import PlayedWorld
 from replay.sandbox import Prepare, Rerun, Sandbox, upcast
 from replay.snapshots import Snapshot
 
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _WINDOW: Final = 2_000
 """How many outcomes back an overlapping action is looked for."""
 _MOST_STATES: Final = 6
@@ -144,6 +143,8 @@ class Replayer:
         after = self.sandbox.head
         if self.sandbox.at != after:
             self.sandbox.travel(after)
+        if self._overlaps and not self._recent:
+            self._recent.extend(self.journal.read(max(0, after - _WINDOW), upto=after, kind="outcome"))
         for entry in entries(self.journal, self._first(after), upto):
             if self._is_contained(entry, after):
                 continue
@@ -195,10 +196,6 @@ class Replayer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(keep=kind is None)
 
-    @cached_property
-    def _words(self) -> re.Pattern[str]:
-        return re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-
     def _step(self, entry: Entry) -> Step:
         sandbox = self.sandbox
         if why := why_not_replayable(entry):
@@ -224,15 +221,16 @@ class Replayer:
         if rerun.unplayable:
             sandbox.keep(rerun)
             return Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0])
+        if why := _decided_by_a_secret(entry, rerun):
+            sandbox.keep(rerun)
+            return Step(entry, rerun, "unplayable", differences, why=why)
         if rerun.stood_in:
             sandbox.drop(rerun)
             differences = self._without_secrets(entry, differences)
-            refused = _refused_for_a_stand_in(sandbox.bus.registry.find(entry.outcome.action), rerun)
             rerun = sandbox.run(entry)
-            if refused or not differences:
+            if not differences:
                 sandbox.keep(rerun)
-                why = f"its secret argument {refused} is not kept, and a stand-in is refused" if refused else None
-                return Step(entry, rerun, "unplayable" if refused else "same", differences, why=why)
+                return Step(entry, rerun, "same")
         others = overlapping(entry, self._recent)
         if others:
             sandbox.drop(rerun)
@@ -302,6 +300,8 @@ class Replayer:
                 return self._finish(Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0]))
             if not differences:
                 return self._finish(Step(entry, rerun, "same"))
+            if why := _decided_by_a_secret(entry, rerun):
+                return self._finish(Step(entry, rerun, "unplayable", differences, why=why))
             outcomes.add(_fingerprint(differences))
             best = best or (rerun, differences)
         assert best is not None
@@ -315,7 +315,7 @@ class Replayer:
         """The earliest differing action that left a table otherwise which this one's statements name."""
         if not self._tainted:
             return None
-        words = {word for statement in rerun.statements for word in self._words.findall(statement)}
+        words = {word for statement in rerun.statements for word in _WORD.findall(statement)}
         found = [step for table, step in self._tainted.items() if table.rpartition(".")[2] in words]
         return min(found, key=lambda step: step.position).entry.action_id if found else None
 
@@ -397,9 +397,14 @@ def _is_left_out(value: Any) -> bool:
     return isinstance(value, dict) and "$unencodable" in value
 
 
-def _refused_for_a_stand_in(action: Action | None, rerun: Rerun) -> str | None:
-    """The sensitive argument for which a stand-in was refused, if one was."""
-    if action is None or rerun.outcome.status != "rejected" or rerun.outcome.error is None:
+def _decided_by_a_secret(entry: Entry, rerun: Rerun) -> str | None:
+    """Why an action cannot be compared whose secret argument is not kept: with a stand-in for it, it ends otherwise."""
+    was, now = entry.outcome, rerun.outcome
+    if not rerun.redacted:
         return None
-    errors = payload.loads(rerun.outcome.error).get("errors") or {}
-    return next((name for name in errors if name in action.sensitive), None)
+    errors = (payload.loads(now.error) if now.error else {}).get("errors") or {}
+    if was.status == now.status and (was.error or {}).get("errors", {}).keys() == errors.keys():
+        return None
+    return (
+        f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
+    )

@@ -63,6 +63,7 @@ class Rerun:
     statements: list[str]
     unplayable: list[str]
     stood_in: bool
+    redacted: bool
     transaction: SandboxTransaction | None = field(default=None, repr=False)
 
     @property
@@ -207,6 +208,7 @@ class Sandbox:
             transaction.statements,
             world.unplayable,
             world.stood_in,
+            world.redacted,
             transaction,
         )
 
@@ -223,6 +225,7 @@ class Sandbox:
             for name, value in given.items():
                 if value == payload.REDACTED:
                     given[name] = stand_in(action, name, world)
+                    world.redacted = True
         return intent_of(asked.action, given, None, action, self.bus.application.limits, scrubber)
 
     def _execute(self, attempt: Attempt, identity: Identity, intent: Intent) -> tuple[Row, BaseException | None]:
