@@ -403,7 +403,8 @@ def _decided_by_a_secret(entry: Entry, rerun: Rerun) -> str | None:
     if not rerun.redacted:
         return None
     errors = (payload.loads(now.error) if now.error else {}).get("errors") or {}
-    if was.status == now.status and (was.error or {}).get("errors", {}).keys() == errors.keys():
+    before = (was.error or {}).get("errors") or {}
+    if was.status == now.status and before.keys() == errors.keys():
         return None
     return (
         f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
