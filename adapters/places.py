@@ -27,6 +27,11 @@ def folder() -> Path:
     return Path(os.environ.get("ACTIONBUS_REPLAY", FOLDER))
 
 
+def snapshots() -> Path:
+    """Where snapshots are kept."""
+    return folder() / "snapshots"
+
+
 @contextmanager
 def throwaway(bus: Bus, sandbox: str | None, *, in_memory: bool) -> Iterator[URL]:
     """A database for one replay, gone afterwards. A log of row changes grows, so it had better not be in memory."""

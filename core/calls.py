@@ -7,7 +7,7 @@ gives another performer the same proxies.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,11 @@ class Call:
     def shown(self) -> dict[str, Any]:
         """The call as the journal keeps it."""
         return {"call": self.name, **self.asked, **self.ended}
+
+
+def asked_of(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """The question of a call as the journal keeps it, without its answer."""
+    return {name: shown[name] for name in ("call", "args", "kwargs", "read") if name in shown}
 
 
 class CallLog:

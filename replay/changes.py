@@ -14,12 +14,12 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Index,
     MetaData,
     String,
     Table,
-    Text,
     and_,
     bindparam,
     func,
@@ -74,9 +74,9 @@ class Logged:
             Column("position", BigInteger, nullable=False),
             Column("line", BigInteger, nullable=False),
             Column("op", String(1), nullable=False),
-            *(Column(f"key_{column.name}", _plain(column)) for column in self.keys),
-            *(Column(f"old_{column.name}", _plain(column)) for column in table.columns),
-            *(Column(f"new_{column.name}", _plain(column)) for column in table.columns),
+            *(Column(f"key_{column.name}", column.type) for column in self.keys),
+            *(Column(f"old_{column.name}", column.type) for column in table.columns),
+            *(Column(f"new_{column.name}", column.type) for column in table.columns),
             Index(f"{name}_position", "position"),
         )
         self._names = [column.name for column in table.columns]
@@ -90,17 +90,21 @@ class Logged:
         """The table's name, as the journal has it."""
         return self.table.fullname
 
+    def matching(self, key: Sequence[Any]) -> ColumnElement[bool]:
+        """The condition for one row."""
+        return and_(*(column == part for column, part in zip(self.keys, key, strict=True)))
+
+    def row(self, row: Any) -> dict[str, Any]:
+        """A row of the table by its columns' names."""
+        return dict(zip(self._names, row, strict=True))
+
     def change(self, row: Any) -> RowChange:
         """A row of the log as a change. By place, not by name: a replay that shows every change reads many."""
         op, keys = row[3], 4 + len(self.keys)
         middle = keys + len(self._names)
-        old = None if op == "i" else dict(zip(self._names, row[keys:middle], strict=True))
-        new = None if op == "d" else dict(zip(self._names, row[middle:], strict=True))
+        old = None if op == "i" else self.row(row[keys:middle])
+        new = None if op == "d" else self.row(row[middle:])
         return RowChange(row[1], self.name, tuple(row[4:keys]), old, new)
-
-
-def _plain(column: Column[Any]) -> Any:
-    return column.type
 
 
 class RowLog:
@@ -113,7 +117,6 @@ class RowLog:
             f"{_OURS}now", self.metadata,
             Column("seq", BigInteger), Column("position", BigInteger), Column("line", BigInteger),
             Column("recording", BigInteger), Column("at", BigInteger), Column("head", BigInteger),
-            Column("actions", BigInteger), Column("note", Text),
         )  # fmt: skip
         self.steps = Table(
             f"{_OURS}steps", self.metadata,
@@ -130,9 +133,7 @@ class RowLog:
     def create(self, *, triggers: bool = True) -> None:
         """Create the logs and the triggers that write to them."""
         self.metadata.create_all(self._connection)
-        self._connection.execute(
-            self.now.insert().values(seq=0, position=0, line=0, recording=0, at=0, head=0, actions=0)
-        )
+        self._connection.execute(self.now.insert().values(seq=0, position=0, line=0, recording=0, at=0, head=0))
         for number, logged in enumerate(self.logged.values() if triggers else ()):
             make = self._postgresql_triggers if self._postgresql else self._sqlite_triggers
             for statement in make(logged, number):
@@ -162,7 +163,7 @@ class RowLog:
 
     def of_row(self, table: str, key: Sequence[Any]) -> list[RowChange]:
         """All changes of one row, in order."""
-        logged = self._find(table)
+        logged = self.find(table)
         by_key = and_(*(logged.log.c[f"key_{c.name}"] == part for c, part in zip(logged.keys, key, strict=True)))
         rows = self._connection.execute(
             select(logged.log).where(by_key, logged.log.c.line == ORIGINAL).order_by(logged.log.c.seq)
@@ -188,27 +189,21 @@ class RowLog:
         """Take back what these actions wrote, newest first, in the current transaction."""
         self.pause()
         for change in reversed(self.changes(positions)):
-            self.put(self._find(change.table), change.key, change.after, change.before)
-
-    def apply(self, changes: Sequence[RowChange]) -> None:
-        """Write what other changes wrote, in order, in the current transaction."""
-        for change in changes:
-            self.put(self._find(change.table), change.key, change.before, change.after)
+            self.put(self.find(change.table), change.key, change.after, change.before)
 
     def overwrite(self, changes: Sequence[RowChange]) -> None:
         """Make rows what these changes left, whatever they are now, and note it under the current position."""
         for change in changes:
-            logged = self._find(change.table)
-            matching = and_(*(column == part for column, part in zip(logged.keys, change.key, strict=True)))
-            there = self._connection.execute(select(*logged.table.columns).where(matching)).first()
-            old = dict(there._mapping) if there else None
+            logged = self.find(change.table)
+            there = self._connection.execute(logged.table.select().where(logged.matching(change.key))).first()
+            old = logged.row(there) if there else None
             if old is not None or change.after is not None:
                 self.put(logged, change.key, old, change.after)
 
     def put(self, logged: Logged, key: Sequence[Any], old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
         """Make one row what it is to be."""
         table = logged.table
-        matching = and_(*(column == part for column, part in zip(logged.keys, key, strict=True)))
+        matching = logged.matching(key)
         stored = {column.name for column in logged.stored}
         values = {table.c[name]: value for name, value in (new or {}).items() if name in stored}
         if new is None:
@@ -225,7 +220,7 @@ class RowLog:
         low, high = min(at, to), max(at, to)
         for logged in self.logged.values():
             if not logged.has_key:
-                self._travel_without_key(logged, low, high, back=to < at)
+                self._refuse_changes(logged, low, high)
                 continue
             for statement in self._travelling(logged, back=to < at):
                 self._connection.execute(text(statement), {"low": low, "high": high})
@@ -246,7 +241,7 @@ class RowLog:
             f"(SELECT {end}(seq) FROM {log} WHERE {wanted} GROUP BY {log_keys}) AND op <> '{gone}'",
         )
 
-    def _travel_without_key(self, logged: Logged, low: int, high: int, *, back: bool) -> None:
+    def _refuse_changes(self, logged: Logged, low: int, high: int) -> None:
         c = logged.log.c
         there = select(func.count()).select_from(logged.log).where(c.position > low, c.position <= high)
         if self._connection.execute(there).scalar():
@@ -255,15 +250,12 @@ class RowLog:
                 "to the position you want (`replay run --to`)"
             )
 
-    def _find(self, table: str) -> Logged:
+    def find(self, table: str) -> Logged:
+        """A table by its name. Raises ReplayError."""
         try:
             return self.logged[table]
         except KeyError:
             raise ReplayError(f"there is no table {table!r}; there are: {', '.join(sorted(self.logged))}") from None
-
-    def find(self, table: str) -> Logged:
-        """A table by its name. Raises ReplayError."""
-        return self._find(table)
 
     def _name(self, table: Table) -> str:
         return self._connection.dialect.identifier_preparer.format_table(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pdb
 import sys
 from collections.abc import Callable
@@ -14,12 +15,11 @@ from replay.errors import ReplayError
 from replay.guard import opened
 from replay.overlap import overlapping
 from replay.playback import PlayedWorld
-from replay.replayer import why_not_replayable
+from replay.replayer import WINDOW, why_not_replayable
 from replay.sandbox import Rerun
 from replay.timeline import Timeline
 
 Hook = Callable[[ActionHandler], Any]
-_WINDOW = 2_000
 
 
 def under_debugger(handler: ActionHandler) -> Any:
@@ -34,8 +34,6 @@ def under_debugger(handler: ActionHandler) -> Any:
 
 
 def _names_pdb() -> bool:
-    import os
-
     return os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace")
 
 
@@ -51,10 +49,10 @@ class Debugging:
     def run(self, hook: Hook | None = None) -> tuple[Rerun, list[Difference]]:
         """Run it on the state that it saw; what differs from history."""
         entry, sandbox = self.entry, self._timeline.sandbox
-        self._go_before()
+        self._timeline.go(entry.position - 1)
         journal = self._timeline.journal
         recent = list(
-            journal.read(max(0, entry.position - _WINDOW), upto=entry.position - 1, kind="outcome", status="succeeded")
+            journal.read(max(0, entry.position - WINDOW), upto=entry.position - 1, kind="outcome", status="succeeded")
         )
         unseen = [record.position for record in overlapping(entry, recent)]
         with sandbox.held():
@@ -63,6 +61,3 @@ class Debugging:
             rerun = sandbox.run(entry, world=PlayedWorld(entry, run=hook))
             sandbox.keep(rerun)
         return rerun, self._timeline.replayer.compare(entry, rerun)
-
-    def _go_before(self) -> None:
-        self._timeline.go(self.entry.position - 1)

@@ -14,6 +14,7 @@ from sqlalchemy import Table
 
 from core import Record, payload
 from core.backend import Row
+from core.calls import asked_of
 from core.scrubbing import SCRUBBED
 from replay.constraints import constraint_of
 from replay.history import Entry
@@ -103,7 +104,7 @@ def _json(path: str, expected: Any, actual: Any) -> Iterator[Difference]:
     elif isinstance(expected, str) and isinstance(actual, str) and SCRUBBED in expected:
         if not _matches_scrubbed(expected, actual):
             yield Difference(path, expected, actual)
-    elif not payload.same(expected, actual):
+    else:
         yield Difference(path, expected, actual)
 
 
@@ -143,15 +144,11 @@ def _brief(error: Any) -> Any:
 
 def _calls(expected: Sequence[Mapping[str, Any]], actual: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
     for number in range(max(len(expected), len(actual))):
-        one = _asked(expected[number]) if number < len(expected) else _ABSENT
-        other = _asked(actual[number]) if number < len(actual) else _ABSENT
+        one = asked_of(expected[number]) if number < len(expected) else _ABSENT
+        other = asked_of(actual[number]) if number < len(actual) else _ABSENT
         if isinstance(one, dict) and one.get("call") == "…":
             return
         yield from _json(f"calls[{number}]", one, other)
-
-
-def _asked(call: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: call[name] for name in ("call", "args", "kwargs", "read") if name in call}
 
 
 def _rows(expected: Mapping[str, Any], actual: Mapping[str, Any], tables: Tables) -> Iterator[Difference]:

@@ -98,11 +98,10 @@ class Export:
         """A row of the state before the action."""
         if (name, key) not in self._values:
             logged = self._timeline.sandbox.log.find(name)
-            matching = [column == part for column, part in zip(logged.keys, key, strict=True)]
-            found = self._timeline.sandbox.connection.execute(logged.table.select().where(*matching)).first()
+            found = self._timeline.sandbox.connection.execute(logged.table.select().where(logged.matching(key))).first()
             if found is None:
                 return None
-            self._values[name, key] = dict(zip((c.name for c in logged.table.columns), found, strict=True))
+            self._values[name, key] = logged.row(found)
         return self._values[name, key]
 
     def _rows_of(self, tables: Sequence[Table]) -> None:
@@ -146,10 +145,11 @@ class Export:
             return None
 
     def _fixture(self) -> Fixture:
-        asked, outcome = self._entry.submitted, self._entry.outcome
-        started = outcome.started_at or outcome.recorded_at
+        asked = self._entry.submitted
         assert asked.seed is not None
-        fixture = Fixture(self._timeline.sandbox.bus.application, started_at=started.isoformat(), seed=asked.seed)
+        fixture = Fixture(
+            self._timeline.sandbox.bus.application, started_at=self._entry.started_at.isoformat(), seed=asked.seed
+        )
         for call in self._calls():
             fixture.call(call.pop("call"), *call.pop("args", ()), **call)
         fixture.generated(self._generated())
@@ -165,8 +165,7 @@ class Export:
         return [dict(call) for each in self._entry.all() for call in each.outcome.calls or ()]
 
     def _generated(self) -> list[dict[str, Any]]:
-        rows = [row for each in self._entry.all() for row in (each.outcome.touched or {}).get("rows", ())]
-        return [row for row in rows if row.get("generated")]
+        return [row for row in self._entry.touched() if row.get("generated")]
 
     def _encoded(self, row: _Row) -> dict[str, Any]:
         return {name: tagged.encode(value) for name, value in self._values[row].items()}
@@ -188,7 +187,7 @@ class Export:
             summary=f"{outcome.action} {done.status}, as it did on {outcome.recorded_at:%Y-%m-%d}.",
             action=outcome.action, position=outcome.position, recorded_at=outcome.recorded_at.isoformat(),
             module=module, attribute=attribute, status=done.status,
-            started_at=(outcome.started_at or outcome.recorded_at).isoformat(), seed=self._entry.submitted.seed,
+            started_at=self._entry.started_at.isoformat(), seed=self._entry.submitted.seed,
             rows=loaded, calls=calls, generated=generated, call=told, error=error, result=_shown(done.result, 4),
             changes=_shown(done.changes, 4), asked=_shown(done.calls, 4),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from core import Application, Record, payload, tagged
+from core.calls import asked_of
 from replay.changes import RowChange
 from replay.history import Entry
 from replay.sandbox import Sandbox
@@ -53,7 +54,7 @@ class Fixture:
         """Put rows into a table; values as tagged JSON has them."""
         logged = self._sandbox.log.find(table)
         self._sandbox.log.pause()
-        decoded = [{name: _in_zone(tagged.decode(value)) for name, value in row.items()} for row in rows]
+        decoded = [{name: tagged.decode(value) for name, value in row.items()} for row in rows]
         self._sandbox.connection.execute(logged.table.insert(), decoded)
 
     def call(self, name: str, *args: Any, **ended: Any) -> None:
@@ -84,7 +85,7 @@ class Fixture:
             error.pop("traceback", None)
         self._sandbox.close()
         calls = payload.loads(row.calls) if row.calls else []
-        asked = [{name: call[name] for name in ("call", "args", "kwargs", "read") if name in call} for call in calls]
+        asked = [asked_of(call) for call in calls]
         result = payload.loads(row.result) if row.result is not None else None
         return Done(row.status or "", result, error, [line(change) for change in changes], asked)
 
@@ -121,7 +122,3 @@ def _value(value: Any) -> str:
     elif isinstance(value, UUID):
         value = str(value)
     return repr(value)
-
-
-def _in_zone(value: Any) -> Any:
-    return value

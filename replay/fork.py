@@ -16,11 +16,10 @@ from uuid import UUID
 
 from core import Record
 from core.backend import Row
-from replay.changes import RowChange
+from replay.changes import ORIGINAL, RowChange
 from replay.divergence import Difference
 from replay.errors import ReplayError
 from replay.history import Entry, entries
-from replay.playback import PlayedWorld
 from replay.replayer import why_not_replayable
 from replay.sandbox import Rerun
 from replay.timeline import Timeline
@@ -118,9 +117,7 @@ class Forking:
 
     def _follow(self, fork: Fork, first: int, last_change: int, progress: Callable[[Entry], None] | None) -> None:
         pending = list(self._insert)
-        for entry in entries(self._timeline.journal, 0 if first == 0 else self._reading_from(first)):
-            if entry.position <= first:
-                continue
+        for entry in entries(self._timeline.journal, first):
             while pending and pending[0].after < entry.position:
                 self._run_inserted(fork, pending.pop(0))
             self._take(entry, fork)
@@ -132,28 +129,20 @@ class Forking:
         for each in pending:
             self._run_inserted(fork, each)
 
-    def _reading_from(self, first: int) -> int:
-        """A position from which on all submitted records of later outcomes need not be looked up one by one."""
-        return max(0, first - 1)
-
     def _differs(self) -> bool:
         return any(one != other for one, other in self._lines.values())
 
     def _take(self, entry: Entry, fork: Fork) -> None:
         """One action of history, on the other line."""
-        theirs = self._sandbox.log.changes([entry.position])
+        self._note(ORIGINAL, self._sandbox.changes(entry.position))
         if entry.action_id in self._skip:
             fork.ended.append(Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, None))
-            self._note(0, theirs)
             return
         if why_not_replayable(entry) is not None:
-            self._note(0, theirs)
             return
         rerun = self._run(entry, self._edit.get(entry.action_id))
         fork.run += 1
-        ours = self._sandbox.log.changes([entry.position], _LINE) if rerun.succeeded else []
-        self._note(0, theirs)
-        self._note(1, ours)
+        self._note(_LINE, self._sandbox.changes(entry.position, _LINE) if rerun.succeeded else [])
         differences = self._timeline.replayer.compare(entry, rerun)
         if differences and not (rerun.stood_in and _only_digests(differences)) and not rerun.unplayable:
             fork.ended.append(
@@ -163,9 +152,7 @@ class Forking:
 
     def _run(self, entry: Entry, edits: Mapping[str, Any] | None) -> Rerun:
         arguments = {**entry.submitted.arguments, **edits} if edits else None
-        rerun = self._sandbox.run(
-            entry, world=PlayedWorld(entry), arguments=arguments, line=_LINE, overrides=self._overrides
-        )
+        rerun = self._sandbox.run(entry, arguments=arguments, line=_LINE, overrides=self._overrides)
         self._sandbox.keep(rerun)
         return rerun
 
@@ -173,8 +160,7 @@ class Forking:
         entry = _made_up(each, self._moment(each.after), self._timeline.journal.identity())
         rerun = self._run(entry, None)
         fork.run += 1
-        changes = self._sandbox.log.changes([each.after], _LINE) if rerun.succeeded else []
-        self._note(1, changes)
+        self._note(_LINE, self._sandbox.changes(each.after, _LINE) if rerun.succeeded else [])
         fork.ended.append(Ended(each.after, entry.action_id, each.action, None, rerun.outcome))
 
     def _moment(self, after: int) -> datetime:

@@ -46,14 +46,13 @@ class Fresh:
 class Generated:
     """What one action, with those nested in it, generated."""
 
-    def __init__(self, entry: Entry | None, fresh: Fresh, scrubber: Scrubber) -> None:
+    def __init__(self, entry: Entry, fresh: Fresh, scrubber: Scrubber) -> None:
         self._fresh = fresh
         self._scrubber = scrubber
         self._rows: dict[str, list[dict[str, Any]]] = {}
-        for each in entry.all() if entry else ():
-            for row in (each.outcome.touched or {}).get("rows", ()):
-                if "generated" in row and row["op"] in ("insert", "upsert"):
-                    self._rows.setdefault(row["table"], []).append(row)
+        for row in entry.touched():
+            if "generated" in row and row["op"] in ("insert", "upsert"):
+                self._rows.setdefault(row["table"], []).append(row)
 
     def impose(self, statement: Insert, many: Params) -> tuple[Insert, Params]:
         """The INSERT with its values."""

@@ -8,7 +8,8 @@ transaction drew a later one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from core import Journal, Record
@@ -35,6 +36,16 @@ class Entry(NamedTuple):
         """The action's id."""
         return self.outcome.action_id
 
+    @property
+    def started_at(self) -> datetime:
+        """When its execution began, which is what its clock told; an action that came to none: its outcome's time."""
+        return self.outcome.started_at or self.outcome.recorded_at
+
+    def touched(self) -> Iterator[dict[str, Any]]:
+        """The rows that it and those nested in it touched, as the journal has them."""
+        for each in self.all():
+            yield from (each.outcome.touched or {}).get("rows", ())
+
     def all(self) -> Iterator[Entry]:
         """The nested ones at any depth, then this one."""
         for each in self.nested:
@@ -53,12 +64,19 @@ def entries(journal: Journal, after: int = 0, upto: int | None = None) -> Iterat
             if record.cause_id is not None:
                 caused.setdefault(record.cause_id, {})[record.action_id] = record
             continue
+        is_nested = record.cause_id is not None and _is_nested(journal, record, asked)
+        if record.action_id not in asked and not is_nested:
+            # It was submitted before `after`, where records of its nested ones may lie too.
+            nested.pop(record.action_id, None)
+            if (whole := entry_of(journal, record.action_id)) is not None:
+                yield whole
+            continue
         submitted = asked.pop(record.action_id, None) or journal.submitted(record.action_id)
         if submitted is None:
             continue  # an outcome without its submitted record: nothing tells what was asked
         queued = tuple(caused.pop(record.action_id, {}).values())
         entry = Entry(submitted, record, tuple(nested.pop(record.action_id, ())), queued)
-        if record.cause_id is not None and _is_nested(journal, record, asked):
+        if record.cause_id is not None and is_nested:
             nested.setdefault(record.cause_id, []).append(entry)
             caused.get(record.cause_id, {}).pop(record.action_id, None)
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import UUID
 
 from core import payload, tagged
-from core.calls import Call, CallLog, Recorded
+from core.calls import Call, CallLog, Recorded, asked_of
 from core.dependencies import Provider
 from core.determinism import Secrets
 from core.handler import ActionHandler
@@ -30,9 +30,9 @@ class PlayedWorld(World):
     whether a secret had to be replaced; `salt` makes other replacements.
     """
 
-    def __init__(self, entry: Entry | None, salt: int = 0, run: Run | None = None) -> None:
-        self._pools = {each.action_id: list(each.outcome.calls or ()) for each in entry.all()} if entry else {}
-        self._chance = random.Random(f"{entry.submitted.seed if entry else 0} {salt}")
+    def __init__(self, entry: Entry, salt: int = 0, run: Run | None = None) -> None:
+        self._pools = {each.action_id: list(each.outcome.calls or ()) for each in entry.all()}
+        self._chance = random.Random(f"{entry.submitted.seed} {salt}")
         self._run = run
         self.unplayable: list[str] = []
         self.stood_in = False
@@ -69,10 +69,10 @@ class PlayedWorld(World):
 
     def take(self, action_id: UUID, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
         """The recorded call, which is then used up: the action's own next one that matches, else any nested one's."""
-        own = self._pools.get(action_id, [])
+        own, question = self._pools.get(action_id, []), {"call": name, **asked}
         for pool in (own, *(pool for pool in self._pools.values() if pool is not own)):
             for number, recorded in enumerate(pool):
-                if recorded.get("call") == name and _asked(recorded) == asked:
+                if asked_of(recorded) == question:
                     return pool.pop(number)
         return None
 
@@ -83,10 +83,6 @@ class PlayedWorld(World):
     def was_truncated(self) -> bool:
         """Whether calls beyond the limit are only counted."""
         return any(call.get("call") == "…" for pool in self._pools.values() for call in pool)
-
-
-def _asked(recorded: dict[str, Any]) -> dict[str, Any]:
-    return {name: recorded[name] for name in ("args", "kwargs", "read") if name in recorded}
 
 
 def _class_of(provider: Provider) -> type:
@@ -120,7 +116,7 @@ class PlayedCalls(CallLog):
         self._note(call)
         if recorded is None:
             raise self._missing(call, told)
-        call.ended = {key: value for key, value in recorded.items() if key not in ("call", "args", "kwargs", "read")}
+        call.ended = {key: value for key, value in recorded.items() if key not in asked_of(recorded)}
         return self._answer(call)
 
     def _missing(self, call: Call, told: dict[str, Any]) -> Exception:

@@ -37,7 +37,7 @@ from replay.sandbox import Prepare, Rerun, Sandbox, upcast
 from replay.snapshots import Snapshot
 
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-_WINDOW: Final = 2_000
+WINDOW: Final = 2_000
 """How many outcomes back an overlapping action is looked for."""
 _MOST_STATES: Final = 6
 """On how many states a differing action is tried again."""
@@ -126,7 +126,7 @@ class Replayer:
         self.start = start
         self.same_dialect = journal.dialect == self.sandbox.engine.dialect.name
         self._overlaps = log and journal.dialect == "postgresql"  # SQLite has one writer
-        self._recent: deque[Record] = deque(maxlen=_WINDOW)
+        self._recent: deque[Record] = deque(maxlen=WINDOW)
         self._tainted: dict[str, Step] = {}
         """By table: the first action that left it other than history did."""
         if start is not None and self.sandbox.is_new:
@@ -144,7 +144,7 @@ class Replayer:
         if self.sandbox.at != after:
             self.sandbox.travel(after)
         if self._overlaps and not self._recent:
-            self._recent.extend(self.journal.read(max(0, after - _WINDOW), upto=after, kind="outcome"))
+            self._recent.extend(self.journal.read(max(0, after - WINDOW), upto=after, kind="outcome"))
         for entry in entries(self.journal, self._first(after), upto):
             if self._is_contained(entry, after):
                 continue
@@ -212,7 +212,7 @@ class Replayer:
 
     def compare(self, entry: Entry, rerun: Rerun) -> list[Difference]:
         """What differs between an action of history and a re-run of it in this sandbox."""
-        tables = None if self.same_dialect else self.sandbox.log_tables()
+        tables = None if self.same_dialect else self.sandbox.tables()
         return compare(entry, rerun, tables=tables, present=self._present_arguments)
 
     def _explained(self, entry: Entry, rerun: Rerun, differences: list[Difference]) -> Step:

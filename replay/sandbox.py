@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Engine, MetaData, Table, text
+from sqlalchemy import Engine, Table, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -30,7 +29,6 @@ from core.intent import Intent, intent_of
 from core.nested import NestedRunner
 from core.queue import Message, Queue
 from core.scrubbing import Scrubber
-from core.transaction import Queued
 from replay.changes import ORIGINAL, RowChange, RowLog
 from replay.errors import ReplayError
 from replay.generated import Fresh, Generated
@@ -38,11 +36,11 @@ from replay.guard import guarded
 from replay.history import Entry
 from replay.playback import PlayedWorld
 from replay.standins import stand_in
+from replay.tables import business_tables
 from replay.transaction import SandboxTransaction
 
 Prepare = Callable[[Engine], None]
 _COMMIT_EVERY: Final = 200
-_LOG_TABLES = "actionbus_"
 
 
 class SandboxQueue(Queue):
@@ -58,7 +56,6 @@ class Rerun:
 
     outcome: Row
     nested: list[Row]
-    queued: list[Queued]
     error: BaseException | None
     statements: list[str]
     unplayable: list[str]
@@ -107,13 +104,13 @@ class Sandbox:
 
     def _open(self) -> None:
         with self.engine.begin() as connection:
-            there = connection.dialect.has_table(connection, f"{_LOG_TABLES}now")
+            there = connection.dialect.has_table(connection, "actionbus_now")
         if not there:
             self._make_tables()
         self.connection = self._held.enter_context(self.bus.backend.connection())
         self._begin()
-        self.log = RowLog(self.connection, self.tables())
-        deferred = any(_deferred(table) for table in self.log_tables())
+        self.log = RowLog(self.connection, business_tables(self.bus.application, self.connection))
+        deferred = any(_deferred(table) for table in self.tables())
         self._check_deferred = deferred and self.engine.dialect.name == "postgresql"
         self.is_new = not there
         if there:
@@ -146,14 +143,6 @@ class Sandbox:
 
     def tables(self) -> list[Table]:
         """The business tables, those that others refer to first."""
-        models = self.bus.application.models
-        if models is None or not models.tables:
-            models = MetaData()
-            models.reflect(self.connection)
-        return [table for table in models.sorted_tables if not table.name.startswith(_LOG_TABLES)]
-
-    def log_tables(self) -> list[Table]:
-        """The business tables that are logged."""
         return [logged.table for logged in self.log.logged.values()]
 
     def _begin(self) -> None:
@@ -189,7 +178,7 @@ class Sandbox:
             Generated(entry, self.fresh, scrubber), self._point(),
         )  # fmt: skip
         attempt = Attempt(
-            self.bus, transaction, scrubber, _started(entry), identity.seed, deque(), entry.outcome.seen,
+            self.bus, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
             mode="replay", world=world,
         )  # fmt: skip
         try:
@@ -203,7 +192,6 @@ class Sandbox:
         return Rerun(
             row,
             nested,
-            transaction.queued,
             error,
             transaction.statements,
             world.unplayable,
@@ -384,10 +372,6 @@ def _identity(entry: Entry, overrides: Mapping[str, Any]) -> Identity:
     context = payload.dumps(asked.context) if asked.context is not None else None
     caller = Caller(asked.actor, asked.correlation_id, context, overrides)
     return Identity(outcome.action_id, asked.seed, caller, asked.correlation_id, asked.cause_id, asked.release)
-
-
-def _started(entry: Entry) -> datetime:
-    return entry.outcome.started_at or entry.outcome.recorded_at
 
 
 def _deferred(table: Table) -> bool:

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Column, Connection, MetaData, Table, select, text
+from sqlalchemy import Column, Connection, Table, select, text
 
 from core import Bus, Record, payload, tagged
 from core.backend import driver_connection
 from replay.errors import ReplayError
 from replay.overlap import is_visible
+from replay.tables import business_tables
 
 if TYPE_CHECKING:
     from replay.sandbox import Sandbox
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 _SUFFIX: Final = ".snapshot.gz"
 _BATCH: Final = 1_000
-_OURS: Final = ("journal", "actionbus_", "alembic_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Snapshot:
         with bus.engine.connect() as connection:
             _begin(connection)
             seen, position = _seen(connection, bus)
-            tables = business_tables(bus, connection)
+            tables = business_tables(bus.application, connection)
             missing = _missing(connection, bus, position)
             handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
             os.close(handle)
@@ -135,15 +135,6 @@ class Snapshot:
             _insert(sandbox.connection, tables[current], batch)
         sandbox.at = sandbox.head = self.position
         sandbox.commit()
-
-
-def business_tables(bus: Bus, connection: Connection) -> list[Table]:
-    """The tables of an application's models, or all there are but our own, those that others refer to first."""
-    models = bus.application.models
-    if models is None or not models.tables:
-        models = MetaData()
-        models.reflect(connection)
-    return [table for table in models.sorted_tables if not table.name.startswith(_OURS)]
 
 
 def encoded(row: Any, table: Table) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 from uuid import UUID
 
-from core.arg import Arg
 from core.registry import Action
 from replay.playback import PlayedWorld
 
@@ -23,11 +22,7 @@ def stand_in(action: Action, name: str, world: PlayedWorld) -> Any:
         first = list(arg.options)[drawn[0] % len(list(arg.options))]
         return first.value if isinstance(first, Enum) else first
     made = _of_type(arg.type, drawn)
-    return [made] if _is_many(arg) else made
-
-
-def _is_many(arg: Arg) -> bool:
-    return arg.many
+    return [made] if arg.many else made
 
 
 def _of_type(kind: Any, drawn: bytes) -> Any:

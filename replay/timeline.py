@@ -109,7 +109,7 @@ class Timeline:
 
     def tables(self) -> list[Table]:
         """The business tables."""
-        return [logged.table for logged in self.sandbox.log.logged.values()]
+        return self.sandbox.tables()
 
     def rows(self, table: str, where: str | None = None) -> Iterator[dict[str, Any]]:
         """A table's rows in the present state, by key. `where` is SQL."""
@@ -118,7 +118,7 @@ class Timeline:
         if where:
             statement = statement.where(text(where.replace(":", r"\:")))  # no names of parameters in it
         for row in self.sandbox.connection.execute(statement):
-            yield dict(zip((column.name for column in logged.table.columns), row, strict=True))
+            yield logged.row(row)
 
     def count(self, table: str) -> int:
         """How many rows a table has in the present state."""

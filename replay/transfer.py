@@ -25,13 +25,11 @@ from sqlalchemy import Connection, func, select, text
 
 from core import Bus, Journal, Record, payload
 from core.ddl import LATEST
-from core.table import identity_table, journal_table
+from core.table import PAYLOADS, TIMES, identity_table, journal_table
 from replay.errors import ReplayError
 
 FORMAT: Final = 1
 _BATCH: Final = 500
-_PAYLOADS: Final = ("context", "arguments", "result", "error", "calls", "touched")
-_TIMES: Final = ("recorded_at", "started_at")
 _LATE: Final = 300
 """So many values met of late are looked for as words of longer texts too, such as messages of errors."""
 Progress = Callable[[], None]
@@ -109,7 +107,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None) -> int:
 def _append(connection: Connection, table: Any, rows: list[dict[str, Any]], postgresql: bool) -> None:
     # SQL of our own, since the payloads are text already, which SQLAlchemy's JSON type would encode once more.
     columns = ", ".join(rows[0])
-    values = ", ".join(f"CAST(:{name} AS json)" if postgresql and name in _PAYLOADS else f":{name}" for name in rows[0])
+    values = ", ".join(f"CAST(:{name} AS json)" if postgresql and name in PAYLOADS else f":{name}" for name in rows[0])
     overriding = "OVERRIDING SYSTEM VALUE " if postgresql else ""
     name = connection.dialect.identifier_preparer.format_table(table)
     connection.execute(text(f"INSERT INTO {name} ({columns}) {overriding}VALUES ({values})"), rows)
@@ -138,18 +136,18 @@ def _written(record: Record) -> dict[str, Any]:
     told = record._asdict()
     for name in ("action_id", "cause_id"):
         told[name] = str(told[name]) if told[name] is not None else None
-    for name in _TIMES:
+    for name in TIMES:
         told[name] = told[name].isoformat() if told[name] is not None else None
     return told
 
 
 def _read(told: dict[str, Any], postgresql: bool) -> dict[str, Any]:
     row = {name: told.get(name) for name in Record._fields}
-    for name in _PAYLOADS:
+    for name in PAYLOADS:
         row[name] = payload.dumps(row[name]) if row[name] is not None else None
     for name in ("action_id", "cause_id"):
         row[name] = _id(row[name], postgresql)
-    for name in _TIMES:
+    for name in TIMES:
         row[name] = _time(row[name], postgresql)
     if postgresql:
         # A record out of SQLite has no transaction id; in no snapshot is 0 invisible.
@@ -179,13 +177,13 @@ class Pseudonyms:
 
     def replace(self, told: dict[str, Any]) -> dict[str, Any]:
         """A record without the values."""
-        for name in _PAYLOADS:
+        for name in PAYLOADS:
             self._collect(told[name])
         if "actor" in self._fields and told["actor"]:
             self._learn(told["actor"])
         for row in (told["touched"] or {}).get("rows", ()):
             row.pop("digest", None)
-        replaced = {name: self._in(told[name]) for name in _PAYLOADS}
+        replaced = {name: self._in(told[name]) for name in PAYLOADS}
         actor = self._known.get(told["actor"] or "", told["actor"])
         return told | replaced | {"actor": actor}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pdb
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,7 +16,7 @@ from adapters.cli import replayed
 from adapters.cli.common import FAILED, Environment, console, fail, json_option, pass_environment, print_json, safe
 from adapters.cli.interactive import Stepping
 from adapters.cli.progress import watched
-from adapters.places import folder, kept, throwaway
+from adapters.places import kept, snapshots, throwaway
 from core.payload import parse
 from replay import Replayer, ReplayError, Snapshot
 from replay.bisect import bisect as search
@@ -79,7 +78,7 @@ def _timeline(env: Environment, place: Place) -> Iterator[Timeline]:
     bus = env.bus
     bus.journal.require()
     _warn_of_dialect(env, place.sandbox)
-    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), _position(env, place.start))
+    start = Snapshot.nearest(snapshots(), bus.journal.identity(), _position(env, place.start))
     loaded = _loaded(place.prepare)
     with (
         kept(bus, place.sandbox, fingerprint(bus), start.position if start else 0) as url,
@@ -89,7 +88,6 @@ def _timeline(env: Environment, place: Place) -> Iterator[Timeline]:
 
 
 def _loaded(path: str | None) -> Any:
-    sys.path.insert(0, str(Path.cwd()))
     return load(path, "function") if path else None
 
 
@@ -151,7 +149,7 @@ def _replaying(env: Environment, place: Place, low: str, *, log: bool) -> Iterat
     _warn_of_dialect(env, place.sandbox)
     begin = _position(env, low)
     first = begin if place.start == "start" else _position(env, place.start)
-    start = Snapshot.nearest(folder() / "snapshots", bus.journal.identity(), first)
+    start = Snapshot.nearest(snapshots(), bus.journal.identity(), first)
     log = log or bus.journal.dialect == "postgresql"
     with throwaway(bus, place.sandbox, in_memory=not log) as url:
         loaded = _loaded(place.prepare)
@@ -188,8 +186,8 @@ def verify(
     """
     form = "json" if as_json else form
     end = _position(env, high)
-    snapshots = Snapshot.all(folder() / "snapshots", env.bus.journal.identity())
-    with _replaying(env, place, low, log=bool(snapshots)) as (replayer, begin):
+    taken = Snapshot.all(snapshots(), env.bus.journal.identity())
+    with _replaying(env, place, low, log=bool(taken)) as (replayer, begin):
         timeline = Timeline.of(replayer)
         report = replayed.Report(form, actions)
         before = replayer.sandbox.head
@@ -199,7 +197,7 @@ def verify(
                 if step.position > begin:
                     report.add(step)
         first = replayer.start.position if replayer.start else -1
-        for snapshot in snapshots:
+        for snapshot in taken:
             if first < snapshot.position <= end:
                 report.add_snapshot(snapshot, timeline.check(snapshot))
     raise SystemExit(report.end())
@@ -314,7 +312,6 @@ def bisect(
         elif sql:
             check = sql_check(timeline, sql)
         else:
-            sys.path.insert(0, str(Path.cwd()))
             check = python_check(timeline, python or "")
         found = search(check, timeline.positions(low, high), low, linear=linear)
         changes = timeline.sandbox.changes(found.position) if found.position is not None else []

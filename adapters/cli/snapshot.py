@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table
-from adapters.places import folder
+from adapters.places import snapshots
 from replay import Snapshot
 
 _folder_option = click.option(
@@ -32,7 +32,7 @@ def create(env: Environment, folder: Path | None, as_json: bool) -> None:
     An application that has data already takes one before its first action: replays then begin with it.
     """
     env.bus.journal.require()
-    made = Snapshot.create(env.bus, folder or _default())
+    made = Snapshot.create(env.bus, folder or snapshots())
     if as_json:
         print_json(asdict(made))
         return
@@ -50,7 +50,7 @@ def create(env: Environment, folder: Path | None, as_json: bool) -> None:
 def list_(env: Environment, folder: Path | None, as_json: bool) -> None:
     """List the snapshots of this journal."""
     env.bus.journal.require()
-    found = Snapshot.all(folder or _default(), env.bus.journal.identity())
+    found = Snapshot.all(folder or snapshots(), env.bus.journal.identity())
     if as_json:
         for each in found:
             print_json(asdict(each))
@@ -60,7 +60,3 @@ def list_(env: Environment, folder: Path | None, as_json: bool) -> None:
         [[str(each.position), each.taken_at[:19], str(sum(each.tables.values())), str(len(each.missing)), each.path]
          for each in found],
     )  # fmt: skip
-
-
-def _default() -> Path:
-    return folder() / "snapshots"

@@ -482,3 +482,14 @@ def test_documents_as_they_were_go_into_elasticsearch(
         assert found[1].document["name"] == "Icons"
     finally:
         elasticsearch_store.delete_index("kits-then")
+
+
+def test_a_fork_that_begins_with_nested_actions_has_all_of_them(bus: Bus, sandbox_url: Any) -> None:
+    """Their records lie before the outcome at which the other line begins."""
+    fill(bus)
+    outcome = next(bus.journal.read(action="transfer", kind="outcome"))
+    with Timeline(bus.journal, make_application(), sandbox_url) as timeline:
+        entry = timeline.entry(outcome.action_id)
+        assert [each.outcome.action for each in entry.nested] == ["withdraw", "deposit"]
+        same = Forking(timeline, edit={outcome.action_id: dict(entry.submitted.arguments)}).run()
+    assert (same.ended, same.rows, same.met_at) == ([], [], outcome.position)
