@@ -23,14 +23,11 @@ def ask(bus: Bus, caller: Caller, permission: str, arguments: Arguments) -> None
     identity = Identity(new_action_id(), new_seed(), caller, caller.correlation_id or "", None, None)
     with bus.backend.connection() as connection:
         transaction = ActionTransaction(
-            bus.backend, connection, action.isolation, bus.session_factory, bus.application.limits
+            bus.backend, connection, action.isolation, bus.session_factory, bus.application.limits, identity.action_id
         )
         attempt = Attempt(bus, transaction, Scrubber(), now(), identity.seed, deque())
         execution = Execution(attempt, action, identity, NestedRunner())
         try:
             execution.ask(permission, arguments)
         finally:
-            try:
-                transaction.rollback()
-            finally:
-                execution.close()
+            transaction.rollback()

@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from enum import Enum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from core import events
+from core.drivers import driver_connection, is_usable
+from core.errors import chain_of
 
 
 class Row(NamedTuple):
@@ -56,10 +59,30 @@ class Appended(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """SQL with `?` for each value, to be run together with an outcome."""
+    """SQL with `?` for each value, to be run together with an outcome.
+
+    `{schema}` in it stands for the journal's schema and a dot, or for nothing.
+    """
 
     sql: str
     values: tuple[Any, ...]
+
+
+class TransactionState(Enum):
+    """What a driver knows of its connection's transaction, without asking the server."""
+
+    NONE = "none"
+    OPEN = "open"
+    ABORTED = "aborted"
+    """Open, but an error has taken all of it back already."""
+
+
+GATEWAY: Final = "actionbus.gateway"
+"""Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
+UNCLEAN: Final = "actionbus.unclean"
+"""Where a connection's `info` holds that a handler has changed settings of its session: it is not to be used again."""
+HOLDING: Final = "actionbus.holding"
+"""Where a connection's `info` holds the id of the action whose lock it has."""
 
 
 class Backend(ABC):
@@ -68,25 +91,52 @@ class Backend(ABC):
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         self.engine = engine
         self.schema = schema
-        self.journal_name = f'"{schema}".journal' if schema else "journal"
+        self.journal_name = f"{quoted(schema)}.journal" if schema else "journal"
         # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
         # listeners, which must hear of actions too; a joined engine costs more, hence not always.
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         events.install(self.gateway)
+        if not event.contains(engine, "reset", _given_back):
+            event.listen(engine, "reset", _given_back)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         _survive_fork(self)
 
-    @abstractmethod
-    def connection(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
         """A connection of the gateway, for one action or one read.
 
-        Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that BEGIN
-        and COMMIT ride on other statements.
+        Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that COMMIT
+        rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
+        nothing open (see `_given_back`), or not at all.
         """
+        with self.gateway.connect() as connection:
+            self.take(connection)
+            yield connection
+            if is_usable(connection) and connection.info.get(UNCLEAN):
+                self.cleanse(connection)
+
+    def take(self, connection: Connection) -> None:
+        """Make a pooled connection the gateway's, until the pool has it back."""
+        dbapi = driver_connection(connection)
+        # Noted first: an interruption between the two must not leave the driver as it is meant for actions alone.
+        connection.info[GATEWAY] = self, self.driver_mode(dbapi)
+        self.prepare_driver(dbapi)
+
+    @abstractmethod
+    def driver_mode(self, dbapi: Any) -> Any:
+        """What `prepare_driver` is about to change."""
 
     @abstractmethod
     def prepare_driver(self, dbapi: Any) -> None:
         """Put a driver's connection into autocommit mode."""
+
+    @abstractmethod
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        """Put a driver's connection back into `mode`, with no transaction open and the lock of `holding` given back."""
+
+    @abstractmethod
+    def cleanse(self, connection: Connection) -> None:
+        """Do away with what a handler changed in its session."""
 
     def renew_pool(self, *, close: bool = True) -> None:
         """Let go of all idle connections; `close=False` leaves them to the process that they were forked from."""
@@ -97,15 +147,27 @@ class Backend(ABC):
     def renew(self, connection: Connection) -> None:
         """Replace a connection that is lost by a new one from the pool."""
         connection.invalidate()
-        self.prepare_driver(driver_connection(connection))
+        self.take(connection)
 
     @abstractmethod
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         """Append and commit; None if its idempotency key, or the action itself, is in the journal already."""
 
     @abstractmethod
-    def begin(self, connection: Connection, isolation: str) -> str:
-        """Begin the action's transaction; what is returned must be put before its first statement."""
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        """Begin the action's transaction."""
+
+    @abstractmethod
+    def state(self, dbapi: Any) -> TransactionState:
+        """What the driver knows of its transaction; costs no round trip."""
+
+    def is_at_rest(self, dbapi: Any) -> bool:
+        """Whether the driver is not in the middle of an answer."""
+        return True
+
+    @abstractmethod
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        """Let `transaction` be asked before each statement of the driver's own cursors; None ends it."""
 
     @abstractmethod
     def seen(self, connection: Connection) -> str | None:
@@ -113,13 +175,30 @@ class Backend(ABC):
 
     @abstractmethod
     def finish(
-        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
     ) -> int:
-        """Append `rows`, run `also`, commit and release the action; the last row's position. Raises CommitConflict."""
+        """Run `also`, append `rows`, commit and release the action; the last row's position.
+
+        With `isolation` the transaction was not begun, and is begun here. Raises CommitConflict if the action has an
+        outcome already, Misuse if the transaction that was begun is not the one that would be committed.
+        """
+
+    @abstractmethod
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        """Whether it was the database that ended the transaction, by rolling back, when it raised `error`."""
+
+    @abstractmethod
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        """Whether the transaction that is open, and about to be rolled back, is the one that the action began."""
 
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
-        """Roll the action's transaction back."""
+        """Roll back what is open on the connection, if anything is, and leave its driver in autocommit mode."""
 
     @abstractmethod
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
@@ -166,18 +245,29 @@ class Backend(ABC):
         dbapi = dialect.loaded_dbapi
         if not isinstance(error, dbapi.Error):
             return False
-        return connection.invalidated or dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+        return not is_usable(connection) or dialect.is_disconnect(error, driver_connection(connection), None)
 
     def chain_is_transient(self, error: BaseException) -> bool:
         """Whether `error`, or one that it was raised from, is transient."""
-        seen: set[int] = set()
-        each: BaseException | None = error
-        while each is not None and id(each) not in seen:
-            seen.add(id(each))
-            if self.is_transient(getattr(each, "orig", None) or each):
-                return True
-            each = each.__cause__ or each.__context__
-        return False
+        return any(self.is_transient(getattr(each, "orig", None) or each) for each in chain_of(error))
+
+
+def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
+    """Called by the pool for every connection that comes back, however it came to that.
+
+    An action that was interrupted at a bad moment, or whose handler gave the connection away, leaves its transaction
+    open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
+    itself, the pool throws the connection away.
+    """
+    info = record.info
+    transaction = info.pop(events.KEY, None)
+    if transaction is not None:
+        transaction.is_open = False
+    if GATEWAY in info:
+        backend, mode = info[GATEWAY]
+        backend.restore_driver(dbapi, mode, info.get(HOLDING))
+        info.pop(HOLDING, None)
+        del info[GATEWAY]
 
 
 def _survive_fork(backend: Backend) -> None:
@@ -192,6 +282,6 @@ def _survive_fork(backend: Backend) -> None:
     os.register_at_fork(after_in_child=renew)
 
 
-def driver_connection(connection: Connection) -> Any:
-    """The driver's own connection below SQLAlchemy's."""
-    return connection.connection.dbapi_connection
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

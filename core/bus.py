@@ -176,7 +176,7 @@ class Bus:
     ) -> int | None:
         try:
             appended = self.backend.append_submitted(connection, submitted, durable=False)
-            if appended is None and self.journal.get(submitted.action_id) is None:
+            if appended is None and self.journal.get(submitted.action_id, connection) is None:
                 # Another call took the idempotency key since the crash; this one must not claim it.
                 self.backend.append_submitted(connection, submitted._replace(idempotency_key=None), durable=False)
             return self.backend.append_alone(connection, outcome, also)

@@ -7,25 +7,28 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from core import payload
-from core.backend import Appended, Row, Statement
+from core.backend import Appended, Backend, Row, Statement
 from core.caller import Caller
 from core.calls import Call as OutsideCall
 from core.determinism import new_action_id, new_seed, now
+from core.drivers import is_usable, usable
 from core.errors import (
     ActionBusError,
     ActionInProgress,
     CommitConflict,
     IdempotencyConflict,
     JournalUnavailable,
+    Misuse,
     OutcomeUnknown,
 )
+from core.events import KEY
 from core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
 from core.intent import Intent, intent_of
 from core.middleware import ActionCall
@@ -33,6 +36,7 @@ from core.nested import NestedRunner
 from core.record import Outcome, Record
 from core.registry import Action
 from core.scrubbing import Scrubber
+from core.statements import ENDED_INSIDE
 from core.ticket import given
 from core.transaction import ActionTransaction
 
@@ -115,7 +119,7 @@ class Call:
             self._backend.renew_pool()
             self._backend.renew(connection)
             appended = self._backend.append_submitted(connection, row, durable=durable)
-            there = self._bus.journal.get(row.action_id) if appended is None else None
+            there = self._bus.journal.get(row.action_id, connection) if appended is None else None
             if there is None:
                 return appended
             self._backend.claim(connection, row.action_id)
@@ -132,7 +136,11 @@ class Call:
                 row, position = self._run_once(attempt, action, number)
             except BaseException as error:
                 again = self._backend.chain_is_transient(error) and number < self._bus.attempts
-                if not _rolled_back(transaction, connection) or not again:
+                ended_inside = isinstance(error, Exception) and transaction.was_ended_inside(error)
+                is_back = _rolled_back(transaction, connection)
+                if ended_inside:
+                    raise Misuse(f"{ENDED_INSIDE}; then it raised {type(error).__name__}") from error
+                if not is_back or not again:
                     raise
                 earlier = attempt.tape
                 log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
@@ -143,15 +151,13 @@ class Call:
                     if queued.message:
                         self._bus.publish(queued.message)
                 return outcome_of(row, position)
-            finally:
-                if self._execution:
-                    self._execution.close()
         raise AssertionError("the last attempt either returns or raises")
 
     def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall]) -> Attempt:
         transaction = ActionTransaction(
-            self._backend, connection, action.isolation, self._bus.session_factory, self._limits
-        )
+            self._backend, connection, action.isolation, self._bus.session_factory, self._limits,
+            self._identity.action_id,
+        )  # fmt: skip
         assert self._started_at is not None
         return Attempt(
             self._bus, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
@@ -165,7 +171,7 @@ class Call:
         execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
         result = execution.run(self._intent)
         row = execution.outcome("succeeded", result, None)
-        return row, attempt.transaction.finish([row], self._identity.action_id, self._also())
+        return row, attempt.transaction.finish([row], self._also())
 
     def _also(self) -> Sequence[Statement]:
         """What is to be run in the transaction that writes the outcome."""
@@ -173,32 +179,33 @@ class Call:
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
         """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
-        if not self._was_submitted(error):
+        _leave_nothing_open(self._backend, connection)
+        if not self._was_submitted(connection, error):
             raise error
         error = as_ours(error)
         self._scrubber.exception(error)
         if isinstance(error, CommitConflict):
             self._backend.release(connection, self._identity.action_id)
-            return self._answer(error)
+            return self._answer(connection, error)
         row = self._failure(error)
         try:
             position = self._append_outcome(connection, row, error)
         except Exception as unwritten:
             was_lost = self._backend.is_lost(error, connection)
-            connection.invalidate()  # the action's lock goes with it
+            _give_up(self._backend, connection)  # the action's lock goes with it
             raise self._unwritten(error, unwritten, was_lost) from error
         if position is None and isinstance(error, Exception):
-            return self._answer(error)
+            return self._answer(connection, error)
         # Ctrl-C may strike just after COMMIT: the outcome is there, and the interruption still reaches the caller.
         if position is not None:
             self._tell_outcome(row, position)
         raise self._told(error)
 
-    def _was_submitted(self, error: BaseException) -> bool:
+    def _was_submitted(self, connection: Connection, error: BaseException) -> bool:
         """Whether there is a submitted record to settle. Ctrl-C may strike before we have noted that there is."""
         if self._is_submitted or isinstance(error, Exception):
             return self._is_submitted
-        return self._bus.journal.get(self._identity.action_id) is not None
+        return self._bus.journal.get(self._identity.action_id, usable(connection)) is not None
 
     def _failure(self, error: BaseException) -> Row:
         if self._execution:
@@ -210,14 +217,14 @@ class Call:
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
         """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
-        if not self._backend.is_lost(error, connection) and not connection.invalidated:
+        if is_usable(connection) and not self._backend.is_lost(error, connection):
             try:
                 return self._backend.append_alone(connection, row, self._also())
             except Exception as failure:
                 if not self._backend.is_lost(failure, connection):
                     raise
         version = self._action.handler.version if self._action else None
-        connection.invalidate()
+        _give_up(self._backend, connection)
         submitted = self._submitted(version, self._intent.idempotency_key)
         return self._bus.append_after_loss(submitted, row, self._also())
 
@@ -236,9 +243,9 @@ class Call:
             )
         )
 
-    def _answer(self, error: BaseException) -> Outcome:
+    def _answer(self, connection: Connection, error: BaseException) -> Outcome:
         """The outcome that somebody else wrote for this action: it is the truth."""
-        record = self._bus.journal.outcome(self._identity.action_id)
+        record = self._bus.journal.outcome(self._identity.action_id, usable(connection))
         if record is None:
             raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
         return given(record)
@@ -319,6 +326,30 @@ def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool
     try:
         transaction.rollback()
     except Exception:
-        connection.invalidate()
+        if not connection.closed:
+            connection.invalidate()
         return False
     return True
+
+
+def _leave_nothing_open(backend: Backend, connection: Connection) -> None:
+    """Roll back what an interruption left open where nobody held it: the outcome must not join that."""
+    if not is_usable(connection):
+        return
+    left: ActionTransaction | None = connection.info.get(KEY)
+    try:
+        if left is not None:
+            left.rollback()
+        else:
+            backend.rollback(connection)
+    except Exception:
+        connection.invalidate()
+
+
+def _give_up(backend: Backend, connection: Connection) -> None:
+    """Throw a connection away, so that the pool has its place back and the database what it held."""
+    if is_usable(connection):
+        with suppress(Exception):
+            backend.rollback(connection)  # a driver's connection may outlive this while a traceback has its cursor
+    if not connection.closed:
+        connection.invalidate()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from core.errors import Misuse
+
 BUILT_IN: Final = frozenset(
     {"session", "actor", "context", "clock", "ids", "random", "secrets", "logger", "runner", "serializer"}
 )
@@ -135,12 +137,30 @@ class Built:
             made = next(made)
         return made
 
-    def close(self, complain: Callable[[str, BaseException], None]) -> None:
-        """Resume every generator after its `yield`, the latest first; errors are told, never raised."""
+    def close(self, complain: Callable[[str, BaseException], None] | None) -> None:
+        """Resume every generator after its `yield`, the latest first; each gets its turn, whatever the others raise.
+
+        With `complain`, what they raise is told there; without, the first of it is raised, the rest added as notes.
+        """
+        problems: list[Exception] = []
         while self._open:
             name, generator = self._open.pop()
             try:
-                next(generator, None)
-                generator.close()
+                _resume(name, generator)
             except Exception as error:
-                complain(name, error)
+                if complain:
+                    complain(name, error)
+                problems.append(error)
+        if problems and not complain:
+            for further in problems[1:]:
+                problems[0].add_note(f"then, while cleaning up: {type(further).__name__}: {further}")
+            raise problems[0]
+
+
+def _resume(name: str, generator: Generator[Any, None, None]) -> None:
+    try:
+        next(generator)
+    except StopIteration:
+        return
+    generator.close()
+    raise Misuse(f"the provider of {name!r} yields more than once; it makes one thing, and cleans up after the `yield`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -97,6 +98,16 @@ class Misuse(ActionBusError):
 
 class CommitConflict(ActionBusError):
     """Internal: an outcome for the action is already in the journal. It is the answer."""
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised from or during, each once."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 def _flat(told: Any) -> str:

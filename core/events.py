@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, TextClause, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
 from core import touched
+from core.drivers import is_usable
 from core.errors import Misuse
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ KEY = "actionbus.transaction"
 
 _savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
-_CONTROL = re.compile(
-    r"\s*(begin|start\s+transaction|commit|end|rollback(?!\s+to)|abort|prepare\s+transaction)\b", re.I
-)
 _READS = re.compile(r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e))\b", re.I)
 _WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|into|call|do|copy|nextval|setval)\b", re.I)
 
@@ -35,6 +34,9 @@ def install(engine: Engine) -> None:
     event.listen(engine, "before_execute", _before_execute, retval=True)
     event.listen(engine, "after_execute", _after_execute)
     event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
+    if not event.contains(engine, "handle_error", _keep_through_interruption):  # the dialect's, which others may share
+        event.listen(engine, "handle_error", _keep_through_interruption)
+    event.listen(engine, "set_connection_execution_options", _refuse_isolation)
     event.listen(engine, "commit", _refuse_commit)
     event.listen(engine, "rollback", _rolled_back)
     event.listen(engine, "savepoint", _savepoint)
@@ -43,7 +45,7 @@ def install(engine: Engine) -> None:
 
 
 def _transaction(connection: Connection) -> ActionTransaction | None:
-    if connection.invalidated:
+    if not is_usable(connection):
         return None
     found: ActionTransaction | None = connection.info.get(KEY)
     return found
@@ -86,14 +88,9 @@ def _before_cursor_execute(
     transaction = _transaction(connection)
     if transaction is None:
         return statement, params
-    if context.compiled is None or context.is_text:
-        if _CONTROL.match(statement):
-            raise Misuse(
-                "an action's transaction is the gateway's to end; use session.begin_nested() for a part that may fail"
-            )
-        if context.compiled is None:
-            _note_text(transaction, statement)
-    return transaction.before_statement(cursor, statement, many), params
+    if context.compiled is None:
+        _note_text(transaction, statement)
+    return transaction.before_statement(statement, params), params
 
 
 def _note_text(transaction: ActionTransaction, statement: str) -> None:
@@ -106,6 +103,29 @@ def _refuse_commit(connection: Connection) -> None:
         raise Misuse(
             "an action is committed by the gateway, with its outcome; use session.begin_nested() for a part of it"
         )
+
+
+def _refuse_isolation(connection: Connection, options: dict[str, Any]) -> None:
+    if "isolation_level" in options and _transaction(connection):
+        raise Misuse(
+            "the isolation of an action's transaction is declared on its handler, such as isolation = 'SERIALIZABLE'; "
+            "it cannot be changed once the action runs"
+        )
+
+
+def _keep_through_interruption(context: ExceptionContext) -> None:
+    """Keep a connection that an interruption (Ctrl-C, a watchdog's exception) did not hurt.
+
+    SQLAlchemy gives up every connection on which it strikes, as an asynchronous driver might leave it in the middle of
+    an answer. With SQLite a connection that is given up keeps its write lock while any cursor is left; and a new one
+    would have to wait for it.
+    """
+    connection = context.connection
+    if connection is None or isinstance(context.original_exception, Exception):
+        return
+    transaction = _transaction(connection)
+    if transaction is not None and transaction.is_at_rest():
+        context.is_disconnect = False
 
 
 def _rolled_back(connection: Connection) -> None:

@@ -7,7 +7,8 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,8 +53,16 @@ if TYPE_CHECKING:
     from core.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
-inside_a_handler: ContextVar[bool] = ContextVar("inside_a_handler", default=False)
-"""Set while a handler runs, so that another runner used there is noticed."""
+_innermost: ContextVar[ActionTransaction | None] = ContextVar("actionbus_innermost", default=None)
+
+
+def inside_a_handler() -> bool:
+    """Whether a handler runs here, so that another runner used there is noticed.
+
+    Its transaction is asked: an interruption can keep the variable from being set back, but not that from ending.
+    """
+    transaction = _innermost.get()
+    return transaction is not None and transaction.is_open
 
 
 @dataclass(slots=True)
@@ -166,9 +175,10 @@ class Execution:
         results: list[Any] = []
 
         def proceed() -> None:
-            self._validate(handler)
-            results.append(self.attempt.world.run(handler))
-            _stop_if_rejected(handler)
+            with self._cleaned_up():
+                self._validate(handler)
+                results.append(self.attempt.world.run(handler))
+                _stop_if_rejected(handler)
             self.attempt.transaction.flush()
 
         self._inside(proceed)
@@ -179,18 +189,24 @@ class Execution:
     def check(self, intent: Intent) -> None:
         """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
         handler = self._with_arguments(intent)
-        self._inside(lambda: self._validate(handler))
+
+        def proceed() -> None:
+            with self._cleaned_up():
+                self._validate(handler)
+
+        self._inside(proceed)
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
         handler = self.action.handler()
-        token = inside_a_handler.set(True)
+        token = _innermost.set(self.attempt.transaction)
         try:
-            self._inject(handler)
-            if "checkpoint" in self._built.objects:
-                self._built.objects["checkpoint"].require(permission, arguments)
+            with self._cleaned_up():
+                self._inject(handler)
+                if "checkpoint" in self._built.objects:
+                    self._built.objects["checkpoint"].require(permission, arguments)
         finally:
-            inside_a_handler.reset(token)
+            _innermost.reset(token)
 
     def _with_arguments(self, intent: Intent) -> ActionHandler:
         handler = self.action.handler()
@@ -201,13 +217,13 @@ class Execution:
 
     def _inside(self, proceed: Callable[[], None]) -> None:
         attempt = self.attempt
-        token = inside_a_handler.set(True)
+        token = _innermost.set(attempt.transaction)
         try:
             attempt.bus.middleware.around_execution(
                 lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
             )
         finally:
-            inside_a_handler.reset(token)
+            _innermost.reset(token)
 
     def _validate(self, handler: ActionHandler) -> None:
         self._inject(handler)
@@ -216,9 +232,18 @@ class Execution:
         handler.validate()
         _stop_if_rejected(handler)
 
-    def close(self) -> None:
-        """Let the dependencies clean up."""
-        self._built.close(self._complain)
+    @contextmanager
+    def _cleaned_up(self) -> Iterator[None]:
+        """Let the dependencies clean up after the block, still inside the transaction, so that nothing escapes it.
+
+        What cleaning up raises fails the action, as any other exception does; after another one it is logged.
+        """
+        try:
+            yield
+        except BaseException:
+            self._built.close(self._complain)
+            raise
+        self._built.close(None)
 
     def outcome(self, status: str, result: str | None, error: BaseException | None) -> Row:
         """The outcome's row."""

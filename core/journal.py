@@ -133,9 +133,10 @@ class Journal:
         """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""
         return self._reader.waiting_for()
 
-    def get(self, action_id: UUID) -> Record | None:
+    def get(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
         """An action's outcome, or its submitted record while it has none; None if it was never submitted."""
-        found = self._fetch(self._select().where(self._table.c.action_id == action_id).order_by(self._table.c.position))
+        its = self._select().where(self._table.c.action_id == action_id).order_by(self._table.c.position)
+        found = self._fetch(its, connection)
         return found[-1] if found else None
 
     def at(self, position: int) -> Record | None:

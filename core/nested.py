@@ -124,9 +124,6 @@ class _NestedCall:
                 savepoint.rollback()
         except Exception as caught:
             self._fail(execution, caught)
-        finally:
-            if execution:
-                execution.close()
         return action
 
     def _run_handler(self) -> Outcome:
@@ -142,9 +139,6 @@ class _NestedCall:
             return outcome_of(row, 0)
         except Exception as caught:
             self._fail(execution, caught)
-        finally:
-            if execution:
-                execution.close()
 
     def _fail(self, execution: Execution | None, caught: Exception) -> NoReturn:
         """Note the outcome of what was raised, and raise it to the outer handler."""

@@ -1,7 +1,11 @@
 """The journal on PostgreSQL 14 and later through psycopg2: the write path's SQL, locks and catalogue.
 
-The gateway's connections are in autocommit mode and transactions are begun and ended in SQL, which saves round trips:
-BEGIN goes ahead of the first statement, the outcome's INSERT, COMMIT and the release of the action's lock are one.
+The gateway's connections are in autocommit mode and transactions are begun and ended in SQL, which saves a round trip:
+the outcome's INSERT, COMMIT and the release of the action's lock are one. BEGIN is a round trip of its own, so that
+nothing a handler sends, by whatever way, can come before it.
+
+Names are qualified with the schema where the journal was found first, and the role is set back before the outcome is
+appended, so no `SET LOCAL search_path` or `SET LOCAL ROLE` of a handler decides where its records go.
 
 The lock of a running action is a session-level advisory lock on its id, taken in the RETURNING of its submitted
 record, hence before that is visible to anybody, and given back after COMMIT. A backend that dies gives it back too.
@@ -9,18 +13,39 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg2
+import psycopg2.extensions
 from psycopg2 import errors as pg_errors
+from psycopg2.extensions import (
+    STATUS_READY,
+    TRANSACTION_STATUS_ACTIVE,
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INERROR,
+    TRANSACTION_STATUS_INTRANS,
+)
+from psycopg2.sql import Composable
 from sqlalchemy import Connection, Engine, text
 
-from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
+from core.backend import (
+    HOLDING,
+    UNCLEAN,
+    WRITTEN,
+    Appended,
+    Backend,
+    Row,
+    Statement,
+    TransactionState,
+    quoted,
+)
 from core.determinism import lock_key
-from core.errors import CommitConflict
+from core.drivers import driver_connection
+from core.errors import CommitConflict, Misuse
+from core.statements import ENDED_INSIDE
 
 _TYPES: Final = (
     "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",
@@ -32,9 +57,26 @@ _NUMBERED: Final = "(" + ", ".join(f"${number}" for number in range(1, len(_TYPE
 _VALUES: Final = "(" + ", ".join(["%s"] * len(_TYPES)) + ")"
 _SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
 _SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL {isolation}; "
+    "SELECT set_config('actionbus.action', %s, true), set_config('actionbus.role', current_setting('role'), true)"
+)
+_STILL: Final = "EXECUTE actionbus_still (%s)"
 _APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
-_END: Final = "; COMMIT; EXECUTE actionbus_end (%s)"
+_END: Final = "COMMIT; EXECUTE actionbus_end (%s)"
+_RELEASE: Final = (
+    # Asking first avoids the server's warning where another connection held the lock.
+    "SELECT pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' "
+    "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %(key)s)"
+)
 _PREPARED: Final = "actionbus.prepared"
+_STATES: Final = {
+    TRANSACTION_STATUS_ACTIVE: TransactionState.OPEN,
+    TRANSACTION_STATUS_INTRANS: TransactionState.OPEN,
+    TRANSACTION_STATUS_INERROR: TransactionState.ABORTED,
+}
+"""By libpq's answer; all others mean that there is no transaction."""
+_AT_REST: Final = (TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR)
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected."""
 
@@ -51,101 +93,143 @@ _SIDE_EFFECTS: Final = text("""
 
 
 class PostgreSQL(Backend):
-    """PostgreSQL's answers."""
+    """The backend for PostgreSQL."""
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, schema, own_engine=own_engine)
-        insert = f"INSERT INTO {self.journal_name} ({WRITTEN}) VALUES "
-        sequence = f'"{schema}".journal_position_seq' if schema else "journal_position_seq"
-        told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
-        submit = f"{insert}{_NUMBERED} ON CONFLICT DO NOTHING {told}"
-        # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
-        unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
-        self._prepare = (
-            f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
-            f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
-            f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}{_NUMBERED}; "
-            f"PREPARE actionbus_end (bigint) AS SELECT currval('{sequence}'), pg_advisory_unlock($1)"
-        )
-        self._alone = (
-            f"{insert}{_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
-            f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {self.journal_name} "
-            "WHERE action_id = %s AND kind = 'outcome'"
-        )
+        self._home = f"{quoted(schema)}." if schema else None
+        """The schema of the journal and a dot, once known: resolved once, whatever `search_path` says later."""
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        with self.gateway.connect() as connection:
-            self.prepare_driver(driver_connection(connection))
-            try:
-                yield connection
-            finally:
-                if not connection.invalidated and not driver_connection(connection).closed:
-                    driver_connection(connection).autocommit = False
+    def driver_mode(self, dbapi: Any) -> bool:
+        mode: bool = dbapi.autocommit
+        return mode
 
     def prepare_driver(self, dbapi: Any) -> None:
         dbapi.autocommit = True
+
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        if dbapi.closed:
+            return
+        self.watch(dbapi, None)
+        self._roll_back(dbapi)
+        if holding is not None:
+            dbapi.cursor().execute(_RELEASE, {"key": lock_key(holding)})
+        dbapi.autocommit = mode
+
+    def cleanse(self, connection: Connection) -> None:
+        # What the application itself set when it connected cannot be told from what a handler set.
+        connection.invalidate()
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         cursor = driver_connection(connection).cursor()
         statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
         values = (*_written(row), lock_key(row.action_id))
-        if connection.info.get(_PREPARED) != self.journal_name:  # new, or prepared by a bus with another schema
-            self._prepare_statements(connection)
+        self._prepare_statements(connection)
+        connection.info[HOLDING] = row.action_id
         try:
             cursor.execute(statement, values)
         except pg_errors.InvalidSqlStatementName:  # somebody discarded what the session had prepared
-            self._prepare_statements(connection)
+            self._prepare_statements(connection, anew=True)
             cursor.execute(statement, values)
         told = cursor.fetchone()
         cursor.close()
         return Appended(told[0], told[1]) if told else None
 
-    def _prepare_statements(self, connection: Connection) -> None:
+    def _prepare_statements(self, connection: Connection, *, anew: bool = False) -> None:
+        """Prepare the write path's statements, unless this connection has them, for the same journal."""
+        home = self._home
+        if home is not None and connection.info.get(_PREPARED) == home and not anew:
+            return
         cursor = driver_connection(connection).cursor()
+        if home is None:
+            home = self._home = _home(cursor)
+            if home is None:
+                return  # the statement to come says that there is no journal
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
-        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), self._prepare]))
-        connection.info[_PREPARED] = self.journal_name
+        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(home)]))
+        connection.info[_PREPARED] = home
 
-    def begin(self, connection: Connection, isolation: str) -> str:
-        return f"BEGIN ISOLATION LEVEL {isolation}; "
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        driver_connection(connection).cursor().execute(_BEGIN.format(isolation=isolation), (action_id.hex,))
+
+    def state(self, dbapi: Any) -> TransactionState:
+        return _STATES.get(dbapi.get_transaction_status(), TransactionState.NONE)
+
+    def is_at_rest(self, dbapi: Any) -> bool:
+        return not dbapi.closed and not dbapi.isexecuting() and dbapi.get_transaction_status() in _AT_REST
+
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        if transaction is None:
+            _watching.pop(dbapi, None)
+            dbapi.cursor_factory = None
+        else:
+            _watching[dbapi] = transaction
+            dbapi.cursor_factory = _WatchedCursor
 
     def seen(self, connection: Connection) -> str | None:
         return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
     def finish(
-        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
     ) -> int:
+        self._prepare_statements(connection, anew=bool(connection.info.get(UNCLEAN)))
         cursor = driver_connection(connection).cursor()
+        opening = _BEGIN.format(isolation=isolation) if isolation else _STILL
+        statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), _END])
         values = [value for each in also for value in each.values]
         values += [value for row in rows for value in _written(row)]
-        statement = begin + "; ".join([*map(_placed, also), *[_APPEND] * len(rows)]) + _END
         try:
-            cursor.execute(statement, (*values, lock_key(action_id)))
+            cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:
             if error.diag.constraint_name == "journal_one_outcome":
                 raise CommitConflict("the action has an outcome already") from error
             raise
+        except pg_errors.DivisionByZero as error:
+            if isolation is None and error.diag.context is None:  # not from a trigger that COMMIT fires
+                raise Misuse(ENDED_INSIDE) from error
+            raise
+        connection.info.pop(HOLDING, None)
         position: int = cursor.fetchone()[0]
         cursor.close()
         return position
 
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        return bool(dbapi.closed)  # only a connection that is lost ends a transaction here
+
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute("SELECT current_setting('actionbus.action', true) = %s", (action_id.hex,))
+        return bool(cursor.fetchone()[0])
+
     def rollback(self, connection: Connection) -> None:
-        driver_connection(connection).cursor().execute("ROLLBACK")
+        self._roll_back(driver_connection(connection))
+        self.prepare_driver(driver_connection(connection))
+
+    def _roll_back(self, dbapi: Any) -> None:
+        if dbapi.status != STATUS_READY:  # a handler switched the driver's own transactions on
+            dbapi.rollback()
+        if self.state(dbapi) is not TransactionState.NONE:
+            dbapi.cursor().execute("ROLLBACK")
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         cursor = driver_connection(connection).cursor()
         values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
-        statement = "; ".join([*map(_placed, also), self._alone])
+        self._prepare_statements(connection)
+        statement = "; ".join([*map(self._placed, also), _alone(self._home or "")])
         cursor.execute(statement, (*values, *_written(row), str(row.action_id)))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
         return position if ours else None
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
-        driver_connection(connection).cursor().execute(_placed(statement), statement.values)
+        driver_connection(connection).cursor().execute(self._placed(statement), statement.values)
 
     def written_id(self, action_id: UUID) -> str:
         return str(action_id)
@@ -154,27 +238,90 @@ class PostgreSQL(Backend):
         # Unlike a new action, one that is claimed has no submitted record to append, which would find out.
         self._prepare_statements(connection)
         cursor = driver_connection(connection).cursor()
+        connection.info[HOLDING] = action_id
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(action_id),))
         return bool(cursor.fetchone()[0])
 
     def release(self, connection: Connection, action_id: UUID) -> None:
-        # Asking first avoids the server's warning where another connection held the lock.
-        driver_connection(connection).cursor().execute(
-            "SELECT pg_advisory_unlock(%s) WHERE EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' "
-            "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %s)",
-            (lock_key(action_id), lock_key(action_id)),
-        )
+        driver_connection(connection).cursor().execute(_RELEASE, {"key": lock_key(action_id)})
+        connection.info.pop(HOLDING, None)
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
 
     def find_side_effects(self, connection: Connection, table: str) -> list[str]:
-        quoted = ".".join(f'"{part}"' for part in table.split("."))
-        return list(connection.execute(_SIDE_EFFECTS, {"name": quoted}).scalars())
+        name = ".".join(quoted(part) for part in table.split("."))
+        return list(connection.execute(_SIDE_EFFECTS, {"name": name}).scalars())
+
+    def _placed(self, statement: Statement) -> str:
+        return statement.sql.replace("?", "%s").replace("{schema}", self._home or "")
 
 
-def _placed(statement: Statement) -> str:
-    return statement.sql.replace("?", "%s")
+class _WatchedCursor(psycopg2.extensions.cursor):
+    """What a driver's connection makes while an action runs on it: asks the action's transaction before it sends."""
+
+    def _ask(self, query: Any, values: Any = None) -> None:
+        transaction = _watching.get(self.connection)
+        if transaction is None:
+            return
+        if self.name is not None:
+            # A server-side cursor needs a transaction the driver knows of, or to be held by the server.
+            self.withhold = True
+            transaction.holds_cursors = True
+        text = query.as_string(self) if isinstance(query, Composable) else query
+        transaction.allow(text if isinstance(text, str) else bytes(text).decode(errors="replace"), values)
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        self._ask(query, vars)
+        super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self._ask(query)
+        super().executemany(query, vars_list)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        self._ask(sql)
+        super().copy_expert(sql, file, size)
+
+
+_watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By driver's connection: the action's transaction on it."""
+
+
+def _home(cursor: Any) -> str | None:
+    """The schema where the journal is found, and a dot; None if there is no journal."""
+    cursor.execute(
+        "SELECT quote_ident(nspname) || '.' FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+        "WHERE pg_class.oid = to_regclass('journal')"
+    )
+    found = cursor.fetchone()
+    return str(found[0]) if found else None
+
+
+def _statements(home: str) -> str:
+    insert = f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_NUMBERED}"
+    told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
+    submit = f"{insert} ON CONFLICT DO NOTHING {told}"
+    # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
+    unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
+    # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
+    still = "1 / (current_setting('actionbus.action', true) = $1)::int"
+    role = "set_config('role', current_setting('actionbus.role'), true)"
+    return (
+        f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
+        f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
+        f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}; "
+        f"PREPARE actionbus_still (text) AS SELECT {still}, {role}; "
+        f"PREPARE actionbus_end (bigint) AS SELECT currval('{home}journal_position_seq'), pg_advisory_unlock($1)"
+    )
+
+
+def _alone(home: str) -> str:
+    return (
+        f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
+        f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {home}journal "
+        "WHERE action_id = %s AND kind = 'outcome'"
+    )
 
 
 def _written(row: Row) -> list[Any]:

@@ -76,10 +76,7 @@ class QueueingCall(Call):
         try:
             self._execution.check(self._intent)
         finally:
-            try:
-                attempt.transaction.rollback()
-            finally:
-                self._execution.close()
+            attempt.transaction.rollback()
 
     def _also(self) -> Sequence[Statement]:
         return (self._bus.runs.deleting(self._identity.action_id),)

@@ -113,7 +113,7 @@ class ActionRunner:
     def _refuse_misuse(self) -> None:
         if self._closed:
             raise Misuse("this runner is closed, with the request it was made for; make another with bus.runner()")
-        if inside_a_handler.get():
+        if inside_a_handler():
             raise Misuse(
                 "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
             )

@@ -66,9 +66,9 @@ class Runs:
         }  # fmt: skip
         columns = (Column(name, types.get(name, Text)) for name in Run._fields)
         self._table = Table("actionbus_runs", MetaData(schema=backend.schema), *columns)
-        name = f'"{backend.schema}".actionbus_runs' if backend.schema else "actionbus_runs"
-        self._insert = f"INSERT INTO {name} ({', '.join(Run._fields)}) VALUES ({', '.join('?' * len(Run._fields))})"
-        self._delete = f"DELETE FROM {name} WHERE action_id = ?"
+        names, values = ", ".join(Run._fields), ", ".join("?" * len(Run._fields))
+        self._insert = "INSERT INTO {schema}actionbus_runs " + f"({names}) VALUES ({values})"
+        self._delete = "DELETE FROM {schema}actionbus_runs WHERE action_id = ?"
 
     def inserting(self, run: Run) -> Statement:
         """The statement that queues, to be run in the transaction of whoever queues."""

@@ -17,9 +17,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
-from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
+from core.backend import (
+    HOLDING,
+    UNCLEAN,
+    WRITTEN,
+    Appended,
+    Backend,
+    Row,
+    Statement,
+    TransactionState,
+)
 from core.determinism import lock_key
-from core.errors import CommitConflict, JournalUnavailable
+from core.drivers import driver_connection, is_usable
+from core.errors import CommitConflict, JournalUnavailable, Misuse, chain_of
+from core.statements import ENDED_INSIDE
 
 try:
     import fcntl
@@ -29,10 +40,18 @@ except ImportError:  # pragma: no cover - not a POSIX system
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
 _PREPARED: Final = "actionbus.prepared"
+_MARK: Final = "actionbus_begun"
+_TAKEN_BACK: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_CONSTRAINT,
+    }
+)  # fmt: skip
+"""Errors after which SQLite may have rolled back the whole transaction (https://sqlite.org/lang_transaction.html)."""
 
 
 class SQLite(Backend):
-    """SQLite's answers."""
+    """The backend for SQLite."""
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, None, own_engine=own_engine)
@@ -48,24 +67,40 @@ class SQLite(Backend):
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        with self._turn or nullcontext(), self.gateway.connect() as connection:
-            dbapi = driver_connection(connection)
-            if _PREPARED not in connection.info:  # an engine that was handed in may have connected before
-                _prepare(dbapi, connection)
-            usual = dbapi.isolation_level
-            self.prepare_driver(dbapi)
-            try:
-                yield connection
-            finally:
-                if not connection.invalidated:
-                    driver_connection(connection).isolation_level = usual
+        with self._turn or nullcontext(), super().connection() as connection:
+            yield connection
+
+    def take(self, connection: Connection) -> None:
+        super().take(connection)
+        if _PREPARED not in connection.info:  # an engine that was handed in may have connected before
+            _prepare(driver_connection(connection), connection)
+
+    def driver_mode(self, dbapi: Any) -> Any:
+        return dbapi.isolation_level
 
     def prepare_driver(self, dbapi: Any) -> None:
-        dbapi.isolation_level = None
+        if dbapi.isolation_level is not None:  # setting it commits
+            dbapi.isolation_level = None
+
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        dbapi.rollback()
+        if holding is not None:
+            self._running.release(holding)
+        dbapi.isolation_level = mode
+
+    def cleanse(self, connection: Connection) -> None:
+        if not self._in_memory:
+            connection.invalidate()
+            return
+        # The one connection is the database, so it is put right instead.
+        dbapi = driver_connection(connection)
+        dbapi.execute("PRAGMA query_only=OFF")
+        _prepare(dbapi, connection)
+        connection.info.pop(UNCLEAN)
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         dbapi = driver_connection(connection)
-        self._running.claim(row.action_id)
+        self.claim(connection, row.action_id)
         level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
         try:
             if level == 2:
@@ -73,30 +108,46 @@ class SQLite(Backend):
                 dbapi.execute("PRAGMA synchronous=NORMAL")
             cursor = dbapi.execute(self._one, _written(row))
         except sqlite3.IntegrityError:
-            self._running.release(row.action_id)
+            self.release(connection, row.action_id)
             return None
         except BaseException:
-            self._running.release(row.action_id)
+            self.release(connection, row.action_id)
             raise
         finally:
             if level == 2:
                 dbapi.execute("PRAGMA synchronous=FULL")
         return Appended(cursor.lastrowid, None)
 
-    def begin(self, connection: Connection, isolation: str) -> str:
-        driver_connection(connection).execute("BEGIN IMMEDIATE")
-        return ""
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        dbapi = driver_connection(connection)
+        dbapi.execute("BEGIN IMMEDIATE")
+        dbapi.execute(f"SAVEPOINT {_MARK}")
+
+    def state(self, dbapi: Any) -> TransactionState:
+        return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE
+
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        """Nothing: sqlite3 lets nobody stand before a cursor of its own, so that the end of the action must notice."""
 
     def seen(self, connection: Connection) -> str | None:
         found = driver_connection(connection).execute("SELECT max(position) FROM journal").fetchone()
         return str(found[0] or 0)
 
     def finish(
-        self, connection: Connection, begin: str, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement] = ()
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
     ) -> int:
         dbapi = driver_connection(connection)
+        if isolation:
+            dbapi.execute("BEGIN IMMEDIATE")
+        else:
+            self._require_mark(dbapi)
         for each in also:
-            dbapi.execute(*each)
+            dbapi.execute(*_placed(each))
         position = 0
         for row in rows:
             try:
@@ -106,11 +157,32 @@ class SQLite(Backend):
                     raise CommitConflict("the action has an outcome already") from error
                 raise
         dbapi.execute("COMMIT")
-        self._running.release(action_id)
+        self.release(connection, action_id)
         return position
+
+    def _require_mark(self, dbapi: Any) -> None:
+        """A savepoint tells whether the transaction is still the one that was begun: COMMIT and ROLLBACK remove it."""
+        try:
+            dbapi.execute(f"RELEASE {_MARK}")
+        except sqlite3.OperationalError as error:
+            if "no such savepoint" in str(error):
+                raise Misuse(ENDED_INSIDE) from error
+            raise
+
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        found = (getattr(each, "orig", None) or each for each in chain_of(error))
+        return any(isinstance(each, sqlite3.Error) and _code(each) in _TAKEN_BACK for each in found)
+
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        try:
+            self._require_mark(driver_connection(connection))
+        except Misuse:
+            return False
+        return True
 
     def rollback(self, connection: Connection) -> None:
         driver_connection(connection).rollback()
+        self.prepare_driver(driver_connection(connection))
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         dbapi = driver_connection(connection)
@@ -118,7 +190,7 @@ class SQLite(Backend):
             if also:
                 dbapi.execute("BEGIN IMMEDIATE")
                 for each in also:
-                    dbapi.execute(*each)
+                    dbapi.execute(*_placed(each))
             position = int(dbapi.execute(self._one, _written(row)).lastrowid)
             if also:
                 dbapi.execute("COMMIT")
@@ -126,23 +198,28 @@ class SQLite(Backend):
         except sqlite3.IntegrityError:
             dbapi.rollback()
             for each in also:
-                dbapi.execute(*each)
+                dbapi.execute(*_placed(each))
             return None
         finally:
             dbapi.rollback()
-            self._running.release(row.action_id)
+            self.release(connection, row.action_id)
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
-        driver_connection(connection).execute(*statement)
+        driver_connection(connection).execute(*_placed(statement))
 
     def written_id(self, action_id: UUID) -> str:
         return action_id.hex
 
     def claim(self, connection: Connection, action_id: UUID) -> bool:
-        return self._running.claim(action_id)
+        claimed = self._running.claim(action_id)
+        if claimed:  # else another thread has it, whose lock this connection must not give back
+            connection.info[HOLDING] = action_id
+        return claimed
 
     def release(self, connection: Connection, action_id: UUID) -> None:
         self._running.release(action_id)
+        if is_usable(connection):
+            connection.info.pop(HOLDING, None)
 
     def is_transient(self, error: BaseException) -> bool:
         # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
@@ -218,6 +295,15 @@ def _prepare(dbapi: Any, record: Any) -> None:
     record.info[_PREPARED] = True
     for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "foreign_keys=ON", "recursive_triggers=ON"):
         dbapi.execute(f"PRAGMA {pragma}")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; the module's own errors have none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _placed(statement: Statement) -> tuple[str, tuple[Any, ...]]:
+    return statement.sql.replace("{schema}", ""), statement.values
 
 
 def _written(row: Row) -> list[Any]:

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from core.backend import driver_connection
+from core.drivers import driver_connection
 from replay.errors import ReplayError
 
 ORIGINAL: Final = 0

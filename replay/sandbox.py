@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
 from core import Application, Bus, payload
-from core.backend import Row, driver_connection
+from core.backend import Row
 from core.caller import Caller
+from core.drivers import driver_connection
 from core.errors import ActionBusError
 from core.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
 from core.handler import ActionHandler
@@ -175,7 +176,7 @@ class Sandbox:
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
             self.bus.backend, self.connection, self.bus.session_factory, self.bus.application.limits,
-            Generated(entry, self.fresh, scrubber), self._point(),
+            identity.action_id, Generated(entry, self.fresh, scrubber), self._point(),
         )  # fmt: skip
         attempt = Attempt(
             self.bus, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
@@ -233,9 +234,6 @@ class Sandbox:
                 return execution.outcome(status_of(error), None, error), error
             told, started = describe_error(error, attempt.scrubber), attempt.started_at
             return identity.outcome(intent.name, status_of(error), started_at=started, error=told), error
-        finally:
-            if execution is not None:
-                execution.close()
 
     def _point(self) -> str:
         """The name of the savepoint that sessions join; a new one where the last was rolled back."""

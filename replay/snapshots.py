@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Column, Connection, Table, select, text
 
 from core import Bus, Record, payload, tagged
-from core.backend import driver_connection
+from core.drivers import driver_connection
 from replay.errors import ReplayError
 from replay.overlap import is_visible
 from replay.tables import business_tables

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Insert
 from sqlalchemy.orm import Session
 
-from core.backend import Backend, driver_connection
+from core.backend import Backend
+from core.drivers import driver_connection
 from core.events import KEY
 from core.limits import Limits
 from core.transaction import ActionTransaction
@@ -30,6 +32,7 @@ class SandboxTransaction(ActionTransaction):
         connection: Connection,
         factory: Callable[..., Session],
         limits: Limits,
+        action_id: UUID,
         generated: Generated,
         point: str,
     ) -> None:
@@ -37,11 +40,11 @@ class SandboxTransaction(ActionTransaction):
         self._point = point
         self._dbapi = driver_connection(connection)
         self.statements: list[str] = []
-        super().__init__(backend, connection, "", factory, limits)
+        super().__init__(backend, connection, "", factory, limits, action_id)
+        self.begin()
 
-    def _start(self, isolation: str) -> str:
+    def _start(self, isolation: str) -> None:
         self._dbapi.cursor().execute(f"SAVEPOINT {_OURS}")
-        return ""
 
     def _open(self) -> Session:
         return self._factory(bind=self._connection, join_transaction_mode="rollback_only")
@@ -52,7 +55,7 @@ class SandboxTransaction(ActionTransaction):
         """The INSERT with the values that history generated."""
         return self._generated.impose(statement, many)
 
-    def before_statement(self, cursor: Any, statement: str, many: bool) -> str:
+    def before_statement(self, statement: str, values: Any) -> str:
         """Note it, so that one can tell which tables were read.
 
         Where SQLAlchemy would roll back the transaction that the session joined, it rolls back this action alone.
@@ -60,7 +63,7 @@ class SandboxTransaction(ActionTransaction):
         if statement.startswith("ROLLBACK TO SAVEPOINT") and statement.endswith(self._point):
             return f"ROLLBACK TO SAVEPOINT {_OURS}"
         self.statements.append(statement)
-        return statement
+        return super().before_statement(statement, values)
 
     def rollback_savepoint(self, name: str) -> None:
         """SQLAlchemy rolls our own savepoint back where it would roll the transaction back in production."""
@@ -71,7 +74,7 @@ class SandboxTransaction(ActionTransaction):
     def end(self, *, keep: bool) -> None:
         """Keep what was written, or take it back."""
         self._connection.info.pop(KEY, None)
-        self._close()
+        self.close()
         cursor = self._dbapi.cursor()
         if not keep:
             cursor.execute(f"ROLLBACK TO SAVEPOINT {_OURS}")
