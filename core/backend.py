@@ -111,9 +111,11 @@ class Backend(ABC):
         """
         with self.gateway.connect() as connection:
             self.take(connection)
-            yield connection
-            if is_usable(connection) and connection.info.get(UNCLEAN):
-                self.cleanse(connection)
+            try:
+                yield connection
+            finally:
+                if is_usable(connection) and connection.info.get(UNCLEAN):
+                    self.cleanse(connection)
 
     def take(self, connection: Connection) -> None:
         """Make a pooled connection the gateway's, until the pool has it back."""

@@ -306,7 +306,7 @@ def _statements(home: str) -> str:
     unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
     # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
     still = "1 / (current_setting('actionbus.action', true) = $1)::int"
-    role = "set_config('role', current_setting('actionbus.role'), true)"
+    role = "set_config('role', current_setting('actionbus.role'), false)"
     return (
         f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
         f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "

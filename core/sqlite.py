@@ -94,7 +94,7 @@ class SQLite(Backend):
             return
         # The one connection is the database, so it is put right instead.
         dbapi = driver_connection(connection)
-        dbapi.execute("PRAGMA query_only=OFF")
+        _let_write(dbapi, connection)
         _prepare(dbapi, connection)
         connection.info.pop(UNCLEAN)
 
@@ -142,6 +142,7 @@ class SQLite(Backend):
         also: Sequence[Statement] = (),
     ) -> int:
         dbapi = driver_connection(connection)
+        _let_write(dbapi, connection)
         if isolation:
             dbapi.execute("BEGIN IMMEDIATE")
         else:
@@ -186,6 +187,7 @@ class SQLite(Backend):
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         dbapi = driver_connection(connection)
+        _let_write(dbapi, connection)
         try:
             if also:
                 dbapi.execute("BEGIN IMMEDIATE")
@@ -295,6 +297,12 @@ def _prepare(dbapi: Any, record: Any) -> None:
     record.info[_PREPARED] = True
     for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "foreign_keys=ON", "recursive_triggers=ON"):
         dbapi.execute(f"PRAGMA {pragma}")
+
+
+def _let_write(dbapi: Any, connection: Connection) -> None:
+    """Whatever a handler has set, the outcome is written."""
+    if connection.info.get(UNCLEAN):
+        dbapi.execute("PRAGMA query_only=OFF")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -22,7 +22,7 @@ _LONGEST_REMEMBERED: Final = 2_000
 _ENOUGH: Final = 6
 """How many words of a statement tell what it is."""
 _WITH_BODY: Final = frozenset({"trigger", "function", "procedure"})
-_MAY_END: Final = re.compile(r"\b(?:begin|start|commit|end|abort|rollback|prepare)\b", re.I)
+_MAY_END: Final = re.compile(r"\b(?:begin|start|commit|end|abort|rollback|prepare|reset)\b", re.I)
 _MAY_OUTLAST: Final = re.compile(
     r"\b(?:set|reset|discard|deallocate|prepare|listen|unlisten|load|hold|temp|temporary|pragma|attach|detach"
     r"|set_config|pg_(?:try_)?advisory_lock(?:_shared)?)\b",
@@ -39,7 +39,7 @@ _HELD_CURSOR: Final = re.compile(r"\bwith\s+hold\b", re.I)
 _SET_CONFIG: Final = re.compile(r"\bset_config\s*\(", re.I)
 _SET_CONFIG_LOCAL: Final = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.I)
 _PRAGMA_SETS: Final = re.compile(
-    r"\bpragma\s+(?:\w+\s*\.\s*)?(?!\w*(?:_info|_xinfo|_list|_check)\b)\w+\s*(?:=|\()", re.I
+    r"\bpragma\s+(?:\w+\s*\.\s*)?(?!\w*(?:_info|_xinfo|_list|_check)\b|defer_foreign_keys\b)\w+\s*(?:=|\()", re.I
 )
 
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
@@ -105,6 +105,8 @@ def _ends_transaction(words: Sequence[str]) -> bool:
             return words[1] == "transaction"
         case "begin" | "commit" | "end" | "abort":
             return True
+        case "reset":
+            return words[1] == "all"  # with all settings goes the one that tells the transaction from others
     return False
 
 

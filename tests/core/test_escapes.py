@@ -147,7 +147,7 @@ def test_a_drivers_cursor_used_first_is_inside_of_the_transaction(
 SAID = [
     "COMMIT", "commit", "  /* why */ COMMIT", "-- why\nCOMMIT", "/* a /* nested */ one */ COMMIT", "; COMMIT",
     "END", "ROLLBACK", "ABORT", "COMMIT AND CHAIN", "rollback work", "BEGIN", "START TRANSACTION",
-    "PREPARE TRANSACTION 'x'", "SELECT 1; COMMIT", "SELECT ';'; COMMIT", "SELECT $$;$$; COMMIT", "SELECT E'\\';'; COMMIT",
+    "PREPARE TRANSACTION 'x'", "RESET ALL", "SELECT 1; COMMIT", "SELECT ';'; COMMIT", "SELECT $$;$$; COMMIT", "SELECT E'\\';'; COMMIT",
 ]  # fmt: skip
 WAYS_TO_SAY: dict[str, Callable[[Any, str], Any]] = {
     "text": lambda h, sql: h.session.execute(text(sql)),

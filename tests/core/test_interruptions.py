@@ -1,0 +1,227 @@
+"""Ctrl-C, signals and watchdogs: an interruption reaches its caller as itself, with an outcome, and leaves nothing open."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+import core
+from core import Bus
+from tests.conftest import TORTURE, prepared, query
+from tests.servers import Server
+from tests.shop.actions.call_back import CallBack
+from tests.shop.app import Account, make_application
+
+CORE = str(Path(core.__file__).parent) + os.sep
+
+
+class Watchdog(BaseException):
+    """What a watchdog raises."""
+
+
+@pytest.fixture(scope="module")
+def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, URL]]:
+    """One of each for all tests here."""
+    file = tmp_path_factory.mktemp("interruptions") / "shop.db"
+    made = {"sqlite": make_url(f"sqlite:///{file}"), "postgresql": server.database()}
+    for url in made.values():
+        prepared(url)
+    yield made
+    server.drop(made["postgresql"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bus(request: pytest.FixtureRequest, databases: dict[str, URL]) -> Iterator[Bus]:
+    """A bus whose pool has one connection, so that what an interruption leaves behind meets the next action."""
+    url = databases[request.param]
+    query(url, "DELETE FROM accounts")
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=2)
+    with Bus(make_application(), engine) as bus:
+        yield bus
+    engine.dispose()
+
+
+class Interrupter:
+    """Raises at the n-th line that core executes, once, and notes whether it came to that."""
+
+    def __init__(self, at: int, error: type[BaseException]) -> None:
+        self.at = at
+        self.error = error
+        self.lines = 0
+        self.where: str | None = None
+
+    def __call__(self, frame: FrameType, what: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(CORE):
+            return None
+        if what == "line" and not _is_with(frame):
+            self.lines += 1
+            if self.lines == self.at and self.where is None:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise self.error
+        return self
+
+
+def _is_with(frame: FrameType) -> bool:
+    """Whether a block may be about to exit here: where a trace can strike, but no signal before `__exit__` is called."""
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
+
+
+def interrupted(at: int, error: type[BaseException], do: Callable[[], Any]) -> tuple[Interrupter, type | None]:
+    """Do it, and be interrupted; with what it was raised, without its traceback, which would keep connections alive."""
+    interrupter = Interrupter(at, error)
+    before = sys.gettrace()
+    sys.settrace(interrupter)
+    try:
+        do()
+    except BaseException as raised:
+        sys.settrace(before)
+        return interrupter, type(raised)
+    finally:
+        sys.settrace(before)
+    return interrupter, None
+
+
+def whole(bus: Bus, number: int) -> None:
+    """Nothing is open, and the next action is whole."""
+    with bus.engine.connect() as connection:
+        dbapi: Any = connection.connection.dbapi_connection
+        if bus.engine.dialect.name == "postgresql":
+            assert (dbapi.autocommit, dbapi.get_transaction_status()) == (False, 0)
+        else:
+            assert not dbapi.in_transaction
+    outcome = bus.execute("open_account", {"id": number, "name": f"next {number}"})
+    assert [record.kind for record in bus.journal.history(outcome.action_id)] == ["submitted", "outcome"]
+
+
+ACTIONS: dict[str, Callable[[Bus, int], Any]] = {
+    "a success": lambda bus, n: bus.execute("open_account", {"id": n, "name": str(n)}),
+    "a failure": lambda bus, n: bus.execute("withdraw", {"id": n, "amount": 1}),
+    "a rejection": lambda bus, n: bus.execute("open_account", {"id": "x"}),
+}
+
+
+@pytest.mark.parametrize("what", ACTIONS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Watchdog])
+def test_an_interruption_at_any_line_of_core_leaves_nothing_half_done(
+    databases: dict[str, URL], bus: Bus, what: str, error: type[BaseException]
+) -> None:
+    query(bus.engine.url, "DELETE FROM accounts")
+    first = bus.journal.last()
+    act = ACTIONS[what]
+    for warm in (1, 2):
+        interrupted(0, error, lambda warm=warm: act(bus, warm))
+    number, at, step = 10, 1, 1 if TORTURE else 7
+    while True:
+        number += 2
+        interrupter, raised = interrupted(at, error, lambda: act(bus, number))  # noqa: B023 - called at once
+        if interrupter.where is None:
+            break
+        assert raised is error, interrupter.where
+        # Python may be interrupted between a block and the exit of its `with`; what it held then goes with the frames.
+        gc.collect()
+        whole(bus, number + 1)
+        at += step
+    assert at > 100
+    with Bus(make_application(), bus.engine.url) as other:
+        recovered = other.recover(timedelta(0))
+    assert recovered.running == [], "an interruption must not keep the lock of its action"
+    records = list(bus.journal.read(after=first))
+    made = {r.arguments["id"] for r in records if r.status == "succeeded"}
+    there = {row[0] for row in query(bus.engine.url, "SELECT id FROM accounts")}
+    assert there == made
+    submitted = [r.action_id for r in records if r.kind == "submitted"]
+    assert sorted(submitted) == sorted(r.action_id for r in records if r.kind == "outcome")
+
+
+def slow(bus: Bus, engine: Engine) -> tuple[str, threading.Event]:
+    """A statement that takes long, and an event that is set once it runs."""
+    begun = threading.Event()
+    if bus.engine.dialect.name == "postgresql":
+        threading.Thread(target=_until_it_sleeps, args=(engine, begun), daemon=True).start()
+        return "SELECT count(pg_sleep(0.3))", begun
+    counting = "WITH RECURSIVE c(x) AS (SELECT begun() UNION ALL SELECT x + 1 FROM c WHERE x < 2000000)"
+    return f"{counting} SELECT max(x) FROM c", begun
+
+
+def _until_it_sleeps(engine: Engine, begun: threading.Event) -> None:
+    query_ = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.execute(query_).scalar():
+            pass
+    begun.set()
+
+
+def in_a_statement(handler: Any, sql: str) -> None:
+    handler.session.execute(text(sql))
+
+
+def in_a_flush(handler: Any, sql: str) -> None:
+    """The statement that is slow is one that a flush sends."""
+    target = handler.session.connection()
+
+    def slowly(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        if statement.startswith("INSERT"):
+            cursor.connection.cursor().execute(sql)
+
+    event.listen(target, "before_cursor_execute", slowly)
+    handler.session.add(Account(id=5, name="five"))
+    handler.session.flush()
+
+
+def by_the_driver(handler: Any, sql: str) -> None:
+    handler.session.connection().connection.cursor().execute(sql)
+
+
+@pytest.mark.parametrize("way", [in_a_statement, in_a_flush, by_the_driver])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Watchdog, SystemExit])
+def test_a_signal_during_a_statement_reaches_the_caller_as_itself_with_an_outcome(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, way: Callable[[Any, str], None], error: type[BaseException]
+) -> None:
+    other = create_engine(bus.engine.url)
+    sql, begun = slow(bus, other)
+
+    def interrupt() -> None:
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def raise_it(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    def handle(handler: Any) -> None:
+        if bus.engine.dialect.name == "sqlite":
+            dbapi: Any = handler.session.connection().connection.driver_connection
+            dbapi.create_function("begun", 0, lambda: begun.set() or 1)
+        handler.session.add(Account(id=1, name="one"))
+        handler.session.flush()
+        way(handler, sql)
+
+    monkeypatch.setattr(CallBack, "function", handle)
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(error) as caught:
+            bus.execute("call_back")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert type(caught.value) is error
+    record = bus.journal.tail(1, kind="outcome")[0]
+    assert (record.action, record.status) == ("call_back", "failed")
+    assert record.error is not None
+    assert record.error["type"].endswith(error.__name__)
+    assert query(bus.engine.url, "SELECT id FROM accounts") == []
+    whole(bus, 2)
+    other.dispose()
