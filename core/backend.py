@@ -6,18 +6,24 @@ All SQL on the write path of an action is in those two files.
 from __future__ import annotations
 
 import os
+import random
+import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from core import events
+
+T = TypeVar("T")
+ATTEMPTS: Final = 10
+"""Of one statement, before a serialization failure is reported."""
 
 
 class Row(NamedTuple):
@@ -74,6 +80,8 @@ class Backend(ABC):
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         events.install(self.gateway)
         self._side_effects: dict[str, tuple[str, ...]] = {}
+        self.uses = {"append"}
+        """What the bus does with its connections; see `core.rights`."""
         _survive_fork(self)
 
     @abstractmethod
@@ -98,6 +106,40 @@ class Backend(ABC):
         """Replace a connection that is lost by a new one from the pool."""
         connection.invalidate()
         self.prepare_driver(driver_connection(connection))
+
+    def read(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """What `work` reads by a statement of its own, on a pooled connection or on one that is given.
+
+        Tried again where the database's default isolation made it fail, and once if the pooled connection was stale.
+        """
+        return self._short(work, connection, again_if_lost=connection is None)
+
+    def write(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """The same for a statement that writes, which is not sent twice when its answer was lost."""
+        return self._short(work, connection, again_if_lost=False)
+
+    def _short(self, work: Callable[[Connection], T], connection: Connection | None, *, again_if_lost: bool) -> T:
+        for number in range(1, ATTEMPTS + 1):
+            with self.connection() if connection is None else nullcontext(connection) as used:
+                try:
+                    return work(used)
+                except Exception as error:
+                    if again_if_lost and self.is_lost(error, used):
+                        again_if_lost = False
+                        self.renew_pool()
+                    elif number == ATTEMPTS or not self.chain_is_transient(error) or self.in_transaction(used):
+                        self.explain(error, used)
+                        raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        """Raises JournalUnavailable, which says what to do, where the database only says that it refuses."""
+        return
+
+    @abstractmethod
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the driver's connection is inside a transaction, so that one statement cannot be run again alone."""
 
     @abstractmethod
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
@@ -178,6 +220,11 @@ class Backend(ABC):
                 return True
             each = each.__cause__ or each.__context__
         return False
+
+
+def pause(number: int) -> None:
+    """Wait a little before a statement is tried again: at random, lest those that collided do so again."""
+    time.sleep(random.uniform(0, 0.002 * 2 ** min(number, 6)))
 
 
 def _survive_fork(backend: Backend) -> None:

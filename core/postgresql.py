@@ -16,11 +16,13 @@ from uuid import UUID
 
 import psycopg2
 from psycopg2 import errors as pg_errors
+from psycopg2 import extensions
 from sqlalchemy import Connection, Engine, text
 
-from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
+from core.backend import ATTEMPTS, WRITTEN, Appended, Backend, Row, Statement, driver_connection, pause
 from core.determinism import lock_key
-from core.errors import CommitConflict
+from core.errors import CommitConflict, JournalUnavailable
+from core.rights import READ_ONLY, STANDBY, see_that_it_may
 
 _TYPES: Final = (
     "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",
@@ -55,6 +57,7 @@ class PostgreSQL(Backend):
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, schema, own_engine=own_engine)
+        self._may_write = False
         insert = f"INSERT INTO {self.journal_name} ({WRITTEN}) VALUES "
         sequence = f'"{schema}".journal_position_seq' if schema else "journal_position_seq"
         told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
@@ -87,6 +90,21 @@ class PostgreSQL(Backend):
         dbapi.autocommit = True
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return self._submit(connection, row, durable)
+            except psycopg2.Error as error:
+                if isinstance(error, pg_errors.ReadOnlySqlTransaction):
+                    raise JournalUnavailable(READ_ONLY) from error
+                if not self.is_transient(error):
+                    raise
+                self.release(connection, row.action_id)  # it may have been taken before the statement failed
+                if number == ATTEMPTS:
+                    raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
         cursor = driver_connection(connection).cursor()
         statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
         values = (*_written(row), lock_key(row.action_id))
@@ -103,6 +121,9 @@ class PostgreSQL(Backend):
 
     def _prepare_statements(self, connection: Connection) -> None:
         cursor = driver_connection(connection).cursor()
+        if not self._may_write:
+            see_that_it_may(cursor, self.schema, self.uses)
+            self._may_write = True
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
         cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), self._prepare]))
@@ -135,6 +156,9 @@ class PostgreSQL(Backend):
         driver_connection(connection).cursor().execute("ROLLBACK")
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        return self.write(lambda connection: self._append_alone(connection, row, also), connection)
+
+    def _append_alone(self, connection: Connection, row: Row, also: Sequence[Statement]) -> int | None:
         cursor = driver_connection(connection).cursor()
         values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
@@ -145,7 +169,8 @@ class PostgreSQL(Backend):
         return position if ours else None
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
-        driver_connection(connection).cursor().execute(_placed(statement), statement.values)
+        cursor = driver_connection(connection).cursor()
+        self.write(lambda _: cursor.execute(_placed(statement), statement.values), connection)
 
     def written_id(self, action_id: UUID) -> str:
         return str(action_id)
@@ -164,6 +189,22 @@ class PostgreSQL(Backend):
             "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %s)",
             (lock_key(action_id), lock_key(action_id)),
         )
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        told = getattr(error, "orig", None) or error
+        if not isinstance(told, psycopg2.Error) or connection.invalidated or self.in_transaction(connection):
+            return
+        with driver_connection(connection).cursor() as cursor:
+            if isinstance(told, pg_errors.ObjectNotInPrerequisiteState):
+                cursor.execute("SELECT pg_is_in_recovery()")
+                if cursor.fetchone()[0]:
+                    raise JournalUnavailable(STANDBY) from error
+            if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
+                see_that_it_may(cursor, self.schema, {"read"})
+
+    def in_transaction(self, connection: Connection) -> bool:
+        status: int = driver_connection(connection).get_transaction_status()
+        return status != extensions.TRANSACTION_STATUS_IDLE
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT

@@ -1,12 +1,10 @@
 """The journal on SQLite: one writer at a time, WAL, and file locks that tell which actions still run.
 
-A running action holds a POSIX lock on one byte of a file beside the database, at an offset made from its id; the
-kernel gives it back when the process dies. In memory there is one connection, shared, and a lock around each action.
+Which actions run is told by `core.running`. In memory there is one connection, shared, and a lock around each action.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,13 +16,9 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
 from core.backend import WRITTEN, Appended, Backend, Row, Statement, driver_connection
-from core.determinism import lock_key
-from core.errors import CommitConflict, JournalUnavailable
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from core.errors import CommitConflict
+from core.running import RunningActions
+from core.sqlite_url import file_of, shared_memory
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
@@ -41,10 +35,8 @@ class SQLite(Backend):
         event.listen(engine, "connect", _prepare)
         self._insert = f"INSERT INTO journal ({WRITTEN}) VALUES "
         self._one = self._insert + _VALUES
-        database = engine.url.database
-        self._in_memory = isinstance(engine.pool, StaticPool) or not database or ":memory:" in database
-        self._turn = threading.RLock() if self._in_memory else None
-        self._running = RunningActions(None if self._in_memory else database)
+        self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
+        self._running = RunningActions(shared_memory(engine.url))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -65,9 +57,9 @@ class SQLite(Backend):
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         dbapi = driver_connection(connection)
-        self._running.claim(row.action_id)
         level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
         try:
+            self._running.claim(row.action_id, dbapi)
             if level == 2:
                 # The outcome's fsync of the same write-ahead log covers this record too.
                 dbapi.execute("PRAGMA synchronous=NORMAL")
@@ -139,10 +131,13 @@ class SQLite(Backend):
         return action_id.hex
 
     def claim(self, connection: Connection, action_id: UUID) -> bool:
-        return self._running.claim(action_id)
+        return self._running.claim(action_id, driver_connection(connection))
 
     def release(self, connection: Connection, action_id: UUID) -> None:
         self._running.release(action_id)
+
+    def in_transaction(self, connection: Connection) -> bool:
+        return bool(driver_connection(connection).in_transaction)
 
     def is_transient(self, error: BaseException) -> bool:
         # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
@@ -160,57 +155,6 @@ class SQLite(Backend):
         """)
         names = connection.execute(cascades, {"name": table}).scalars()
         return found + [f"cascade from {table} to {name}" for name in names]
-
-
-class RunningActions:
-    """Which actions run now: in this process by a set, in others by locks on a file beside the database."""
-
-    _files: dict[str, int] = {}
-    """One descriptor per file and process: closing any would drop every POSIX lock of the process on it."""
-    _by_file: dict[str, set[int]] = {}
-    """A process never conflicts with its own POSIX locks, so the buses of one process share what they hold."""
-    _guard = threading.Lock()
-
-    def __init__(self, database: str | None) -> None:
-        self._path = f"{os.path.abspath(database)}-running" if database else None
-        self._here = self._by_file.setdefault(self._path, set()) if self._path else set()
-
-    def claim(self, action_id: UUID) -> bool:
-        """Whether the action ran nowhere; from now on it runs here."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            if offset in self._here:
-                return False
-            if self._path and not self._lock(offset):
-                return False
-            self._here.add(offset)
-            return True
-
-    def release(self, action_id: UUID) -> None:
-        """The action no longer runs here."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            if offset in self._here:
-                self._here.discard(offset)
-                if self._path and fcntl:
-                    fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, offset)
-
-    def _lock(self, offset: int) -> bool:
-        if fcntl is None:
-            raise JournalUnavailable(
-                "SQLite files need POSIX file locks, which this system lacks; use sqlite:// or PostgreSQL"
-            )
-        try:
-            fcntl.lockf(self._file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-        except OSError:
-            return False
-        return True
-
-    def _file(self) -> int:
-        assert self._path
-        if self._path not in self._files:
-            self._files[self._path] = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        return self._files[self._path]
 
 
 def _prepare(dbapi: Any, record: Any) -> None:
