@@ -31,6 +31,9 @@ def make_engine(url: str | URL) -> Engine:
     if parsed.drivername not in _SUPPORTED:
         raise ConfigurationError([f"{parsed.drivername} is not supported; use postgresql+psycopg2://… or sqlite:///…"])
     options: dict[str, Any] = {}
+    if parsed.drivername.startswith("postgresql") and "client_encoding" not in parsed.query:
+        # Whatever a role's default is: what is Unicode in Python goes through.
+        options["connect_args"] = {"client_encoding": "utf8"}
     if parsed.drivername.startswith("sqlite"):
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}
         if (parsed.database or "").startswith("file:") and not is_uri(parsed):

@@ -100,21 +100,16 @@ def with_a_hole(bus: Bus, url: URL) -> Shown:
 
 
 def once_writers_ended(bus: Bus, url: URL) -> Shown:
-    """The writer of a hole commits while the reader waits for it, without waiting for the disk."""
+    """All is flushed; then the writer of a hole, for whom the reader waits, commits without waiting for the disk."""
     holder = psycopg2.connect(dsn(url))
     holder.cursor().execute("SET synchronous_commit = off")
     holder.cursor().execute(APPEND, (str(uuid4()), "late"))
-    append(url, synchronous=False)
-    reading = threading.Event()
+    append(url, synchronous=True)
     found: Shown = []
-
-    def read() -> None:
-        reading.set()
-        found.extend(shown(bus.journal.read()))
-
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=lambda: found.extend(shown(bus.journal.read())))
     reader.start()
-    reading.wait()
+    while not query(url, "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_locks%' AND pid <> pg_backend_pid()"):
+        pass
     holder.commit()
     reader.join(30)
     holder.close()
