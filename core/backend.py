@@ -6,13 +6,15 @@ All SQL on the write path of an action is in those two files.
 from __future__ import annotations
 
 import os
+import random
+import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
@@ -21,6 +23,10 @@ from sqlalchemy.exc import DBAPIError
 from core import events
 from core.drivers import driver_connection, is_usable
 from core.errors import chain_of
+
+T = TypeVar("T")
+ATTEMPTS: Final = 10
+"""Of one statement, before a serialization failure is reported."""
 
 
 class Row(NamedTuple):
@@ -99,6 +105,8 @@ class Backend(ABC):
         if not event.contains(engine, "reset", _given_back):
             event.listen(engine, "reset", _given_back)
         self._side_effects: dict[str, tuple[str, ...]] = {}
+        self.uses = {"append"}
+        """What the bus does with its connections; see `core.rights`."""
         _survive_fork(self)
 
     @contextmanager
@@ -150,6 +158,40 @@ class Backend(ABC):
         """Replace a connection that is lost by a new one from the pool."""
         connection.invalidate()
         self.take(connection)
+
+    def read(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """What `work` reads by a statement of its own, on a pooled connection or on one that is given.
+
+        Tried again where the database's default isolation made it fail, and once if the pooled connection was stale.
+        """
+        return self._short(work, connection, again_if_lost=connection is None)
+
+    def write(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """The same for a statement that writes, which is not sent twice when its answer was lost."""
+        return self._short(work, connection, again_if_lost=False)
+
+    def _short(self, work: Callable[[Connection], T], connection: Connection | None, *, again_if_lost: bool) -> T:
+        for number in range(1, ATTEMPTS + 1):
+            with self.connection() if connection is None else nullcontext(connection) as used:
+                try:
+                    return work(used)
+                except Exception as error:
+                    if again_if_lost and self.is_lost(error, used):
+                        again_if_lost = False
+                        self.renew_pool()
+                    elif number == ATTEMPTS or not self.chain_is_transient(error) or self.in_transaction(used):
+                        self.explain(error, used)
+                        raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        """Raises JournalUnavailable, which says what to do, where the database only says that it refuses."""
+        return
+
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the driver's connection is inside a transaction, so that one statement cannot be run again alone."""
+        return self.state(driver_connection(connection)) is not TransactionState.NONE
 
     @abstractmethod
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
@@ -270,6 +312,11 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
         backend.restore_driver(dbapi, mode, info.get(HOLDING))
         info.pop(HOLDING, None)
         del info[GATEWAY]
+
+
+def pause(number: int) -> None:
+    """Wait a little before a statement is tried again: at random, lest those that collided do so again."""
+    time.sleep(random.uniform(0, 0.002 * 2 ** min(number, 6)))
 
 
 def _survive_fork(backend: Backend) -> None:

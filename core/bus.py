@@ -76,6 +76,8 @@ class Bus:
         self.announcer = Announcer(self.engine) if announced else None
         self.runs = Runs(self.backend)
         self.queue = queue
+        if queue is not None:
+            self.backend.uses.add("queue")
         self.middleware = Chain([*middleware, *application.middleware])
         self.attempts = max(1, attempts)
         self._reconnect_for = reconnect_for

@@ -93,6 +93,8 @@ class Call:
         row = self._submitted(version, self._intent.idempotency_key)
         try:
             appended = self._append(connection, row, self._must_be_durable())
+        except JournalUnavailable as error:
+            raise self._told(error) from error.__cause__
         except Exception as error:
             self._scrubber.exception(error)
             raise self._told(

@@ -13,6 +13,7 @@ from core.backend import Backend
 from core.errors import ConfigurationError
 from core.postgresql import PostgreSQL
 from core.sqlite import SQLite
+from core.sqlite_url import file_of, is_uri
 
 _SUPPORTED: Final = ("postgresql+psycopg2", "sqlite", "sqlite+pysqlite")
 
@@ -30,9 +31,17 @@ def make_engine(url: str | URL) -> Engine:
     if parsed.drivername not in _SUPPORTED:
         raise ConfigurationError([f"{parsed.drivername} is not supported; use postgresql+psycopg2://… or sqlite:///…"])
     options: dict[str, Any] = {}
+    if parsed.drivername.startswith("postgresql") and "client_encoding" not in parsed.query:
+        # Whatever a role's default is: what is Unicode in Python goes through.
+        options["connect_args"] = {"client_encoding": "utf8"}
     if parsed.drivername.startswith("sqlite"):
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}
-        if not parsed.database or parsed.database == ":memory:":
+        if (parsed.database or "").startswith("file:") and not is_uri(parsed):
+            raise ConfigurationError(
+                [f"{parsed.database} would be taken for a file of that very name; to be read as a URI it needs "
+                 f"uri=true: sqlite:///{parsed.database}?uri=true, with what other parameters you have"]
+            )  # fmt: skip
+        if file_of(parsed) is None:
             options["poolclass"] = StaticPool
     return create_engine(parsed, **options)
 

@@ -32,7 +32,13 @@ from core.table import identity_table, journal_table
 
 
 class Journal:
-    """Reads records in the order of their positions, and never past one that might still appear."""
+    """Reads records in the order of their positions, and never past one that might still appear, or be taken back.
+
+    So do `read`, `tail` and `settled`. The rest answers about this moment, beyond what is settled too: `get` and others
+    that look for one action, which is how the gateway finds its own, and counts. What they show of an action that has
+    no outcome yet, a crash of the database's server may take back; an outcome it does not, since that is flushed
+    before anybody sees it. To follow the journal, read it in order.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -52,8 +58,7 @@ class Journal:
 
     def exists(self) -> bool:
         """Whether the table is there."""
-        with self._backend.connection() as connection:
-            return inspect(connection).has_table("journal", schema=self._backend.schema)
+        return self._backend.read(lambda c: inspect(c).has_table("journal", schema=self._backend.schema))
 
     def read(
         self,
@@ -77,6 +82,7 @@ class Journal:
         The filters narrow: `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with
         `recorded_at`; `touching` is `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at
         a position that a writer has drawn and not yet committed the reader waits, or stops there with `wait=False`.
+        What is committed and not yet flushed by the server is flushed before it is shown.
         """
         conditions = _conditions(
             self._table, self._backend.engine.dialect.name, action=action, actor=actor, status=status, kind=kind,
@@ -93,7 +99,7 @@ class Journal:
         return self._fetch(self._select().where(*conditions).order_by(position.desc()).limit(count))[::-1]
 
     def settled(self, *, wait: bool = False, patience: float | None = None) -> int:
-        """The position up to which no record can appear any more; 0 while there is none.
+        """The position up to which no record can appear any more, nor be lost in a crash; 0 while there is none.
 
         With `wait`, the writers that stand in the way now are waited for, `patience` seconds at most if it is given.
         """
@@ -104,26 +110,25 @@ class Journal:
         c = self._table.c
         conditions = [c.position > after, *([c.position <= upto] if upto is not None else [])]
         conditions += [c.kind == kind] if kind is not None else []
-        with self._backend.connection() as connection:
-            counted = select(func.count()).select_from(self._table).where(*conditions)
-            return connection.execute(counted).scalar_one()
+        counted = select(func.count()).select_from(self._table).where(*conditions)
+        return self._backend.read(lambda connection: connection.execute(counted).scalar_one())
 
     def last(self) -> int:
-        """The last position that can be seen, settled or not; 0 while there is none."""
+        """The last position that can be seen, settled or not, flushed or not; 0 while there is none."""
         return self._reader.last()
 
     def identity(self) -> str:
         """What tells this journal from every other; it stays with a dump and its restoration."""
-        with self._backend.engine.connect() as connection:
-            found: str = connection.execute(select(identity_table(self._backend.schema).c.identity)).scalar_one()
+        identity = select(identity_table(self._backend.schema).c.identity)
+        found: str = self._backend.read(lambda connection: connection.execute(identity).scalar_one())
         return found
 
     def last_before(self, moment: datetime) -> int:
         """The last position recorded at or before a time; 0 if there is none."""
         c = self._table.c
         recorded = c.recorded_at <= _time(moment, self.dialect)
-        with self._backend.connection() as connection:
-            return connection.execute(select(func.max(c.position)).where(recorded)).scalar_one() or 0
+        last = select(func.max(c.position)).where(recorded)
+        return self._backend.read(lambda connection: connection.execute(last).scalar_one() or 0)
 
     def look_anew(self, known: int = 0) -> None:
         """Forget how far the journal is settled beyond `known`: the database may have been replaced by an older one."""
@@ -167,9 +172,9 @@ class Journal:
         c = self._table.c
         conditions = [c.kind == "outcome", c.status == "succeeded", c.position > after, c.handler_version.is_not(None)]
         conditions += [c.position <= upto] if upto is not None else []
-        statement = select(c.action, c.handler_version, func.max(c.position)).where(*conditions)
-        with self._backend.connection() as connection:
-            rows = connection.execute(statement.group_by(c.action, c.handler_version).order_by(c.action)).all()
+        found = select(c.action, c.handler_version, func.max(c.position)).where(*conditions)
+        found = found.group_by(c.action, c.handler_version).order_by(c.action)
+        rows = self._backend.read(lambda connection: connection.execute(found).all())
         return [(action, version, position) for action, version, position in rows]
 
     def outcome(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
@@ -202,10 +207,10 @@ class Journal:
         """Counts by action and status, the first and last record's time, the last position."""
         c = self._table.c
         outcomes = select(c.action, c.status, func.count(), func.avg(c.duration_us)).where(c.kind == "outcome")
+        outcomes = outcomes.group_by(c.action, c.status).order_by(c.action, c.status)
         totals = select(func.count(), func.max(c.position), func.min(c.recorded_at), func.max(c.recorded_at))
-        with self._backend.connection() as connection:
-            rows = connection.execute(outcomes.group_by(c.action, c.status).order_by(c.action, c.status)).all()
-            count, last, first_at, last_at = connection.execute(totals).one()
+        rows = self._backend.read(lambda connection: connection.execute(outcomes).all())
+        count, last, first_at, last_at = self._backend.read(lambda connection: connection.execute(totals).one())
         actions = [
             {"action": action, "status": status, "count": number, "mean_ms": round(float(mean or 0) / 1000, 2)}
             for action, status, number, mean in rows
@@ -222,10 +227,8 @@ class Journal:
         return select(*columns_to_read(self._table))
 
     def _fetch(self, statement: Select[Any], connection: Connection | None = None) -> list[Record]:
-        if connection is not None:
-            return [self._decode(row) for row in fetch(connection, statement)]
-        with self._backend.connection() as own:
-            return [self._decode(row) for row in fetch(own, statement)]
+        rows = self._backend.read(lambda used: fetch(used, statement), connection)
+        return [self._decode(row) for row in rows]
 
     def require(self) -> None:
         """Raises ConfigurationError if the table is not there."""

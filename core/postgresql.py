@@ -32,6 +32,7 @@ from psycopg2.sql import Composable
 from sqlalchemy import Connection, Engine, text
 
 from core.backend import (
+    ATTEMPTS,
     HOLDING,
     UNCLEAN,
     WRITTEN,
@@ -40,11 +41,13 @@ from core.backend import (
     Row,
     Statement,
     TransactionState,
+    pause,
     quoted,
 )
 from core.determinism import lock_key
-from core.drivers import driver_connection
-from core.errors import CommitConflict, Misuse
+from core.drivers import driver_connection, is_usable
+from core.errors import CommitConflict, JournalUnavailable, Misuse
+from core.rights import READ_ONLY, STANDBY, see_that_it_may
 from core.statements import ENDED_INSIDE
 
 _TYPES: Final = (
@@ -99,6 +102,7 @@ class PostgreSQL(Backend):
         super().__init__(engine, schema, own_engine=own_engine)
         self._home = f"{quoted(schema)}." if schema else None
         """The schema of the journal and a dot, once known: resolved once, whatever `search_path` says later."""
+        self._may_write = False
 
     def driver_mode(self, dbapi: Any) -> bool:
         mode: bool = dbapi.autocommit
@@ -121,6 +125,21 @@ class PostgreSQL(Backend):
         connection.invalidate()
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return self._submit(connection, row, durable)
+            except psycopg2.Error as error:
+                if isinstance(error, pg_errors.ReadOnlySqlTransaction):
+                    raise JournalUnavailable(READ_ONLY) from error
+                if not self.is_transient(error):
+                    raise
+                self.release(connection, row.action_id)  # it may have been taken before the statement failed
+                if number == ATTEMPTS:
+                    raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
         cursor = driver_connection(connection).cursor()
         statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
         values = (*_written(row), lock_key(row.action_id))
@@ -141,6 +160,9 @@ class PostgreSQL(Backend):
         if home is not None and connection.info.get(_PREPARED) == home and not anew:
             return
         cursor = driver_connection(connection).cursor()
+        if not self._may_write:
+            see_that_it_may(cursor, self.schema, self.uses)
+            self._may_write = True
         if home is None:
             home = self._home = _home(cursor)
             if home is None:
@@ -218,6 +240,9 @@ class PostgreSQL(Backend):
             dbapi.cursor().execute("ROLLBACK")
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        return self.write(lambda connection: self._append_alone(connection, row, also), connection)
+
+    def _append_alone(self, connection: Connection, row: Row, also: Sequence[Statement]) -> int | None:
         cursor = driver_connection(connection).cursor()
         values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
@@ -229,7 +254,8 @@ class PostgreSQL(Backend):
         return position if ours else None
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
-        driver_connection(connection).cursor().execute(self._placed(statement), statement.values)
+        cursor = driver_connection(connection).cursor()
+        self.write(lambda _: cursor.execute(self._placed(statement), statement.values), connection)
 
     def written_id(self, action_id: UUID) -> str:
         return str(action_id)
@@ -245,6 +271,18 @@ class PostgreSQL(Backend):
     def release(self, connection: Connection, action_id: UUID) -> None:
         driver_connection(connection).cursor().execute(_RELEASE, {"key": lock_key(action_id)})
         connection.info.pop(HOLDING, None)
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        told = getattr(error, "orig", None) or error
+        if not isinstance(told, psycopg2.Error) or not is_usable(connection) or self.in_transaction(connection):
+            return
+        with driver_connection(connection).cursor() as cursor:
+            if isinstance(told, pg_errors.ObjectNotInPrerequisiteState):
+                cursor.execute("SELECT pg_is_in_recovery()")
+                if cursor.fetchone()[0]:
+                    raise JournalUnavailable(STANDBY) from error
+            if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
+                see_that_it_may(cursor, self.schema, {"read"})
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT

@@ -13,7 +13,23 @@ earlier one is not: a hole. It is either a rollback, for good, or a record about
 Nothing else can make a reader wait: no long transaction that does not write to the journal, no timeout, and no
 lock of our own on the write path. A transaction prepared for two-phase commit keeps its lock, in some versions under
 another name (`-1/xid`), so one that appears when a holder vanishes is waited for in its stead. A rolled-back savepoint
-gives its lock back early, rightly: its positions are gone. On SQLite there is one writer: no hole can fill later.
+gives its lock back early, rightly: its positions are gone.
+
+"For good" must survive a crash of the server, which takes back what was committed and not yet flushed (a submitted
+record is, for a moment), and gives its position to another record. So nothing is settled before it is flushed:
+
+4. A transaction's commit record is in the log before the transaction is visible, and before it gives its locks back.
+   So the log's insert position, taken after the snapshot and after the last holder has ended, lies beyond the commits
+   of all records up to p, those that appeared meanwhile included, and beyond whatever the sequence logged for them.
+5. Once the log is flushed that far, a crash keeps those records, and a sequence beyond p: no position up to p is
+   drawn again. Where it is not, the reader commits a transaction of its own, of one message, synchronously, which
+   flushes everything before it. That takes one fsync, the one that the next commit would have done, and waits for
+   nobody; the log's own writer would take 600 ms. It needs no right that not everybody has.
+6. Flush and position are seen on one connection, which no crash of the server survives: a position of before a crash
+   is never compared with a log of after it. What was settled stays so, since a crash does not touch it.
+
+On a standby nobody can see the holders, and on a logical subscriber rows arrive in the order of their commits: both are
+refused. On SQLite there is one writer: no hole can fill later. Its readers are on the writer's own machine.
 """
 
 from __future__ import annotations
@@ -24,7 +40,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    table,
+    text,
+)
 
 from core.backend import Backend
 from core.decoding import fetch
@@ -47,6 +77,17 @@ _WHO: Final = text("""
     FROM pg_locks l LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid
     WHERE l.locktype = 'transactionid' AND l.granted
 """)
+_IS_FLUSHED: Final = "pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()"
+"""Of all that the statement's snapshot shows: the functions are called after it was taken."""
+_FLUSH: Final = text(
+    "SELECT set_config('synchronous_commit', 'local', true), "
+    "pg_logical_emit_message(true, 'actionbus', CAST('flush' AS text))"
+)
+_SUBSCRIBER: Final = (
+    "this journal is filled by logical replication, in the order in which transactions committed, so that a reader "
+    "would skip records; read from the publisher (once this server takes over, drop the subscription)"
+)
+_SUBSCRIBED: Final = table("pg_subscription_rel", column("srrelid"), schema="pg_catalog")
 
 
 class SettledReader:
@@ -57,6 +98,7 @@ class SettledReader:
         self._table = table
         self._columns = columns
         self._has_holes = backend.engine.dialect.name == "postgresql"
+        self._probe = _probe(table)
         self._settled = 0
         self._guard = threading.Lock()
 
@@ -84,8 +126,8 @@ class SettledReader:
 
     def last(self) -> int:
         """The last position that can be seen, settled or not."""
-        with self._backend.connection() as connection:
-            return int(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
+        last = select(func.max(self._table.c.position))
+        return self._backend.read(lambda connection: int(connection.execute(last).scalar() or 0))
 
     def _beyond(self, after: int, wait: bool) -> int:
         """A settled position beyond `after`, if there is one: remembered, seen now, or waited for."""
@@ -100,8 +142,7 @@ class SettledReader:
         The upper bound is kept to here: in the query it makes PostgreSQL, while it has no statistics, sort the whole
         range for every batch instead of walking along the index.
         """
-        with self._backend.connection() as connection:
-            batch = fetch(connection, statement, parameters)
+        batch = self._backend.read(lambda connection: fetch(connection, statement, parameters))
         while batch and batch[-1][0] > settled:
             batch.pop()
         return batch
@@ -111,8 +152,7 @@ class SettledReader:
 
         With `patience` (seconds) it is not waited longer than that; the holes are then still there.
         """
-        with self._backend.connection() as connection:
-            return self._advance(connection, wait=wait, patience=patience)
+        return self._backend.read(lambda connection: self._advance(connection, wait=wait, patience=patience))
 
     def forget(self, known: int) -> None:
         """Look for holes again, but up to a position that is known to be settled."""
@@ -121,33 +161,41 @@ class SettledReader:
 
     def waiting_for(self) -> list[str]:
         """Who holds the hole at the settled end, if there is one."""
-        with self._backend.connection() as connection:
-            settled = self._advance(connection, wait=False)
-            last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
-            return self._described(connection, self._holders(connection)) if last > settled else []
+        return self._backend.read(self._waited_for)
+
+    def _waited_for(self, connection: Connection) -> list[str]:
+        settled = self._advance(connection, wait=False)
+        last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
+        return self._described(connection, self._holders(connection)) if last > settled else []
 
     def _advance(self, connection: Connection, *, wait: bool, patience: float | None = None) -> int:
         """Move the settled position as far as this moment's snapshot and lock holders allow."""
-        position = self._table.c.position
         if not self._has_holes:
-            self._settle_to(connection.execute(select(func.max(position))).scalar() or 0)
+            self._settle_to(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
             return self._settled
-        self._refuse_standby(connection)
         while True:
             start = self._settled
-            window = select(position).where(position > start).order_by(position).limit(_SCAN).subquery()
-            count, last = connection.execute(select(func.count(), func.max(window.c.position))).one()
+            given = {"start": start, "journal": self._backend.journal_name}
+            count, last, is_flushed, is_subscribed = connection.execute(self._probe, given).one()
+            if is_subscribed:
+                raise JournalUnavailable(_SUBSCRIBER)
             if not count:
                 return start
-            if last - start == count:
-                self._settle_to(last)
-            elif not self._holders(connection):
-                # Listed after the snapshot above: nobody is left who could fill a hole below `last`.
-                self._settle_to(last)
-            elif wait and self._outlast(connection, patience):
-                self._settle_to(last)
-            else:
-                return self._before_hole(connection, start)
+            if last - start != count:
+                # Listed after the snapshot above: without holders, nobody is left who could fill a hole.
+                if self._holders(connection) and not (wait and self._outlast(connection, patience)):
+                    return self._before_hole(connection, start)
+                is_flushed = False  # not of what was committed since
+            if not is_flushed:
+                self._flush(connection)
+            self._settle_to(last)
+            if count < _SCAN:
+                return self._settled
+
+    def _flush(self, connection: Connection) -> None:
+        """Have everything flushed that is visible by now, unless it is."""
+        if not connection.execute(text(f"SELECT {_IS_FLUSHED}")).scalar_one():
+            connection.execute(_FLUSH)
 
     def _before_hole(self, connection: Connection, start: int) -> int:
         position = self._table.c.position
@@ -159,7 +207,10 @@ class SettledReader:
             .subquery()
         )
         unbroken = select(func.max(numbered.c.position)).where(numbered.c.position == numbered.c.number + start)
-        self._settle_to(connection.execute(unbroken).scalar() or start)
+        end = connection.execute(unbroken).scalar() or start
+        if end > start:
+            self._flush(connection)
+        self._settle_to(end)
         return self._settled
 
     def _settle_to(self, position: int) -> None:
@@ -196,8 +247,12 @@ class SettledReader:
         names = {row.virtualtransaction: row.name for row in connection.execute(_WHO)}
         return sorted(names.get(each, f"transaction {each}") for each in holders)
 
-    def _refuse_standby(self, connection: Connection) -> None:
-        if self._settled == 0 and connection.execute(text("SELECT pg_is_in_recovery()")).scalar():
-            raise JournalUnavailable(
-                "this is a standby server, where nobody can tell which records may still appear; read from the primary"
-            )
+
+def _probe(journal: Table) -> Executable:
+    """How many records there are beyond `start`, the last of them, whether all are flushed; whether they come from
+    another server's journal."""
+    position = journal.c.position
+    beyond = select(position).where(position > bindparam("start")).order_by(position).limit(_SCAN).subquery()
+    of_journal = _SUBSCRIBED.c.srrelid == func.to_regclass(bindparam("journal"))
+    subscribed = select(_SUBSCRIBED.c.srrelid).where(of_journal).exists()
+    return select(func.count(), func.max(beyond.c.position), literal_column(_IS_FLUSHED), subscribed)

@@ -92,8 +92,7 @@ class Runs:
         c = self._table.c
         is_due = c.due_at <= time.time()
         state = case((c.worker.is_not(None), "running"), (is_due, "due"), else_="queued")
-        with self._backend.connection() as connection:
-            rows = connection.execute(select(state, func.count()).group_by(state)).all()
+        rows = self._backend.read(lambda c: c.execute(select(state, func.count()).group_by(state)).all())
         return {"queued": 0, "due": 0, "running": 0} | dict(map(tuple, rows))
 
     def claim(self, action_id: UUID, worker: str, redeliver_after: float) -> Run | None:
@@ -130,13 +129,13 @@ class Runs:
 
     def next_at(self) -> float | None:
         """When the next message is to be sent; None if nothing waits."""
-        with self._backend.connection() as connection:
-            found: float | None = connection.execute(select(func.min(self._table.c.publish_at))).scalar()
+        next_one = select(func.min(self._table.c.publish_at))
+        found: float | None = self._backend.read(lambda connection: connection.execute(next_one).scalar())
         return found
 
     def _write(self, which: Any, values: dict[str, Any]) -> list[Run]:
         return self._fetch(update(self._table).where(which).values(values).returning(*self._table.c))
 
     def _fetch(self, statement: Any) -> list[Run]:
-        with self._backend.connection() as connection:
-            return [Run(*row) for row in connection.execute(statement)]
+        run = self._backend.read if statement.is_select else self._backend.write
+        return run(lambda connection: [Run(*row) for row in connection.execute(statement)])

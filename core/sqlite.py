@@ -1,12 +1,10 @@
 """The journal on SQLite: one writer at a time, WAL, and file locks that tell which actions still run.
 
-A running action holds a POSIX lock on one byte of a file beside the database, at an offset made from its id; the
-kernel gives it back when the process dies. In memory there is one connection, shared, and a lock around each action.
+Which actions run is told by `core.running`. In memory there is one connection, shared, and a lock around each action.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,15 +25,11 @@ from core.backend import (
     Statement,
     TransactionState,
 )
-from core.determinism import lock_key
 from core.drivers import driver_connection, is_usable
-from core.errors import CommitConflict, JournalUnavailable, Misuse, chain_of
+from core.errors import CommitConflict, Misuse, chain_of
+from core.running import RunningActions
+from core.sqlite_url import file_of, shared_memory
 from core.statements import ENDED_INSIDE
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not a POSIX system
-    fcntl = None  # type: ignore[assignment]
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
@@ -60,10 +54,8 @@ class SQLite(Backend):
         event.listen(engine, "connect", _prepare)
         self._insert = f"INSERT INTO journal ({WRITTEN}) VALUES "
         self._one = self._insert + _VALUES
-        database = engine.url.database
-        self._in_memory = isinstance(engine.pool, StaticPool) or not database or ":memory:" in database
-        self._turn = threading.RLock() if self._in_memory else None
-        self._running = RunningActions(None if self._in_memory else database)
+        self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
+        self._running = RunningActions(shared_memory(engine.url))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -89,7 +81,7 @@ class SQLite(Backend):
         dbapi.isolation_level = mode
 
     def cleanse(self, connection: Connection) -> None:
-        if not self._in_memory:
+        if self._turn is None:
             connection.invalidate()
             return
         # The one connection is the database, so it is put right instead.
@@ -100,9 +92,9 @@ class SQLite(Backend):
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         dbapi = driver_connection(connection)
-        self.claim(connection, row.action_id)
         level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
         try:
+            self.claim(connection, row.action_id)
             if level == 2:
                 # The outcome's fsync of the same write-ahead log covers this record too.
                 dbapi.execute("PRAGMA synchronous=NORMAL")
@@ -213,7 +205,7 @@ class SQLite(Backend):
         return action_id.hex
 
     def claim(self, connection: Connection, action_id: UUID) -> bool:
-        claimed = self._running.claim(action_id)
+        claimed = self._running.claim(action_id, driver_connection(connection))
         if claimed:  # else another thread has it, whose lock this connection must not give back
             connection.info[HOLDING] = action_id
         return claimed
@@ -239,57 +231,6 @@ class SQLite(Backend):
         """)
         names = connection.execute(cascades, {"name": table}).scalars()
         return found + [f"cascade from {table} to {name}" for name in names]
-
-
-class RunningActions:
-    """Which actions run now: in this process by a set, in others by locks on a file beside the database."""
-
-    _files: dict[str, int] = {}
-    """One descriptor per file and process: closing any would drop every POSIX lock of the process on it."""
-    _by_file: dict[str, set[int]] = {}
-    """A process never conflicts with its own POSIX locks, so the buses of one process share what they hold."""
-    _guard = threading.Lock()
-
-    def __init__(self, database: str | None) -> None:
-        self._path = f"{os.path.abspath(database)}-running" if database else None
-        self._here = self._by_file.setdefault(self._path, set()) if self._path else set()
-
-    def claim(self, action_id: UUID) -> bool:
-        """Whether the action ran nowhere; from now on it runs here."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            if offset in self._here:
-                return False
-            if self._path and not self._lock(offset):
-                return False
-            self._here.add(offset)
-            return True
-
-    def release(self, action_id: UUID) -> None:
-        """The action no longer runs here."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            if offset in self._here:
-                self._here.discard(offset)
-                if self._path and fcntl:
-                    fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, offset)
-
-    def _lock(self, offset: int) -> bool:
-        if fcntl is None:
-            raise JournalUnavailable(
-                "SQLite files need POSIX file locks, which this system lacks; use sqlite:// or PostgreSQL"
-            )
-        try:
-            fcntl.lockf(self._file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-        except OSError:
-            return False
-        return True
-
-    def _file(self) -> int:
-        assert self._path
-        if self._path not in self._files:
-            self._files[self._path] = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        return self._files[self._path]
 
 
 def _prepare(dbapi: Any, record: Any) -> None:

