@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -83,6 +83,21 @@ class Backend(ABC):
         Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that BEGIN
         and COMMIT ride on other statements.
         """
+
+    @contextmanager
+    def on(self, held: Connection | None) -> Iterator[Connection]:
+        """The connection that the caller holds, outside of any transaction; or else one for the moment.
+
+        Whoever holds a connection must not wait for a second one: with all of a pool's taken so, all wait for ever.
+        """
+        if held is None:
+            with self.connection() as own:
+                yield own
+            return
+        try:
+            yield held
+        finally:
+            held.rollback()  # ends what SQLAlchemy takes for a transaction; the driver commits by itself
 
     @abstractmethod
     def prepare_driver(self, dbapi: Any) -> None:
