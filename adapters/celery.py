@@ -90,7 +90,7 @@ def _refuse_unusable(broker: str) -> None:
     for url in broker.split(";"):  # the first that answers is used
         scheme, separator, _ = url.partition("://")
         try:
-            known = bool(separator) and _is_readable(OnlyIds(url))
+            known = bool(separator) and _is_readable(OnlyIds(url))  # type: ignore[no-untyped-call]
         except (KeyError, ValueError):
             known = False
         except ImportError as error:

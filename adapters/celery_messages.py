@@ -15,7 +15,7 @@ from queue import Empty
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import redis
 
 log = logging.getLogger("actionbus")
@@ -24,19 +24,19 @@ _NO_LIMITS: Final = {"eta": None, "expires": None, "retries": 0, "timelimit": [N
 _NOTHING_ELSE: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-class OnlyIds(Connection):  # type: ignore[misc]
+class OnlyIds(Connection):
     """A connection whose Redis transport reads ids alone; any other transport is kombu's."""
 
     def get_transport_cls(self) -> Any:
         """The class of the transport that the URL names."""
-        found = super().get_transport_cls()
+        found = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return _Transport if found is redis.Transport else found
 
 
-class _Channel(redis.Channel):  # type: ignore[misc]
+class _Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (Empty, *self.connection_errors, *self.connection.channel_errors):
             raise
         except Exception as error:
@@ -45,7 +45,7 @@ class _Channel(redis.Channel):  # type: ignore[misc]
             raise Empty from None
 
 
-class _Transport(redis.Transport):  # type: ignore[misc]
+class _Transport(redis.Transport):
     Channel = _Channel
 
     def _deliver(self, message: Any, queue: Any) -> None:
@@ -53,7 +53,7 @@ class _Transport(redis.Transport):  # type: ignore[misc]
         if action_id is None:
             log.error("a message on the queue %s was dropped that asks for no action", queue)
         else:
-            super()._deliver(message_for(action_id, str(queue)), queue)
+            super()._deliver(message_for(action_id, str(queue)), queue)  # type: ignore[no-untyped-call]
 
 
 def named(message: Any) -> UUID | None:
