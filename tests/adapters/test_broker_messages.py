@@ -49,12 +49,14 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
     redis.start()
     workers = Workers(url, redis, Path(folder / "worker.log"))
     found = Station(url, redis, workers)
-    found.works()
-    yield found
-    workers.close()
-    found.bus.close()
-    found.client.close()
-    redis.kill()
+    try:
+        found.works()
+        yield found
+    finally:
+        workers.close()
+        found.bus.close()
+        found.client.close()
+        redis.kill()
 
 
 def genuine(**changes: Any) -> dict[str, Any]:
