@@ -3,8 +3,8 @@
     bus = Bus(app, url, queue=CeleryQueue("redis://localhost"))
     serve_tasks(bus.queue.app, bus)      # in a worker of your own; `actionbus worker` does this and dispatches too
 
-A message says which action is due. What the action is, who asked and whether it is still to be done, a worker reads in
-the database, so messages may come twice, late or forged without harm.
+A message says which action is due, by its id. What the action is, who asked and whether it is to be done now, a worker
+reads in the database, so messages may come early, late, twice or forged without harm.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ try:
     from celery import Celery
     from celery.signals import worker_ready
     from kombu.exceptions import KombuError, OperationalError
+
+    from adapters.celery_messages import TASK, OnlyIds
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("queued actions need the extra: pip install 'actionbus[celery]'") from error
 
 log = logging.getLogger("actionbus")
-TASK: Final = "actionbus.run"
 _AWAY_S: Final = 5.0
 """How long a broker that did not answer is not asked again, so that callers do not wait for it one by one."""
 _CONNECT_S: Final = 2.0
+_DISPATCHER_ENDS_S: Final = 5.0
+"""How long a worker that stops waits for a message that is being sent."""
 
 
 class CeleryQueue(Queue):
@@ -50,17 +53,10 @@ class CeleryQueue(Queue):
     def publish(self, message: Message) -> None:
         if time.monotonic() < self._away_until:
             raise BrokerUnavailable("the broker did not answer a moment ago")
-        shown = {
-            "action_id": str(message.action_id),
-            "action": message.action,
-            "arguments": message.arguments,
-            "actor": message.actor,
-            "correlation_id": message.correlation_id,
-            "context": message.context,
-        }
+        known = str(message.action_id)
         try:
             self.app.send_task(
-                TASK, kwargs=shown, queue=message.queue, task_id=str(message.action_id), retry=False, ignore_result=True
+                TASK, kwargs={"action_id": known}, queue=message.queue, task_id=known, retry=False, ignore_result=True
             )
         except (OperationalError, KombuError, OSError) as error:
             self._away_until = time.monotonic() + _AWAY_S
@@ -68,9 +64,13 @@ class CeleryQueue(Queue):
 
 
 def make_celery(broker: str) -> Celery:
-    """A Celery application with the settings that queued actions want."""
+    """A Celery application with the settings that queued actions want. Raises ValueError for a broker that is none."""
+    _refuse_unusable(broker)
     app = Celery("actionbus", broker=broker)
+    app.amqp.Connection = OnlyIds
     app.conf.update(
+        # Else whoever can write to the broker can stop workers, and keep an action from being run.
+        worker_enable_remote_control=False,
         task_default_queue=DEFAULT_QUEUE,
         task_ignore_result=True,
         task_serializer="json",
@@ -83,6 +83,30 @@ def make_celery(broker: str) -> Celery:
         broker_transport_options=_transport_options(broker),
     )
     return app
+
+
+def _refuse_unusable(broker: str) -> None:
+    """What kombu would find out when it connects, in a worker that runs already. Connects to nothing."""
+    for url in broker.split(";"):  # the first that answers is used
+        scheme, separator, _ = url.partition("://")
+        try:
+            known = bool(separator) and _is_readable(OnlyIds(url))  # type: ignore[no-untyped-call]
+        except (KeyError, ValueError):
+            known = False
+        except ImportError as error:
+            raise ValueError(f"a broker at {scheme[:40]}:// needs what is not installed: {error}") from None
+        if not known:
+            # Not more of the URL: it may hold a password.
+            raise ValueError(
+                f"{scheme[:40] if separator else ''}://… is no broker's URL, by its scheme, host, port or options; "
+                "expected such as redis://localhost:6379/0"
+            )
+
+
+def _is_readable(connection: OnlyIds) -> bool:
+    redis = connection.transport.driver_type == "redis"
+    number = str(connection.virtual_host or "").strip("/")
+    return not redis or connection.uri_prefix is not None or not number or number.isdigit()
 
 
 def _transport_options(broker: str) -> dict[str, Any]:
@@ -148,4 +172,6 @@ def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = 
     finally:
         stop.set()
         worker_ready.disconnect(begin)
+        if dispatcher.ident is not None:
+            dispatcher.join(_DISPATCHER_ENDS_S)
     return int(worker.exitcode or 0)

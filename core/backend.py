@@ -11,7 +11,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
@@ -136,6 +136,21 @@ class Backend(ABC):
     def driver_mode(self, dbapi: Any) -> Any:
         """What `prepare_driver` is about to change."""
 
+    @contextmanager
+    def on(self, held: Connection | None) -> Iterator[Connection]:
+        """The connection that the caller holds, outside of any transaction; or else one for the moment.
+
+        Whoever holds a connection must not wait for a second one: with all of a pool's taken so, all wait for ever.
+        """
+        if held is None:
+            with self.connection() as own:
+                yield own
+            return
+        try:
+            yield held
+        finally:
+            held.rollback()  # ends what SQLAlchemy takes for a transaction; the driver commits by itself
+
     @abstractmethod
     def prepare_driver(self, dbapi: Any) -> None:
         """Put a driver's connection into autocommit mode."""
@@ -172,7 +187,7 @@ class Backend(ABC):
 
     def _short(self, work: Callable[[Connection], T], connection: Connection | None, *, again_if_lost: bool) -> T:
         for number in range(1, ATTEMPTS + 1):
-            with self.connection() if connection is None else nullcontext(connection) as used:
+            with self.on(connection) as used:
                 try:
                     return work(used)
                 except Exception as error:

@@ -22,6 +22,7 @@ from core.caller import Caller
 from core.database import backend_for, make_engine
 from core.dispatcher import RETRY_PUBLISHING_S, Dispatcher
 from core.errors import ConfigurationError, OutcomeUnknown
+from core.identifiers import AnyId, action_id_of
 from core.journal import Journal
 from core.middleware import Chain, Middleware
 from core.queue import BrokerUnavailable, Message, Queue
@@ -119,9 +120,9 @@ class Bus:
         runner = self.runner(actor, correlation_id=correlation_id, context=context)
         return runner.execute(name, arguments, idempotency_key=idempotency_key)
 
-    def run_queued(self, action_id: UUID, worker: str = "worker") -> Outcome | None:
+    def run_queued(self, action_id: AnyId, worker: str = "worker") -> Outcome | None:
         """Run an action that was queued, as a worker does; see `core.queued`."""
-        return run_queued(self, action_id, worker)
+        return run_queued(self, action_id_of(action_id), worker)
 
     def needed_queue(self) -> Queue:
         """The queue. Raises ConfigurationError saying how to have one."""
@@ -133,15 +134,26 @@ class Bus:
             )  # fmt: skip
         return self.queue
 
-    def publish(self, message: Message) -> str | None:
-        """Send a message for a queued action; why not, if the broker does not take it: then it is sent again later."""
+    def publish(self, message: Message, connection: Connection) -> str | None:
+        """Send a message for a queued action; why not, if the broker does not take it: then it is sent again later.
+
+        Raises nothing: the action is queued, whatever becomes of its message.
+        """
         try:
             self.needed_queue().publish(message)
-        except BrokerUnavailable as error:
-            log.warning("%s stays queued, action %s: %s", message.action, message.action_id, error)
-            self.runs.send_again(message.action_id, RETRY_PUBLISHING_S)
-            return str(error)
+        except Exception as error:
+            problem = str(error) if isinstance(error, BrokerUnavailable) else f"{type(error).__name__}: {error}"
+            log.warning("%s stays queued, action %s: %s", message.action, message.action_id, problem)
+            self._send_again(message, connection)
+            return problem
         return None
+
+    def _send_again(self, message: Message, connection: Connection) -> None:
+        try:
+            self.runs.send_again(message.action_id, RETRY_PUBLISHING_S, connection)
+        except Exception as error:
+            # Its row has a time for the next message already.
+            log.warning("the message for action %s is sent again later than it could be: %s", message.action_id, error)
 
     def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
         """Give abandoned actions the outcome `interrupted`, and send messages for queued ones that nobody picked up.

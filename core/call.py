@@ -151,7 +151,7 @@ class Call:
                 self._tell_outcome(row, position)
                 for queued in transaction.queued:
                     if queued.message:
-                        self._bus.publish(queued.message)
+                        self._bus.publish(queued.message, connection)
                 return outcome_of(row, position)
         raise AssertionError("the last attempt either returns or raises")
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from core.queue import BrokerUnavailable, Message
+from core.queue import BrokerUnavailable, message_of
 from core.runs import Run
 
 if TYPE_CHECKING:
@@ -61,16 +60,10 @@ class Dispatcher:
         return sent
 
     def _publish(self, run: Run) -> None:
-        submitted = self._bus.journal.get(run.action_id)
-        if submitted is None:
-            return
-        message = Message(
-            run.action_id, run.action, run.queue, submitted.arguments, submitted.actor, submitted.correlation_id,
-            submitted.context,
-        )  # fmt: skip
-        self._queue.publish(message)
+        # Workers listen to the queues that their code names, which may be another than when this was queued.
+        action = self._bus.registry.find(run.action)
+        self._queue.publish(message_of(run)._replace(queue=action.handler.queue if action else run.queue))
 
     def _pause(self) -> float:
-        at = self._bus.runs.next_at()
-        wait = _LONGEST_SLEEP_S if at is None else at - time.time()
-        return min(max(wait, _SHORTEST_SLEEP_S), _LONGEST_SLEEP_S)
+        wait = self._bus.runs.next_in()
+        return min(max(_LONGEST_SLEEP_S if wait is None else wait, _SHORTEST_SLEEP_S), _LONGEST_SLEEP_S)

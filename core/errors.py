@@ -62,7 +62,10 @@ class ActionInProgress(ActionBusError):
 
 
 class ActionInterrupted(ActionBusError):
-    """The action was cut off by a crash, and recovery settled it: nothing of it took effect."""
+    """The action was cut off by a crash, and recovery settled it: nothing of it took effect in the database.
+
+    Calls to the outside may have been made; nothing tells which.
+    """
 
 
 class ActionFailed(ActionBusError):

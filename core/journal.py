@@ -26,6 +26,7 @@ from core import ddl, payload
 from core.backend import Backend
 from core.decoding import columns_to_read, decoder, fetch
 from core.errors import ConfigurationError, JournalUnavailable
+from core.identifiers import AnyId, action_id_of
 from core.reader import SettledReader
 from core.record import Record
 from core.table import identity_table, journal_table
@@ -73,7 +74,7 @@ class Journal:
         since: datetime | None = None,
         until: datetime | None = None,
         correlation_id: str | None = None,
-        cause_id: UUID | None = None,
+        cause_id: AnyId | None = None,
         touching: tuple[str, *tuple[Any, ...]] | None = None,
         wait: bool = True,
     ) -> Iterator[Record]:
@@ -86,7 +87,8 @@ class Journal:
         """
         conditions = _conditions(
             self._table, self._backend.engine.dialect.name, action=action, actor=actor, status=status, kind=kind,
-            since=since, until=until, correlation_id=correlation_id, cause_id=cause_id, touching=touching,
+            since=since, until=until, correlation_id=correlation_id,
+            cause_id=None if cause_id is None else action_id_of(cause_id), touching=touching,
         )  # fmt: skip
         decode = self._decode
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
@@ -138,10 +140,10 @@ class Journal:
         """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""
         return self._reader.waiting_for()
 
-    def get(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
+    def get(self, action_id: AnyId, connection: Connection | None = None) -> Record | None:
         """An action's outcome, or its submitted record while it has none; None if it was never submitted."""
-        its = self._select().where(self._table.c.action_id == action_id).order_by(self._table.c.position)
-        found = self._fetch(its, connection)
+        is_it = self._table.c.action_id == action_id_of(action_id)
+        found = self._fetch(self._select().where(is_it).order_by(self._table.c.position), connection)
         return found[-1] if found else None
 
     def at(self, position: int) -> Record | None:
@@ -149,10 +151,10 @@ class Journal:
         found = self._fetch(self._select().where(self._table.c.position == position))
         return found[0] if found else None
 
-    def history(self, action_id: UUID) -> list[Record]:
+    def history(self, action_id: AnyId) -> list[Record]:
         """An action's records and those of the actions it caused, at any depth, oldest first."""
         found: dict[int, Record] = {}
-        wanted, asked = {action_id}, set[UUID]()
+        wanted, asked = {action_id_of(action_id)}, set[UUID]()
         while new := wanted - asked:
             is_one = or_(self._table.c.action_id.in_(new), self._table.c.cause_id.in_(new))
             records = self._fetch(self._select().where(is_one))
@@ -161,9 +163,9 @@ class Journal:
             wanted |= {record.action_id for record in records}
         return [found[position] for position in sorted(found)]
 
-    def submitted(self, action_id: UUID) -> Record | None:
+    def submitted(self, action_id: AnyId) -> Record | None:
         """What was asked, for an action's id; None if it was never submitted."""
-        is_it = and_(self._table.c.action_id == action_id, self._table.c.kind == "submitted")
+        is_it = and_(self._table.c.action_id == action_id_of(action_id), self._table.c.kind == "submitted")
         found = self._fetch(self._select().where(is_it))
         return found[0] if found else None
 
@@ -177,9 +179,9 @@ class Journal:
         rows = self._backend.read(lambda connection: connection.execute(found).all())
         return [(action, version, position) for action, version, position in rows]
 
-    def outcome(self, action_id: UUID, connection: Connection | None = None) -> Record | None:
+    def outcome(self, action_id: AnyId, connection: Connection | None = None) -> Record | None:
         """An action's outcome, or None."""
-        is_it = and_(self._table.c.action_id == action_id, self._table.c.kind == "outcome")
+        is_it = and_(self._table.c.action_id == action_id_of(action_id), self._table.c.kind == "outcome")
         found = self._fetch(self._select().where(is_it), connection)
         return found[0] if found else None
 
@@ -192,15 +194,16 @@ class Journal:
         found = self._fetch(self._select().where(is_it), connection)
         return found[0] if found else None
 
-    def unfinished(self, before: datetime) -> list[Record]:
-        """Submitted records older than `before` whose action has no outcome."""
+    def unfinished(self, before: datetime | None = None) -> list[Record]:
+        """Submitted records, older than `before` if it is given, whose action has no outcome."""
         outcome = self._table.alias("outcome")
         settled = select(outcome.c.position).where(
             outcome.c.action_id == self._table.c.action_id, outcome.c.kind == "outcome"
         )
         c = self._table.c
-        old = c.recorded_at < _time(before, self._backend.engine.dialect.name)
-        statement = self._select().where(c.kind == "submitted", old, ~settled.exists()).order_by(c.position)
+        statement = self._select().where(c.kind == "submitted", ~settled.exists()).order_by(c.position)
+        if before is not None:
+            statement = statement.where(c.recorded_at < _time(before, self.dialect))
         return self._fetch(statement)
 
     def stats(self) -> dict[str, Any]:

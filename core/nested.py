@@ -109,7 +109,7 @@ class _NestedCall:
         run = Run.new(identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
         withdrawn = identity.outcome(action.name, "failed", started_at=self._attempt.started_at)
         insert = self._attempt.bus.runs.inserting(run)
-        message = message_of(run, identity, self._intent)
+        message = message_of(run)
         transaction.queued.append(Queued(message if run.published else None, insert, withdrawn))
         return Ticket(identity.action_id, action.name, moment(run.due_at))
 

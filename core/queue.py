@@ -7,15 +7,12 @@ done in `core.runs`. So a broker may lose, repeat and reorder messages.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from core import payload
 from core.errors import WHOLE_ACTION, InvalidArguments
 
 if TYPE_CHECKING:
-    from core.execution import Identity
-    from core.intent import Intent
     from core.registry import Action
     from core.runs import Run
 
@@ -24,15 +21,12 @@ DEFAULT_QUEUE = "actions"
 
 
 class Message(NamedTuple):
-    """What is sent for a queued action. A worker runs what the journal says; the rest is for people who look on."""
+    """What is sent for a queued action: its id, to its queue. A worker finds the rest in the journal."""
 
     action_id: UUID
     action: str
+    """For the log here. A broker need not know it."""
     queue: str
-    arguments: dict[str, Any]
-    actor: str | None
-    correlation_id: str
-    context: dict[str, Any] | None
 
 
 class BrokerUnavailable(Exception):
@@ -54,13 +48,9 @@ class Queue(ABC):
         """Send it, or raise BrokerUnavailable within a few seconds."""
 
 
-def message_of(run: Run, identity: Identity, intent: Intent) -> Message:
-    """The message for an action that was just queued."""
-    caller = identity.caller
-    arguments = payload.loads(intent.text)
-    return Message(
-        run.action_id, run.action, run.queue, arguments, caller.actor, identity.correlation_id, caller.context() or None
-    )
+def message_of(run: Run) -> Message:
+    """The message for an action that is queued."""
+    return Message(run.action_id, run.action, run.queue)
 
 
 def refuse_secrets(action: Action) -> None:

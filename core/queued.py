@@ -2,9 +2,9 @@
 
 Why a run takes effect once, however often its message comes: a worker first takes the action's lock, the one that tells
 running actions from dead ones, so no two run it at a time. It then looks for the row in `core.runs`, which is removed
-in the very transaction that writes the outcome: no row, nothing to do. Should all that be evaded, the constraint on one
-outcome per action still rolls a second run back. A worker that dies loses its transaction and its lock with its
-connection, and the row brings the next message.
+in the very transaction that writes the outcome: no row, or one that is not due, nothing to do. Should all that be
+evaded, the constraint on one outcome per action still rolls a second run back. A worker that dies loses its transaction
+and its lock with its connection, and the row brings the next message.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from core.registry import Action
 from core.runs import LONGEST_PAUSE_S, Run
 from core.scrubbing import Scrubber
 from core.ticket import Ticket, moment
+from core.versions import ForAnotherWorker, adopted
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -58,14 +59,14 @@ class QueueingCall(Call):
         run = Run.new(self._identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
         self._backend.run_alone(connection, self._bus.runs.inserting(run))
         self._backend.release(connection, run.action_id)
-        problem = self._bus.publish(message_of(run, self._identity, self._intent)) if run.published else None
+        problem = self._bus.publish(message_of(run), connection) if run.published else None
         log.info("%s queued, action %s", run.action, run.action_id, extra=self._extra() | {"queue": run.queue})
         return Ticket(run.action_id, run.action, moment(run.due_at), problem=problem, _bus=self._bus)
 
     def ticket_of_first(self, connection: Connection) -> Ticket:
         """Answer a call whose idempotency key was used before."""
         first = self._first(connection)
-        run = self._bus.runs.get(first.action_id)
+        run = self._bus.runs.get(first.action_id, connection)
         due = moment(run.due_at) if run else first.recorded_at
         return Ticket(first.action_id, first.action, due, repeated=True, _bus=self._bus)
 
@@ -89,14 +90,11 @@ class QueuedCall(Call):
 
     @classmethod
     def again(cls, bus: Bus, submitted: Record) -> QueuedCall:
-        """The call that a submitted record tells of."""
+        """The call that a submitted record tells of. Raises ForAnotherWorker."""
+        action, arguments = adopted(bus.registry, submitted)
         text = payload.dumps(submitted.context) if submitted.context is not None else None
         caller = Caller(submitted.actor, submitted.correlation_id, text)
-        action = bus.registry.find(submitted.action)
         scrubber = Scrubber()
-        arguments = submitted.arguments
-        if action and submitted.handler_version is not None and submitted.handler_version < action.handler.version:
-            arguments = action.handler.upcast(dict(arguments), submitted.handler_version)
         intent = intent_of(submitted.action, arguments, None, action, bus.application.limits, scrubber)
         assert submitted.seed is not None
         identity = Identity(
@@ -128,12 +126,11 @@ class QueuedCall(Call):
             raise self._told(AttemptUnfinished(str(unwritten))) from unwritten
 
     def _is_worth_another_try(self, error: BaseException, connection: Connection) -> bool:
-        """A lost or contended database, a process told to end, code that is older than what queued the action."""
+        """A lost or contended database, or a process told to end."""
         if isinstance(error, (CommitConflict, AttemptsExhausted)):
             return False
         return (
             not isinstance(error, Exception)
-            or self._action is None
             or connection.invalidated
             or self._backend.is_lost(error, connection)
             or self._backend.chain_is_transient(error)
@@ -147,7 +144,7 @@ class QueuedCall(Call):
 
 
 def run_queued(bus: Bus, action_id: UUID, worker: str) -> Outcome | None:
-    """Run an action that is queued; None if there is nothing to do, or if it is to be tried again later.
+    """Run an action that is queued and due; None if there is nothing to do, or if it is to be tried again later.
 
     Raises what the action raises once its outcome is written, as `execute` does.
     """
@@ -155,24 +152,52 @@ def run_queued(bus: Bus, action_id: UUID, worker: str) -> Outcome | None:
     with bus.backend.connection() as connection:
         if not bus.backend.claim(connection, action_id):
             return None
-        run: Run | None = None
         try:
-            run = bus.runs.claim(action_id, worker, queue.redeliver_after)
-            submitted = bus.journal.get(action_id) if run else None
-            if run is None or submitted is None:
+            claimed = _claimed(bus, connection, action_id, worker, queue.redeliver_after)
+            if claimed is None:
                 return None
-            if submitted.kind == "outcome":
-                bus.backend.run_alone(connection, bus.runs.deleting(action_id))
-                return None
-            call = QueuedCall.again(bus, submitted)
+            call, run = claimed
             return bus.middleware.around_call(call.told, partial(call.attempt, connection, run, queue.attempts))
-        except AttemptUnfinished as unfinished:
-            assert run is not None
-            _try_later(bus, run, unfinished)
-            return None
+        except AttemptUnfinished as error:
+            unfinished = error
         finally:
-            if not connection.invalidated:
-                bus.backend.release(connection, action_id)
+            _release(bus, connection, action_id)
+    # The connection may be lost, and another is taken only once it is given back.
+    _try_later(bus, run, unfinished)
+    return None
+
+
+def _claimed(
+    bus: Bus, connection: Connection, action_id: UUID, worker: str, redeliver_after: float
+) -> tuple[QueuedCall, Run] | None:
+    """The call that a message asks for, if it is to be run here and now, noted as begun by `worker`."""
+    submitted = bus.journal.get(action_id, connection)
+    if submitted is None:
+        return None
+    if submitted.kind == "outcome":
+        bus.backend.run_alone(connection, bus.runs.deleting(action_id))
+        return None
+    try:
+        call = QueuedCall.again(bus, submitted)
+    except ForAnotherWorker as why:
+        pause = bus.runs.leave_to_others(action_id, str(why), connection)
+        if pause is not None:
+            log.warning(
+                "%s is left to another worker for %.0f s, action %s: %s", submitted.action, pause, action_id, why
+            )
+        return None
+    run = bus.runs.claim(action_id, worker, redeliver_after, connection)
+    return (call, run) if run else None
+
+
+def _release(bus: Bus, connection: Connection, action_id: UUID) -> None:
+    if connection.invalidated:
+        return
+    try:
+        bus.backend.release(connection, action_id)
+    except Exception as error:
+        log.debug("the lock of action %s goes with its connection: %s", action_id, error)
+        connection.invalidate()
 
 
 def _try_later(bus: Bus, run: Run, unfinished: AttemptUnfinished) -> None:
@@ -181,7 +206,7 @@ def _try_later(bus: Bus, run: Run, unfinished: AttemptUnfinished) -> None:
     pause = 0.0 if ended else min(FIRST_PAUSE_S * 2 ** (run.attempts - 1), LONGEST_PAUSE_S)
     log.warning("%s is tried again in %.0f s, action %s: %s", run.action, pause, run.action_id, unfinished)
     try:
-        bus.runs.hand_back(run.action_id, pause, str(unfinished)[:1000])
+        bus.runs.hand_back(run, pause, str(unfinished))
     except Exception as error:
         # The database is away: the row has a time for its next message already.
         log.warning("the run of action %s could not be handed back: %s", run.action_id, error)

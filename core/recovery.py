@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from core import payload
@@ -17,12 +18,18 @@ from core.journal import Journal
 from core.record import Record
 from core.runs import Runs
 
+_MESSAGE: Final = (
+    "the process that ran the action ended before its outcome was written: nothing of it took effect in the database; "
+    "calls to the outside may have been made, and are not on record"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What a recovery did: the actions it settled, those it found running, those settled by others meanwhile.
 
     `queued` are left alone: a worker will come. To `requeued` a message was sent, since none was picked up yet.
+    `too_young` have no outcome, but were submitted so lately that nobody looked whether they still run.
     """
 
     interrupted: list[UUID]
@@ -30,18 +37,25 @@ class Recovered:
     settled_meanwhile: list[UUID]
     queued: list[UUID]
     requeued: list[UUID]
+    too_young: list[UUID]
 
 
 def recover(backend: Backend, journal: Journal, runs: Runs, older_than: timedelta, release: str | None) -> Recovered:
     """Settle actions submitted longer than `older_than` ago that have no outcome, run nowhere and are not queued."""
-    found = Recovered([], [], [], [], [])
-    for record in journal.unfinished(now() - older_than):
+    found = Recovered([], [], [], [], [], [])
+    before = now() - older_than
+    for record in journal.unfinished():
         with backend.connection() as connection:
+            if record.recorded_at >= before:
+                # Its lock is left alone: taken even for a moment, it would turn away the worker who comes for it.
+                if runs.get(record.action_id, connection) is None:
+                    found.too_young.append(record.action_id)
+                continue
             if not backend.claim(connection, record.action_id):
                 found.running.append(record.action_id)
                 continue
             # Asked under the lock, which whoever queues an action gives back only after it has its row.
-            if runs.get(record.action_id) is not None:
+            if runs.get(record.action_id, connection) is not None:
                 backend.release(connection, record.action_id)
                 found.queued.append(record.action_id)
                 continue
@@ -51,7 +65,6 @@ def recover(backend: Backend, journal: Journal, runs: Runs, older_than: timedelt
 
 
 def _interrupted(record: Record, release: str | None) -> Row:
-    message = "the process that ran the action ended before its outcome was written; nothing of it took effect"
     return Row(
         action_id=record.action_id,
         kind="outcome",
@@ -67,7 +80,7 @@ def _interrupted(record: Record, release: str | None) -> Row:
         context=None,
         arguments=None,
         result=None,
-        error=payload.dumps({"type": "core.errors:ActionInterrupted", "message": message}),
+        error=payload.dumps({"type": "core.errors:ActionInterrupted", "message": _MESSAGE}),
         calls=None,
         touched=None,
         seed=None,

@@ -77,7 +77,8 @@ def given(record: Record, *, repeated: bool = False) -> Outcome:
         return outcome
     if outcome.status == "interrupted":
         error: ActionInterrupted | ActionFailed = ActionInterrupted(
-            f"the action {record.action_id} was interrupted and changed nothing; call again"
+            f"the action {record.action_id} was interrupted: it changed nothing in the database, but may have made "
+            "calls to the outside; see what they did before you call again"
         )
     else:
         message = (outcome.error or {}).get("message", "")

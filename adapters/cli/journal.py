@@ -92,5 +92,8 @@ def recover(env: Environment, older_than: timedelta, as_json: bool) -> None:
     if done.queued:
         told = "no broker was given (--broker)" if env.bus.queue is None else f"sent again: {len(done.requeued)}"
         click.echo(f"{len(done.queued)} queued; {told}")
+    if done.too_young:
+        click.echo(f"{len(done.too_young)} unfinished, but too young to be settled: they may be running still; look at "
+                   "them too with --older-than 0s")  # fmt: skip
     for action_id in done.interrupted:
         click.echo(f"  {action_id}")

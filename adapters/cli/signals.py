@@ -1,4 +1,4 @@
-"""Ctrl-C between actions, not inside one: used by commands that run many."""
+"""Signals: Ctrl-C between actions, not inside one, for commands that run many; SIGTERM before a worker can take it."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ class SigintGuard:
             raise KeyboardInterrupt
         self._asked = True
         console(stderr=True).print("stopping after the action that runs; Ctrl-C again to cut it off")
+
+
+@contextmanager
+def exits_on_sigterm() -> Iterator[None]:
+    """A block in which SIGTERM exits with 0, having cleaned up, until whatever runs in it takes the signal over."""
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -8,6 +8,7 @@ import os
 import click
 
 from adapters.cli.common import Environment, pass_environment
+from adapters.cli.signals import exits_on_sigterm
 from adapters.logs import log_to_stderr
 
 
@@ -35,6 +36,11 @@ def worker(env: Environment, queues: tuple[str, ...], concurrency: int) -> None:
     On SIGTERM it takes no more, ends what it runs, and exits 0. Killed, it leaves nothing half-done: what it ran is
     run again.
     """
+    with exits_on_sigterm():
+        raise SystemExit(_work(env, queues, concurrency))
+
+
+def _work(env: Environment, queues: tuple[str, ...], concurrency: int) -> int:
     env.bus.journal.require()
     if env.bus.queue is None:
         raise click.UsageError("say where queued actions go: --broker redis://localhost, or ACTIONBUS_BROKER_URL")
@@ -47,4 +53,4 @@ def worker(env: Environment, queues: tuple[str, ...], concurrency: int) -> None:
         )
     if not logging.getLogger().handlers:
         log_to_stderr(env.log_format)
-    raise SystemExit(work(env.bus, queues or known, concurrency))
+    return work(env.bus, queues or known, concurrency)

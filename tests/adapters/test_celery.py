@@ -33,7 +33,7 @@ class Workers:
 
     def __init__(self, url: URL, redis: Redis, log: Path) -> None:
         self._command = [sys.executable, "-m", "adapters.cli.main", "worker", "-c", "2"]
-        self._env = os.environ | {
+        self.environment = os.environ | {
             "ACTIONBUS_APP": "tests.adapters.shop_app:app",
             "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
             "ACTIONBUS_BROKER_URL": redis.url,
@@ -45,7 +45,9 @@ class Workers:
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            started = subprocess.Popen([*self._command, *options], env=self._env, stdout=log, stderr=log)
+            started = subprocess.Popen(
+                [*self._command, *options], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         self.running.append(started)
         return started
 
@@ -195,4 +197,4 @@ def test_forged_messages_do_nothing(bus: Bus, workers: Workers, redis: Redis) ->
 def test_an_unknown_broker_says_so() -> None:
     with pytest.raises(BrokerUnavailable, match="did not take"):
         queue = CeleryQueue("amqp://guest@127.0.0.1:1//")
-        queue.publish(Message(uuid4(), "a", "q", {}, None, "c", None))
+        queue.publish(Message(uuid4(), "a", "q"))

@@ -1,0 +1,1 @@
+"""A package of actions that holds none."""
