@@ -60,6 +60,11 @@ class ActionTransaction:
         return self._backend.begin(self._connection, isolation)
 
     @property
+    def schema(self) -> str | None:
+        """Where the journal and what belongs to it are (PostgreSQL); None for the connection's own schema."""
+        return self._backend.schema
+
+    @property
     def session(self) -> Session:
         """The handler's session, inside this transaction."""
         if self._session is None:
