@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from projections import Held, StoreUnavailable
@@ -16,6 +15,7 @@ from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.faults import Faults, When, projector
 from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.waiting import end_leases
 
 STEPS_OF_ENSURE = ("checkpoints", "aliased", "add", "create_index", "point_alias", "set_built")
 
@@ -33,8 +33,7 @@ def goes_on(world: World) -> None:
     try:
         world.catch_up("notes")
     except Held:
-        with world.bus.engine.begin() as connection:
-            connection.execute(text("UPDATE actionbus_checkpoints SET alive_until = 0"))
+        end_leases(world.bus.engine)
         world.catch_up("notes")
     assert world.documents() == expected_notes(world.bus)
     (status,) = world.operations.status()

@@ -73,7 +73,7 @@ def gate(actor: str | None) -> Gate:
 def guarded(world: World) -> Bus:
     plain = world.bus.application
     application = Application("notes", actions=list(plain.actions), dependencies={"checkpoint": gate},
-                              projections=plain.projections)  # type: ignore[arg-type]  # fmt: skip
+                              projections=plain.projections)  # fmt: skip
     return Bus(application, world.url)
 
 

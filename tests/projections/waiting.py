@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
 PATIENCE_S = 60.0
 """When to give up; it costs nothing where what is waited for comes about."""
@@ -18,6 +19,12 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE_S) -> 
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
+
+
+def end_leases(engine: Engine) -> None:
+    """As if the seconds had gone by after which a killed projector's lease runs out (SQLite; else its lock is gone)."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE actionbus_checkpoints SET alive_until = 0")
 
 
 class Calls:
