@@ -92,14 +92,13 @@ class Rebuild:
 
     def _unfinished(self, rows: list[Checkpoint]) -> Checkpoint | None:
         """A rebuild of this version that was cut off, unless it has in it a part of a record that is now left out."""
-        for row in rows:
-            if row.built or row.version != self._projection.version:
-                continue
-            refused = row.told.get("position") if row.told.get("refused") else None
-            if refused not in left_out(self._bus.journal, row.projection, row.version):
-                return row
-            self._catalogue.remove(self._projection, row.index_name)
-        return None
+        unfinished = [row for row in rows if not row.built and row.version == self._projection.version]
+        refused = [row for row in unfinished if row.told.get("refused")]
+        decided = left_out(self._bus.journal, self._projection.name, self._projection.version) if refused else ()
+        stale = {row.index_name for row in refused if row.told.get("position") in decided}
+        for index in stale:
+            self._catalogue.remove(self._projection, index)
+        return next((row for row in unfinished if row.index_name not in stale), None)
 
     def _new(self, slices: int) -> Checkpoint:
         index = self._catalogue.create(self._projection, slices)

@@ -25,7 +25,7 @@ from tests.projections.test_projector import running, start_projector
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 from tests.servers import Server
 
-PROJECTOR_KILLS = 100 if TORTURE else 8
+PROJECTOR_KILLS = 100 if TORTURE else 5
 ELASTICSEARCH_KILLS = 20 if TORTURE else 2
 
 
