@@ -6,6 +6,7 @@ was deleted. Needs the extra: pip install 'actionbus[elasticsearch]'.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,7 +15,7 @@ import orjson
 
 from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from projections.projection import RESERVED
-from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
+from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write, index_pattern
 
 try:
     from elasticsearch import (
@@ -35,15 +36,26 @@ _OURS: Final = {"properties": {"position": {"type": "long"}, "deleted_at": {"typ
 _ALIVE: Final = {"bool": {"must_not": {"exists": {"field": _DELETED}}}}
 _NDJSON: Final = {"content-type": f"application/vnd.elasticsearch+x-ndjson; compatible-with={__version__[0]}",
                   "accept": f"application/vnd.elasticsearch+json; compatible-with={__version__[0]}"}  # fmt: skip
+_PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
 _PAGE: Final = 1_000
 _TOO_BUSY: Final = frozenset({429, 502, 503, 504})
 _BULK_BYTES: Final = 8_000_000
 
 
 class ElasticsearchStore(Store):
-    """`url` may carry a user and password; `options` go to the client (`api_key`, `basic_auth`, `ca_certs`, …)."""
+    """`url` may carry a user and password; `options` go to the client (`api_key`, `basic_auth`, `ca_certs`, …).
 
-    def __init__(self, url: str, *, timeout: float = 30.0, **options: Any) -> None:
+    `prefix`, such as `staging-`, begins every name in the cluster, so that applications and environments can share
+    one; it is this class's alone, all others know names without it.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 30.0, prefix: str = "", **options: Any) -> None:
+        if prefix and not _PREFIX.fullmatch(prefix):
+            raise ValueError(
+                f"{prefix!r} cannot begin the names of indices; use up to 50 of a-z, 0-9, _ and -, first a letter or "
+                "digit, such as 'staging-'"
+            )
+        self._prefix = prefix
         self._client = Elasticsearch(
             url, request_timeout=timeout, max_retries=2, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504),
             serializer=OrjsonSerializer(), **options,
@@ -57,7 +69,11 @@ class ElasticsearchStore(Store):
         return self._client
 
     def describe(self) -> str:
-        return f"Elasticsearch at {self._where}"
+        return f"Elasticsearch at {self._where}" + (f" (names begin with {self._prefix})" if self._prefix else "")
+
+    def _real(self, name: str) -> str:
+        """The name in the cluster."""
+        return self._prefix + name
 
     def close(self) -> None:
         self._client.close()
@@ -72,14 +88,14 @@ class ElasticsearchStore(Store):
         with _told():
             # Without it a write that comes late, after its index was removed, would conjure it up again.
             self._client.indices.put_index_template(
-                name=f"actionbus-{info.projection}", index_patterns=[f"{info.projection}-v*"], template={},
-                allow_auto_create=False, priority=500,
+                name=f"actionbus-{self._real(info.projection)}", template={}, allow_auto_create=False, priority=500,
+                index_patterns=[self._real(index_pattern(info.projection))],
             )  # fmt: skip
-            if self._client.indices.exists(index=info.name):
+            if self._client.indices.exists(index=self._real(info.name)):
                 return
             try:
                 self._client.indices.create(
-                    index=info.name, settings={**_flat(settings), **tuned},
+                    index=self._real(info.name), settings={**_flat(settings), **tuned},
                     mappings={**mappings, "properties": properties, "_meta": {**mappings.get("_meta", {}), **meta}},
                 )  # fmt: skip
             except BadRequestError as error:
@@ -90,17 +106,17 @@ class ElasticsearchStore(Store):
         real = _flat(settings)
         restored = {name: real.get(name) for name in ("refresh_interval", "number_of_replicas", "auto_expand_replicas")}
         with _told():
-            self._client.indices.put_settings(index=index, settings=restored)
-            self._client.indices.refresh(index=index)
+            self._client.indices.put_settings(index=self._real(index), settings=restored)
+        self.refresh(index)
 
     def info(self, index: str) -> IndexInfo:
-        meta = self._mapping(index).get("_meta", {}).get(RESERVED, {})
+        meta = _meta_of(self._mapping(index))
         return IndexInfo(index, meta.get("projection", ""), meta.get("version", 0), meta.get("journal", ""),
                          meta.get("pruned_to", 0))  # fmt: skip
 
     def _mapping(self, index: str) -> dict[str, Any]:
         with _told():
-            found = self._client.indices.get_mapping(index=index).body
+            found = self._client.indices.get_mapping(index=self._real(index)).body
         mapping: dict[str, Any] = next(iter(found.values()))["mappings"]
         return mapping
 
@@ -108,22 +124,24 @@ class ElasticsearchStore(Store):
         meta = self._mapping(index).get("_meta", {})
         changed = {**meta, RESERVED: {**meta.get(RESERVED, {}), "pruned_to": position}}
         with _told():
-            self._client.indices.put_mapping(index=index, meta=changed)
+            self._client.indices.put_mapping(index=self._real(index), meta=changed)
 
     def indices(self, projection: str) -> list[str]:
         with _told():
-            return sorted(self._client.indices.get(index=f"{projection}-v*", features="aliases").body)
+            found = self._client.indices.get_mapping(index=self._real(index_pattern(projection))).body
+        ours = (name for name, each in found.items() if _meta_of(each["mappings"]).get("projection") == projection)
+        return sorted(name.removeprefix(self._prefix) for name in ours)
 
     def delete_index(self, index: str) -> None:
         with _told():
-            self._client.indices.delete(index=index, ignore_unavailable=True)
+            self._client.indices.delete(index=self._real(index), ignore_unavailable=True)
 
     def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), _PAGE):
             with _told():
-                docs = self._client.mget(index=index, ids=wanted[start : start + _PAGE]).body["docs"]
+                docs = self._client.mget(index=self._real(index), ids=wanted[start : start + _PAGE]).body["docs"]
             for doc in docs:
                 if "error" in doc:
                     raise _whole(doc["error"].get("type", ""), doc["error"].get("reason", ""))
@@ -150,7 +168,7 @@ class ElasticsearchStore(Store):
             raise DocumentsRefused(refused)
 
     def _bulk(self, index: str, writes: Sequence[Write], body: bytes) -> list[tuple[str, int, str]]:
-        path = f"/{index}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+        path = f"/{self._real(index)}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
         with _told():
             answer = self._client.perform_request("POST", path, headers=_NDJSON, body=body).body
         if not answer["errors"]:
@@ -168,15 +186,17 @@ class ElasticsearchStore(Store):
         return refused
 
     def highest_version(self, index: str) -> int:
+        self.refresh(index)
         with _told():
-            self._client.indices.refresh(index=index)
-            answer = self._client.search(index=index, size=0, aggs={"highest": {"max": {"field": _POSITION}}})
+            answer = self._client.search(
+                index=self._real(index), size=0, aggs={"highest": {"max": {"field": _POSITION}}}
+            )
         return int(answer.body["aggregations"]["highest"]["value"] or 0)
 
     def count(self, index: str) -> int:
+        self.refresh(index)
         with _told():
-            self._client.indices.refresh(index=index)
-            return int(self._client.count(index=index, query=_ALIVE).body["count"])
+            return int(self._client.count(index=self._real(index), query=_ALIVE).body["count"])
 
     def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, Stored]]:
         query = {"match_all": {}} if tombstones else _ALIVE
@@ -184,9 +204,9 @@ class ElasticsearchStore(Store):
             yield hit["_id"], _stored(hit["_source"])
 
     def _pages(self, index: str, query: Mapping[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+        self.refresh(index)
         with _told():
-            self._client.indices.refresh(index=index)
-            pit = self._client.open_point_in_time(index=index, keep_alive="5m").body["id"]
+            pit = self._client.open_point_in_time(index=self._real(index), keep_alive="5m").body["id"]
         after: dict[str, Any] = {}
         try:
             while True:
@@ -206,13 +226,15 @@ class ElasticsearchStore(Store):
     def sample(self, index: str, size: int) -> list[str]:
         query = {"function_score": {"query": _ALIVE, "random_score": {}}}
         with _told():
-            hits = self._client.search(index=index, query=query, size=size, source=False).body["hits"]["hits"]
+            hits = self._client.search(index=self._real(index), query=query, size=size, source=False).body["hits"][
+                "hits"
+            ]
         return [hit["_id"] for hit in hits]
 
     def greatest_tombstone(self, index: str, below: int, before: str) -> int:
+        self.refresh(index)
         with _told():
-            self._client.indices.refresh(index=index)
-            answer = self._client.search(index=index, size=0, query=_old(below, before),
+            answer = self._client.search(index=self._real(index), size=0, query=_old(below, before),
                                          aggs={"greatest": {"max": {"field": _POSITION}}})  # fmt: skip
         return int(answer.body["aggregations"]["greatest"]["value"] or 0)
 
@@ -229,30 +251,36 @@ class ElasticsearchStore(Store):
 
     def _delete(self, index: str, operations: Sequence[Mapping[str, Any]]) -> int:
         with _told():
-            answer = self._client.bulk(index=index, operations=operations).body
+            answer = self._client.bulk(index=self._real(index), operations=operations).body
         return sum(item["delete"]["status"] == 200 for item in answer["items"])
 
     def refresh(self, index: str) -> None:
         with _told():
-            self._client.indices.refresh(index=index)
+            self._client.indices.refresh(index=self._real(index))
 
     def aliased(self, alias: str) -> str | None:
+        found = next(iter(self._all_aliased(alias)), None)
+        return found and found.removeprefix(self._prefix)
+
+    def _all_aliased(self, alias: str) -> list[str]:
+        """The real names of what readers of an alias see; more than one only if somebody else made it so."""
         try:
             with _told():
-                return next(iter(self._client.indices.get_alias(name=alias).body), None)
+                return sorted(self._client.indices.get_alias(name=self._real(alias)).body)
         except IndexMissing:
-            return None
+            return []
 
     def point_alias(self, alias: str, index: str) -> None:
+        name, real = self._real(alias), self._real(index)
+        add = {"add": {"index": real, "alias": name, "filter": _ALIVE, "is_write_index": False}}
+        others = [each for each in self._all_aliased(alias) if each != real]
+        remove = [{"remove": {"index": each, "alias": name}} for each in others]
         with _told():
-            add = {"add": {"index": index, "alias": alias, "filter": _ALIVE, "is_write_index": False}}
-            old = self.aliased(alias)
-            remove = [{"remove": {"index": old, "alias": alias}}] if old and old != index else []
             self._client.indices.update_aliases(actions=[*remove, add])
 
     def get(self, alias: str, key: str) -> dict[str, Any] | None:
         with _told():
-            docs = self._client.mget(index=alias, ids=[key]).body["docs"]
+            docs = self._client.mget(index=self._real(alias), ids=[key]).body["docs"]
         if "error" in docs[0]:
             raise _whole(docs[0]["error"].get("type", ""), docs[0]["error"].get("reason", ""))
         return _stored(docs[0]["_source"]).document if docs[0].get("found") else None
@@ -265,7 +293,7 @@ class ElasticsearchStore(Store):
         try:
             with _told():
                 answer = self._client.search(
-                    index=alias, query=query, size=search.limit, from_=search.offset, track_total_hits=True,
+                    index=self._real(alias), query=query, size=search.limit, from_=search.offset, track_total_hits=True,
                     aggs={name: {"terms": {"field": name, "size": 50}} for name in search.facets},
                     highlight={"fields": {name: {"number_of_fragments": 0} for name in fields}},
                 ).body  # fmt: skip
@@ -289,6 +317,12 @@ class ElasticsearchStore(Store):
             found = [name for name, each in properties.items() if each.get("type") == "text"]
             self._text_fields[index] = found or ["*"]
         return self._text_fields[index]
+
+
+def _meta_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What we stored with an index; nothing of what is not ours, whatever it looks like."""
+    found = mapping.get("_meta", {}).get(RESERVED, {})
+    return found if isinstance(found, dict) else {}
 
 
 def _old(below: int, before: str) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class EmbeddedStore(Store):
         if not self._has_tables():
             return
         with self._begin() as connection:
-            for table, column in (("documents", "index_name"), ("indices", "name")):
+            for table, column in (("aliases", "index_name"), ("documents", "index_name"), ("indices", "name")):
                 connection.execute(
                     text(f"DELETE FROM {self._prefix}projection_{table} WHERE {column} = :name"), {"name": index}
                 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from projections.store import Hits, IndexInfo, Search, Store, Write
+from projections.store import Hits, IndexInfo, Search, Store, Write, index_name
 
 OWN = "own"
 """Stands for the journal in an index that no projection feeds."""
@@ -56,7 +56,7 @@ class EsRepo:
 
     def _own(self, index: str) -> str:
         """The real name of an index of the application's own, which is made when first needed."""
-        real = f"{index}-v1-{OWN}"
+        real = index_name(index, 1, OWN)
         served = self._store.aliased(index)
         if served is None:
             self._store.create_index(IndexInfo(real, index, 1, OWN), {}, {}, loading=False)

@@ -16,13 +16,14 @@ from core.runs import Run
 def described(action: Action) -> dict[str, Any]:
     """An action as JSON."""
     handler = action.handler
-    return {
+    told = {
         "action": action.name,
         "version": handler.version,
         "description": summary(action, whole=True),
         "permission": handler.permission,
         "arguments": [_described_arg(name, arg) for name, arg in handler.arguments.items()],
     }
+    return told | ({"for_operators": True} if action.for_operators else {})
 
 
 def summary(action: Action, *, whole: bool = False) -> str:

@@ -34,11 +34,14 @@ EMBEDDED: Final = "embedded"
 _OURS: Final = ("core", "projections", "adapters", "replay")
 
 
-def store_for(engine: Engine, schema: str | None = None, where: str | None = None) -> Store:
+def store_for(
+    engine: Engine, schema: str | None = None, where: str | None = None, *, prefix: str | None = None
+) -> Store:
     """Where documents are kept: `where`, a URL or "embedded"; by default what ACTIONBUS_ELASTICSEARCH_URL says, else
     the local Elasticsearch if it runs, else the application's own database.
 
-    Raises ImportError saying what to install.
+    `prefix` begins all names in Elasticsearch; by default what ACTIONBUS_ELASTICSEARCH_PREFIX says. Raises ImportError
+    saying what to install, ValueError for a prefix that is none.
     """
     where = where or os.environ.get("ACTIONBUS_ELASTICSEARCH_URL") or LocalServer().url() or EMBEDDED
     if where == EMBEDDED:
@@ -48,7 +51,8 @@ def store_for(engine: Engine, schema: str | None = None, where: str | None = Non
     options: dict[str, Any] = {
         name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")
     }
-    return ElasticsearchStore(where, **{name: value for name, value in options.items() if value})
+    prefix = os.environ.get("ACTIONBUS_ELASTICSEARCH_PREFIX", "") if prefix is None else prefix
+    return ElasticsearchStore(where, prefix=prefix, **{name: value for name, value in options.items() if value})
 
 
 def bus_for(
@@ -93,13 +97,14 @@ def telemetry() -> list[Middleware]:
     return found
 
 
-_stores: dict[tuple[int, str, str], Store] = {}
+_stores: dict[tuple[object, ...], Store] = {}
 
 
 def es_repo(session: Session) -> EsRepo:
     """Provider: reads the projections of the database that the action runs in. One store serves a process."""
     url = session.get_bind().engine.url
-    place = (os.getpid(), url.render_as_string(hide_password=False), os.environ.get("ACTIONBUS_ELASTICSEARCH_URL", ""))
+    told = (os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{each}") for each in ("URL", "PREFIX"))
+    place = (os.getpid(), url.render_as_string(hide_password=False), *told)
     if place not in _stores:
         # An engine of its own, so that what it reads is no part of the action's transaction.
         _stores[place] = store_for(create_engine(url, poolclass=NullPool))

@@ -23,6 +23,11 @@ class ReadModel(Protocol):
         ...
 
     @classmethod
+    def dependencies(cls) -> Mapping[str, Any]:
+        """Providers of what those actions require; the application's own of the same names win."""
+        ...
+
+    @classmethod
     def problems(cls, actions: Collection[str]) -> list[str]:
         """What is wrong with its declaration, given the names of all actions."""
         ...
@@ -58,7 +63,9 @@ class Application:
         packages += [projection.action_packages() for projection in self.projections]
         self.actions = tuple(dict.fromkeys(name for package in packages for name in package))
         self.models = models
-        self.dependencies = dict(dependencies or {})
+        self.dependencies = {
+            name: provider for projection in self.projections for name, provider in projection.dependencies().items()
+        } | dict(dependencies or {})
         self.release = release or os.environ.get("ACTIONBUS_RELEASE") or None
         self.limits = limits or Limits()
         self.isolation = isolation

@@ -90,11 +90,12 @@ class Bus:
         correlation_id: str | None = None,
         context: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
+        operator: bool = False,
     ) -> ActionRunner:
         """The gateway for one caller. Raises ValueError for an actor, id or context that no record could hold.
 
         `context` is JSON written with each submitted record. `overrides` puts objects in place of dependencies, for
-        tests.
+        tests. `operator` says that the caller runs the service: what is for operators needs nobody's leave then.
         """
         return ActionRunner(
             self,
@@ -103,6 +104,7 @@ class Bus:
                 _name("correlation_id", correlation_id),
                 self._context_text(context),
                 MappingProxyType(dict(overrides or {})),
+                operator,
             ),
         )
 

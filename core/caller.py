@@ -18,6 +18,8 @@ class Caller:
     correlation_id: str | None = None
     context_text: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    operator: bool = False
+    """Whether it is somebody who has the database anyway, so that nobody need grant what is for operators."""
 
     def context(self) -> dict[str, Any]:
         """The runner's context, decoded anew for every handler."""

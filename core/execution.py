@@ -227,10 +227,20 @@ class Execution:
 
     def _validate(self, handler: ActionHandler) -> None:
         self._inject(handler)
-        if handler.permission:
-            self._built.objects["checkpoint"].require(handler.permission, handler.args)
+        self._ask_leave(handler)
         handler.validate()
         _stop_if_rejected(handler)
+
+    def _ask_leave(self, handler: ActionHandler) -> None:
+        """Ask for the handler's permission. Where there is no checkpoint to ask, what is for operators is denied."""
+        if not handler.permission or (handler.for_operators and self.identity.caller.operator):
+            return
+        if "checkpoint" not in self._built.objects:
+            raise PermissionDenied(
+                f"{self.action.name} takes the permission {handler.permission}, and the application has no checkpoint "
+                "to grant it; only who operates the service may do this, on the command line"
+            )
+        self._built.objects["checkpoint"].require(handler.permission, handler.args)
 
     @contextmanager
     def _cleaned_up(self) -> Iterator[None]:

@@ -58,6 +58,12 @@ class ActionHandler:
     requires: ClassVar[Sequence[str]] = ()
     arguments: ClassVar[Mapping[str, Arg]] = {}
     permission: ClassVar[str | None] = None
+    for_operators: ClassVar[bool] = False
+    """Whether it is a decision of those who run the service, about the machinery and not the application's state.
+
+    It is then no part of the catalogue over HTTP, where no checkpoint is there to grant its `permission` it is denied
+    to all but operators (`Bus.runner(operator=True)`), no other action runs it, and a replay leaves it out.
+    """
     isolation: ClassVar[str | None] = None
     """PostgreSQL isolation level of the action's transaction; None is the Bus's."""
     queue: ClassVar[str] = DEFAULT_QUEUE

@@ -116,7 +116,7 @@ class _NestedCall:
     def _check(self) -> Action:
         execution: Execution | None = None
         try:
-            action = self._attempt.registry.get(self._name)
+            action = self._get_action_handler()
             refuse_secrets(action)
             execution = Execution(self._attempt, action, self._identity, NestedRunner())
             with self._attempt.transaction.session.begin_nested() as savepoint:
@@ -130,7 +130,7 @@ class _NestedCall:
         transaction = self._attempt.transaction
         execution: Execution | None = None
         try:
-            action = self._attempt.registry.get(self._name)
+            action = self._get_action_handler()
             execution = Execution(self._attempt, action, self._identity, NestedRunner())
             with transaction.session.begin_nested():
                 result = execution.run(self._intent)
@@ -139,6 +139,12 @@ class _NestedCall:
             return outcome_of(row, 0)
         except Exception as caught:
             self._fail(execution, caught)
+
+    def _get_action_handler(self) -> Action:
+        action = self._attempt.registry.get(self._name)
+        if action.for_operators:
+            raise Misuse(f"{action.name} is an operator's decision; no other action runs it")
+        return action
 
     def _fail(self, execution: Execution | None, caught: Exception) -> NoReturn:
         """Note the outcome of what was raised, and raise it to the outer handler."""

@@ -43,6 +43,11 @@ class Action:
     sensitive: frozenset[str]
     isolation: str
 
+    @property
+    def for_operators(self) -> bool:
+        """Whether it is no part of the everyday catalogue; see `ActionHandler.for_operators`."""
+        return self.handler.for_operators
+
 
 class Registry:
     """All actions of an application by name."""
@@ -84,6 +89,10 @@ class Registry:
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
 
+    def everyday(self) -> Iterator[Action]:
+        """Those that callers are offered: all but what is for operators."""
+        return (action for action in self if not action.for_operators)
+
     def upcasts(self, action: Action) -> bool:
         """Whether the handler says how older arguments are brought to its present shape."""
         return action.handler.upcast.__func__ is not ActionHandler.upcast.__func__  # type: ignore[attr-defined]
@@ -103,7 +112,8 @@ class Registry:
         _check_declaration(handler, where, problems)
         if len(problems) > found:
             return
-        wanted = [*handler.requires, *(["checkpoint"] if handler.permission else [])]
+        asks = handler.permission and (self.has_checkpoint or not handler.for_operators)
+        wanted = [*handler.requires, *(["checkpoint"] if asks else [])]
         # The result goes through the application's serializer, whether the handler asks for it or not.
         wanted += ["serializer"] if "serializer" in self.providers else []
         plan = plan_for(wanted, self.providers, where, problems)
@@ -174,6 +184,8 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
         problems.append(f"{where}: `isolation` must be one of: {', '.join(ISOLATION_LEVELS)}")
     if not isinstance(handler.queue, str) or not _QUEUE.fullmatch(handler.queue):
         problems.append(f"{where}: `queue` must be a name of letters, digits, dots, dashes and underscores")
+    if handler.for_operators and not handler.permission:
+        problems.append(f"{where}: an action for operators must name the `permission` that it takes")
     if handler.execute is ActionHandler.execute:
         problems.append(f"{where} has no execute()")
     own = _RESERVED | {name for name in vars(handler) if not name.startswith("__")}

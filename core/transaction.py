@@ -76,6 +76,11 @@ class ActionTransaction:
         connection.info[KEY] = self
 
     @property
+    def schema(self) -> str | None:
+        """Where the journal and what belongs to it are (PostgreSQL); None for the connection's own schema."""
+        return self._backend.schema
+
+    @property
     def session(self) -> Session:
         """The handler's session, inside this transaction."""
         self.begin()

@@ -29,6 +29,10 @@ class NeedsRebuild(Stopped):
     """The index does not belong to what the journal says; only a rebuild makes it so."""
 
 
+class NotOurs(NeedsRebuild):
+    """What readers see under a projection's name is of another journal or no projection's at all."""
+
+
 class Held(ProjectionError):
     """Another process feeds the same index."""
 

@@ -20,6 +20,7 @@ from projections.errors import DocumentsRefused, Held, IndexMissing, NeedsRebuil
 from projections.fold import Fold, Folded, Poison
 from projections.ledger import Checkpoint, Ledger
 from projections.projection import Projection
+from projections.stops import left_out
 from projections.store import Store, Stored
 
 BATCH = 5_000
@@ -69,13 +70,19 @@ class Feeder:
         self._fold = Fold(projection, row.slice, row.slices)
         self._rate: float | None = row.rate
         self._actions = projection.wanted_actions()
-        self._skipped: set[int] = set()
+        self.left_out: set[int] = set()
+        """Records that this version goes on without, as operators decided."""
         self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"{row.index_name} reading")
         self._ahead: Future[_Batch] | None = None
 
     def check(self) -> None:
-        """See that the index belongs to what the journal says. Raises NeedsRebuild."""
+        """See that the index belongs to what the journal says, and what is to be left out. Raises NeedsRebuild."""
         self._reload()
+        with self._telling():
+            self._check()
+        self.left_out = left_out(self._bus.journal, self._projection.name, self.row.version, self.row.position)
+
+    def _check(self) -> None:
         name, row = self.row.index_name, self.row
         try:
             info = self._store.info(name)
@@ -116,9 +123,18 @@ class Feeder:
         self.row = found
 
     def step(self) -> Absorbed:
-        """Absorb one batch. Raises Stopped, Held, or what the store and the database raise."""
-        with _no_garbage_collection():
+        """Absorb one batch. Raises Stopped, which the status then shows, Held, or what store and database raise."""
+        with self._telling(), _no_garbage_collection():
             return self._step()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Whatever feeds: what stops it is in the checkpoint, for the status to show and `skip_record` to look up."""
+        try:
+            yield
+        except Stopped as error:
+            self.report("stopped", error.detail)
+            raise
 
     def _step(self) -> Absorbed:
         started = time.monotonic()
@@ -133,9 +149,9 @@ class Feeder:
         if cut_off:
             # Do just the batch that was cut off again, so that its count of documents comes out right.
             end, records = row.writing_to, [record for record in records if record.position <= row.writing_to]
-        folded = self._fold.absorb(records, self._load, self._skipped)
-        while folded.poison and self._is_to_be_skipped(folded.poison.position):
-            folded = self._fold.absorb(records, self._load, self._skipped)
+        folded = self._fold.absorb(records, self._load, self.left_out)
+        while folded.poison and self.is_to_be_left_out(folded.poison.position):
+            folded = self._fold.absorb(records, self._load, self.left_out)
         if folded.poison:
             records = [record for record in records if record.position < folded.poison.position]
             end = max(folded.poison.position - 1, row.position)
@@ -155,15 +171,10 @@ class Feeder:
         batch = ahead.result() if ahead else None
         return batch if batch and batch.start == self.row.position else self._read(self.row.position)
 
-    def _is_to_be_skipped(self, position: int) -> bool:
-        """Whether an operator decided so. The decision is itself a record, later than the one it is about."""
-        row = self.row
-        decisions = self._bus.journal.read(position, action="skip_record", status="succeeded", wait=False)
-        about = {"projection": row.projection, "of_version": row.version, "position": position}
-        if any(decision.result == about for decision in decisions):
-            self._skipped.add(position)
-            return True
-        return False
+    def is_to_be_left_out(self, position: int) -> bool:
+        """Whether an operator decided so by now. The decision is itself a record, later than the one it is about."""
+        self.left_out |= left_out(self._bus.journal, self._projection.name, self.row.version, position)
+        return position in self.left_out
 
     def _read(self, start: int) -> _Batch:
         """The next records that could matter, and the position up to which there are no others."""
@@ -196,7 +207,9 @@ class Feeder:
                 self._store.write_many(row.index_name, folded.writes)
             except DocumentsRefused as error:
                 key, position, reason = error.refused[0]
-                if self._is_to_be_skipped(position):
+                # An index that is being built is not mended but begun anew, see `Rebuild`: what the store took of the
+                # refused record would stay in it.
+                if row.built and self.is_to_be_left_out(position):
                     self.row = row._replace(documents=None, documents_then=None)  # what it counted is no longer true
                     return False
                 raise Stopped(
@@ -209,8 +222,13 @@ class Feeder:
         return True
 
     def report(self, state: str, detail: Mapping[str, object] | None = None) -> None:
-        """Give a sign of life. Raises Held if the row is not ours any more, or not where we left it."""
+        """Show a state. Raises Held if the row is not ours any more, or not where we left it."""
         if not self._ledger.report(self.row, self._claim.holder, state, detail):
+            raise self._lost()
+
+    def sign_of_life(self) -> None:
+        """Only that: an operator may just have said `retry`, which showing a state would undo. Raises Held."""
+        if not self._ledger.sign_of_life(self.row, self._claim.holder):
             raise self._lost()
 
     def _lost(self) -> Held:

@@ -93,14 +93,20 @@ class Ledger:
 
     def checkpoints(self, projection: str | None = None, index: str | None = None) -> list[Checkpoint]:
         """The rows of a projection or an index, or all, in the order of their indices' names and slices."""
+        with self._engine.connect() as connection:
+            return self.checkpoints_on(connection, projection, index)
+
+    def checkpoints_on(
+        self, connection: Connection, projection: str | None = None, index: str | None = None
+    ) -> list[Checkpoint]:
+        """The same, on a connection that the caller has already."""
         c = self._table.c
         statement = select(*c, self._now.label("now")).order_by(c.projection, c.index_name, c.slice)
         if projection is not None:
             statement = statement.where(c.projection == projection)
         if index is not None:
             statement = statement.where(c.index_name == index)
-        with self._engine.connect() as connection:
-            return [Checkpoint(*tuple(row)) for row in connection.execute(statement)]
+        return [Checkpoint(*tuple(row)) for row in connection.execute(statement)]
 
     def checkpoint(self, index: str, part: int) -> Checkpoint | None:
         """One row, or None."""
@@ -183,11 +189,18 @@ class Ledger:
         return and_(c.holder == holder, c.position == row.position, c.frozen_until < self._now)
 
     def report(self, row: Checkpoint, holder: str, state: str, detail: Mapping[str, Any] | None = None) -> bool:
-        """A sign of life, with the state to be shown; whether `holder` still holds the row, and where it left it."""
+        """Set the state to be shown; whether `holder` still holds the row, and where it left it."""
         told = None if detail is None else json.dumps(detail)
+        return self._sign(row, holder, state=state, detail=told)
+
+    def sign_of_life(self, row: Checkpoint, holder: str) -> bool:
+        """The same, leaving the state alone, which somebody else may have changed."""
+        return self._sign(row, holder)
+
+    def _sign(self, row: Checkpoint, holder: str, **values: Any) -> bool:
         c = self._table.c
         still = and_(c.holder == holder, c.position == row.position)
-        return self._set(row.index_name, row.slice, still, state=state, detail=told, alive_until=self._now + LEASE_S)
+        return self._set(row.index_name, row.slice, still, alive_until=self._now + LEASE_S, **values)
 
     def freeze(self, index: str, seconds: float) -> None:
         """Let nobody write to the index for a while; 0 ends it."""
@@ -207,10 +220,13 @@ class Ledger:
             connection.execute(statement.values(built=True))
 
     def wake(self, projection: str) -> int:
-        """Clear what stopped a projection, so that it is tried again; how many rows that was."""
+        """Clear what stopped a projection, so that it is tried again; how many rows that was.
+
+        What stopped an index that is being built stays: only another `rebuild` tries it again, which asks for it.
+        """
         with self._engine.begin() as connection:
             c = self._table.c
-            statement = update(self._table).where(c.projection == projection, c.state == "stopped")
+            statement = update(self._table).where(c.projection == projection, c.built, c.state == "stopped")
             return connection.execute(statement.values(state="new", detail=None)).rowcount
 
     def remove(self, index: str) -> None:

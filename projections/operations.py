@@ -81,27 +81,32 @@ class Projections:
     def skip(self, name: str, position: int | None = None, *, actor: str | None = None) -> Outcome:
         """Leave out the record that stopped a projection, by the action `skip_record`, which tells who did.
 
-        Raises ValueError if the projection is not stopped by that record.
+        Whoever calls this operates the service: no checkpoint is asked. Raises ValueError if the projection is not
+        stopped by that record.
         """
         projection = self._catalogue.get(name)
-        stopped = [row.told for row in self._catalogue.ledger.checkpoints(name) if row.state == "stopped"]
+        rows = self._catalogue.ledger.checkpoints(name)
+        stopped = [row.told for row in rows if row.state == "stopped" and row.version == projection.version]
         at = {told["position"]: told for told in stopped if told.get("position")}
         if not at or (position is not None and position not in at):
             where = f"by record {position}" if position is not None else "by a record"
             raise ValueError(f"{name} is not stopped {where}; see `actionbus projections status`")
         chosen = min(at) if position is None else position
-        outcome = self._bus.execute(
+        reason = str(at[chosen].get("error", ""))[:500]
+        outcome = self._bus.runner(actor, operator=True).execute(
             "skip_record",
-            {"projection": name, "of_version": projection.version, "position": chosen,
-             "reason": str(at[chosen].get("error", ""))[:500]},
-            actor=actor,
-        )  # fmt: skip
+            {"projection": name, "of_version": projection.version, "position": chosen, "reason": reason},
+        )
         self.retry(name)
         return outcome
 
-    def rebuild(self, name: str, *, watch: Watch = nobody_watches) -> str:
-        """Build a new index beside the old and swap them; the new index's name. Resumes what was cut off."""
-        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).run()
+    def rebuild(self, name: str, *, take_over: bool = False, watch: Watch = nobody_watches) -> str:
+        """Build a new index beside the old and swap them; the new index's name. Resumes what was cut off.
+
+        Raises NotOurs if readers of that name see what is not this projection of this journal, unless with `take_over`:
+        then they see the new index from now on, and what they saw before is left alone.
+        """
+        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).run(take_over=take_over)
 
     def differences(self, name: str, *, watch: Watch = nobody_watches) -> Iterator[Difference]:
         """What a rebuild would change, document by document; changes nothing itself."""
@@ -112,20 +117,23 @@ class Projections:
         return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), nobody_watches).rollback()
 
     def prune(self, tombstones_older_than: timedelta = timedelta(days=1)) -> dict[str, int]:
-        """Remove indices that nobody reads, unfinished ones nobody builds, and old tombstones; what was removed."""
+        """Remove indices that nobody reads, unfinished ones nobody builds, and old tombstones; what was removed.
+
+        Only what the store says is of this journal and projection. While readers see no index of ours, all are kept:
+        one of them may be what a rollback needs.
+        """
         removed = {"indices": 0, "tombstones": 0}
         for projection in self._catalogue.projections.values():
             rows = self._catalogue.ledger.checkpoints(projection.name)
             served = self.store.aliased(projection.name)
+            kept = [row for row in rows if row.index_name == served]
+            if served is None or not kept or not self._catalogue.is_ours(projection, served):
+                continue
             known = {row.index_name for row in rows}
             busy = {row.index_name for row in rows if not row.built and row.alive}
             for index in sorted({*known, *self.store.indices(projection.name)} - {served} - busy):
-                self._catalogue.ledger.remove(index)
-                self.store.delete_index(index)
-                removed["indices"] += 1
-            kept = [row for row in rows if row.index_name == served]
-            if served and kept:
-                removed["tombstones"] += self._clear(served, kept, tombstones_older_than)
+                removed["indices"] += self._catalogue.remove(projection, index)
+            removed["tombstones"] += self._clear(served, kept, tombstones_older_than)
         return removed
 
     def _clear(self, index: str, rows: list[Checkpoint], older_than: timedelta) -> int:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from core import Record
 from projections.purity import impurities
+from projections.stops import projection_stops
 
 Document = Mapping[str, Any]
 Key = str | Callable[[Record], Any]
@@ -92,6 +93,11 @@ class Projection:
     def action_packages(cls) -> Sequence[str]:
         """The actions of operators, such as the skipping of a record."""
         return ("projections.actions",)
+
+    @classmethod
+    def dependencies(cls) -> Mapping[str, Any]:
+        """What those actions require."""
+        return {"projection_stops": projection_stops}
 
     @classmethod
     def problems(cls, actions: Collection[str]) -> list[str]:

@@ -108,17 +108,25 @@ class Projector:
     def catch_up(self, watch: Watch = nobody_watches) -> dict[str, int]:
         """Absorb all there is now, for searches to see; the position each projection has reached.
 
-        Raises Stopped (or NeedsRebuild) at a record that cannot be absorbed, Held if another projector works.
+        Raises Stopped (or NeedsRebuild) at a record that cannot be absorbed, after feeding the other projections; Held
+        if another projector works.
         """
         reached: dict[str, int] = {}
+        stopped: list[Stopped] = []
         for projection in self._projections:
-            rows = self._rows(projection)
-            if not rows:
-                raise self.catalogue.outdated(projection)
-            for row in rows:
-                position = self._catch_up_one(projection, row, watch)
-                reached[projection.name] = min(position, reached.get(projection.name, position))
+            try:
+                reached[projection.name] = min(self._caught_up(projection, watch))
+            except Stopped as error:
+                stopped.append(error)
+        if stopped:
+            raise stopped[0]
         return reached
+
+    def _caught_up(self, projection: type[Projection], watch: Watch) -> list[int]:
+        rows = self._rows(projection)
+        if not rows:
+            raise self.catalogue.outdated(projection)
+        return [self._catch_up_one(projection, row, watch) for row in rows]
 
     def _catch_up_one(self, projection: type[Projection], row: Checkpoint, watch: Watch) -> int:
         claim = self.claim(row)
@@ -130,6 +138,7 @@ class Projector:
             total = self._bus.journal.last()
             while (done := feeder.step()).more:
                 watch(projection.name, done.position, max(total, done.position))
+            feeder.report("running")
             self._store.refresh(row.index_name)
             watch(projection.name, done.position, done.position)
         finally:
@@ -202,19 +211,20 @@ class _Work:
 
     def _stay_stopped(self, feeder: Feeder, error: Stopped) -> None:
         """Until somebody says `retry` or `skip`; by ourselves only where the store may have changed its mind."""
-        feeder.report("stopped", error.detail)
-        waited = 0.0
+        waited, position = 0.0, error.detail.get("position")
         while not self._stop.wait(_LOOK_S):
             waited += _LOOK_S
             row = self._projector.catalogue.ledger.checkpoint(self._row.index_name, self._row.slice)
             if row is None or row.state != "stopped":
                 return
-            if error.detail.get("refused") and waited >= self._backoff:
+            if isinstance(position, int) and waited >= self._backoff:
                 self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_S)
-                return
+                waited = 0.0
+                if error.detail.get("refused") or feeder.is_to_be_left_out(position):
+                    return
             if isinstance(error, NeedsRebuild) and waited >= _LONGEST_BACKOFF_S:
                 return
-            feeder.report("stopped", error.detail)
+            feeder.sign_of_life()
 
     def _pause(self) -> None:
         self._stop.wait(self._backoff)

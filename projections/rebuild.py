@@ -11,7 +11,7 @@ seen and mended by the next run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
 from core import Bus, Record
@@ -22,6 +22,7 @@ from projections.feeder import Feeder
 from projections.fold import Fold
 from projections.ledger import LEASE_S, Checkpoint
 from projections.projection import Projection
+from projections.stops import left_out
 from projections.store import Stored
 
 Watch = Callable[[str, int, int], None]
@@ -54,9 +55,11 @@ class Rebuild:
         self._bus, self._catalogue, self._projection, self._watch = bus, catalogue, projection, watch
         self._store, self._ledger = catalogue.store, catalogue.ledger
 
-    def run(self) -> str:
+    def run(self, *, take_over: bool = False) -> str:
         """Build, verify, swap; the new index's name."""
         name = self._projection.name
+        if not take_over:
+            self._refuse_strangers()
         rows = self._ledger.checkpoints(name)
         if not rows and self._store.aliased(name) is None:
             rows = self._catalogue.ensure(self._projection)
@@ -64,13 +67,16 @@ class Rebuild:
         if self._store.aliased(name) == row.index_name:
             self._ledger.set_built(row.index_name)  # killed after the swap, before noting it
             return row.index_name
+        decided = left_out(self._bus.journal, name, row.version)
         claims = [self._claimed(each) for each in self._ledger.checkpoints(index=row.index_name)]
         try:
             self._catalogue.create_index(self._projection, row.index_name, loading=True)
             feeders = [self._feeder(claim, part) for part, claim in claims]
             self._load(feeders)
             self._store.finish_loading(row.index_name, self._projection.settings)
-            self._verify(feeders)
+            self._verify(feeders, decided.union(*(feeder.left_out for feeder in feeders)))
+            if not take_over:
+                self._refuse_strangers()  # again, since it takes its time to build an index
             self._swap(feeders, self._store.aliased(name))
             self._ledger.set_built(row.index_name)
         finally:
@@ -78,12 +84,21 @@ class Rebuild:
                 claim.release()
         return row.index_name
 
+    def _refuse_strangers(self) -> None:
+        """Raise NotOurs if readers see what is not this projection of this journal."""
+        served = self._store.aliased(self._projection.name)
+        if served and not self._catalogue.is_ours(self._projection, served):
+            raise self._catalogue.stranger(self._projection, served)
+
     def _unfinished(self, rows: list[Checkpoint]) -> Checkpoint | None:
-        """A rebuild of this version that was cut off, and whose index still belongs to this journal."""
-        for row in rows:
-            if not row.built and row.version == self._projection.version:
-                return row
-        return None
+        """A rebuild of this version that was cut off, unless it has in it a part of a record that is now left out."""
+        unfinished = [row for row in rows if not row.built and row.version == self._projection.version]
+        refused = [row for row in unfinished if row.told.get("refused")]
+        decided = left_out(self._bus.journal, self._projection.name, self._projection.version) if refused else ()
+        stale = {row.index_name for row in refused if row.told.get("position") in decided}
+        for index in stale:
+            self._catalogue.remove(self._projection, index)
+        return next((row for row in unfinished if row.index_name not in stale), None)
 
     def _new(self, slices: int) -> Checkpoint:
         index = self._catalogue.create(self._projection, slices)
@@ -104,8 +119,7 @@ class Rebuild:
             feeder.check()
         except NeedsRebuild:
             # The unfinished index is of a journal that is no more. The next run makes another.
-            self._ledger.remove(row.index_name)
-            self._store.delete_index(row.index_name)
+            self._catalogue.remove(self._projection, row.index_name)
             raise
         return feeder
 
@@ -116,8 +130,19 @@ class Rebuild:
                 self._watch("building", min(each.row.position for each in feeders), total)
         self._watch("building", total, total)
 
-    def _verify(self, feeders: list[Feeder]) -> None:
-        """Counts, and sampled documents against a fold of the journal of their own. Raises Stopped."""
+    def _verify(self, feeders: list[Feeder], skipped: Collection[int]) -> None:
+        """Counts, and sampled documents against a fold of the journal of their own. Raises Stopped.
+
+        What differs is removed, so that the next run begins anew instead of finding the same again: it may be that
+        an operator decided meanwhile to leave out a record that was already in.
+        """
+        try:
+            self._compare(feeders, skipped)
+        except Stopped:
+            self._catalogue.remove(self._projection, feeders[0].row.index_name)
+            raise
+
+    def _compare(self, feeders: list[Feeder], skipped: Collection[int]) -> None:
         index = feeders[0].row.index_name
         counted = [feeder.row.documents for feeder in feeders]
         if None not in counted:
@@ -125,7 +150,7 @@ class Rebuild:
             if expected != found:
                 raise Stopped(f"the new index {index} has {found} documents, not {expected}; it was not swapped in")
         keys = self._store.sample(index, _SAMPLE)
-        expected_documents = self._folded_anew(keys, min(feeder.row.position for feeder in feeders))
+        expected_documents = self._folded_anew(keys, min(feeder.row.position for feeder in feeders), skipped)
         stored = self._store.get_many(index, keys)
         for key in keys:
             if stored.get(key) != expected_documents.get(key):
@@ -133,11 +158,10 @@ class Rebuild:
                     f"the new index {index} differs from the journal at the document {key!r}; it was not swapped in"
                 )
 
-    def _folded_anew(self, keys: list[str], end: int) -> dict[str, Stored]:
+    def _folded_anew(self, keys: list[str], end: int, skipped: Collection[int]) -> dict[str, Stored]:
         """The documents with these keys, folded in memory from the journal's start."""
         wanted, folded = set(keys), dict[str, Stored]()
         fold = Fold(self._projection)
-        skipped = self._skipped()
         batch: list[Record] = []
 
         def absorb() -> None:
@@ -158,11 +182,6 @@ class Rebuild:
                 self._watch("verifying", record.position, end)
         absorb()
         return folded
-
-    def _skipped(self) -> set[int]:
-        about = {"projection": self._projection.name, "of_version": self._projection.version}
-        decisions = (each.result for each in self._bus.journal.read(action="skip_record", status="succeeded"))
-        return {each["position"] for each in decisions if each.items() >= about.items()}
 
     def _swap(self, feeders: list[Feeder], old: str | None) -> None:
         name, new = self._projection.name, feeders[0].row.index_name
@@ -189,11 +208,13 @@ class Rebuild:
     def rollback(self) -> str:
         """Serve the latest other index that is fed by this version's code."""
         name = self._projection.name
+        self._refuse_strangers()
         served = self._store.aliased(name)
         rows = [row for row in self._ledger.checkpoints(name) if row.built and row.index_name != served]
+        rows = [row for row in rows if self._catalogue.is_ours(self._projection, row.index_name)]
         if not rows:
             raise Stopped(f"there is no other index of {name} to go back to")
-        chosen = max(row.index_name for row in rows)
+        chosen = max(rows, key=lambda row: (row.version, row.index_name)).index_name
         reach = max((row.position for row in self._ledger.checkpoints(index=served or "")), default=0)
         behind = reach - min(row.position for row in rows if row.index_name == chosen)
         if behind > _CLOSE:
@@ -217,8 +238,7 @@ class Rebuild:
             self._load([feeder])
             yield from self._compared(served, feeder)
         finally:
-            self._ledger.remove(row.index_name)
-            self._store.delete_index(row.index_name)
+            self._catalogue.remove(self._projection, row.index_name)
             claim.release()
 
     def _compared(self, served: str | None, feeder: Feeder) -> Iterator[Difference]:

@@ -52,8 +52,7 @@ def status_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) -> I
         served = max((row.index_name for row in rows if row.built), default=None)
     if served not in {row.index_name for row in rows}:
         count, age = catalogue.ledger.lag(journal_table(bus.backend.schema), 0, last)
-        unknown = {"message": f"this database knows nothing of the index {served}: rebuild {projection.name}"}
-        state, detail = ("stopped", unknown) if served else ("new", {})
+        state, detail = ("stopped", catalogue.stranger(projection, served).detail) if served else ("new", {})
         yield Status(projection.name, served, "1/1", projection.version, projection.version, "serving", state, False,
                      0, count, age, None, None, detail)  # fmt: skip
     for row in rows:

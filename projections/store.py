@@ -9,9 +9,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
+
+_OURS: Final = "actionbus"
+
+
+def index_name(projection: str, version: int, rest: str) -> str:
+    """What an index of ours is called: unlike anybody's own, such as `odds-vendors` beside a projection `odds`."""
+    return f"{projection}-v{version}-{_OURS}-{rest}"
+
+
+def index_pattern(projection: str) -> str:
+    """Which names the indices of a projection have."""
+    return f"{projection}-v*-{_OURS}-*"
 
 
 class Stored(NamedTuple):
@@ -104,11 +116,11 @@ class Store(ABC):
 
     @abstractmethod
     def indices(self, projection: str) -> list[str]:
-        """The names of a projection's indices."""
+        """The names of those indices that say of themselves that they are of a projection, of whatever journal."""
 
     @abstractmethod
     def delete_index(self, index: str) -> None:
-        """Remove it, if it is there."""
+        """Remove it, if it is there. Whose it is was asked before, see `Catalogue.remove`."""
 
     @abstractmethod
     def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
@@ -151,11 +163,11 @@ class Store(ABC):
 
     @abstractmethod
     def aliased(self, alias: str) -> str | None:
-        """The index that readers see under `alias`, or None."""
+        """The index that readers see under `alias`, or None, as after that index was deleted."""
 
     @abstractmethod
     def point_alias(self, alias: str, index: str) -> None:
-        """From now on readers of `alias` see `index`, without a moment between; tombstones are hidden from them."""
+        """From now on readers of `alias` see `index` alone, without a moment between; tombstones are hidden."""
 
     @abstractmethod
     def get(self, alias: str, key: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from core import Journal
 from projections.fold import Fold
 from projections.projection import Projection
+from projections.stops import left_out
 from projections.store import Stored
 from replay.errors import ReplayError
 
@@ -23,6 +24,7 @@ class Documents:
         self._journal = journal
         self._projection = projection
         self._fold = Fold(projection)
+        self._left_out = left_out(journal, projection.name, projection.version)
         self._stored: dict[str, Stored] = {}
         self.position = 0
 
@@ -34,7 +36,7 @@ class Documents:
             self.position, upto=position, kind="outcome", action=self._projection.wanted_actions()
         )
         while batch := list(islice(records, _BATCH)):
-            folded = self._fold.absorb(batch, self._load)
+            folded = self._fold.absorb(batch, self._load, self._left_out)
             if folded.poison is not None:
                 raise ReplayError(
                     f"{self._projection.name} cannot absorb the record at position {folded.poison.position}: "

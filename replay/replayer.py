@@ -146,13 +146,18 @@ class Replayer:
         if self._overlaps and not self._recent:
             self._recent.extend(self.journal.read(max(0, after - WINDOW), upto=after, kind="outcome"))
         for entry in entries(self.journal, self._first(after), upto):
-            if self._is_contained(entry, after):
+            if self._is_contained(entry, after) or self._is_for_operators(entry):
                 continue
             if entry.outcome.status in statuses or entry.outcome.status == "succeeded":
                 yield self._step(entry)
             if self._overlaps:
                 self._recent.append(entry.outcome)
         self.sandbox.commit()
+
+    def _is_for_operators(self, entry: Entry) -> bool:
+        """Whether it was decided about the machinery of that time, of which a sandbox has nothing."""
+        action = self.sandbox.bus.registry.find(entry.outcome.action)
+        return action is not None and action.for_operators
 
     def _first(self, after: int) -> int:
         """Where to read from: what was in flight when the snapshot was taken lies before its position."""

@@ -28,11 +28,14 @@ def actions(env: Environment, name: str | None, as_json: bool) -> None:
 
 def _line(action: Action) -> tuple[str, str, str]:
     names = (f"{name}" if arg.required else f"({name})" for name, arg in action.handler.arguments.items())
-    return action.name, " ".join(names), summary(action)
+    told = summary(action)
+    return action.name, " ".join(names), f"(for operators) {told}" if action.for_operators else told
 
 
 def _show(action: Action) -> None:
     click.echo(f"{action.name} (version {action.handler.version})\n\n  {summary(action, whole=True)}\n")
+    if action.for_operators:
+        click.echo("  for operators: no part of what callers over HTTP are offered\n")
     if action.handler.permission:
         click.echo(f"  asks for the permission {action.handler.permission}\n")
     rows = []

@@ -141,9 +141,12 @@ def _explain(each: Status) -> None:
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Report what would differ, document by document; change nothing.")
 @click.option("--rollback", is_flag=True, help="Let readers see the index before the last rebuild again.")
+@click.option(
+    "--take-over", is_flag=True, help="Even if the name is in use for another journal: its readers see this one then."
+)
 @json_option
 @pass_environment
-def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, as_json: bool) -> None:
+def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_over: bool, as_json: bool) -> None:
     """Build a projection's index anew beside the old one, verify it, swap them. Resumes a rebuild that was cut off."""
     if dry_run and rollback:
         raise click.UsageError("--dry-run and --rollback exclude each other")
@@ -152,7 +155,7 @@ def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, as_json:
         return
     with watched() as watch:
         if not dry_run:
-            index = env.operations.rebuild(name, watch=watch)
+            index = env.operations.rebuild(name, take_over=take_over, watch=watch)
             click.echo(f"{name} is served by {index}; the old index is kept for --rollback until `prune`")
             return
         count = 0
@@ -200,6 +203,9 @@ def skip(env: Environment, name: str, position: int | None, actor: str | None) -
 @click.option("--older-than", type=AgeType(), default="1d", show_default=True, metavar="AGE", help="Age of tombstones.")
 @pass_environment
 def prune(env: Environment, older_than: timedelta) -> None:
-    """Remove indices that nobody reads, and tombstones below every checkpoint and older than an age."""
+    """Remove indices that nobody reads, and tombstones below every checkpoint and older than an age.
+
+    Only indices of this journal, made by a projection of its application; nothing else, whatever it is called.
+    """
     removed = env.operations.prune(older_than)
     click.echo(f"removed {removed['indices']} indices and {removed['tombstones']} tombstones")

@@ -58,7 +58,7 @@ def shown(value: Any, status: int = 200) -> Response:
 def _actions() -> Response:
     """The catalogue."""
     actor_of_request()
-    return shown({"actions": [described(action) for action in current_bus().registry]})
+    return shown({"actions": [described(action) for action in current_bus().registry.everyday()]})
 
 
 @provide_action_runner

@@ -99,12 +99,12 @@ def document(bus: Bus, prefix: str = "") -> dict[str, Any]:
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     for name, schema in {"Problem": _PROBLEM, "Outcome": _OUTCOME, "Ticket": _TICKET}.items():
         spec.components.schema(name, schema)
-    for action in bus.registry:
+    for action in bus.registry.everyday():
         spec.components.schema(action.name, schema=action.schema)
         spec.path(f"/actions/{action.name}", operations={"post": _operation(action, _projections(bus))})
     _add_reading(spec, bus)
     told = spec.to_dict()
-    for action in bus.registry:
+    for action in bus.registry.everyday():
         _add_declared(action, told["components"]["schemas"][action.name]["properties"])
     return dict(told)
 

@@ -76,7 +76,9 @@ def test_stopped_skipped_and_rebuilt(cli: Run) -> None:
     told = cli("projections", "run", "notes", "--once", code=1).stderr
     assert "notes stopped before record 4" in told
     assert "cannot be digested" in told
-    assert "is not stopped" in cli("projections", "skip", "notes", code=2).stderr, "nobody feeds it, nobody stopped"
+    assert states(cli)["notes"]["state"] == "stopped"
+    assert "is tried again" in cli("projections", "retry", "notes").stdout
+    assert "is not stopped" in cli("projections", "skip", "notes", code=2).stderr, "it is to be tried again first"
     assert "is not stopped" in cli("projections", "retry", "notes").stdout
 
 

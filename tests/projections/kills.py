@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
+from typing import Literal
 
 from sqlalchemy import create_engine
 
@@ -12,6 +15,8 @@ from adapters.embedded import EmbeddedStore
 from core import Bus
 from projections import Projections, Projector
 from projections.store import Store
+from tests.projections.faults import Faults
+from tests.projections.faults import projector as faulty_projector
 from tests.projections.notes.app import Notes, make_application
 
 
@@ -23,6 +28,16 @@ def project(url: str, where: str, batch: str = "1000") -> None:
     """A projector, until it is killed."""
     bus = Bus(make_application(Notes), url)
     Projector(bus, _store(url, where), batch=int(batch)).run(threading.Event())
+
+
+def first_start(url: str, where: str, step: str, when: Literal["before", "after"]) -> None:
+    """A first start that kills itself before or after a step."""
+
+    def kill(_: Exception) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    bus = Bus(make_application(Notes), url)
+    faulty_projector(bus, _store(url, where), Faults(step, when, kill), Notes).catch_up()
 
 
 def rebuild(url: str, where: str) -> None:

@@ -6,18 +6,21 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from core import ActionBusError, Bus
+from core import ActionBusError
 from projections import Held, Lagging, NeedsRebuild, Projection, Projector, Stopped, on
+from projections.claim import Claim
+from projections.feeder import Feeder
+from projections.ledger import Ledger
 from projections.store import Store, Write
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 
 
 @contextmanager
@@ -30,15 +33,8 @@ def running(world: World, **options: int) -> Iterator[threading.Event]:
         yield stop
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
-
-
-def eventually(condition: object, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_records_become_documents(world: World) -> None:
@@ -119,12 +115,15 @@ def test_a_late_write_of_a_projector_that_was_held_up_is_outranked(world: World)
     assert world.documents() == {}
 
 
-def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(world: World) -> None:
+def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = Calls(monkeypatch, Feeder, "step")
     world.put("a", "1", 0, "s")
     bad = world.put("b", "poison", 0, "s")
     last = world.put("c", "3", 0, "s")
     with running(world):
-        world.operations.wait_for("shelves", last, 20)
+        world.operations.wait_for("shelves", last, PATIENCE_S)
         eventually(lambda: world.operations.status()[0].state == "stopped")
         stopped = world.operations.status()[0]
         assert stopped.detail["position"] == bad
@@ -136,14 +135,14 @@ def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(world: Worl
         assert stopped.alive
         assert set(world.documents()) == {"a"}
         with pytest.raises(Stopped, match="cannot be digested"):
-            world.operations.wait_for("notes", last, 20)
+            world.operations.wait_for("notes", last, PATIENCE_S)
         with pytest.raises(ValueError, match="not stopped by record 999"):
             world.operations.skip("notes", 999)
         assert world.operations.retry("notes") == 1
-        time.sleep(1.5)
-        eventually(lambda: world.operations.status()[0].state == "stopped")
+        tries.more(1, lambda answer: isinstance(answer, Stopped))
+        assert world.operations.status()[0].state == "stopped"
         outcome = world.operations.skip("notes", bad, actor="operator")
-        world.operations.wait_for("notes", outcome, 20)
+        world.operations.wait_for("notes", outcome, PATIENCE_S)
     assert set(world.documents()) == {"a", "c"}
     decision = world.bus.journal.get(outcome.action_id)
     assert decision is not None
@@ -171,19 +170,22 @@ def test_retry_after_a_fix_goes_on(make_world: MakeWorld) -> None:
     assert mended.documents() == {"a": {"text": "mended"}}
 
 
-def test_of_two_projectors_one_works_and_the_other_takes_over(make_world: MakeWorld) -> None:
+def test_of_two_projectors_one_works_and_the_other_takes_over(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Calls(monkeypatch, Claim, "acquire")
     one, other = make_world(), make_world()
     one.put("a", "1")
     with running(one) as stop_first:
-        one.operations.wait_for("notes", one.put("a", "2"), 20)
+        one.operations.wait_for("notes", one.put("a", "2"), PATIENCE_S)
         with running(other):
-            time.sleep(1.5)
+            claims.more(2, lambda answer: answer is False)
             rows = [status for status in other.operations.status() if status.projection == "notes"]
             assert len(rows) == 1
             with pytest.raises(Held):
                 other.catch_up("notes")
             stop_first.set()
-            other.operations.wait_for("notes", other.put("a", "3"), 20)
+            other.operations.wait_for("notes", other.put("a", "3"), PATIENCE_S)
     assert other.documents() == expected_notes(other.bus)
 
 
@@ -194,15 +196,19 @@ def test_slices_share_the_documents(make_world: MakeWorld) -> None:
     with running(worlds[0], part=1, parts=3), running(worlds[1], part=2, parts=3):
         eventually(lambda: len(worlds[0].operations.status()) == 3)
         last = worlds[0].put("n1", "last")
+
+        def late() -> list[str]:
+            return [status.slice for status in worlds[0].operations.status() if status.position < last]
+
+        eventually(lambda: late() == ["3/3"])
         with pytest.raises(Lagging):
-            worlds[0].operations.wait_for("notes", last, 0.5)
+            worlds[0].operations.wait_for("notes", last, 0)
         some = len(worlds[0].documents())
         assert 0 < some < 25
         with running(worlds[2], part=3, parts=3):
-            worlds[0].operations.wait_for("notes", last, 20)
+            worlds[0].operations.wait_for("notes", last, PATIENCE_S)
     assert worlds[0].documents() == expected_notes(worlds[0].bus)
-    with worlds[0].bus.engine.begin() as connection:
-        connection.execute(text("UPDATE actionbus_checkpoints SET alive_until = 0"))
+    end_leases(worlds[0].bus.engine)
     worlds[0].put("n2", "by one alone")
     worlds[0].catch_up("notes")
     assert worlds[0].documents() == expected_notes(worlds[0].bus)
@@ -211,7 +217,7 @@ def test_slices_share_the_documents(make_world: MakeWorld) -> None:
 def test_wait_for_says_who_is_missing(world: World) -> None:
     position = world.put("a")
     with pytest.raises(Lagging, match="is `actionbus projections run` running"):
-        world.operations.wait_for("notes", position, 0.2)
+        world.operations.wait_for("notes", position, 0)
     with pytest.raises(ActionBusError, match="there are: notes, refusals, shelves"):
         world.operations.wait_for("nothing", position)
 
@@ -220,7 +226,7 @@ def test_a_caller_reads_its_own_writes(world: World) -> None:
     with running(world):
         for number in range(10):
             outcome = world.bus.execute("put_note", {"note": "mine", "text": f"word{number}"})
-            world.operations.wait_for("notes", outcome, 20, refresh=True)
+            world.operations.wait_for("notes", outcome, PATIENCE_S, refresh=True)
             index = world.store.aliased("notes")
             assert index
             found = dict(world.store.scan(index))
@@ -235,10 +241,9 @@ def test_status_tells_lag_and_life(world: World) -> None:
         world.put(f"n{number}")
     world.catch_up()
     world.put("late")
-    time.sleep(0.3)
     status = world.operations.status()[0]
     assert (status.lag_records, status.alive, status.state) == (2, False, "idle")
-    assert 0.2 < status.lag_seconds < 30
+    eventually(lambda: world.operations.status()[0].lag_seconds > status.lag_seconds)
     assert not status.healthy
     with running(world):
         eventually(lambda: all(s.healthy and s.lag_records == 0 for s in world.operations.status()))
@@ -246,7 +251,7 @@ def test_status_tells_lag_and_life(world: World) -> None:
     assert not any(s.alive for s in world.operations.status())
 
 
-def test_a_new_version_waits_for_its_rebuild(make_world: MakeWorld) -> None:
+def test_a_new_version_waits_for_its_rebuild(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     old = make_world(Notes)
     old.put("a", "1")
     old.catch_up()
@@ -265,8 +270,9 @@ def test_a_new_version_waits_for_its_rebuild(make_world: MakeWorld) -> None:
     ):
         new.catch_up()
     assert new.operations.status()[0].state == "outdated"
+    looks = Calls(monkeypatch, Projector, "_fed")
     with running(new):
-        time.sleep(1.2)
+        looks.more(3)
         assert old.documents() == expected_notes(old.bus)
     new.operations.rebuild("notes")
     assert new.documents() == {"a": {"text": "second"}}
@@ -278,7 +284,7 @@ def test_at_a_hole_the_status_says_who_holds_it(make_real_world: MakeWorld) -> N
     world.put("a")
     engine = create_engine(world.url)
     with running(world):
-        world.operations.wait_for("notes", world.put("b"), 20)
+        world.operations.wait_for("notes", world.put("b"), PATIENCE_S)
         with engine.connect() as writer:
             writer.execute(text(
                 "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
@@ -287,7 +293,7 @@ def test_at_a_hole_the_status_says_who_holds_it(make_real_world: MakeWorld) -> N
             eventually(lambda: world.operations.status()[0].state == "held")
             assert "process" in str(world.operations.status()[0].detail["waiting_for"])
             writer.rollback()
-        world.operations.wait_for("notes", position, 20)
+        world.operations.wait_for("notes", position, PATIENCE_S)
     engine.dispose()
 
 
@@ -313,7 +319,7 @@ def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_w
     try:
         with running(world):
             for number in range(5):
-                world.operations.wait_for("notes", world.put(f"n{number}"), 20)
+                world.operations.wait_for("notes", world.put(f"n{number}"), PATIENCE_S)
     finally:
         over.set()
         for holder in holders:
@@ -322,7 +328,9 @@ def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_w
     assert world.documents() == expected_notes(world.bus)
 
 
-def test_a_journal_made_anew_under_a_living_index_is_found_out(make_real_world: MakeWorld) -> None:
+def test_a_journal_made_anew_under_a_living_index_is_found_out(
+    make_real_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = make_real_world(Notes)
     for number in range(10):
         world.put(f"n{number}")
@@ -335,30 +343,33 @@ def test_a_journal_made_anew_under_a_living_index_is_found_out(make_real_world: 
     anew.put("other", "x")
     with pytest.raises(NeedsRebuild, match="knows nothing of"):
         anew.catch_up()
+    looks = Calls(monkeypatch, Projector, "_fed")
     with running(anew):
-        time.sleep(1)
+        looks.more(3)
     assert anew.operations.status()[0].state == "stopped"
     assert len(anew.documents()) == 10, "nothing was written to what belongs to another journal"
-    anew.operations.rebuild("notes")
+    theirs = anew.store.aliased("notes")
+    anew.operations.rebuild("notes", take_over=True)
     assert anew.documents() == expected_notes(anew.bus)
-    assert anew.operations.prune()["indices"] == 1
+    assert anew.operations.prune()["indices"] == 0
+    assert theirs in anew.store.indices("notes"), "what belongs to another journal is its own to remove"
 
 
 def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_projector(
-    make_real_world: MakeWorld,
+    make_real_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dump and restore are done table by table, so that the projector keeps its connections and notices by itself."""
     world = make_real_world(Notes)
     world.put("a", "kept")
     with running(world):
-        world.operations.wait_for("notes", world.put("b", "kept"), 20)
+        world.operations.wait_for("notes", world.put("b", "kept"), PATIENCE_S)
         tables = ("journal", "actionbus_checkpoints")
         with world.bus.engine.begin() as connection:
             for table in tables:
                 connection.execute(text(f"CREATE TABLE dump_{table} AS SELECT * FROM {table}"))
         for number in range(5):
             last = world.put(f"lost {number}", "lost")
-        world.operations.wait_for("notes", last, 20)
+        world.operations.wait_for("notes", last, PATIENCE_S)
         with world.bus.engine.begin() as connection:
             connection.execute(text("ALTER TABLE journal DISABLE TRIGGER ALL"))
             for table in tables:
@@ -376,10 +387,10 @@ def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_pro
         assert "restored" in told["message"]
         assert "projections rebuild notes" in told["message"]
         world.put("c", "after the restore")
-        time.sleep(1.5)
+        Calls(monkeypatch, Ledger, "sign_of_life").more(2)
         assert "c" not in world.documents()
         world.operations.rebuild("notes")
-        world.operations.wait_for("notes", world.put("d", "goes on"), 20)
+        world.operations.wait_for("notes", world.put("d", "goes on"), PATIENCE_S)
     assert world.documents() == expected_notes(world.bus)
 
 
@@ -396,23 +407,17 @@ def start_projector(world: World, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"})
 
 
-def test_a_dead_projectors_place_is_taken_within_seconds(make_world: MakeWorld) -> None:
+def test_a_dead_projectors_place_is_taken(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = make_world(Notes), make_world(Notes)
+    claims = Calls(monkeypatch, Claim, "acquire")
     first = start_projector(one)
     try:
-        one.operations.wait_for("notes", one.put("a"), 30)
+        one.operations.wait_for("notes", one.put("a"), PATIENCE_S)
         with running(other):
-            time.sleep(1.5)
+            claims.more(1, lambda answer: answer is False)
             first.kill()
             first.wait()
-            started = time.monotonic()
-            other.operations.wait_for("notes", other.put("b"), 30)
-            assert time.monotonic() - started < 15
+            other.operations.wait_for("notes", other.put("b"), PATIENCE_S)
     finally:
         first.kill()
         first.wait()
-
-
-def test_buses_of_the_journal_stay_usable(world: World) -> None:
-    assert isinstance(world.bus, Bus)
-    assert world.bus.journal.identity() == world.bus.journal.identity()

@@ -13,7 +13,7 @@ from projections.store import IndexInfo, Search, Store, Stored, Write
 MAPPINGS = {"dynamic": "strict", "properties": {
     "title": {"type": "text"}, "names": {"type": "text"}, "tags": {"type": "keyword"}, "kind": {"type": "keyword"},
     "n": {"type": "long"}, "yes": {"type": "boolean"}}}  # fmt: skip
-INDEX = IndexInfo("things-v1-a", "things", 1, "journal-1")
+INDEX = IndexInfo("things-v1-actionbus-a", "things", 1, "journal-1")
 
 
 def write(key: str, version: int, **document: Any) -> Write:
@@ -85,11 +85,11 @@ def test_an_index_is_created_once_and_tells_what_it_is(store: Store, index: str)
 
 def test_a_missing_index_is_never_conjured_up(store: Store, index: str) -> None:
     for action in (
-        lambda: store.write_many("things-v1-gone", [write("1", 1)]),
-        lambda: store.get_many("things-v1-gone", ["1"]),
+        lambda: store.write_many("things-v1-actionbus-gone", [write("1", 1)]),
+        lambda: store.get_many("things-v1-actionbus-gone", ["1"]),
         lambda: store.get("nothing", "1"),
         lambda: store.search("nothing", Search("x")),
-        lambda: store.point_alias("things", "things-v1-gone"),
+        lambda: store.point_alias("things", "things-v1-actionbus-gone"),
     ):
         with pytest.raises(IndexMissing):
             action()
@@ -99,7 +99,7 @@ def test_a_missing_index_is_never_conjured_up(store: Store, index: str) -> None:
 
 
 def test_loading_and_the_swap_of_an_alias(store: Store, index: str) -> None:
-    other = IndexInfo("things-v2-b", "things", 2, "journal-1")
+    other = IndexInfo("things-v2-actionbus-b", "things", 2, "journal-1")
     store.create_index(other, MAPPINGS, {}, loading=True)
     store.write_many(index, [write("1", 1, n=1)])
     store.write_many(other.name, [write("1", 1, n=2), tombstone("2", 2)])

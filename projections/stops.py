@@ -1,0 +1,45 @@
+"""Stops and skips: which records stopped projections, and which of them operators decided to leave out.
+
+A decision is a `skip_record` in the journal, later than the record that it is about. Whoever folds asks `left_out`: the
+feeder, a rebuild and its verification, and documents folded for a replay, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from core import Journal, Record
+from core.events import KEY
+from projections.ledger import Checkpoint, Ledger
+
+
+def left_out(journal: Journal, projection: str, version: int, after: int = 0) -> set[int]:
+    """The positions beyond `after` that one version of a projection goes on without."""
+    decisions = journal.read(after, action="skip_record", status="succeeded", wait=False)
+    return set(_positions(decisions, projection, version))
+
+
+def _positions(decisions: Iterable[Record], projection: str, version: int) -> Iterable[int]:
+    for decision in decisions:
+        about = decision.result
+        if (about["projection"], about["of_version"]) == (projection, version):
+            yield about["position"]
+
+
+class Stops:
+    """What stopped projections, as their checkpoints tell inside an action's transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._connection = session.connection()
+        self._ledger = Ledger(self._connection.engine, self._connection.info[KEY].schema)
+
+    def of(self, projection: str) -> list[Checkpoint]:
+        """All checkpoints of a projection, stopped or not."""
+        return self._ledger.checkpoints_on(self._connection, projection)
+
+
+def projection_stops(session: Session) -> Stops:
+    """Provider of `projection_stops`."""
+    return Stops(session)

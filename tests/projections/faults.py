@@ -1,0 +1,66 @@
+"""Faults at every step: wrappers that count the calls to a store and a ledger, and break one before or after it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+from sqlalchemy.exc import OperationalError
+
+from core import Bus
+from projections import Projector
+from projections.errors import StoreUnavailable
+from projections.ledger import Ledger
+from projections.projection import Projection
+from projections.store import Store
+
+When = Literal["before", "after"]
+Break = Callable[[Exception], None]
+
+
+def fail(error: Exception) -> None:
+    """Break by raising what a lost connection raises."""
+    raise error
+
+
+class Faults:
+    """Breaks call number `at`, or the first of the method called `at`; 0 breaks none."""
+
+    def __init__(self, at: int | str, when: When, breaking: Break = fail) -> None:
+        self._at, self._when, self._break = at, when, breaking
+        self.calls: list[str] = []
+        self.happened = False
+
+    def around(self, name: str, act: Callable[[], Any], error: Exception) -> Any:
+        """Make a call, or break it."""
+        self.calls.append(name)
+        is_it = not self.happened and self._at in (name, len(self.calls))
+        self.happened = self.happened or is_it
+        if is_it and self._when == "before":
+            self._break(error)
+        answer = act()
+        if is_it and self._when == "after":
+            self._break(error)
+        return answer
+
+
+class _Faulty:
+    """Something whose methods break."""
+
+    def __init__(self, target: object, faults: Faults, error: Callable[[], Exception]) -> None:
+        self._target, self._faults, self._error = target, faults, error
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+        return lambda *given, **named: self._faults.around(name, lambda: found(*given, **named), self._error())
+
+
+def projector(bus: Bus, store: Store, faults: Faults, *projections: type[Projection]) -> Projector:
+    """A projector between which and its store and ledger calls break."""
+    broken = _Faulty(store, faults, lambda: StoreUnavailable("no answer"))
+    made = Projector(bus, cast("Store", broken), [projection.name for projection in projections] or None)
+    ledger = _Faulty(made.catalogue.ledger, faults, lambda: OperationalError("no answer", {}, Exception()))
+    made.catalogue.ledger = cast("Ledger", ledger)
+    return made

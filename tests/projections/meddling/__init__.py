@@ -1,0 +1,1 @@
+"""An action that would take an operator's decision."""
