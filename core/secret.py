@@ -6,6 +6,7 @@ import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from core import payload
 from core.unescaping import Level, levels
@@ -18,8 +19,10 @@ _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/_-]|%2[BbFf]|\\/){5,}")
 _PADDING: Final = re.compile("(?:=|%3[Dd])*")
 _HEX: Final = re.compile("[0-9A-Fa-f]{8,}")
 _ONE_ALPHABET: Final = str.maketrans("-_", "+/")
-_UNQUOTED: Final = re.compile(r'[^"\\\x00-\x1f]+')
-"""What JSON leaves as it is, or escapes in one way only."""
+_UNQUOTED: Final = re.compile(r"""[^"'\\/<>&\x00-\x1f]+""")
+"""What JSON and HTML leave as it is, or escape in one way only."""
+_ASCII: Final = re.compile(r"""[^"'\\/<>&\x00-\x1f\x7f-\U0010ffff]{3,}""")
+"""What they leave as it is."""
 _STURDY: Final = re.compile("[A-Za-z0-9]+")
 
 
@@ -141,10 +144,11 @@ def _sturdiest(text: str) -> str:
 
 def _encoded(text: str, sign: str) -> tuple[bytes, ...]:
     """Bytes of which one set is in whatever holds the text and was then put into base64 or hexadecimal."""
-    if len(sign) >= 3:
+    sign = sign if len(sign) >= 3 else max(_ASCII.findall(text), key=len, default="")
+    if sign:
         return (sign.encode(),)
     part = max(_UNQUOTED.findall(text), key=len, default="")
-    ways = {_utf8(part), payload.dumps(part)[1:-1].encode()}
+    ways = {_utf8(part), payload.dumps(part)[1:-1].encode(), quote(_utf8(part)).encode()}
     if all(ord(each) < 0x100 for each in part):
         ways.add(part.encode("latin-1"))
     return tuple(sorted(ways))

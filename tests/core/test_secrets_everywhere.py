@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from core import Arg, Bus
+from core import Arg, Bus, outside
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
-from tests.shop.app import Account, make_application, outside
+from tests.shop.app import Account, make_application
 
 
 def _base64(value: str, before: str = "", after: str = "") -> str:
@@ -68,7 +68,7 @@ VALUES: list[tuple[Any, Any, list[str]]] = [
     (datetime, "2024-03-05T01:02:03Z", ["2024-03-05T01:02:03", "2024-03-05 01:02:03", "20240305T010203", "1709600523"]),
     (datetime, "2024-03-05T01:02:03.250000+02:00", ["2024-03-05T01:02:03", "2024-03-04T23:02:03", "04 Mar 2024 23:02:03"]),
     (date, "1980-04-07", ["1980-04-07", "19800407", "07.04.1980", "04/07/1980"]),
-    (timedelta, "PT26H", ["PT26H", "PT93600S", "P1DT2H", "1 day, 2:00:00", "93600"]),
+    (timedelta, "PT2600026H", ["PT2600026H", "PT9360093600S", "P108334DT10H", "108334 days, 10:00:00", "9360093600"]),
     (UUID, "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55", [
         "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55", "9a3b6c1e7b524b8e9d610f7d3c2b1a55", "9A3B6C1E-7B52-4B8E-9D61-0F7D3C2B1A55",
         base64.b64encode(UUID("9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55").bytes).decode(),
@@ -255,9 +255,17 @@ def told(bus: Bus, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture, 
             found += _shown(error)
     with bus.engine.connect() as connection:
         rows = connection.execute(text("SELECT * FROM journal WHERE position > :after"), {"after": after})
-        found += [str(column) for row in rows for column in row]
-    found += [caplog.text, *(str(vars(record)) for record in caplog.records)]
+        found += [
+            column if isinstance(column, str) else json.dumps(column, default=str) for row in rows for column in row
+        ]
+    found += [caplog.text, *(str(_own(record)) for record in caplog.records)]
     return "\n".join(found)
+
+
+def _own(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record says, without the times and numbers that logging adds, which hold any few digits by chance."""
+    added = {"created", "msecs", "relativeCreated", "thread", "process", "lineno"}
+    return {name: value for name, value in vars(record).items() if name not in added}
 
 
 def _shown(error: BaseException, depth: int = 0) -> list[str]:
@@ -284,7 +292,9 @@ def run(
     return told(bus, {"password": secret, **more}, caplog)
 
 
-HARD = "p\"ä'\\s/s w+ö&rd<😀>@%41\nx"
+CODED_AGAIN = {name for name in ENCODINGS if "base64" in name or "basic" in name or "hex" in name or "twice" in name}
+"""Base64 of these is not looked into: docs/actions.md says so."""
+HARD = "pas\"ä'\\s/s w+ö&rd<😀>@%41\nx"
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -294,7 +304,8 @@ def test_a_secret_is_nowhere_in_any_spelling(
     spellings = [encode(HARD) for encode in ENCODINGS.values()]
     for name, encode in ENCODINGS.items():
         everything = run(vaulted, monkeypatch, caplog, place, encode, HARD)
-        assert "[secret]" in everything or "values hidden" in everything or "private" in everything, name
+        if not (place == "call with bytes" and name in CODED_AGAIN):
+            assert "[secret]" in everything or "values hidden" in everything, name
         assert_without(everything, *spellings)
 
 
@@ -352,7 +363,7 @@ def test_nor_where_our_own_json_has_it(
     monkeypatch.setattr(CallBack, "function", do)
     everything = told(bus, {"password": sent}, caplog)
     assert_without(everything, *(each for each in spellings if each != "2024-03-05T01:02:03"))
-    assert '"value":"[secret]"' in everything
+    assert '"value":"[secret]"' in everything.replace(" ", "")
 
 
 def test_an_enum_is_hidden_by_name_and_value(
