@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from adapters.plain import plain
+
 _ABOUT_THE_ACTION: Final = (
     "action", "action_id", "actor", "correlation_id", "status", "position", "duration_us", "queue",
 )  # fmt: skip
@@ -27,12 +29,22 @@ class JsonFormatter(logging.Formatter):
         told |= {name: value for name in _ABOUT_THE_ACTION if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+        return json.dumps(told, default=str).replace("\x7f", "\\u007f")
+
+
+class TextFormatter(logging.Formatter):
+    """A log record on one line for people: what it quotes can neither begin a line of its own nor steer a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 def formatter(log_format: str) -> logging.Formatter:
     """The formatter called `text` or `json`."""
-    return JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT)
+    return JsonFormatter() if log_format == "json" else TextFormatter()
 
 
 def log_to_stderr(log_format: str) -> None:

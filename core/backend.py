@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core import events
 from core.drivers import driver_connection, is_usable
+from core.engine_log import keep_secrets_out
 from core.errors import chain_of
 
 T = TypeVar("T")
@@ -104,6 +105,7 @@ class Backend(ABC):
         events.install(self.gateway)
         if not event.contains(engine, "reset", _given_back):
             event.listen(engine, "reset", _given_back)
+        keep_secrets_out(self.gateway)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
         """What the bus does with its connections; see `core.rights`."""

@@ -286,7 +286,7 @@ class Call:
         raise error
 
     def _submitted(self, version: int | None, key: str | None) -> Row:
-        return self._identity.submitted(self._intent.name, version, key, self._intent.text)
+        return self._identity.submitted(self._intent.name, version, key, self._intent.text, self._scrubber)
 
     def _caller_actor(self) -> str | None:
         return self._identity.caller.actor

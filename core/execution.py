@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ from core.limits import Limits
 from core.middleware import ActionCall
 from core.record import Outcome
 from core.registry import Action, Registry
-from core.scrubbing import Scrubber
+from core.scrubbing import Scrubber, active
 from core.serializer import Serializer
 from core.tagged import class_name
 from core.touched import RowRecorder
@@ -83,12 +84,13 @@ class Identity:
             name, self.action_id, caller.actor, self.correlation_id, self.cause_id, caller.context(), mode
         )
 
-    def submitted(self, name: str, version: int | None, key: str | None, arguments: str) -> Row:
+    def submitted(self, name: str, version: int | None, key: str | None, arguments: str, scrubber: Scrubber) -> Row:
         """The submitted record's row."""
         caller = self.caller
+        context = payload.dumps(scrubber.arguments(caller.context())) if scrubber else caller.context_text
         return Row(
             self.action_id, "submitted", None, name, version, caller.actor, self.correlation_id, self.cause_id, key,
-            None, self.release, caller.context_text, arguments, None, None, None, None, self.seed, None, None,
+            None, self.release, context, arguments, None, None, None, None, self.seed, None, None,
         )  # fmt: skip
 
     def outcome(
@@ -175,11 +177,16 @@ class Execution:
         results: list[Any] = []
 
         def proceed() -> None:
-            with self._cleaned_up():
-                self._validate(handler)
-                results.append(self.attempt.world.run(handler))
-                _stop_if_rejected(handler)
-            self.attempt.transaction.flush()
+            try:
+                with self._cleaned_up():
+                    self._validate(handler)
+                    results.append(self.attempt.world.run(handler))
+                    _stop_if_rejected(handler)
+                self.attempt.transaction.flush()
+            except BaseException as error:
+                if self.attempt.scrubber:  # here, so that no middleware sees a secret either
+                    self.attempt.scrubber.reraise(error)
+                raise
 
         self._inside(proceed)
         if not results:
@@ -217,12 +224,13 @@ class Execution:
 
     def _inside(self, proceed: Callable[[], None]) -> None:
         attempt = self.attempt
-        token = _innermost.set(attempt.transaction)
+        token, scrubbing = _innermost.set(attempt.transaction), active.set(attempt.scrubber)
         try:
             attempt.bus.middleware.around_execution(
                 lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
             )
         finally:
+            active.reset(scrubbing)
             _innermost.reset(token)
 
     def _validate(self, handler: ActionHandler) -> None:
@@ -335,8 +343,8 @@ class Execution:
         raise ConfigurationError([f"there is no built-in dependency {name!r}"])
 
     def _complain(self, name: str, error: BaseException) -> None:
-        self.attempt.scrubber.exception(error)
-        log.error("dependency %s failed while cleaning up after %s", name, self.action.name, exc_info=error)
+        clean = self.attempt.scrubber.exception(error)
+        log.error("dependency %s failed while cleaning up after %s", name, self.action.name, exc_info=clean)
 
 
 class ActionLogger(logging.LoggerAdapter[logging.Logger]):
@@ -356,11 +364,24 @@ class ActionLogger(logging.LoggerAdapter[logging.Logger]):
             text = str(msg)
             if args:
                 text = text % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) else args)
-            error = kwargs.get("exc_info")
-            if isinstance(error, BaseException):
-                self._scrubber.exception(error)
+            if kwargs.get("exc_info"):
+                kwargs["exc_info"] = self._clean(kwargs["exc_info"])
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             super().log(level, "%s", self._scrubber.text(text), **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the ids to the `extra` that the handler gave, whose names are its own."""
+        given = kwargs.get("extra") or {}
+        kwargs["extra"] = {name: self._scrubber.value(each) for name, each in given.items()} | dict(self.extra or {})
+        return msg, kwargs
+
+    def _clean(self, told: Any) -> Any:
+        """`exc_info` as logging takes it (an exception, a triple of `sys.exc_info`, or true for the present one)."""
+        error = told if isinstance(told, BaseException) else (told if isinstance(told, tuple) else sys.exc_info())[1]
+        if error is None:
+            return told
+        clean = self._scrubber.exception(error)
+        return (type(clean), clean, told[2] if isinstance(told, tuple) else clean.__traceback__)
 
 
 def load_arguments(action: Action, intent: Intent) -> dict[str, Any]:
@@ -390,7 +411,7 @@ def arguments_text(action: Action, values: Mapping[str, Any], limits: Limits, sc
         except ValueError:
             # A value that the application's own field made: the field knows its JSON form.
             shown[name] = payload.primitive(action.schema.fields[name].serialize(name, values), limits, depth=2)
-    return payload.dumps(shown)
+    return payload.dumps(scrubber.arguments(shown))
 
 
 def status_of(error: BaseException) -> str:

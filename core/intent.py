@@ -44,6 +44,8 @@ def intent_of(
         text = payload.dumps({"$summary": {"kind": type(arguments).__name__}})
         return Intent(shown_name, text, {}, InvalidArguments(dict(errors)), accepted_key)
     kept, values, too_much = _kept(arguments, action, limits, scrubber, errors)
+    if scrubber:
+        kept = scrubber.arguments(kept)
     text = payload.dumps(kept)
     if payload.suspicious(text):
         _refuse_unstorable(values, errors)

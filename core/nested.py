@@ -85,7 +85,9 @@ class _NestedCall:
 
     def _submit(self) -> None:
         version = self._action.handler.version if self._action else None
-        submitted = self._identity.submitted(self._intent.name, version, None, self._intent.text)
+        submitted = self._identity.submitted(
+            self._intent.name, version, None, self._intent.text, self._attempt.scrubber
+        )
         self._attempt.transaction.nested.append(submitted)
 
     def _run(self) -> Outcome:

@@ -2,139 +2,156 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection
+from contextvars import ContextVar
+from typing import Any, Final, NoReturn
 
-from sqlalchemy.exc import StatementError
+from core import payload
+from core.scrubbed_errors import cleaned
+from core.secret import SHORT, Secret, short_codes
+from core.spellings import leaves, texts
+from core.unescaping import levels
 
-SCRUBBED = "[secret]"
-_SHORT = 4
+SCRUBBED: Final = "[secret]"
+_STRUCTURE: Final = frozenset({
+    "$", "value", "class", "call", "args", "kwargs", "read", "returned", "raised", "items", "whole", "opaque",
+    "context", "attributes",
+})  # fmt: skip
+"""Names in the journal's own form: a secret that is one of them says nothing there."""
+_WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
+_TAGS: Final = _WHOLE | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "opaque"}
+
+active: ContextVar[Scrubber | None] = ContextVar("active", default=None)
+"""The scrubber of the action whose handler runs here."""
 
 
 class Scrubber:
-    """Replaces every occurrence of the values it was told of. Cheap while it was told of none."""
+    """Replaces every occurrence of the values it was told of. Costs nothing while it was told of none."""
 
-    __slots__ = ("_pattern", "_secrets")
+    __slots__ = ("_secrets",)
 
     def __init__(self) -> None:
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._secrets: dict[str, Secret] = {}
 
     def __bool__(self) -> bool:
         return bool(self._secrets)
 
     def remember(self, value: object) -> None:
         """Take `value`, and every text and number inside it, as secret."""
-        found = {text for leaf in _leaves(value) for text in _spellings(leaf)}
-        if found - self._secrets:
-            self._secrets |= found
-            longest_first = sorted(self._secrets, key=len, reverse=True)
-            self._pattern = re.compile("|".join(_matching(secret) for secret in longest_first))
+        for leaf in leaves(value):
+            for text in texts(leaf):
+                if text not in self._secrets and not text.isspace():
+                    self._secrets[text] = Secret(text)
+                    if len(text) < SHORT:
+                        for coded in short_codes(text, leaf):
+                            self._secrets.setdefault(coded, Secret(coded, alone=True))
 
     def text(self, text: str) -> str:
         """`text` without the secrets."""
-        return self._pattern.sub(SCRUBBED, text) if self._pattern else text
+        return _without(text, self._secrets.values()) if self._secrets else text
 
     def json(self, value: Any) -> Any:
         """A JSON value without the secrets, in keys neither."""
-        if not self._pattern:
-            return value
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self.text(key): self.json(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [self.json(each) for each in value]
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.holds(value):
-            return SCRUBBED
-        return value
+        possible = self._possible(value) if self._secrets else ()
+        return _json(value, possible) if possible else value
+
+    def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
+        """JSON values by name, as callers sent them, without the secrets; names stay.
+
+        Nor is a number of a few digits touched, which is the same by coincidence. Another, which a text could not
+        stand for, is redacted as the secret itself is.
+        """
+        possible = self._possible(values) if self._secrets else ()
+        return {name: _argument(each, possible) for name, each in values.items()} if possible else values
 
     def holds(self, value: object) -> bool:
         """Whether a secret stands in the text of `value`."""
-        return self._pattern is not None and any(
-            self._pattern.search(text) for leaf in _leaves(value) for text in _spellings(leaf)
-        )
+        return bool(self._secrets) and _holds(value, self._secrets.values())
 
-    def exception(self, error: BaseException) -> None:
-        """Take the secrets out of an exception and of all that are chained to it, in place."""
-        if not self._pattern:
-            return
-        seen: set[int] = set()
-        waiting: list[BaseException | None] = [error]
-        while waiting:
-            each = waiting.pop()
-            if each is None or id(each) in seen:
-                continue
-            seen.add(id(each))
-            waiting += [each.__cause__, each.__context__]
-            if isinstance(each, BaseExceptionGroup):
-                waiting += each.exceptions
-            self._clean(each)
+    def exception(self, error: BaseException) -> BaseException:
+        """Take the secrets out of an exception and of all that it leads to, in place.
 
-    def _clean(self, error: BaseException) -> None:
-        if isinstance(error, StatementError):
-            error.hide_parameters = True
-            error.params = None
-            error.statement = self.text(error.statement) if error.statement else None
-            if error.orig is not None:
-                error.orig = self._driver_error(error.orig)
-        # Not vars() alone: built-in exceptions keep copies of their arguments in slots (`strerror`, `object`, `code`).
-        for name in ["args", *(each for each in dir(error) if not each.startswith("_") and each != "args")]:
-            self._clean_attribute(error, name)
-        for number, note in enumerate(getattr(error, "__notes__", [])):
-            error.__notes__[number] = self.text(note)
+        Gives the one to raise: another only where the message of a group cannot be changed.
+        """
+        return cleaned(error, self) if self._secrets else error
 
-    def _clean_attribute(self, error: BaseException, name: str) -> None:
+    def reraise(self, error: BaseException) -> NoReturn:
+        """Raise an exception, which is being handled, without the secrets."""
+        clean = self.exception(error)
+        context = clean.__context__
         try:
-            value = getattr(error, name)
-            if isinstance(value, (str, bytes, list, tuple, dict, set, int)) and self.holds(value):
-                setattr(error, name, self._argument(value))
-        except Exception:
-            return  # an attribute that cannot be read or set is not where a message comes from
+            raise clean
+        finally:
+            clean.__context__ = context  # where another is raised, Python made the first one its context
 
-    def _argument(self, value: Any) -> Any:
+    def value(self, value: Any) -> Any:
+        """Any value without the secrets: of the same kind where it is text or a container, else a word in its place."""
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, (dict, list)):
-            return self.json(value)
-        if isinstance(value, tuple):
-            return tuple(self._argument(each) for each in value)
+        if isinstance(value, dict):
+            return {self.value(key): self.value(each) for key, each in value.items()}
+        if type(value) in (list, tuple, set, frozenset):
+            return type(value)(map(self.value, value))
         return SCRUBBED if not isinstance(value, BaseException) and self.holds(value) else value
 
-    def _driver_error(self, error: BaseException) -> BaseException:
-        """A driver's error keeps the server's message, which quotes values, where only a new one can drop it."""
-        state = getattr(error, "pgcode", None)
-        if state is None:
-            return error
-        fresh = type(error)(*(self._argument(each) for each in error.args))
-        fresh.__setstate__({"pgcode": state, "pgerror": self.text(getattr(error, "pgerror", "") or "")})
-        fresh.__traceback__ = error.__traceback__
-        return fresh
+    def _possible(self, value: Any) -> Collection[Secret]:
+        """The secrets that need be looked for in a JSON value, seen from its text as a whole."""
+        try:
+            text = payload.dumps(value)
+        except (ValueError, TypeError, RecursionError):
+            return self._secrets.values()
+        return [secret for secret in self._secrets.values() if secret.may_be_in(text)]
 
 
-def _leaves(value: object) -> Iterator[object]:
+def _without(text: str, secrets: Collection[Secret]) -> str:
+    # Where something was scrubbed before, the word in brackets is ours, even to who has it as a password.
+    return SCRUBBED.join(_replaced(part, secrets) for part in text.split(SCRUBBED))
+
+
+def _replaced(text: str, secrets: Collection[Secret]) -> str:
+    possible = [secret for secret in secrets if secret.may_be_in(text)]
+    unescaped = levels(text) if possible else []
+    spans = sorted(span for secret in possible for span in secret.spans(unescaped))
+    parts, done = [], 0
+    for start, end in spans:
+        if start >= done:
+            parts += [text[done:start], SCRUBBED]
+        done = max(done, end)
+    return "".join([*parts, text[done:]]) if spans else text
+
+
+def _argument(value: Any, secrets: Collection[Secret]) -> Any:
+    if value == payload.REDACTED:
+        return value
+    shown = _json(value, secrets, shortest_number=SHORT)
+    return payload.REDACTED if shown == SCRUBBED and not isinstance(value, str) else shown
+
+
+def _json(value: Any, secrets: Collection[Secret], shortest_number: int = 1) -> Any:
+    if isinstance(value, str):
+        return _without(value, secrets)
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _leaves(key)
-            yield from _leaves(each)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for each in value:
-            yield from _leaves(each)
-    elif value is not None and not isinstance(value, bool):
-        yield value
+        if value.get("$") in _WHOLE and isinstance(value.get("value"), str):
+            # A part of a date or of bytes could not be read back as one.
+            return SCRUBBED if _holds(value["value"], secrets) else value
+        return {
+            key if key in _STRUCTURE else _without(key, secrets): each
+            if key == "$" and each in _TAGS
+            else _json(each, secrets, shortest_number)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_json(each, secrets, shortest_number) for each in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and len(str(value)) >= shortest_number:
+        return SCRUBBED if _holds(value, secrets) else value
+    return value
 
 
-def _spellings(leaf: object) -> Iterator[str]:
-    """The texts under which a value turns up: plain, escaped in a repr, in hexadecimal for bytes."""
-    if isinstance(leaf, bytes):
-        yield from (leaf.hex(), leaf.decode("latin-1"), repr(leaf)[2:-1])
-    else:
-        text = str(leaf)
-        yield from {text, repr(text)[1:-1], ascii(text)[1:-1], text.strip()} - {""}
+def _holds(value: object, secrets: Collection[Secret]) -> bool:
+    return any(_is_in(text, secrets) for leaf in leaves(value) for text in texts(leaf))
 
 
-def _matching(secret: str) -> str:
-    """Short secrets match as whole words only: a PIN of 7 must not turn 1789 into noise."""
-    escaped = re.escape(secret)
-    return escaped if len(secret) >= _SHORT else rf"(?<!\w){escaped}(?!\w)"
+def _is_in(text: str, secrets: Collection[Secret]) -> bool:
+    possible = [secret for secret in secrets if secret.may_be_in(text)]
+    unescaped = levels(text) if possible else []
+    return any(secret.is_in(unescaped) for secret in possible)

@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClau
 
 from core import payload, tagged
 from core.limits import Limits
-from core.scrubbing import Scrubber
+from core.scrubbing import SCRUBBED, Scrubber
 
 Dml = Insert | Update | Delete
 _OPERATIONS: Final = {Insert: "insert", Update: "update", Delete: "delete"}
@@ -93,13 +93,20 @@ def _shown(touch: Touch, scrubber: Scrubber) -> dict[str, Any]:
 
 
 def digest(values: Mapping[str, Any], scrubber: Scrubber) -> str:
-    """BLAKE2b of the values by column, 16 hexadecimal digits. Secrets do not enter: a digest can be guessed."""
+    """BLAKE2b of the values by column, 16 hexadecimal digits. Secrets do not enter: a digest can be guessed.
+
+    Nor does what was scrubbed before it came here, so that a replay has the same digest.
+    """
     hashed = hashlib.blake2b(digest_size=8)
     for name in sorted(values):
         value = values[name]
-        text = "[secret]" if scrubber and scrubber.holds(value) else _canonical(value)
+        text = SCRUBBED if scrubber and _is_secret(value, scrubber) else _canonical(value)
         hashed.update(f"{name}={text}\n".encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
+
+
+def _is_secret(value: Any, scrubber: Scrubber) -> bool:
+    return (isinstance(value, str) and SCRUBBED in value) or scrubber.holds(value)
 
 
 def _canonical(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from adapters.shown import described, options_of, summary, type_name
 from core.registry import Action, Registry
 
@@ -23,7 +23,7 @@ def actions(env: Environment, name: str | None, as_json: bool) -> None:
     elif name:
         _show(chosen[0])
     else:
-        print_table(["action", "arguments", "what it does"], [_line(action) for action in chosen])
+        print_table(["action", "arguments", "what it does"], [_line(action) for action in chosen], whole=["action"])
 
 
 def _line(action: Action) -> tuple[str, str, str]:
@@ -33,11 +33,15 @@ def _line(action: Action) -> tuple[str, str, str]:
 
 
 def _show(action: Action) -> None:
-    click.echo(f"{action.name} (version {action.handler.version})\n\n  {summary(action, whole=True)}\n")
+    say(f"{action.name} (version {action.handler.version})")
+    for told in ("", *summary(action, whole=True).splitlines(), ""):
+        say(f"  {told}" if told else "")
     if action.for_operators:
-        click.echo("  for operators: no part of what callers over HTTP are offered\n")
+        say("  for operators: no part of what callers over HTTP are offered")
+        say("")
     if action.handler.permission:
-        click.echo(f"  asks for the permission {action.handler.permission}\n")
+        say(f"  asks for the permission {action.handler.permission}")
+        say("")
     rows = []
     for name, arg in action.handler.arguments.items():
         options = options_of(arg)
@@ -48,4 +52,4 @@ def _show(action: Action) -> None:
             )
         )
         rows.append((name, type_name(arg), "required" if arg.required else default, notes))
-    print_table(["argument", "type", "default", "notes"], rows)
+    print_table(["argument", "type", "default", "notes"], rows, whole=["argument"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from adapters.plain import joined, plain, plain_lines
 from adapters.wiring import bus_for, load_application, store_for
 from core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from core.limits import Limits
@@ -44,6 +47,7 @@ EXIT_CODES: Final = {
 _AGO = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SHOWING = Limits(depth=100, digits=4000)
+_NARROWEST: Final = 4
 
 
 @dataclass
@@ -67,10 +71,11 @@ class Environment:
 
     @cached_property
     def bus(self) -> Bus:
-        """The bus, bound to the database of --database."""
-        prepare_folder(self.database)
+        """The bus, bound to the database of --database, which must be there."""
+        application = self.application
+        refuse_missing(self.database)
         try:
-            bus = bus_for(self.application, self.database, schema=self.schema, broker=self.broker)
+            bus = bus_for(application, self.database, schema=self.schema, broker=self.broker)
         except (ImportError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--broker") from None
         click.get_current_context().find_root().call_on_close(bus.close)
@@ -109,44 +114,83 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare_folder(database: str) -> None:
-    """Make the folder of a SQLite file, so that the default database works in a fresh checkout."""
+    """Make the folder of a SQLite file, so that the default database can be made in a fresh checkout."""
+    if path := _sqlite_file(database):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_missing(database: str) -> None:
+    """SQLite would make an empty file of a mistyped name."""
+    path = _sqlite_file(database)
+    if path and not path.exists():
+        raise fail(f"there is no database {path}; `actionbus db upgrade` makes one, or name another: --database", USAGE)
+
+
+def _sqlite_file(database: str) -> Path | None:
     try:
         url = make_url(database)
     except ArgumentError:
-        return
-    if url.drivername.startswith("sqlite") and (file := file_of(url)):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        return None
+    file = file_of(url) if url.drivername.startswith("sqlite") else None
+    return Path(file) if file else None
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that writes no colour codes into a pipe."""
+    """A console that writes no colour codes into a pipe, and takes nothing for markup."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    wrap = not sys.stdout.isatty()
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
+
+
+Part = str | tuple[str, str]
+"""Text, or text and its style."""
+
+
+def line(*parts: Part) -> Text:
+    """One line made of parts, whatever is in them."""
+    made = Text()
+    for part in parts:
+        text, style = (part, "") if isinstance(part, str) else part
+        made.append(plain(text), style=style)
+    return made
+
+
+def say(*parts: Part, stderr: bool = False) -> None:
+    """Print one line for a person."""
+    console(stderr=stderr).print(line(*parts))
+
+
+def say_short(made: Text) -> None:
+    """Print one line, cut off where the terminal ends."""
+    console().print(made, overflow="ellipsis", no_wrap=True, crop=True)
 
 
 def print_json(value: Any) -> None:
-    """One document on one line."""
-    click.echo(dumps(primitive(value, _SHOWING)))
+    """One document on one line, in printable ASCII."""
+    click.echo(dumps(primitive(value, _SHOWING)).replace("\x7f", "\\u007f"))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table that fits the terminal; plain columns in a pipe."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[str] = ()) -> None:
+    """A table that fits the terminal; plain columns in a pipe.
+
+    The columns named by `whole` are never cut: where the terminal is too narrow for them, its lines wrap.
+    """
+    cells = [[plain(each) for each in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(safe(each) for each in row))
-    console().print(table)
-
-
-def safe(text: str) -> str:
-    """Text without control characters or markup, since what is in a journal must not steer a terminal."""
-    return "".join(each if each.isprintable() else "�" for each in text).replace("[", "\\[")
+    least = 0
+    for number, name in enumerate(columns):
+        width = max([cell_len(name), *(cell_len(row[number]) for row in cells)]) if name in whole else None
+        table.add_column(name, width=width)
+        least += (width or _NARROWEST) + 1
+    for row in cells:
+        table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in row))
+    out = console()
+    out.print(table, width=max(out.width, least), crop=False)
 
 
 def fail(message: str, code: int) -> SystemExit:
-    """Print an error for a person; raise what is returned."""
-    console(stderr=True).print(f"[bold red]error:[/] {safe(message)}")
+    """Print an error for a person, on one line; raise what is returned."""
+    say(("error:", "bold red"), f" {joined(message)}", stderr=True)
     return SystemExit(code)
 
 
@@ -166,7 +210,10 @@ def explained() -> Iterator[None]:
         raise fail(str(error), FAILED) from None
     except SQLAlchemyError as error:
         raise fail(f"the database refused: {first_line(error)}", UNAVAILABLE) from None
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            where = f"{error.filename}: " if error.filename else ""
+            raise fail(f"{where}{error.strerror or error}", FAILED) from None
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
         raise SystemExit(SUCCEEDED) from None
 
@@ -177,6 +224,33 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+class PlainGroup(click.Group):
+    """A group whose messages about wrong usage hold nothing that steers a terminal."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """As click does."""
+        with _plain_messages():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        with _plain_messages():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _plain_messages() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        told = error.format_message()
+        if (clean := plain_lines(told)) == told:
+            raise
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(clean, error.ctx) from None
+        raise click.ClickException(clean) from None
+
+
 class MomentType(click.ParamType[datetime]):
     """A point in time: ISO 8601, or how long ago, such as 15m, 2h, 7d."""
 
@@ -185,13 +259,15 @@ class MomentType(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        if ago := _AGO.fullmatch(value):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         try:
+            if ago := _AGO.fullmatch(value):
+                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
             read = datetime.fromisoformat(value)
+            return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is before the year 1 or after the year 9999", param, ctx)
         except ValueError:
             self.fail(f"{value!r} is neither an ISO 8601 time nor an age such as 15m, 2h or 7d", param, ctx)
-        return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 class AgeType(click.ParamType[timedelta]):
@@ -204,4 +280,7 @@ class AgeType(click.ParamType[timedelta]):
             return value
         if not (age := _AGO.fullmatch(value)):
             self.fail(f"{value!r} is not an age such as 90s, 15m, 2h or 7d", param, ctx)
-        return timedelta(**{_UNITS[age[2]]: int(age[1])})
+        try:
+            return timedelta(**{_UNITS[age[2]]: int(age[1])})
+        except (OverflowError, ValueError):  # ValueError: more digits than Python reads
+            self.fail(f"{value!r} is longer than 2.7 million years", param, ctx)

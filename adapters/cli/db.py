@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from adapters import database
-from adapters.cli.common import Environment, json_option, pass_environment, prepare_folder, print_json
+from adapters.cli.common import (
+    Environment,
+    json_option,
+    pass_environment,
+    prepare_folder,
+    print_json,
+    refuse_missing,
+    say,
+)
 from core.database import make_engine
 
 
@@ -28,10 +36,10 @@ def upgrade(env: Environment, models: bool) -> None:
     before = database.current(engine, env.schema)
     database.upgrade(engine, env.schema)
     after = database.current(engine, env.schema)
-    click.echo(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
+    say(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
     if models and env.application.models is not None:
         env.application.models.create_all(engine)
-        click.echo(f"models:  {', '.join(sorted(env.application.models.tables))}")
+        say(f"models:  {', '.join(sorted(env.application.models.tables))}")
 
 
 @db.command()
@@ -39,13 +47,13 @@ def upgrade(env: Environment, models: bool) -> None:
 @pass_environment
 def current(env: Environment, as_json: bool) -> None:
     """Show the revision that the database is at. Exit code 1 if there is a newer one."""
-    prepare_folder(env.database)
+    refuse_missing(env.database)
     at, newest = database.current(make_engine(env.database), env.schema), database.head()
     if as_json:
         print_json({"current": at, "head": newest})
     else:
         advice = "(newest)" if at == newest else f"(newest is {newest}: run `actionbus db upgrade`)"
-        click.echo(f"{at or 'no journal yet'} {advice}")
+        say(f"{at or 'no journal yet'} {advice}")
     raise SystemExit(0 if at == newest else 1)
 
 

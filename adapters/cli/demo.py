@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from adapters import database
-from adapters.cli.common import USAGE, Environment, console, fail, pass_environment, prepare_folder
+from adapters.cli.common import USAGE, Environment, fail, pass_environment, prepare_folder, say, say_short
 from adapters.cli.elasticsearch import started
 from adapters.cli.log import line_of
 from adapters.cli.progress import progress, watched
@@ -46,7 +46,7 @@ def demo(env: Environment, limit: int | None) -> None:
     importing = Import(env.bus)
     importing.run("importing emoji", planned)
     importing.run("the curator adds what others may not", [replace(step, actor=CURATOR) for step in importing.denied])
-    click.echo(", ".join(f"{number} {status}" for status, number in sorted(importing.counts.items())))
+    say(", ".join(f"{number} {status}" for status, number in sorted(importing.counts.items())))
     _project(env)
     _show_what_happened(env.bus, before)
 
@@ -87,43 +87,45 @@ def _project(env: Environment) -> None:
     """Bring up the local Elasticsearch, or do without; fold the journal into documents; search them."""
     if not env.elasticsearch:
         try:
-            click.echo(f"Elasticsearch answers at {started()}; `actionbus elasticsearch stop` ends it")
+            say(f"Elasticsearch answers at {started()}; `actionbus elasticsearch stop` ends it")
         except (NotInstallable, TimeoutError) as error:
-            click.echo(f"no Elasticsearch here, so documents are kept in the database itself: {error}")
+            say(f"no Elasticsearch here, so documents are kept in the database itself: {error}")
             env.elasticsearch = EMBEDDED
     with watched() as watch:
         Projector(env.bus, env.store).catch_up(watch)
     for words, facets in (("grinsendes Gesicht", ("kind", "added_by")), ("pomme", ("languages",))):
-        console().print(f"\n[bold]actionbus search {words}[/]")
+        say("")
+        say((f"actionbus search {words}", "bold"))
         show_hits(EsRepo(env.store).search("assets", words, facets=facets, limit=5), 1, 5)
 
 
 def _show_what_happened(bus: Bus, before: int) -> None:
-    out = console()
-
     def lines(title: str, *, status: str | None = None) -> None:
-        out.print(f"\n[bold]{title}[/]")
+        say("")
+        say((title, "bold"))
         found = (
             list(bus.journal.read(before, status=status, kind="outcome"))[-1:]
             if status
             else bus.journal.tail(8, kind="outcome")
         )
         for record in found:
-            out.print(line_of(record), overflow="ellipsis", no_wrap=True, crop=True)
+            say_short(line_of(record))
 
     lines("The journal's tail")
     lines("A rejected action: its arguments were refused", status="rejected")
     lines("A denied one: the sharing rules said no", status="denied")
     lines("A failed one: it raised, and everything it did was rolled back", status="failed")
     command = "actionbus" if shutil.which("actionbus") else sys.argv[0]
-    out.print(
-        f"\n[bold]Next[/]\n"
-        f"  {command} log --status denied -n 5     who was not allowed what\n"
-        f"  {command} show POSITION                one action whole, with the rows that it touched\n"
-        f"  {command} search heart --facet tags    the assets, in any of eleven languages\n"
-        f"  {command} search --in activity         what everybody did\n"
-        f"  {command} projections status           how far the read models are\n"
-        f"  {command} journal stats                how often what ended how\n"
-        f"  {command} run create_kit --actor you --name 'My kit'\n"
-        f"  {command} run create_kit --help"
-    )
+    say("")
+    say(("Next", "bold"))
+    for what in (
+        "log --status denied -n 5     who was not allowed what",
+        "show POSITION                one action whole, with the rows that it touched",
+        "search heart --facet tags    the assets, in any of eleven languages",
+        "search --in activity         what everybody did",
+        "projections status           how far the read models are",
+        "journal stats                how often what ended how",
+        "run create_kit --actor you --name 'My kit'",
+        "run create_kit --help",
+    ):
+        say(f"  {command} {what}")

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from adapters.cli.common import FAILED, fail, json_option, print_json
+from adapters.cli.common import FAILED, fail, json_option, print_json, say
 from adapters.local_elasticsearch.install import NotInstallable, install
 from adapters.local_elasticsearch.server import LocalServer
 
@@ -24,7 +24,7 @@ def elasticsearch() -> None:
 def start(port: int | None) -> None:
     """Start it in the background, after installing it if need be."""
     try:
-        click.echo(f"Elasticsearch answers at {started(port)}")
+        say(f"Elasticsearch answers at {started(port)}")
     except (NotInstallable, TimeoutError) as error:
         raise fail(str(error), FAILED) from None
 
@@ -43,7 +43,7 @@ def started(port: int | None = None) -> str:
 @elasticsearch.command()
 def stop() -> None:
     """Stop it; its data stays."""
-    click.echo("stopped" if LocalServer().stop() else "it does not run")
+    say("stopped" if LocalServer().stop() else "it does not run")
 
 
 @elasticsearch.command()
@@ -55,6 +55,6 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json({"url": url, "pid": server.pid(), "folder": str(server.folder)})
     else:
-        click.echo(f"runs at {url}, process {server.pid()}, log {server.log}" if url else "it does not run")
+        say(f"runs at {url}, process {server.pid()}, log {server.log}" if url else "it does not run")
     if not url:
         raise SystemExit(FAILED)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import cmd
 
-import click
-
 from adapters.cli import replayed
-from adapters.cli.common import console, safe
+from adapters.cli.common import first_line, say
 from replay import ReplayError
 from replay.timeline import Timeline
 
@@ -34,14 +32,12 @@ class Stepping(cmd.Cmd):
         position = self._positions[self._here]
         record = self._timeline.journal.at(position) if position else None
         if record is None:
-            click.echo("before the first action")
+            say("before the first action")
             return
         told = f"{self._here} of {len(self._positions) - 1}"
-        by = safe(record.actor or "nobody")
-        console().print(
-            f"{position:>8}  [bold]{safe(record.action)}[/] {record.status} by {by}  {record.action_id}  ({told})"
-        )
-        console().print(f"          {safe(replayed.shown(record.arguments, 200))}")
+        by = record.actor or "nobody"
+        say(f"{position:>8}  ", (record.action, "bold"), f" {record.status} by {by}  {record.action_id}  ({told})")
+        say(f"          {replayed.shown(record.arguments, 200)}")
         replayed.print_changes(self._timeline.sandbox.changes(position), as_json=False)
 
     def do_next(self, line: str) -> None:
@@ -94,7 +90,7 @@ class Stepping(cmd.Cmd):
             return bool(super().onecmd(line))
         except Exception as error:
             kind = "" if isinstance(error, ReplayError) else f"{type(error).__name__}: "
-            console(stderr=True).print(f"[red]{safe(kind + str(error).splitlines()[0])}[/]")
+            say((kind + first_line(error), "red"), stderr=True)
             return False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json, print_table, say
 from adapters.cli.progress import progress
 from replay import transfer
 
@@ -29,11 +29,11 @@ def stats(env: Environment, as_json: bool) -> None:
     if as_json:
         print_json({**told, "settled": env.bus.journal.settled(), "waiting_for": waiting})
         return
-    click.echo(f"{told['records']} records, last position {told['last_position']}")
+    say(f"{told['records']} records, last position {told['last_position']}")
     if told["records"]:
-        click.echo(f"from {told['first'].isoformat()} to {told['last'].isoformat()}")
+        say(f"from {told['first'].isoformat()} to {told['last'].isoformat()}")
     for who in waiting:
-        click.echo(f"readers wait for {who}")
+        say(f"readers wait for {who}")
     rows = [(each["action"], each["status"], str(each["count"]), f"{each['mean_ms']:.1f}") for each in told["actions"]]
     print_table(["action", "status", "count", "mean ms"], rows)
 
@@ -54,7 +54,7 @@ def export(env: Environment, path: Path, after: int, upto: int | None, fields: t
     if as_json:
         print_json({"file": str(path), "records": count})
     else:
-        click.echo(f"{count} records in {path}")
+        say(f"{count} records in {path}")
 
 
 @journal.command("import")
@@ -69,7 +69,7 @@ def import_(env: Environment, path: Path, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(path), "records": count})
     else:
-        click.echo(f"{count} records; `actionbus replay verify` runs them again")
+        say(f"{count} records; `actionbus replay verify` runs them again")
 
 
 @journal.command()
@@ -88,12 +88,14 @@ def recover(env: Environment, older_than: timedelta, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    click.echo(f"{len(done.interrupted)} interrupted, {len(done.running)} still running and left alone")
+    say(f"{len(done.interrupted)} interrupted, {len(done.running)} still running and left alone")
     if done.queued:
         told = "no broker was given (--broker)" if env.bus.queue is None else f"sent again: {len(done.requeued)}"
-        click.echo(f"{len(done.queued)} queued; {told}")
+        say(f"{len(done.queued)} queued; {told}")
     if done.too_young:
-        click.echo(f"{len(done.too_young)} unfinished, but too young to be settled: they may be running still; look at "
-                   "them too with --older-than 0s")  # fmt: skip
+        say(
+            f"{len(done.too_young)} unfinished, but too young to be settled: they may be running still; look at them "
+            "too with --older-than 0s"
+        )
     for action_id in done.interrupted:
-        click.echo(f"  {action_id}")
+        say(f"  {action_id}")

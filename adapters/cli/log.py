@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import click
-from rich.console import Group
 from rich.text import Text
 
 from adapters.cli.common import (
     USAGE,
     Environment,
     MomentType,
-    console,
+    Part,
     fail,
     json_option,
+    line,
     pass_environment,
     print_json,
+    say,
+    say_short,
 )
 from core import Bus, Record
 from core.payload import dumps
@@ -28,6 +30,7 @@ from core.payload import dumps
 STATUSES = ("succeeded", "rejected", "denied", "failed", "interrupted")
 COLOURS = {"succeeded": "green", "rejected": "yellow", "denied": "magenta", "failed": "red", "interrupted": "red"}
 _POLL_S = 0.3
+_SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "touched", "calls", "format"})
 
 
 @click.command()
@@ -118,7 +121,8 @@ def show(env: Environment, which: str, as_json: bool) -> None:
         if as_json:
             print_json(record.public())
         else:
-            console().print(_whole(record))
+            for told in _whole(record):
+                say(*told)
 
 
 def _action_id(bus: Bus, which: str) -> UUID | None:
@@ -132,20 +136,19 @@ def _action_id(bus: Bus, which: str) -> UUID | None:
 
 
 def _print_line(record: Record) -> None:
-    console().print(line_of(record), overflow="ellipsis", no_wrap=True, crop=True)
+    say_short(line_of(record))
 
 
 def line_of(record: Record) -> Text:
     """A record on one line."""
     status = record.status or "submitted"
-    text = Text()
-    text.append(f"{record.position:>7} ", style="dim")
-    text.append(f"{record.recorded_at:%Y-%m-%d %H:%M:%S} ", style="dim")
-    text.append(f"{status:<11} ", style=COLOURS.get(status, "cyan"))
-    text.append(f"{plain(record.actor or '-'):<8} ")
-    text.append(f"{plain(record.action)} ", style="bold")
-    text.append(plain(_gist(record)))
-    return text
+    return line(
+        (f"{record.position:>7} {record.recorded_at:%Y-%m-%d %H:%M:%S} ", "dim"),
+        (f"{status:<11} ", COLOURS.get(status, "cyan")),
+        f"{record.actor or '-':<8} ",
+        (f"{record.action} ", "bold"),
+        _gist(record),
+    )
 
 
 def _gist(record: Record) -> str:
@@ -162,40 +165,30 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def plain(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(each if each.isprintable() else "�" for each in text)
-
-
-def _whole(record: Record) -> Group:
-    head = Text(f"{record.kind} ", style="bold")
-    head.append(record.status or "", style=COLOURS.get(record.status or "", "cyan"))
-    head.append(f"  position {record.position}, {record.recorded_at.isoformat()}")
-    lines: list[Any] = [head]
-    hidden = {"position", "kind", "status", "recorded_at", "touched", "calls", "format"}
+def _whole(record: Record) -> Iterator[Sequence[Part]]:
+    """A record, line by line."""
+    status = record.status or ""
+    moment = f"  position {record.position}, {record.recorded_at.isoformat()}"
+    yield (f"{record.kind} ", "bold"), (status, COLOURS.get(status, "cyan")), (moment, "bold")
     for name, value in record.public().items():
-        if name not in hidden and value not in (None, {}, []):
-            shown = (
-                value
-                if isinstance(value, str)
-                else str(value)
-                if isinstance(value, (UUID, datetime, int))
-                else dumps(value)
-            )
-            lines.append(Text(f"  {name:<16}", style="dim").append(plain(shown), style="default"))
-    for row in (record.touched or {}).get("rows", []):
+        if name not in _SHOWN_APART and value not in (None, {}, []):
+            yield (f"  {name:<16}", "dim"), _told(value)
+    touched = record.touched or {}
+    for row in touched.get("rows", []):
         key = ", ".join(map(str, row["key"]))
         columns = f" ({', '.join(row['columns'])})" if row.get("columns") else ""
-        lines.append(
-            Text("  touched         ", style="dim").append(
-                plain(f"{row['op']} {row['table']} {key}{columns}"), style="default"
-            )
-        )
-    for why in (record.touched or {}).get("incomplete", []):
-        lines.append(Text("  incomplete      ", style="dim").append(plain(why), style="yellow"))
+        yield ("  touched         ", "dim"), f"{row['op']} {row['table']} {key}{columns}"
+    for why in touched.get("incomplete", []):
+        yield ("  incomplete      ", "dim"), (why, "yellow")
     for call in record.calls or []:
-        lines.append(Text("  call            ", style="dim").append(plain(_short_call(call)), style="default"))
-    return Group(*lines, Text(""))
+        yield ("  call            ", "dim"), _short_call(call)
+    yield ("",)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, (str, UUID, datetime, int)):
+        return str(value)
+    return dumps(value)
 
 
 def _short_call(call: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from adapters.cli.actions import actions
-from adapters.cli.common import Environment, explained
+from adapters.cli.common import Environment, PlainGroup, explained
 from adapters.cli.completion import completion
 from adapters.cli.db import db
 from adapters.cli.demo import demo
@@ -24,7 +24,7 @@ from adapters.logs import log_to_stderr
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--app",
     "app_path",

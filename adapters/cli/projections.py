@@ -18,14 +18,15 @@ from adapters.cli.common import (
     USAGE,
     AgeType,
     Environment,
-    console,
     fail,
     json_option,
     pass_environment,
     print_json,
     print_table,
+    say,
 )
 from adapters.cli.progress import watched
+from adapters.plain import joined
 from projections import Projector
 from projections.status import Status
 
@@ -61,13 +62,13 @@ def run(
     if once:
         with watched() as watch:
             reached = projector.catch_up(watch)
-        click.echo(", ".join(f"{name} at {position}" for name, position in reached.items()))
+        say(", ".join(f"{name} at {position}" for name, position in reached.items()))
         return
     if metrics:
         from adapters.metrics import serve
 
         serve(env.operations, metrics_host, metrics)
-    console(stderr=True).print(f"feeding {env.store.describe()} from the journal; Ctrl-C stops after the batch")
+    say(f"feeding {env.store.describe()} from the journal; Ctrl-C stops after the batch", stderr=True)
     with _until_asked() as stop:
         projector.run(stop)
 
@@ -108,7 +109,7 @@ def status(env: Environment, as_json: bool, check: bool, max_lag: timedelta | No
             print_json({**asdict(each), "healthy": each.healthy})
     else:
         columns = ("projection", "index", "slice", "role", "state", "alive", "position", "lag", "rate", "eta")
-        print_table(columns, (_row(each) for each in found))
+        print_table(columns, [_row(each) for each in found], whole=("projection", "role", "state", "position", "lag"))
         for each in found:
             _explain(each)
     late = [each for each in found if max_lag and each.role == "serving" and each.lag_seconds > max_lag.total_seconds()]
@@ -127,13 +128,16 @@ def _row(each: Status) -> tuple[str, ...]:
 def _explain(each: Status) -> None:
     detail = each.detail
     if text := detail.get("message") or detail.get("error"):
-        click.echo(f"\n{each.projection}: {text}")
+        say("")
+        say(f"{each.projection}: {joined(str(text))}")
     if detail.get("waiting_for"):
-        click.echo(f"\n{each.projection}: waits at {detail['held_at']} for {', '.join(detail['waiting_for'])}")
+        say("")
+        say(f"{each.projection}: waits at {detail['held_at']} for {', '.join(detail['waiting_for'])}")
     if detail.get("traceback"):
-        click.echo(detail["traceback"].rstrip())
+        for told in detail["traceback"].rstrip().splitlines():
+            say(told)
     if each.state == "stopped" and detail.get("position"):
-        click.echo(f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
+        say(f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
                    f"`actionbus projections skip {each.projection}`")  # fmt: skip
 
 
@@ -151,12 +155,12 @@ def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_ove
     if dry_run and rollback:
         raise click.UsageError("--dry-run and --rollback exclude each other")
     if rollback:
-        click.echo(f"{name} is served by {env.operations.rollback(name)}")
+        say(f"{name} is served by {env.operations.rollback(name)}")
         return
     with watched() as watch:
         if not dry_run:
             index = env.operations.rebuild(name, take_over=take_over, watch=watch)
-            click.echo(f"{name} is served by {index}; the old index is kept for --rollback until `prune`")
+            say(f"{name} is served by {index}; the old index is kept for --rollback until `prune`")
             return
         count = 0
         for each in env.operations.differences(name, watch=watch):
@@ -164,16 +168,16 @@ def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_ove
             if as_json:
                 print_json(each._asdict())
             else:
-                click.echo(f"{each.change:<7} {each.key}")
+                say(f"{each.change:<7} {each.key}")
                 _show_change(each.before or {}, each.after or {})
     if not as_json:
-        click.echo(f"{count} documents would differ")
+        say(f"{count} documents would differ")
 
 
 def _show_change(before: dict[str, Any], after: dict[str, Any]) -> None:
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
-            click.echo(f"          {name}: {before.get(name)!r} → {after.get(name)!r}")
+            say(f"          {name}: {before.get(name)!r} → {after.get(name)!r}")
 
 
 @projections.command()
@@ -182,7 +186,7 @@ def _show_change(before: dict[str, Any], after: dict[str, Any]) -> None:
 def retry(env: Environment, name: str) -> None:
     """Try a stopped projection again, after its cause was mended."""
     count = env.operations.retry(name)
-    click.echo(f"{name} is tried again" if count else f"{name} is not stopped")
+    say(f"{name} is tried again" if count else f"{name} is not stopped")
 
 
 @projections.command()
@@ -196,7 +200,7 @@ def skip(env: Environment, name: str, position: int | None, actor: str | None) -
         outcome = env.operations.skip(name, position, actor=actor)
     except ValueError as error:
         raise fail(str(error), USAGE) from None
-    click.echo(f"{name} goes on without record {outcome.result['position']} (action {outcome.action_id})")
+    say(f"{name} goes on without record {outcome.result['position']} (action {outcome.action_id})")
 
 
 @projections.command()
@@ -208,4 +212,4 @@ def prune(env: Environment, older_than: timedelta) -> None:
     Only indices of this journal, made by a projection of its application; nothing else, whatever it is called.
     """
     removed = env.operations.prune(older_than)
-    click.echo(f"removed {removed['indices']} indices and {removed['tombstones']} tombstones")
+    say(f"removed {removed['indices']} indices and {removed['tombstones']} tombstones")

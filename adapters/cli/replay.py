@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 
 from adapters.cli import replayed
-from adapters.cli.common import FAILED, Environment, console, fail, json_option, pass_environment, print_json, safe
+from adapters.cli.common import FAILED, Environment, fail, json_option, pass_environment, print_json, say
 from adapters.cli.interactive import Stepping
 from adapters.cli.progress import watched
 from adapters.places import kept, snapshots, throwaway
@@ -93,10 +93,11 @@ def _loaded(path: str | None) -> Any:
 
 def _warn_of_dialect(env: Environment, sandbox: str | None) -> None:
     if sandbox and not sandbox.startswith(env.bus.journal.dialect):
-        console(stderr=True).print(
-            f"[yellow]warning:[/] the journal is of {env.bus.journal.dialect}, the sandbox is not: errors of the "
-            "database are compared by type and constraint, and digests of values not at all"
+        told = (
+            f" the journal is of {env.bus.journal.dialect}, the sandbox is not: errors of the database are compared "
+            "by type and constraint, and digests of values not at all"
         )
+        say(("warning:", "yellow"), told, stderr=True)
 
 
 def _extended(timeline: Timeline, upto: int | None) -> None:
@@ -109,10 +110,11 @@ def _extended(timeline: Timeline, upto: int | None) -> None:
             watch("replaying", end - begin, end - begin)
     if problems := timeline.problems():
         told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(problems.items()))
-        console(stderr=True).print(
-            f"[yellow]note:[/] with the present code not every action comes out as it did ({told}); what is shown is "
-            "what the present code does. `actionbus replay verify` lists them"
+        what = (
+            f" with the present code not every action comes out as it did ({told}); what is shown is what the present "
+            "code does. `actionbus replay verify` lists them"
         )
+        say(("note:", "yellow"), what, stderr=True)
 
 
 @replay.command()
@@ -232,7 +234,7 @@ def state(
                     print_json({"table": name, "row": replayed.plain(row)})
                 continue
             if len(names) > 1:
-                console().print(f"[bold]{safe(name)}[/]  {len(rows)} rows")
+                say((name, "bold"), f"  {len(rows)} rows")
             replayed.print_rows(list(rows[0]) if rows else [], [tuple(row.values()) for row in rows])
 
 
@@ -348,13 +350,13 @@ def documents(env: Environment, projection: str, at: str, into: str | None, as_j
     found = documents_at(env.bus.journal, chosen, position)
     if into:
         replayed.write_documents(env.store, chosen, into, found)
-        click.echo(f"{len(found)} documents in {into}")
+        say(f"{len(found)} documents in {into}")
         return
     for key, document in found.items():
         if as_json:
             print_json({"key": key, "document": document})
         else:
-            console().print(f"[bold]{safe(key)}[/]  {safe(replayed.shown(document))}")
+            say((key, "bold"), f"  {replayed.shown(document)}")
 
 
 @replay.command()
@@ -437,7 +439,7 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
         if post_mortem:
             if rerun.error is None or rerun.error.__traceback__ is None:
                 raise fail(f"it raises nothing; it {rerun.outcome.status}", FAILED)
-            console(stderr=True).print(f"[red]{safe(type(rerun.error).__name__)}: {safe(str(rerun.error))}[/]")
+            say((f"{type(rerun.error).__name__}: {rerun.error}", "red"), stderr=True)
             pdb.post_mortem(rerun.error.__traceback__)
         replayed.print_rerun(debugging.entry, rerun, differences)
 
@@ -456,4 +458,4 @@ def export_test(env: Environment, action_id: UUID, path: Path | None, place: Pla
         entry = debugging.entry
         path = path or Path(f"test_{entry.outcome.action}_{entry.position}.py")
         rows = Export(timeline, debugging, env.app_path).write(path)
-        click.echo(f"{path}: {entry.outcome.action} {entry.outcome.status}, on {rows} rows")
+        say(f"{path}: {entry.outcome.action} {entry.outcome.status}, on {rows} rows")

@@ -10,9 +10,7 @@ from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
-import click
-
-from adapters.cli.common import FAILED, SUCCEEDED, USAGE, console, fail, print_json, print_table, safe
+from adapters.cli.common import FAILED, SUCCEEDED, USAGE, Part, console, fail, print_json, print_table, say
 from core import Application, Record, payload, tagged
 from core.limits import Limits
 from projections.projection import Projection
@@ -25,7 +23,7 @@ from replay.history import Entry
 from replay.sandbox import Rerun
 from replay.timeline import Blame
 
-_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd]")
+_NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _LIMITS = Limits(depth=100, digits=4000)
 _COLOURS = {"same": "green", "divergent": "red", "concurrent": "yellow", "unplayable": "yellow"}
 
@@ -66,15 +64,15 @@ def print_step(step: Step, with_changes: bool) -> None:
     """One action, what differs below it."""
     record, colour = step.record, _COLOURS[step.verdict]
     moment = record.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
-    told = f"[{colour}]{step.verdict:<10}[/]"
-    console().print(f"{step.position:>8}  {moment}  {told}  {record.status}  {safe(record.action)}  {record.action_id}")
+    told = f"  {record.status}  {record.action}  {record.action_id}"
+    say(f"{step.position:>8}  {moment}  ", (f"{step.verdict:<10}", colour), told)
     if step.why:
-        console().print(f"          {safe(step.why)}")
+        say(f"          {step.why}")
     for difference in step.differences if step.verdict != "same" else ():
-        console().print(f"          {safe(str(difference))}")
+        say(f"          {difference}")
     if with_changes:
         for change in step.changes:
-            console().print(f"          {_change(change)}")
+            say("          ", *_change(change))
 
 
 def print_step_json(step: Step, with_changes: bool) -> None:
@@ -105,14 +103,14 @@ def change_document(change: RowChange) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _change(change: RowChange) -> str:
+def _change(change: RowChange) -> Sequence[Part]:
     key = ",".join(str(part) for part in change.key)
     colour = {"insert": "green", "delete": "red", "update": "yellow"}[change.operation]
     columns = change.columns() if change.operation == "update" else {}
     told = ", ".join(f"{name}: {shown(before, 40)} → {shown(after, 40)}" for name, (before, after) in columns.items())
     if change.operation == "insert":
         told = ", ".join(f"{name}: {shown(value, 40)}" for name, value in (change.after or {}).items())
-    return f"[{colour}]{change.operation}[/] {safe(change.table)} {safe(key)}  {safe(told)}"
+    return (change.operation, colour), f" {change.table} {key}  {told}"
 
 
 def print_changes(changes: Sequence[RowChange], *, as_json: bool) -> None:
@@ -121,9 +119,9 @@ def print_changes(changes: Sequence[RowChange], *, as_json: bool) -> None:
         if as_json:
             print_json(change_document(change))
         else:
-            console().print(_change(change))
+            say(*_change(change))
     if not as_json:
-        console(stderr=True).print(f"{len(changes)} rows differ")
+        say(f"{len(changes)} rows differ", stderr=True)
 
 
 class Report:
@@ -154,21 +152,19 @@ class Report:
 
     def _print(self, step: Step) -> None:
         record, colour = step.record, _COLOURS[step.verdict]
-        out = console()
         follows = f", follows from {step.follows}" if step.follows else ""
-        told = f"{safe(record.action)} at {step.position}, action {record.action_id}{follows}"
-        out.print(f"[{colour}]{step.verdict}[/] {told}")
+        say((step.verdict, colour), f" {record.action} at {step.position}, action {record.action_id}{follows}")
         if step.why:
-            out.print(f"  {safe(step.why)}")
+            say(f"  {step.why}")
         for each in step.differences[:20]:
             where = f"{each.action}: " if each.action else ""
-            out.print(f"  {safe(where + each.field)}")
-            out.print(f"    expected  {safe(shown_value(each.expected, 200))}")
-            out.print(f"    actual    {safe(shown_value(each.actual, 200))}")
+            say(f"  {where}{each.field}")
+            say(f"    expected  {shown_value(each.expected, 200)}")
+            say(f"    actual    {shown_value(each.actual, 200)}")
         if len(step.differences) > 20:
-            out.print(f"  and {len(step.differences) - 20} more")
+            say(f"  and {len(step.differences) - 20} more")
         if step.overlapped:
-            out.print(f"  overlapped with {', '.join(str(each) for each in step.overlapped[:5])}")
+            say(f"  overlapped with {', '.join(str(each) for each in step.overlapped[:5])}")
 
     def add_snapshot(self, snapshot: Snapshot, changes: list[RowChange]) -> None:
         """Take what differs from a snapshot: rows written outside the gateway, unless actions diverged before."""
@@ -178,26 +174,25 @@ class Report:
             print_json({"snapshot": snapshot.path, "position": snapshot.position,
                         "rows": [change_document(each) for each in changes]})  # fmt: skip
         elif self._form == "text" and changes:
-            console().print(
-                f"[red]rows differ[/] from the snapshot at {snapshot.position}, {safe(snapshot.path)}: they were "
-                "written outside the gateway, or by what diverged"
-            )
+            where = f" from the snapshot at {snapshot.position}, {snapshot.path}"
+            say(("rows differ", "red"), f"{where}: they were written outside the gateway, or by what diverged")
             for change in changes[:20]:
-                console().print(f"  {_change(change)}")
+                say("  ", *_change(change))
 
     def end(self) -> int:
         """Say how it went; the exit code."""
         differing = sum(len(changes) for _, changes in self._outside)
         failed = self._counts["divergent"] > 0 or differing > 0
         if self._form == "junit":
-            click.echo(self._junit())
+            for line in self._junit().split("\n"):
+                say(line)
         else:
             actions = sum(self._counts.values()) - self._counts["snapshots"]
             told = [f"{self._counts[name]} {name}" for name in ("same", "divergent", "concurrent", "unplayable")]
             rows = f", {differing} rows differ from {self._counts['snapshots']} snapshots" if self._outside else ""
             following = self._counts["divergent"] - self._roots
             first = f"; {following} of the divergent ones follow from earlier ones" if following else ""
-            console(stderr=True).print(f"{actions} actions: {', '.join(told)}{first}{rows}")
+            say(f"{actions} actions: {', '.join(told)}{first}{rows}", stderr=True)
         return FAILED if failed else SUCCEEDED
 
     def _junit(self) -> str:
@@ -218,7 +213,8 @@ class Report:
             case = ElementTree.SubElement(suite, "testcase", classname="snapshot", name=str(snapshot.position))
             if changes:
                 ElementTree.SubElement(case, "failure", message=f"{len(changes)} rows differ")
-        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+        document: bytes = ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True)
+        return document.decode()
 
 
 def _xml(text: str) -> str:
@@ -251,6 +247,7 @@ def print_blame(found: Sequence[Blame], *, as_json: bool) -> None:
         ["column", "value", "position", "action", "actor", "time"],
         [[each.column, shown(each.value, room), str(each.record.position), each.record.action, each.record.actor or "",
           each.record.recorded_at.strftime("%Y-%m-%d %H:%M:%S")] for each in found],
+        whole=("column", "position", "action"),
     )  # fmt: skip
 
 
@@ -266,14 +263,13 @@ def print_found(found: Found, record: Record | None, changes: Sequence[RowChange
     if record is not None:
         actor = f" by {record.actor}" if record.actor else ""
         moment = record.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
-        told = f"at {found.position}{safe(actor)}, {moment}, action {record.action_id}"
-        console().print(f"[bold]{safe(record.action)}[/] {told}")
-        console().print(f"  arguments {safe(shown(record.arguments, 200))}")
+        say((record.action, "bold"), f" at {found.position}{actor}, {moment}, action {record.action_id}")
+        say(f"  arguments {shown(record.arguments, 200)}")
         for change in changes:
-            console().print(f"  {_change(change)}")
+            say("  ", *_change(change))
     if found.note:
-        console().print(safe(found.note))
-    console(stderr=True).print(f"{found.checks} checks over {found.actions} actions")
+        say(found.note)
+    say(f"{found.checks} checks over {found.actions} actions", stderr=True)
 
 
 def print_fork(fork: Fork, *, as_json: bool) -> None:
@@ -288,16 +284,17 @@ def print_fork(fork: Fork, *, as_json: bool) -> None:
         return
     for each in fork.ended:
         then = each.then.status if each.then else "was not there"
-        now = each.now.status if each.now else "left out"
-        console().print(f"{each.position:>8}  {safe(each.action)}  {then} → [bold]{now}[/]  {each.action_id}")
+        now = str(each.now.status) if each.now else "left out"
+        say(f"{each.position:>8}  {each.action}  {then} → ", (now, "bold"), f"  {each.action_id}")
         for difference in each.differences[:5]:
-            console().print(f"          {safe(str(difference))}")
+            say(f"          {difference}")
     for change in fork.rows:
-        console().print(_change(change))
+        say(*_change(change))
     met = f"; the lines meet at {fork.met_at}" if fork.met_at is not None else ""
-    console(stderr=True).print(
+    say(
         f"{fork.run} actions run again from {fork.begun_at} on{met}: {len(fork.ended)} end differently, "
-        f"{len(fork.rows)} rows differ in the end"
+        f"{len(fork.rows)} rows differ in the end",
+        stderr=True,
     )
 
 
@@ -312,9 +309,9 @@ def _ended_document(each: Ended) -> dict[str, Any]:
 def print_rerun(entry: Entry, rerun: Rerun, differences: Sequence[Difference]) -> None:
     """What came of an action that was debugged."""
     told = "it differs:" if differences else "as history has it"
-    console().print(f"{safe(entry.outcome.action)} {rerun.outcome.status}; {told}")
+    say(f"{entry.outcome.action} {rerun.outcome.status}; {told}")
     for difference in differences:
-        console().print(f"  {safe(str(difference))}")
+        say(f"  {difference}")
 
 
 def projection_of(application: Application, name: str) -> type[Projection]:

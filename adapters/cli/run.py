@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,15 @@ from adapters.cli.common import (
     REJECTED,
     SUCCEEDED,
     USAGE,
-    console,
     environment_of,
     fail,
     first_line,
     print_json,
-    safe,
+    say,
 )
 from adapters.cli.progress import progress
 from adapters.cli.signals import SigintGuard
+from adapters.plain import joined
 from adapters.shown import described_outcome, described_ticket, options_of, summary, type_name
 from core import (
     ActionBusError,
@@ -55,14 +55,25 @@ class ActionCommands(click.Group):
     """A command per action of the application."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [action.name for action in Registry(environment_of(ctx).application)]
+        if ctx.resilient_parsing:  # a shell completes the line: no word rather than a traceback in it
+            with suppress(Exception):
+                return [action.name for action in _registry(ctx)]
+            return []
+        return [action.name for action in _registry(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if ctx.resilient_parsing:
+            with suppress(Exception):
+                return _command(_registry(ctx).get(cmd_name))
+            return None
         try:
-            action = Registry(environment_of(ctx).application).get(cmd_name)
+            return _command(_registry(ctx).get(cmd_name))
         except UnknownAction as error:
             raise click.UsageError(str(error)) from None
-        return _command(action)
+
+
+def _registry(context: click.Context) -> Registry:
+    return Registry(environment_of(context).application)
 
 
 @click.group(cls=ActionCommands, subcommand_metavar="ACTION [OPTIONS]")
@@ -204,13 +215,13 @@ def _run_one(call: _Caller, name: str, arguments: dict[str, Any], as_json: bool)
     if as_json:
         print_json(_shown(outcome))
     elif isinstance(outcome, Ticket):
-        click.echo(f"queued  action {outcome.action_id}  due {outcome.due_at.isoformat(timespec='seconds')}")
+        say(f"queued  action {outcome.action_id}  due {outcome.due_at.isoformat(timespec='seconds')}")
         if outcome.problem:
-            console(stderr=True).print(f"[yellow]it waits:[/] {safe(outcome.problem)}; a worker sends it later")
+            say(("it waits:", "yellow"), f" {joined(outcome.problem)}; a worker sends it later", stderr=True)
     else:
         again = " (repeated)" if outcome.repeated else ""
-        click.echo(f"{outcome.status}{again}  action {outcome.action_id}  position {outcome.position}")
-        click.echo(dumps(outcome.result))
+        say(f"{outcome.status}{again}  action {outcome.action_id}  position {outcome.position}")
+        print_json(outcome.result)
     return SUCCEEDED
 
 
@@ -228,19 +239,18 @@ def _told(error: Exception) -> dict[str, Any]:
 
 
 def _explain(error: Exception, status: str) -> None:
-    out = console(stderr=True)
     if isinstance(error, InvalidArguments):
-        out.print(f"[yellow]{status}[/]")
+        say((status, "yellow"), stderr=True)
         for field, messages in error.errors.items():
             shown = " ".join(map(str, messages)) if isinstance(messages, list) else dumps(messages)
-            out.print(f"  {safe(str(field))}: {safe(shown)}")
+            say(f"  {field}: {shown}", stderr=True)
     else:
-        out.print(f"[red]{status}[/]: {safe(type(error).__name__)}: {safe(first_line(error))}")
+        say((status, "red"), f": {type(error).__name__}: {first_line(error)}", stderr=True)
     action_id = getattr(error, "action_id", None) or next(
         (note.rsplit(" ", 1)[-1] for note in getattr(error, "__notes__", []) if note.startswith("actionbus:")), None
     )
     if action_id:
-        out.print(f"  see: actionbus show {action_id}")
+        say(f"  see: actionbus show {action_id}", stderr=True)
 
 
 def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int:
@@ -298,13 +308,12 @@ def _run_line(call: _Caller, name: str, line: str, number: int, as_json: bool) -
 
 
 def _report(counts: dict[str, int], listed: list[str]) -> None:
-    out = console(stderr=True)
     for line in listed:
-        out.print(safe(line))
+        say(line, stderr=True)
     unlisted = sum(n for status, n in counts.items() if status not in ("succeeded", "queued")) - len(listed)
     if unlisted > 0:
-        out.print(f"… and {unlisted} more; `actionbus log --status rejected` (or denied, failed) lists all")
-    out.print(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to do")
+        say(f"… and {unlisted} more; `actionbus log --status rejected` (or denied, failed) lists all", stderr=True)
+    say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to do", stderr=True)
 
 
 @contextmanager

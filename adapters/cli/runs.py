@@ -6,7 +6,7 @@ import time
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from adapters.shown import described_run
 from core.runs import Run
 
@@ -24,10 +24,12 @@ def runs(env: Environment, limit: int, as_json: bool) -> None:
             print_json(described_run(run))
         return
     print_table(
-        ["state", "action", "due", "queue", "attempts", "worker", "problem", "action id"], [_line(run) for run in found]
+        ["state", "action", "due", "queue", "attempts", "worker", "problem", "action id"],
+        [_line(run) for run in found],
+        whole=("state", "action", "action id"),
     )
     counts = env.bus.runs.counts()
-    click.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
+    say(", ".join(f"{number} {state}" for state, number in counts.items()))
 
 
 def _line(run: Run) -> list[str]:

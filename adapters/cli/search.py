@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from adapters.cli.common import Environment, console, json_option, pass_environment, print_json, safe
+from adapters.cli.common import Environment, json_option, line, pass_environment, print_json, say, say_short
 from adapters.es_repo import EsRepo
 from projections.store import Hit, Hits
 
@@ -70,35 +70,30 @@ def _filters(given: tuple[str, ...]) -> dict[str, list[str]]:
 
 def show_hits(found: Hits, page: int, limit: int) -> None:
     """Print a page of hits for a person."""
-    out = console()
     for hit in found.hits:
-        out.print(_line(hit), overflow="ellipsis", no_wrap=True, crop=True)
+        say_short(_line(hit))
     for name, values in found.facets.items():
-        counts = ", ".join(f"{safe(value)} {count}" for value, count in list(values.items())[:12])
+        counts = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
         if counts:
-            out.print(f"[bold]{safe(name)}[/]: {counts}")
+            say((name, "bold"), f": {counts}")
     pages = -(-found.total // limit) or 1
-    out.print(f"{found.total:,} found" + (f", page {page} of {pages}" if pages > 1 else ""), style="dim")
+    say((f"{found.total:,} found" + (f", page {page} of {pages}" if pages > 1 else ""), "dim"))
 
 
 def _line(hit: Hit) -> Text:
     """The document's content and name, what was found, and where else."""
     document: dict[str, Any] = hit.document
-    line = Text(f"{document['content']} " if document.get("content") else "")
+    made = line(f"{document['content']} " if document.get("content") else "")
     name = hit.highlights.get("name", [str(document.get("name") or document.get("actor") or hit.key)])[0]
-    line.append_text(_marked(name))
+    made.append_text(_marked(name))
     others = [
         each for field, several in hit.highlights.items() if field != "name" for each in several if "<em>" in each
     ]
     for other in others[:_SHOWN]:
-        line.append("  ").append_text(_marked(other))
-    line.append(f"  {hit.key}", style="dim")
-    return line
+        made.append("  ").append_text(_marked(other))
+    return made.append_text(line((f"  {hit.key}", "dim")))
 
 
 def _marked(text: str) -> Text:
-    found = Text()
-    for number, part in enumerate(text.replace("</em>", "<em>").split("<em>")):
-        clean = "".join(each if each.isprintable() else "�" for each in part)
-        found.append(clean, style="bold yellow" if number % 2 else "")
-    return found
+    parts = enumerate(text.replace("</em>", "<em>").split("<em>"))
+    return line(*((part, "bold yellow" if number % 2 else "") for number, part in parts))

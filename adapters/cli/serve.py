@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment
+from adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment, say
 from adapters.logs import log_to_stderr
 from adapters.wiring import library
 
@@ -53,7 +53,7 @@ def serve(
 
 
 def _tell(address: str) -> None:
-    click.echo(f"serving {address}  (docs: {address}/docs; Ctrl-C ends it)")
+    say(f"serving {address}  (docs: {address}/docs; Ctrl-C ends it)")
     sys.stdout.flush()
 
 

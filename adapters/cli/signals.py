@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from adapters.cli.common import console
+from adapters.cli.common import say
 
 
 class SigintGuard:
@@ -43,7 +43,7 @@ class SigintGuard:
         if not self._inside or self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        console(stderr=True).print("stopping after the action that runs; Ctrl-C again to cut it off")
+        say("stopping after the action that runs; Ctrl-C again to cut it off", stderr=True)
 
 
 @contextmanager

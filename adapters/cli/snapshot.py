@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from adapters.places import snapshots
 from replay import Snapshot
 
@@ -37,10 +37,10 @@ def create(env: Environment, folder: Path | None, as_json: bool) -> None:
         print_json(asdict(made))
         return
     rows = sum(made.tables.values())
-    click.echo(f"{made.path}: {rows} rows of {len(made.tables)} tables, up to position {made.position}")
+    say(f"{made.path}: {rows} rows of {len(made.tables)} tables, up to position {made.position}")
     if made.missing:
         shown = ", ".join(str(each) for each in made.missing[:20])
-        click.echo(f"not in it, in flight or rolled back at the time: {shown}{' …' if len(made.missing) > 20 else ''}")
+        say(f"not in it, in flight or rolled back at the time: {shown}{' …' if len(made.missing) > 20 else ''}")
 
 
 @snapshot.command("list")
@@ -59,4 +59,5 @@ def list_(env: Environment, folder: Path | None, as_json: bool) -> None:
         ["position", "taken", "rows", "not in it", "file"],
         [[str(each.position), each.taken_at[:19], str(sum(each.tables.values())), str(len(each.missing)), each.path]
          for each in found],
+        whole=("position", "file"),
     )  # fmt: skip
