@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from core import events
+from core.running import watch
 
 
 class Row(NamedTuple):
@@ -73,6 +74,7 @@ class Backend(ABC):
         # listeners, which must hear of actions too; a joined engine costs more, hence not always.
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         events.install(self.gateway)
+        watch(engine)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         _survive_fork(self)
 

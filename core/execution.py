@@ -8,7 +8,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -19,6 +18,7 @@ from uuid import UUID
 from marshmallow import ValidationError
 
 from core import payload
+from core.asynchronous import refuse_awaitable
 from core.backend import Row
 from core.caller import Caller
 from core.calls import Call
@@ -40,6 +40,7 @@ from core.limits import Limits
 from core.middleware import ActionCall
 from core.record import Outcome
 from core.registry import Action, Registry
+from core.running import handling
 from core.scrubbing import Scrubber
 from core.serializer import Serializer
 from core.tagged import class_name
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from core.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
-inside_a_handler: ContextVar[bool] = ContextVar("inside_a_handler", default=False)
-"""Set while a handler runs, so that another runner used there is noticed."""
 
 
 @dataclass(slots=True)
@@ -162,35 +161,37 @@ class Execution:
 
         Gives the result as JSON text.
         """
-        handler = self._with_arguments(intent)
-        results: list[Any] = []
+        with self._handling(self.identity.action_id):
+            handler = self._with_arguments(intent)
+            results: list[Any] = []
 
-        def proceed() -> None:
-            self._validate(handler)
-            results.append(self.attempt.world.run(handler))
-            _stop_if_rejected(handler)
-            self.attempt.transaction.flush()
+            def proceed() -> None:
+                self._validate(handler)
+                results.append(refuse_awaitable(self.attempt.world.run(handler), "execute()"))
+                _stop_if_rejected(handler)
+                self.attempt.transaction.flush()
 
-        self._inside(proceed)
-        if not results:
-            raise Misuse("a middleware's around_execution() returned without calling proceed()")
-        return self._result_text(results[-1])
+            self._inside(proceed)
+            if not results:
+                raise Misuse("a middleware's around_execution() returned without calling proceed()")
+            return self._result_text(results[-1])
 
     def check(self, intent: Intent) -> None:
         """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
-        handler = self._with_arguments(intent)
-        self._inside(lambda: self._validate(handler))
+        with self._handling(self.identity.action_id):
+            handler = self._with_arguments(intent)
+            self._inside(lambda: self._validate(handler))
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
         handler = self.action.handler()
-        token = inside_a_handler.set(True)
-        try:
+        with self._handling(None):
             self._inject(handler)
             if "checkpoint" in self._built.objects:
-                self._built.objects["checkpoint"].require(permission, arguments)
-        finally:
-            inside_a_handler.reset(token)
+                self._require(permission, arguments)
+
+    def _require(self, permission: str, arguments: Arguments) -> None:
+        refuse_awaitable(self._built.objects["checkpoint"].require(permission, arguments), "checkpoint.require()")
 
     def _with_arguments(self, intent: Intent) -> ActionHandler:
         handler = self.action.handler()
@@ -201,24 +202,24 @@ class Execution:
 
     def _inside(self, proceed: Callable[[], None]) -> None:
         attempt = self.attempt
-        token = inside_a_handler.set(True)
-        try:
-            attempt.bus.middleware.around_execution(
-                lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
-            )
-        finally:
-            inside_a_handler.reset(token)
+        attempt.bus.middleware.around_execution(
+            lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
+        )
+
+    def _handling(self, action_id: UUID | None) -> handling:
+        return handling(self.attempt.transaction, self.attempt.bus.engine, action_id)
 
     def _validate(self, handler: ActionHandler) -> None:
         self._inject(handler)
         if handler.permission:
-            self._built.objects["checkpoint"].require(handler.permission, handler.args)
-        handler.validate()
+            self._require(handler.permission, handler.args)
+        refuse_awaitable(handler.validate(), "validate()")  # type: ignore[func-returns-value]
         _stop_if_rejected(handler)
 
     def close(self) -> None:
         """Let the dependencies clean up."""
-        self._built.close(self._complain)
+        with self._handling(self.identity.action_id):
+            self._built.close(self._complain)
 
     def outcome(self, status: str, result: str | None, error: BaseException | None) -> Row:
         """The outcome's row."""

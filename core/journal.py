@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from core import ddl, payload
 from core.backend import Backend
 from core.decoding import columns_to_read, decoder, fetch
 from core.errors import ConfigurationError, JournalUnavailable
+from core.missing import NO_JOURNAL, missing_told
 from core.reader import SettledReader
 from core.record import Record
 from core.table import identity_table, journal_table
@@ -46,9 +48,14 @@ class Journal:
         return self._backend.engine.dialect.name
 
     def create(self) -> None:
-        """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""
+        """Create the journal's tables where they are not there; `actionbus db upgrade` does so too, and migrates.
+
+        A journal that is there already is left as it is. Safe when several processes call it at once.
+        """
         with self._backend.engine.begin() as connection:
-            ddl.create(connection, self._backend.schema)
+            ddl.begin_alone(connection)
+            if not inspect(connection).has_table("journal", schema=self._backend.schema):
+                ddl.create(connection, self._backend.schema)
 
     def exists(self) -> bool:
         """Whether the table is there."""
@@ -83,8 +90,9 @@ class Journal:
             since=since, until=until, correlation_id=correlation_id, cause_id=cause_id, touching=touching,
         )  # fmt: skip
         decode = self._decode
-        for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
-            yield decode(row)
+        with missing_told():
+            for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
+                yield decode(row)
 
     def tail(self, count: int, *, kind: str | None = None) -> list[Record]:
         """The last `count` settled records, oldest first."""
@@ -97,24 +105,26 @@ class Journal:
 
         With `wait`, the writers that stand in the way now are waited for, `patience` seconds at most if it is given.
         """
-        return self._reader.settled(wait=wait, patience=patience)
+        with missing_told():
+            return self._reader.settled(wait=wait, patience=patience)
 
     def count(self, after: int = 0, upto: int | None = None, *, kind: str | None = "outcome") -> int:
         """How many records there are in a range; of one kind, or of both with None."""
         c = self._table.c
         conditions = [c.position > after, *([c.position <= upto] if upto is not None else [])]
         conditions += [c.kind == kind] if kind is not None else []
-        with self._backend.connection() as connection:
+        with self._connection() as connection:
             counted = select(func.count()).select_from(self._table).where(*conditions)
             return connection.execute(counted).scalar_one()
 
     def last(self) -> int:
         """The last position that can be seen, settled or not; 0 while there is none."""
-        return self._reader.last()
+        with missing_told():
+            return self._reader.last()
 
     def identity(self) -> str:
         """What tells this journal from every other; it stays with a dump and its restoration."""
-        with self._backend.engine.connect() as connection:
+        with missing_told(), self._backend.engine.connect() as connection:
             found: str = connection.execute(select(identity_table(self._backend.schema).c.identity)).scalar_one()
         return found
 
@@ -122,7 +132,7 @@ class Journal:
         """The last position recorded at or before a time; 0 if there is none."""
         c = self._table.c
         recorded = c.recorded_at <= _time(moment, self.dialect)
-        with self._backend.connection() as connection:
+        with self._connection() as connection:
             return connection.execute(select(func.max(c.position)).where(recorded)).scalar_one() or 0
 
     def look_anew(self, known: int = 0) -> None:
@@ -131,7 +141,8 @@ class Journal:
 
     def waiting_for(self) -> list[str]:
         """The transactions that a reader would wait for now, described for an operator; empty if there is no hole."""
-        return self._reader.waiting_for()
+        with missing_told():
+            return self._reader.waiting_for()
 
     def get(self, action_id: UUID) -> Record | None:
         """An action's outcome, or its submitted record while it has none; None if it was never submitted."""
@@ -167,7 +178,7 @@ class Journal:
         conditions = [c.kind == "outcome", c.status == "succeeded", c.position > after, c.handler_version.is_not(None)]
         conditions += [c.position <= upto] if upto is not None else []
         statement = select(c.action, c.handler_version, func.max(c.position)).where(*conditions)
-        with self._backend.connection() as connection:
+        with self._connection() as connection:
             rows = connection.execute(statement.group_by(c.action, c.handler_version).order_by(c.action)).all()
         return [(action, version, position) for action, version, position in rows]
 
@@ -202,7 +213,7 @@ class Journal:
         c = self._table.c
         outcomes = select(c.action, c.status, func.count(), func.avg(c.duration_us)).where(c.kind == "outcome")
         totals = select(func.count(), func.max(c.position), func.min(c.recorded_at), func.max(c.recorded_at))
-        with self._backend.connection() as connection:
+        with self._connection() as connection:
             rows = connection.execute(outcomes.group_by(c.action, c.status).order_by(c.action, c.status)).all()
             count, last, first_at, last_at = connection.execute(totals).one()
         actions = [
@@ -220,10 +231,15 @@ class Journal:
     def _select(self) -> Select[Any]:
         return select(*columns_to_read(self._table))
 
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with missing_told(), self._backend.connection() as connection:
+            yield connection
+
     def _fetch(self, statement: Select[Any], connection: Connection | None = None) -> list[Record]:
         if connection is not None:
             return [self._decode(row) for row in fetch(connection, statement)]
-        with self._backend.connection() as own:
+        with self._connection() as own:
             return [self._decode(row) for row in fetch(own, statement)]
 
     def require(self) -> None:
@@ -233,9 +249,7 @@ class Journal:
         except Exception as error:
             raise JournalUnavailable(f"the database cannot be reached: {error}") from error
         if not there:
-            raise ConfigurationError(
-                ["the database has no journal; run `actionbus db upgrade`, or bus.journal.create()"]
-            )
+            raise ConfigurationError([NO_JOURNAL])
 
 
 def _aware(moment: datetime | None) -> Any:

@@ -56,6 +56,11 @@ class ActionTransaction:
         self._begin = self._start(isolation)
         connection.info[KEY] = self
 
+    @property
+    def connection(self) -> Connection:
+        """The connection that it runs on."""
+        return self._connection
+
     def _start(self, isolation: str) -> str:
         return self._backend.begin(self._connection, isolation)
 
