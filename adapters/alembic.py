@@ -1,8 +1,8 @@
 """include_name keeps an application's Alembic from dropping what is actionbus's; for the application's `env.py`.
 
-    from adapters.alembic import include_name
+from adapters.alembic import include_name
 
-    context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
+context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
 """
 
 from __future__ import annotations
@@ -38,6 +38,6 @@ def _is_ours(schema: str | None) -> bool:
     """Whether the journal is in this schema. Where nobody can be asked, it is: better a table too few than too many."""
     try:
         connection = context.get_bind()
-    except NameError:  # compared by a script rather than in an env.py
+    except (NameError, AttributeError):  # compared by a script: there is no env.py, or none any more
         return True
     return inspect(connection).has_table(VERSION_TABLE, schema=schema)

@@ -10,6 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from core import payload
 from core.asynchronous import async_problem, refuse_awaitable
 from core.conversions import field_for
+from core.errors import Misuse
 from core.limits import Limits
 
 
@@ -60,7 +61,7 @@ def build_schema(name: str, arguments: Mapping[str, Arg]) -> Schema:
     for field, arg in arguments.items():
         try:
             made[field] = _field(arg)
-        except (TypeError, ValueError, ValidationError) as error:
+        except (TypeError, ValueError, ValidationError, Misuse) as error:
             raise ValueError(f"argument {field!r}: {error}") from None
     return Schema.from_dict(cast("dict[str, Any]", made), name=f"{name}_arguments")(unknown=RAISE)
 
