@@ -102,6 +102,7 @@ def _emptied(url: URL, app: Application = application) -> Bus:
     with bus.engine.begin() as connection:
         names = ("journal", "actionbus_version", "actionbus_identity", "actionbus_checkpoints", "projection_documents",
                  "projection_indices", "projection_aliases", "projection_words")  # fmt: skip
+        connection.exec_driver_sql("DROP VIEW IF EXISTS actionbus_keeps_its_tables")
         for name in names:
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
         if connection.dialect.name == "postgresql":

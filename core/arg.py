@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple, cast
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from core import payload
+from core.asynchronous import async_problem, refuse_awaitable
 from core.conversions import field_for
+from core.errors import Misuse
 from core.limits import Limits
 
 
@@ -59,7 +61,7 @@ def build_schema(name: str, arguments: Mapping[str, Arg]) -> Schema:
     for field, arg in arguments.items():
         try:
             made[field] = _field(arg)
-        except (TypeError, ValueError, ValidationError) as error:
+        except (TypeError, ValueError, ValidationError, Misuse) as error:
             raise ValueError(f"argument {field!r}: {error}") from None
     return Schema.from_dict(cast("dict[str, Any]", made), name=f"{name}_arguments")(unknown=RAISE)
 
@@ -103,10 +105,12 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return check
     if not callable(check):
         raise TypeError(f"a validator must be callable, not {check!r}")
+    if problem := async_problem(check, "its validator"):
+        raise TypeError(problem[0])
 
     def run(value: Any) -> None:
         try:
-            accepted = check(value)
+            accepted = refuse_awaitable(check(value), "a validator")
         except ValidationError:
             raise
         except ValueError as error:
@@ -118,6 +122,8 @@ def _checked(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _check_default(arg: Arg, field: fields.Field[Any]) -> None:
+    if problem := async_problem(arg.default, "its default") if callable(arg.default) else []:
+        raise TypeError(problem[0])
     if not arg.has_default or arg.default is None or callable(arg.default):
         return
     if isinstance(arg.default, (list, dict, set, bytearray)):

@@ -23,7 +23,9 @@ from sqlalchemy.exc import DBAPIError
 from core import events
 from core.drivers import driver_connection, is_usable
 from core.engine_log import keep_secrets_out
-from core.errors import chain_of
+from core.errors import JournalUnavailable, chain_of
+from core.inside import watch
+from core.missing import NO_JOURNAL, is_missing
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10
@@ -106,6 +108,7 @@ class Backend(ABC):
         if not event.contains(engine, "reset", _given_back):
             event.listen(engine, "reset", _given_back)
         keep_secrets_out(self.gateway)
+        watch(engine)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
         """What the bus does with its connections; see `core.rights`."""
@@ -204,7 +207,8 @@ class Backend(ABC):
 
     def explain(self, error: Exception, connection: Connection) -> None:
         """Raises JournalUnavailable, which says what to do, where the database only says that it refuses."""
-        return
+        if is_missing(error):
+            raise JournalUnavailable(NO_JOURNAL) from error
 
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the driver's connection is inside a transaction, so that one statement cannot be run again alone."""

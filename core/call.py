@@ -32,6 +32,7 @@ from core.events import KEY
 from core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
 from core.intent import Intent, intent_of
 from core.middleware import ActionCall
+from core.missing import NO_JOURNAL, is_missing
 from core.nested import NestedRunner
 from core.record import Outcome, Record
 from core.registry import Action
@@ -97,9 +98,8 @@ class Call:
             raise self._told(error) from error.__cause__
         except Exception as error:
             self._scrubber.exception(error)
-            raise self._told(
-                JournalUnavailable("the submitted record could not be written; nothing was run")
-            ) from error
+            why = NO_JOURNAL if is_missing(error) else "the submitted record could not be written"
+            raise self._told(JournalUnavailable(f"{why}; nothing was run")) from error
         if appended is None:
             return False
         self._is_submitted = True

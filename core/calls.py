@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core import payload, tagged
+from core.asynchronous import refuse_awaitable
+from core.inside import reaching_out
 from core.limits import Limits
 
 
@@ -73,7 +75,8 @@ class CallLog:
         call = Call(name, asked)
         self._note(call)
         try:
-            value = do()
+            with reaching_out():
+                value = refuse_awaitable(do(), name)
         except BaseException as error:
             call.error = error
             call.ended = {"raised": describe_exception(error)}
@@ -142,8 +145,9 @@ class Recorded:
         return type(self._target)
 
     def __getattr__(self, attribute: str) -> Any:
-        found = getattr(self._target, attribute)
         name = f"{self._name}.{attribute}"
+        with reaching_out():
+            found = refuse_awaitable(getattr(self._target, attribute), name)
         plain = not callable(found) and self._log._encoded(found)[1] is None
         return self._log.read(name, lambda: found) if plain else Recorded(self._log, name, found)
 
@@ -190,7 +194,8 @@ class RecordedItems(Iterator[Any]):
         if self._ahead:
             return self._ahead.popleft()
         try:
-            item = next(self._items)
+            with reaching_out():
+                item = refuse_awaitable(next(self._items), self._call.name)
         except StopIteration:
             if "items" in self._call.ended:
                 self._call.ended["whole"] = True

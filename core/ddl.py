@@ -12,6 +12,14 @@ VERSION_TABLE = "actionbus_version"
 VERSIONS = ("0001", "0002", "0003")
 LATEST = VERSIONS[-1]
 
+KEEPER = "actionbus_keeps_its_tables"
+"""On PostgreSQL, the view that stands in the way of dropping a table of ours by mistake."""
+_TABLES = {
+    "0001": (VERSION_TABLE, "journal"),
+    "0002": ("actionbus_identity", "actionbus_checkpoints"),
+    "0003": ("actionbus_runs",),
+}
+_KEPT = "these tables are not the application''s: its migrations leave them alone with include_name"
 _REFUSAL = "the journal is append-only: records are never changed or removed"
 
 
@@ -24,19 +32,39 @@ def statements(dialect: str, version: str, schema: str | None = None) -> list[st
     }.get((dialect, version))  # fmt: skip
     if made is None:
         raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
-    return made(f'"{schema}".' if schema else "")
+    wanted = made(f'"{schema}".' if schema else "")
+    return [*wanted, keeper(version, schema)] if dialect == "postgresql" else wanted
 
 
 def create(connection: Connection, schema: str | None = None) -> None:
     """Create the journal in a database that has none, as `actionbus db upgrade` would."""
     if schema:
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    table = f'"{schema}".{VERSION_TABLE}' if schema else VERSION_TABLE
+    connection.exec_driver_sql(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)")
     for version in VERSIONS:
         for statement in statements(connection.dialect.name, version, schema):
             connection.exec_driver_sql(statement)
-    table = f'"{schema}".{VERSION_TABLE}' if schema else VERSION_TABLE
-    connection.exec_driver_sql(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)")
     connection.execute(text(f"INSERT INTO {table} VALUES (:version)"), {"version": LATEST})
+
+
+def begin_alone(connection: Connection) -> None:
+    """Begin a transaction that creates or migrates, and wait until no other process does; over when it ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('actionbus tables'))"))
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def keeper(version: str, schema: str | None = None) -> str:
+    """SQL for a view that needs our tables as they are at `version`, so that PostgreSQL refuses to drop one of them.
+
+    Without CASCADE, that is, which no migration tool writes by itself. To remove the journal for good, drop it first.
+    """
+    prefix = f'"{schema}".' if schema else ""
+    kept = [table for each in VERSIONS if each <= version for table in _TABLES[each]]
+    return f"""CREATE OR REPLACE VIEW {prefix}{KEEPER} AS SELECT '{_KEPT}'::text AS why
+    FROM {", ".join(prefix + table for table in kept)} WHERE false"""
 
 
 def _postgresql_0001(prefix: str) -> list[str]:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from core.asynchronous import async_methods, async_problem, refuse_awaitable
 from core.errors import Misuse
+from core.inside import reaching_out
 
 BUILT_IN: Final = frozenset(
     {"session", "actor", "context", "clock", "ids", "random", "secrets", "logger", "runner", "serializer"}
@@ -61,6 +64,7 @@ def read_providers(dependencies: Mapping[str, Any], problems: list[str]) -> dict
             problems.append(f"dependency {name!r} has the name of a built-in one; choose another")
         else:
             found[name] = _provider(name, declared, problems)
+            problems += _async_problems(name, declared)
     return found
 
 
@@ -77,6 +81,17 @@ def _provider(name: str, declared: Declared, problems: list[str]) -> Provider:
         )
     function = declared.factory
     return Provider(name, function, needs, declared.nature, inspect.isgeneratorfunction(function))
+
+
+def _async_problems(name: str, declared: Declared) -> list[str]:
+    found = async_problem(declared.factory, f"dependency {name!r}")
+    asked = name == "checkpoint" or declared.nature == "outside"
+    if asked and (methods := async_methods(declared.factory)):
+        found.append(
+            f"dependency {name!r} has async methods ({', '.join(methods)}), which a handler cannot await; give an "
+            "object with plain methods, which may run what is async to its end (asyncio.run)"
+        )
+    return found
 
 
 def _is_asked_for(parameter: inspect.Parameter) -> bool:
@@ -127,15 +142,16 @@ class Built:
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
-        self._open: list[tuple[str, Generator[Any, None, None]]] = []
+        self._open: list[tuple[Provider, Generator[Any, None, None]]] = []
 
     def make(self, provider: Provider) -> Any:
         """Call the provider over the objects made so far."""
-        made = provider.factory(**{need: self.objects[need] for need in provider.needs})
-        if provider.generator:
-            self._open.append((provider.name, made))
-            made = next(made)
-        return made
+        with reaching_out() if provider.nature == "outside" else nullcontext():
+            made = provider.factory(**{need: self.objects[need] for need in provider.needs})
+            if provider.generator:
+                self._open.append((provider, made))
+                made = next(made)
+        return refuse_awaitable(made, f"the dependency {provider.name!r}")
 
     def close(self, complain: Callable[[str, BaseException], None] | None) -> None:
         """Resume every generator after its `yield`, the latest first; each gets its turn, whatever the others raise.
@@ -144,12 +160,13 @@ class Built:
         """
         problems: list[Exception] = []
         while self._open:
-            name, generator = self._open.pop()
+            provider, generator = self._open.pop()
             try:
-                _resume(name, generator)
+                with reaching_out() if provider.nature == "outside" else nullcontext():
+                    _resume(provider.name, generator)
             except Exception as error:
                 if complain:
-                    complain(name, error)
+                    complain(provider.name, error)
                 problems.append(error)
         if problems and not complain:
             for further in problems[1:]:

@@ -10,7 +10,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -21,6 +20,7 @@ from uuid import UUID
 from marshmallow import ValidationError
 
 from core import payload
+from core.asynchronous import refuse_awaitable
 from core.backend import Row
 from core.caller import Caller
 from core.calls import Call
@@ -37,6 +37,7 @@ from core.errors import (
     UnknownAction,
 )
 from core.handler import ActionHandler, Arguments
+from core.inside import handling
 from core.intent import Intent
 from core.limits import Limits
 from core.middleware import ActionCall
@@ -54,16 +55,6 @@ if TYPE_CHECKING:
     from core.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
-_innermost: ContextVar[ActionTransaction | None] = ContextVar("actionbus_innermost", default=None)
-
-
-def inside_a_handler() -> bool:
-    """Whether a handler runs here, so that another runner used there is noticed.
-
-    Its transaction is asked: an interruption can keep the variable from being set back, but not that from ending.
-    """
-    transaction = _innermost.get()
-    return transaction is not None and transaction.is_open
 
 
 @dataclass(slots=True)
@@ -173,47 +164,48 @@ class Execution:
 
         Gives the result as JSON text.
         """
-        handler = self._with_arguments(intent)
-        results: list[Any] = []
+        with self._handling(self.identity.action_id):
+            handler = self._with_arguments(intent)
+            results: list[Any] = []
 
-        def proceed() -> None:
-            try:
-                with self._cleaned_up():
-                    self._validate(handler)
-                    results.append(self.attempt.world.run(handler))
-                    _stop_if_rejected(handler)
-                self.attempt.transaction.flush()
-            except BaseException as error:
-                if self.attempt.scrubber:  # here, so that no middleware sees a secret either
-                    self.attempt.scrubber.reraise(error)
-                raise
+            def proceed() -> None:
+                try:
+                    with self._cleaned_up():
+                        self._validate(handler)
+                        results.append(refuse_awaitable(self.attempt.world.run(handler), "execute()"))
+                        _stop_if_rejected(handler)
+                    self.attempt.transaction.flush()
+                except BaseException as error:
+                    if self.attempt.scrubber:  # here, so that no middleware sees a secret either
+                        self.attempt.scrubber.reraise(error)
+                    raise
 
-        self._inside(proceed)
-        if not results:
-            raise Misuse("a middleware's around_execution() returned without calling proceed()")
-        return self._result_text(results[-1])
+            self._inside(proceed)
+            if not results:
+                raise Misuse("a middleware's around_execution() returned without calling proceed()")
+            return self._result_text(results[-1])
 
     def check(self, intent: Intent) -> None:
         """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
-        handler = self._with_arguments(intent)
+        with self._handling(self.identity.action_id):
+            handler = self._with_arguments(intent)
 
-        def proceed() -> None:
-            with self._cleaned_up():
-                self._validate(handler)
+            def proceed() -> None:
+                with self._cleaned_up():
+                    self._validate(handler)
 
-        self._inside(proceed)
+            self._inside(proceed)
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
         handler = self.action.handler()
-        token = _innermost.set(self.attempt.transaction)
-        try:
-            with self._cleaned_up():
-                self._inject(handler)
-                if "checkpoint" in self._built.objects:
-                    self._built.objects["checkpoint"].require(permission, arguments)
-        finally:
-            _innermost.reset(token)
+        with self._handling(None), self._cleaned_up():
+            self._inject(handler)
+            if "checkpoint" in self._built.objects:
+                self._require(permission, arguments)
+
+    def _require(self, permission: str, arguments: Arguments) -> None:
+        refuse_awaitable(self._built.objects["checkpoint"].require(permission, arguments), "checkpoint.require()")
 
     def _with_arguments(self, intent: Intent) -> ActionHandler:
         handler = self.action.handler()
@@ -224,19 +216,21 @@ class Execution:
 
     def _inside(self, proceed: Callable[[], None]) -> None:
         attempt = self.attempt
-        token, scrubbing = _innermost.set(attempt.transaction), active.set(attempt.scrubber)
+        scrubbing = active.set(attempt.scrubber)
         try:
             attempt.bus.middleware.around_execution(
                 lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
             )
         finally:
             active.reset(scrubbing)
-            _innermost.reset(token)
+
+    def _handling(self, action_id: UUID | None) -> handling:
+        return handling(self.attempt.transaction, self.attempt.bus.engine, action_id)
 
     def _validate(self, handler: ActionHandler) -> None:
         self._inject(handler)
         self._ask_leave(handler)
-        handler.validate()
+        refuse_awaitable(handler.validate(), "validate()")  # type: ignore[func-returns-value]
         _stop_if_rejected(handler)
 
     def _ask_leave(self, handler: ActionHandler) -> None:
@@ -248,7 +242,7 @@ class Execution:
                 f"{self.action.name} takes the permission {handler.permission}, and the application has no checkpoint "
                 "to grant it; only who operates the service may do this, on the command line"
             )
-        self._built.objects["checkpoint"].require(handler.permission, handler.args)
+        self._require(handler.permission, handler.args)
 
     @contextmanager
     def _cleaned_up(self) -> Iterator[None]:

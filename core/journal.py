@@ -27,6 +27,7 @@ from core.backend import Backend
 from core.decoding import columns_to_read, decoder, fetch
 from core.errors import ConfigurationError, JournalUnavailable
 from core.identifiers import AnyId, action_id_of
+from core.missing import NO_JOURNAL
 from core.reader import SettledReader
 from core.record import Record
 from core.table import identity_table, journal_table
@@ -53,9 +54,14 @@ class Journal:
         return self._backend.engine.dialect.name
 
     def create(self) -> None:
-        """Create the journal's table in a database that has none; `actionbus db upgrade` does so too, and migrates."""
+        """Create the journal's tables where they are not there; `actionbus db upgrade` does so too, and migrates.
+
+        A journal that is there already is left as it is. Safe when several processes call it at once.
+        """
         with self._backend.engine.begin() as connection:
-            ddl.create(connection, self._backend.schema)
+            ddl.begin_alone(connection)
+            if not inspect(connection).has_table("journal", schema=self._backend.schema):
+                ddl.create(connection, self._backend.schema)
 
     def exists(self) -> bool:
         """Whether the table is there."""
@@ -240,9 +246,7 @@ class Journal:
         except Exception as error:
             raise JournalUnavailable(f"the database cannot be reached: {error}") from error
         if not there:
-            raise ConfigurationError(
-                ["the database has no journal; run `actionbus db upgrade`, or bus.journal.create()"]
-            )
+            raise ConfigurationError([NO_JOURNAL])
 
 
 def _aware(moment: datetime | None) -> Any:

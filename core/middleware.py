@@ -20,6 +20,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from core.asynchronous import async_problem, refuse_awaitable
+from core.errors import ConfigurationError
+
+_METHODS = ("around_call", "around_execution")
 R = TypeVar("R")
 
 
@@ -60,6 +64,8 @@ class Chain:
     """All middleware of a bus, in order."""
 
     def __init__(self, middleware: Sequence[Middleware]) -> None:
+        if problems := [problem for each in middleware for name in _METHODS for problem in _problem(each, name)]:
+            raise ConfigurationError(problems)
         self._calls = [each for each in middleware if _overrides(each, "around_call")]
         self._executions = [each for each in middleware if _overrides(each, "around_execution")]
 
@@ -70,18 +76,23 @@ class Chain:
         told = call()
         for each in reversed(self._calls):
             proceed = partial(each.around_call, told, proceed)
-        return proceed()
+        return refuse_awaitable(proceed(), "a middleware's around_call()")
 
     def around_execution(
         self, call: Callable[[], ActionCall], session: Callable[[], Session], proceed: Callable[[], None]
     ) -> None:
         """`proceed`, with every `around_execution` about it."""
         if not self._executions:
-            return proceed()
+            proceed()
+            return
         told, opened = call(), session()
         for each in reversed(self._executions):
             proceed = partial(each.around_execution, told, opened, proceed)
-        return proceed()
+        refuse_awaitable(proceed(), "a middleware's around_execution()")  # type: ignore[func-returns-value]
+
+
+def _problem(middleware: Middleware, name: str) -> list[str]:
+    return async_problem(getattr(middleware, name), f"{type(middleware).__qualname__}.{name}()")
 
 
 def _overrides(middleware: Middleware, name: str) -> bool:

@@ -283,6 +283,7 @@ class PostgreSQL(Backend):
                     raise JournalUnavailable(STANDBY) from error
             if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
                 see_that_it_may(cursor, self.schema, {"read"})
+        super().explain(error, connection)
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT

@@ -14,6 +14,7 @@ from marshmallow import Schema
 
 from core.application import Application
 from core.arg import Arg, build_schema
+from core.asynchronous import async_problem
 from core.dependencies import Plan, plan_for, read_providers
 from core.errors import ConfigurationError, UnknownAction
 from core.handler import ActionHandler, Arguments
@@ -186,6 +187,8 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
         problems.append(f"{where}: `queue` must be a name of letters, digits, dots, dashes and underscores")
     if handler.for_operators and not handler.permission:
         problems.append(f"{where}: an action for operators must name the `permission` that it takes")
+    for step in ("set_args", "validate", "execute", "upcast"):
+        problems += async_problem(inspect.getattr_static(handler, step), f"{where}.{step}()")
     if handler.execute is ActionHandler.execute:
         problems.append(f"{where} has no execute()")
     own = _RESERVED | {name for name in vars(handler) if not name.startswith("__")}

@@ -13,8 +13,8 @@ from core.call import Call
 from core.caller import Caller
 from core.determinism import now
 from core.errors import Misuse
-from core.execution import inside_a_handler
 from core.handler import Arguments
+from core.inside import running
 from core.queued import QueueingCall
 from core.record import Outcome
 from core.registry import Action
@@ -113,7 +113,7 @@ class ActionRunner:
     def _refuse_misuse(self) -> None:
         if self._closed:
             raise Misuse("this runner is closed, with the request it was made for; make another with bus.runner()")
-        if inside_a_handler():
+        if running() is not None:
             raise Misuse(
                 "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
             )

@@ -81,6 +81,11 @@ class ActionTransaction:
         return self._backend.schema
 
     @property
+    def connection(self) -> Connection:
+        """The connection that it runs on."""
+        return self._connection
+
+    @property
     def session(self) -> Session:
         """The handler's session, inside this transaction."""
         self.begin()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import create_engine
@@ -22,6 +23,7 @@ pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+T = TypeVar("T")
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 
 
@@ -112,6 +114,12 @@ def prepared(url: URL) -> None:
     bus.journal.create()
     Base.metadata.create_all(bus.engine)
     bus.close()
+
+
+def elsewhere(do: Callable[[], T]) -> T:
+    """Do it in a thread of its own, as another process would: inside a handler it would be refused."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(do).result()
 
 
 def query(url: URL, sql: str) -> list[tuple[Any, ...]]:

@@ -36,6 +36,8 @@ def run_blocks(file: str, folder: Path, **settings: str) -> int:
     env = kept | {"PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"} | settings
     ran = 0
     for language, _, code in blocks(file):
+        if language == "text":
+            continue
         if named := NAMED.match(code):
             put(folder, folder / named[1], code)
             continue

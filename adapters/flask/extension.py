@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 from flask import Flask, current_app, g, request
 from flask.wrappers import Request
 
 from adapters.es_repo import EsRepo
 from adapters.flask.caller import context_of, correlation_id_of
-from adapters.flask.sqlalchemy import SharedSession
 from adapters.wiring import bus_for, store_for
-from core import ActionRunner, Application, Bus, Middleware
+from core import ActionRunner, Application, Bus
 from projections import Projections
 
 P = ParamSpec("P")
@@ -51,7 +50,7 @@ class ActionBus:
     ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX.
 
     `authenticate(request)` names the actor; None refuses the request with 401. Without it everybody is let in as
-    nobody. `db` is the application's Flask-SQLAlchemy: while an action runs, `db.session` is the action's session.
+    nobody.
     """
 
     def __init__(
@@ -61,13 +60,10 @@ class ActionBus:
         application: Application | None = None,
         bus: Bus | None = None,
         authenticate: Authenticate | None = None,
-        db: Any = None,
     ) -> None:
         if (application is None) == (bus is None):
             raise ValueError("give either application= or bus=")
-        if bus is not None and db is not None:
-            raise ValueError("db= needs application=, so that the bus is made with it")
-        self._application, self._bus, self._authenticate, self._db = application, bus, authenticate, db
+        self._application, self._bus, self._authenticate = application, bus, authenticate
         if app is not None:
             self.init_app(app)
 
@@ -88,12 +84,10 @@ class ActionBus:
         url = config.get("ACTIONBUS_DATABASE_URL") or config.get("SQLALCHEMY_DATABASE_URI")
         if not url:
             raise ValueError("set the config key ACTIONBUS_DATABASE_URL (or SQLALCHEMY_DATABASE_URI)")
-        shared: list[Middleware] = [SharedSession(self._db)] if self._db is not None else []
         assert self._application is not None
         return bus_for(
-            self._application, url, schema=config.get("ACTIONBUS_SCHEMA"), broker=config.get("ACTIONBUS_BROKER_URL"),
-            middleware=shared,
-        )  # fmt: skip
+            self._application, url, schema=config.get("ACTIONBUS_SCHEMA"), broker=config.get("ACTIONBUS_BROKER_URL")
+        )
 
 
 def state() -> State:

@@ -1,32 +1,66 @@
-"""Flask-SQLAlchemy: while an action runs, `db.session` is the action's session. Used by the extension (`db=`)."""
+"""share_session makes a scoped session, such as Flask-SQLAlchemy's `db.session`, the action's session inside actions.
+
+Called once, where the application makes the scoped session; it then holds in whichever way the process runs actions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.util import ScopedRegistry
 
-from core import ActionCall, Middleware
+from core.errors import Misuse
+from core.inside import running
 
 
-class SharedSession(Middleware):
-    """Puts the action's session in the place of the scoped one, so that code which knows only `db.session` takes part
-    in the action's transaction; its commit is refused as on any action's session.
+def share_session(scoped: scoped_session[Any]) -> None:
+    """Let code that knows only `scoped` take part in the action that runs it.
+
+        db = SQLAlchemy(model_class=Base)
+        share_session(db.session)
+
+    While a handler runs, `scoped` is the action's session, with or without an application context: from views, the
+    command line, workers, replays and tests alike. Its commit, rollback and close are refused, as on any action's
+    session. Elsewhere it is what it was. Calling this again changes nothing.
     """
+    if not isinstance(scoped.registry, _Shared):
+        scoped.registry = _Shared(scoped.registry)
 
-    def __init__(self, db: Any) -> None:
-        self._scoped = db.session
 
-    def around_execution(self, call: ActionCall, session: Session, proceed: Callable[[], None]) -> None:
-        """Swap, proceed, and put back what was there."""
-        registry = self._scoped.registry
-        before = registry() if registry.has() else None
-        registry.set(session)
+class _Shared(ScopedRegistry[Any]):
+    """Asks the running action for its session, and elsewhere the registry that was there before."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: ScopedRegistry[Any]) -> None:
+        self._before = before
+
+    def __call__(self) -> Session:
+        here = running()
+        return self._before() if here is None else here.transaction.session
+
+    def has(self) -> bool:
+        """Whether `remove()` is to close a session. The action's refuses to be closed, but is left alone at the end of
+        an application context that the handler itself entered."""
+        here = running()
+        if here is None:
+            return bool(self._before.has())
+        return bool(self._scope() == here.context.run(self._scope))
+
+    def set(self, obj: Any) -> None:
+        """Called where a session is made with options of its own."""
+        if running() is not None:
+            raise Misuse("inside an action there is no other session than the action's, which takes no options")
+        self._before.set(obj)
+
+    def _scope(self) -> Any:
         try:
-            proceed()
-        finally:
-            if before is None:
-                registry.clear()
-            else:
-                registry.set(before)
+            return self._before.scopefunc()
+        except (AttributeError, RuntimeError):  # scoped by thread; outside of any application context
+            return None
+
+    def clear(self) -> None:
+        """Forget the session, which is never the action's."""
+        if running() is None:
+            self._before.clear()

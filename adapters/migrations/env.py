@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-from core.ddl import VERSION_TABLE
+from core.ddl import VERSION_TABLE, begin_alone
 
 attributes = context.config.attributes
 schema = attributes.get("schema")
@@ -18,6 +18,7 @@ if context.is_offline_mode():
     if schema:
         context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
 else:
+    begin_alone(attributes["connection"])
     if schema:
         attributes["connection"].execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     context.configure(connection=attributes["connection"], version_table=VERSION_TABLE, version_table_schema=schema)

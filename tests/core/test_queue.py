@@ -26,7 +26,7 @@ from core import (
     UnknownAction,
 )
 from core.dispatcher import Dispatcher
-from tests.conftest import BusFactory
+from tests.conftest import BusFactory, elsewhere
 from tests.core.queues import lost_database, time_passes
 from tests.shop.actions.call_back import CallBack
 from tests.shop.actions.deposit import Deposit
@@ -318,9 +318,9 @@ def test_running_is_seen_from_outside(bus: Bus, make_bus: BusFactory, queue: Hel
 
     def look(handler: Any) -> None:
         if bus.engine.dialect.name == "postgresql":
-            seen.append(other.runs.get(ticket.action_id))
-            seen.append(other.run_queued(ticket.action_id))
-            seen.append(other.recover(timedelta(0)).running)
+            seen.append(elsewhere(lambda: other.runs.get(ticket.action_id)))
+            seen.append(elsewhere(lambda: other.run_queued(ticket.action_id)))
+            seen.append(elsewhere(lambda: other.recover(timedelta(0)).running))
 
     CallBack.function = look
     ticket = bus.runner("ana").execute_async("call_back", {})

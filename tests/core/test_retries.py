@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from core import Bus
-from tests.conftest import BusFactory
+from tests.conftest import BusFactory, elsewhere, query
 from tests.core.test_gateway import balance, opened
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Mailer, make_application
@@ -31,8 +31,7 @@ def conflict_once(bus: Bus, tries: list[int]) -> Any:
         handler.mailer.send("bob", text=f"n={handler.args.n}")
         account = handler.session.get(Account, 1)
         if len(tries) == 1:
-            with bus.engine.begin() as other:
-                other.execute(text("UPDATE accounts SET balance = balance + 100 WHERE id = 1"))
+            elsewhere(lambda: query(bus.engine.url, "UPDATE accounts SET balance = balance + 100 WHERE id = 1"))
         account.balance += 1
         handler.session.flush()
         return {"balance": account.balance}

@@ -18,5 +18,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove them: everything in them can be made anew from the journal, but the identity."""
     schema = context.config.attributes.get("schema")
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(ddl.keeper("0001", schema))
     for table in ("actionbus_checkpoints", "actionbus_identity"):
         op.drop_table(table, schema=schema)

@@ -17,4 +17,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove it: what was queued stays in the journal, and `actionbus journal recover` settles it."""
-    op.drop_table("actionbus_runs", schema=context.config.attributes.get("schema"))
+    schema = context.config.attributes.get("schema")
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(ddl.keeper("0002", schema))
+    op.drop_table("actionbus_runs", schema=schema)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from adapters.flask import share_session
+from core import Application
+
 
 class Base(DeclarativeBase):
     """The models' base."""
 
 
 db = SQLAlchemy(model_class=Base)
+share_session(db.session)
+private = SQLAlchemy(model_class=Base)
+"""Its session is not shared with actions."""
 
 
 class Note(db.Model):  # type: ignore[name-defined,misc]
@@ -19,3 +25,6 @@ class Note(db.Model):  # type: ignore[name-defined,misc]
     __tablename__ = "flask_notes"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
+
+
+app = Application("notes", actions=["tests.adapters.flask_notes.actions"], models=Base.metadata)
