@@ -108,7 +108,9 @@ def once_writers_ended(bus: Bus, url: URL) -> Shown:
     found: Shown = []
     reader = threading.Thread(target=lambda: found.extend(shown(bus.journal.read())))
     reader.start()
-    while not query(url, "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_locks%' AND pid <> pg_backend_pid()"):
+    while not query(
+        url, "SELECT 1 FROM pg_stat_activity WHERE strpos(query, 'pg_locks') > 0 AND pid <> pg_backend_pid()"
+    ):
         pass
     holder.commit()
     reader.join(30)

@@ -104,7 +104,7 @@ def test_while_a_reader_waits_at_a_hole(postgres_url: URL) -> None:
         found: list[str] = []
         reader = threading.Thread(target=lambda: found.extend(record.action for record in bus.journal.read()))
         reader.start()
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_locks%' AND pid <> pg_backend_pid()"
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE strpos(query, 'pg_locks') > 0 AND pid <> pg_backend_pid()"
         engine = create_engine(postgres_url)
         with engine.connect() as connection:
             while not connection.execute(text(waiting)).all():
