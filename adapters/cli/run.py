@@ -141,7 +141,7 @@ def _run(context: click.Context, action: Action, values: dict[str, Any]) -> None
     bus = environment_of(context).bus
     bus.journal.require()
     try:
-        runner = bus.runner(values["own_actor"])
+        runner = bus.runner(values["own_actor"], operator=True)  # has the database anyway
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--actor") from None
     source, as_json = values["own_arguments"], values["own_json"]

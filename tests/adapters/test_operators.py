@@ -136,6 +136,15 @@ def test_fed_from_cron_a_projection_that_stops_is_shown_and_its_record_left_out(
     assert sorted(hit["key"] for hit in found) == ["a", "c"]
 
 
+def test_on_the_command_line_an_operators_decision_is_checked_like_any(cli: Run) -> None:
+    cli("run", "put_note", "--note", "b", "--text", "poison", "--actor", "ana")
+    cli("projections", "run", "--once", code=1)
+    about = ["run", "skip_record", "--projection", "notes", "--of-version", "1", "--position"]
+    assert "is stopped by 2" in cli(*about, "1", code=3).stderr
+    cli(*about, "2")
+    assert "notes at" in cli("projections", "run", "--once").stdout
+
+
 def test_rebuild_takes_a_name_over_only_when_told_so(cli: Run, url: URL) -> None:
     cli("run", "put_note", "--note", "a", "--text", "ours", "--actor", "ana")
     cli("projections", "run", "--once")
