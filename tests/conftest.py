@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from core import Application, Bus
 from tests.servers import Redis, Server
+from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
 
 pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
@@ -21,6 +22,14 @@ pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
 # A shell that runs the tests in the background makes them ignore SIGINT, which the commands under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    """No test leaves its function in `call_back`."""
+    function = CallBack.function
+    yield
+    CallBack.function = function
+
 
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 

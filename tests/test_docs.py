@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from core import Bus
 from tests.conftest import BusFactory, query
-from tests.core.test_gateway import opened
+from tests.helpers import opened
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]

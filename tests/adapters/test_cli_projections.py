@@ -20,10 +20,8 @@ from adapters.local_elasticsearch.server import LocalServer, _free_port
 from adapters.wiring import store_for
 from core import Bus
 from projections import Projection, on
-from tests.adapters.test_cli import Run, documents, run
+from tests.helpers import Run, documents
 from tests.projections.notes.app import make_application
-
-__all__ = ["run"]
 
 
 @pytest.fixture(params=["embedded", "elasticsearch"])

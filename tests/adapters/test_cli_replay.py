@@ -15,8 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from core import Bus
-from tests.adapters.test_cli import ROOT, Run, documents, environment, run  # noqa: F401 - a fixture
-from tests.replay.test_timeline import fill
+from tests.helpers import ROOT, Run, documents, environment
+from tests.replay.conftest import fill
 from tests.servers import Server
 from tests.shop.app import make_application
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> P
 
 
 @pytest.fixture
-def cli(run: Run, url: URL, server: Server) -> Run:  # noqa: F811
+def cli(run: Run, url: URL, server: Server) -> Run:
     """On a journal with a history; with `--sandbox` on the tests' server where the journal is on PostgreSQL."""
     with Bus(make_application(), url) as bus:
         fill(bus)

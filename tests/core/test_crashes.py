@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core import ActionBusError, Bus, JournalUnavailable, OutcomeUnknown
 from tests.conftest import TORTURE, BusFactory, prepared, query
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application

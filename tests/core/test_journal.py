@@ -27,7 +27,7 @@ from core import (
 )
 from core.table import COLUMNS, journal_table
 from tests.conftest import BusFactory
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
 
 REFUSED = [

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from core import Bus
 from tests.conftest import BusFactory
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Mailer, make_application
 

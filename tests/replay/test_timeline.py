@@ -28,7 +28,7 @@ from replay.fork import Forking, Inserted
 from replay.timeline import Timeline
 from replay.transfer import export, header, import_into
 from tests.conftest import prepared
-from tests.replay.conftest import MakeCopy, attempt, live, open_bus
+from tests.replay.conftest import MakeCopy, attempt, fill, live, open_bus
 from tests.shop.actions.deposit import Deposit
 from tests.shop.actions.withdraw import Withdraw
 from tests.shop.app import make_application
@@ -39,15 +39,6 @@ def bus(url: URL) -> Any:
     prepared(url)
     with Bus(make_application(), url) as bus:
         yield bus
-
-
-def fill(bus: Bus) -> None:
-    for number in (1, 2, 3):
-        bus.execute("open_account", {"id": number, "name": f"n{number}"}, actor="ann")
-        bus.execute("deposit", {"id": number, "amount": 10 * number}, actor="ann")
-    attempt(bus, "ben", "withdraw", id=1, amount=1000)
-    bus.execute("transfer", {"source": 2, "target": 1, "amount": 5}, actor="ben")
-    bus.execute("withdraw", {"id": 3, "amount": 1}, actor="ben")
 
 
 def test_an_application_with_data_begins_with_a_snapshot(bus: Bus, sandbox_url: Any, tmp_path: Path) -> None:
