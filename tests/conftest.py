@@ -24,15 +24,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands are started, each of which would compile us anew
+
+
 @pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:
     """No test leaves its function in `call_back`."""
     function = CallBack.function
     yield
     CallBack.function = function
-
-
-TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 
 
 @pytest.fixture(scope="session")

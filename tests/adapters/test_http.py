@@ -296,7 +296,7 @@ def test_one_reads_ones_own_writes(ana: Client, bus: Bus, app: Flask) -> None:
     try:
         kit = ana.post("/actions/create_kit", {"name": "A"}).get_json()["result"]
         told = ana.post(
-            "/actions/add_asset?wait_for=assets&timeout=60", {**kit, "name": "grinning face", "tags": ["happy"]}
+            "/actions/add_asset?wait_for=assets&timeout=30", {**kit, "name": "grinning face", "tags": ["happy"]}
         ).get_json()
         assert told["projected"] == {"assets": True}
         found = ana.get(f"/search/assets?q=grinning&filter=kit_id:{kit['kit_id']}&facet=tags").get_json()
