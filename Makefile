@@ -1,4 +1,4 @@
-# `make` prints this help; everything is set up on first use. Needs Python 3.11 or later and nothing else.
+# `make` prints this help; everything is set up on first use. Needs Python 3.11 or later, and a network to fetch the rest.
 
 PYTHON ?= python3
 VENV := .venv

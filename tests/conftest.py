@@ -15,9 +15,10 @@ from sqlalchemy.engine import URL, make_url
 
 from core import Application, Bus
 from tests.servers import Redis, Server
+from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
 
-pytest_plugins = ["pytester", "tests.elasticsearch_fixtures"]
+pytest_plugins = ["pytester", "tests.cli_fixtures", "tests.elasticsearch_fixtures"]
 
 # A shell that runs the tests in the background makes them ignore SIGINT, which the commands under test would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,6 +26,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 T = TypeVar("T")
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands are started, each of which would compile us anew
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    """No test leaves its function in `call_back`."""
+    function = CallBack.function
+    yield
+    CallBack.function = function
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from sqlalchemy.engine import URL
 
+from adapters.cli.main import group as actionbus
 from core import Bus
 from tests.conftest import BusFactory, query
-from tests.core.test_gateway import opened
+from tests.helpers import opened
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
@@ -194,12 +197,27 @@ def test_every_link_leads_somewhere(file: str) -> None:
         assert ((ROOT / file).parent / link).exists(), link
 
 
-def test_every_setting_and_command_is_documented() -> None:
-    sources = "".join(
-        path.read_text() for folder in ("core", "projections", "adapters") for path in (ROOT / folder).rglob("*.py")
-    )
-    told = "".join((ROOT / file).read_text() for file in ("README.md", *(f"docs/{each}.md" for each in GUIDES)))
-    assert {name for name in set(re.findall(r"ACTIONBUS_[A-Z_]+", sources)) if name not in told} == set()
+def guides() -> str:
+    return "".join((ROOT / file).read_text() for file in ("README.md", *(f"docs/{each}.md" for each in GUIDES)))
+
+
+def test_every_setting_is_documented() -> None:
+    folders = ("core", "projections", "replay", "adapters")
+    sources = "".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert {name for name in set(re.findall(r"ACTIONBUS_[A-Z_]+", sources)) if name not in guides()} == set()
+
+
+def commands(group: click.Group, *before: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group) and command.commands:
+            yield from commands(command, *before, name)
+        elif not command.hidden:
+            yield " ".join((*before, name))
+
+
+def test_every_command_is_documented() -> None:
+    assert "replay bisect" in commands(actionbus)
+    assert [command for command in commands(actionbus) if not re.search(rf"\b{command}\b", guides())] == []
 
 
 def test_guarantees_name_tests_that_are_there() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from adapters.local_elasticsearch.server import LocalServer, _free_port
 from adapters.wiring import store_for
 from core import Bus
 from projections import Projection, on
-from tests.adapters.test_cli import Run, documents, run
+from tests.helpers import Run, documents
 from tests.projections.notes.app import make_application
-
-__all__ = ["run"]
+from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture(params=["embedded", "elasticsearch"])
@@ -99,10 +97,8 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
     line = [sys.executable, "-W", "error", "-m", "adapters.cli.main", "projections", "run", "--metrics", str(port)]
     process = subprocess.Popen(line, env=os.environ, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 40
-        while not all(each["healthy"] and each["lag_records"] == 0 for each in states(cli).values()):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: all(each["healthy"] and each["lag_records"] == 0 for each in states(cli).values()),
+                   "everything is absorbed")  # fmt: skip
         cli("projections", "status", "--check", "--max-lag", "60s")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
             metrics = response.read().decode()
@@ -110,7 +106,7 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
         assert "actionbus_projection_lag_records" in metrics
     finally:
         process.send_signal(signal.SIGTERM)
-        _, printed = process.communicate(timeout=20)
+        _, printed = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, printed
     assert {each["state"] for each in states(cli).values()} == {"idle"}
 
@@ -120,24 +116,17 @@ def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     process = subprocess.Popen([sys.executable, "-m", "adapters.cli.main", "projections", "run", "notes"],
                                env=os.environ, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
-        deadline = time.monotonic() + 40
-        while states(cli)["notes"]["state"] != "stopped":
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: states(cli)["notes"]["state"] == "stopped", "the projection is stopped")
         shown = cli("projections", "status").stdout
         assert "RuntimeError: cannot be digested" in shown
         assert "actionbus projections skip notes" in shown
         assert "is tried again" in cli("projections", "retry", "notes").stdout
-        while states(cli)["notes"]["state"] != "stopped":
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: states(cli)["notes"]["state"] == "stopped", "the projection is stopped again")
         assert "goes on without record 2" in cli("projections", "skip", "notes", "--actor", "op").stdout
-        while states(cli)["notes"]["lag_records"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: not states(cli)["notes"]["lag_records"], "the rest is absorbed")
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE_S)
     decision = documents(cli("log", "--action", "skip_record", "--status", "succeeded", "--json"))[0]
     assert decision["actor"] == "op"
 

@@ -15,36 +15,30 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from core import Bus
-from tests.adapters.test_cli import ROOT, Run, documents, environment, run  # noqa: F401 - a fixture
-from tests.replay.test_timeline import fill
-from tests.servers import Server
+from tests.helpers import ROOT, Run, documents, environment
+from tests.replay.conftest import fill
 from tests.shop.app import make_application
 
 TOOL = [sys.executable, "-m", "adapters.cli.main"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where replays keep their files; sandboxes on PostgreSQL are on the tests' own server."""
     monkeypatch.setenv("ACTIONBUS_REPLAY", str(tmp_path / "replay"))
     return tmp_path / "replay"
 
 
 @pytest.fixture
-def cli(run: Run, url: URL, server: Server) -> Run:  # noqa: F811
+def cli(run: Run, url: URL, monkeypatch: pytest.MonkeyPatch) -> Run:
     """On a journal with a history; with `--sandbox` on the tests' server where the journal is on PostgreSQL."""
     with Bus(make_application(), url) as bus:
         fill(bus)
         bus.execute("notify", {"to": "ann"}, actor="ann")
     if url.get_backend_name() == "postgresql":
-        os.environ["ACTIONBUS_SANDBOX_URL"] = url.set(database="postgres").render_as_string(hide_password=False)
+        sandboxes = url.set(database="postgres").render_as_string(hide_password=False)
+        monkeypatch.setenv("ACTIONBUS_SANDBOX_URL", sandboxes)
     return run
-
-
-@pytest.fixture(autouse=True)
-def forget_sandbox() -> Any:
-    yield
-    os.environ.pop("ACTIONBUS_SANDBOX_URL", None)
 
 
 def test_verify(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,12 +198,12 @@ def test_export_and_import(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "is not empty" in cli("journal", "import", str(file), code=1).stderr
 
 
-def test_another_dialect_only_when_asked_for_and_with_a_warning(cli: Run, url: URL) -> None:
-    if url.get_backend_name() == "postgresql":
-        cli("run", "open_account", "--id", "50", "--name", "n1", code=1)
-        done = cli("replay", "verify", "--all", "--sandbox", "sqlite://")
-        assert "the journal is of postgresql, the sandbox is not" in done.stderr
-        assert "11 same" in done.stderr, "the broken constraint is recognised in the words of both"
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_another_dialect_only_when_asked_for_and_with_a_warning(cli: Run) -> None:
+    cli("run", "open_account", "--id", "50", "--name", "n1", code=1)
+    done = cli("replay", "verify", "--all", "--sandbox", "sqlite://")
+    assert "the journal is of postgresql, the sandbox is not" in done.stderr
+    assert "11 same" in done.stderr, "the broken constraint is recognised in the words of both"
 
 
 def test_interactive(cli: Run) -> None:
@@ -242,7 +236,7 @@ def hook() -> None:
 def debugged(url: URL, action_id: str, stdin: str, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*TOOL, "replay", "debug", action_id, *options], env={**os.environ, **environment(url), **more}, cwd=ROOT,
-        input=stdin, capture_output=True, text=True, check=False, timeout=60,
+        input=stdin, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done

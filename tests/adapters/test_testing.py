@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +19,6 @@ from tests.shop.app import Mailer, Repo, make_application
 @pytest.fixture
 def actionbus_application() -> Application:
     return make_application()
-
-
-@pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    function = CallBack.function
-    yield
-    CallBack.function = function
 
 
 ACCOUNT = ("open_account", {"id": 1, "name": "one"})
@@ -82,7 +75,7 @@ def test_a_dependency_that_reaches_out_unasked_is_named(given: Given, monkeypatc
     """A replay would refuse it; an outside dependency may do as it likes."""
     monkeypatch.setattr(Repo, "account", lambda self, account_id: socket.create_connection(("127.0.0.1", 9), 1))
     when = given().when("deposit", {"id": 1}).then(status="failed", raises=LeavesSandbox)
-    assert "app.py" in str(when.error) or "test_testing.py" in str(when.error)
+    assert "test_testing.py" in str(when.error)
     assert "Declare what does as `outside(…)`" in str(when.error)
 
     def send(self: Mailer, to: str, text: str) -> str:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from core import BrokerUnavailable, Bus, Message, Queue
+from adapters.testing import HeldQueue
+from core import BrokerUnavailable, Bus, Message
+from tests.helpers import let_time_pass
 
 
-class Held(Queue):
-    """Keeps messages until somebody looks."""
+class Broker(HeldQueue):
+    """Keeps messages until somebody looks; may be away."""
 
     redeliver_after = 60.0
     attempts = 3
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.away = False
+    away = False
 
     def publish(self, message: Message) -> None:
+        """Keep it, or refuse it."""
         if self.away:
             raise BrokerUnavailable("the broker is away")
-        self.sent.append(message)
+        super().publish(message)
 
 
 def time_passes(bus: Bus) -> None:
     """Whatever waits for its time is due, as it would be in an hour."""
-    with bus.engine.begin() as connection:
-        moved = "due_at = due_at - 3600, publish_at = publish_at - 3600, queued_at = queued_at - 3600"
-        connection.execute(text(f"UPDATE actionbus_runs SET {moved}"))
+    let_time_pass(bus, 3600)
 
 
 def lost_database(handler: Any) -> None:

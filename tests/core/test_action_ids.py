@@ -10,7 +10,7 @@ import pytest
 
 from core import Bus
 from tests.conftest import BusFactory
-from tests.core.queues import Held
+from tests.core.queues import Broker
 
 SPELLINGS: list[Callable[[UUID], Any]] = [
     lambda known: known,
@@ -22,7 +22,7 @@ SPELLINGS: list[Callable[[UUID], Any]] = [
 
 @pytest.fixture
 def bus(make_bus: BusFactory) -> Bus:
-    return make_bus(queue=Held())
+    return make_bus(queue=Broker())
 
 
 @pytest.mark.parametrize("spelt", SPELLINGS, ids=["UUID", "text", "hex", "upper case"])

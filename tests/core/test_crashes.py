@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,10 +24,11 @@ from sqlalchemy.exc import DBAPIError
 
 from core import ActionBusError, Bus, JournalUnavailable, OutcomeUnknown
 from tests.conftest import TORTURE, BusFactory, prepared, query
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
+from tests.waiting import PATIENCE_S, any_moment, eventually
 
 KILLS = 200 if TORTURE else 30
 SERVER_KILLS = 20 if TORTURE else 3
@@ -99,11 +99,14 @@ def test_a_process_killed_at_random_moments_leaves_nothing_half_done(url: URL, t
     where = url.render_as_string(hide_password=False)
     with Bus(make_application(), url) as bus:
         opened(bus, 1, 2)
+    accepted.touch()
     for number in range(KILLS):
+        enough = accepted.stat().st_size + 37 * random.randrange(20)
         workers = [context.Process(target=work, args=(where, accepted, number * 10 + n)) for n in range(2)]
         for worker in workers:
             worker.start()
-        time.sleep(random.uniform(0.01, 0.2))
+        eventually(lambda enough=enough: accepted.stat().st_size >= enough, "they run actions")  # type: ignore[misc]
+        any_moment(0.02)
         for worker in workers:
             assert worker.pid
             os.kill(worker.pid, signal.SIGKILL)
@@ -116,10 +119,18 @@ def test_a_process_killed_at_random_moments_leaves_nothing_half_done(url: URL, t
         settled(bus)
 
 
-def test_the_server_killed_under_load_loses_no_outcome(server: Server, make_postgres_bus: BusFactory) -> None:
-    if not server.can_be_killed:
-        pytest.fail("ACTIONBUS_TEST_DATABASE_URL names a server that is not ours to kill; leave it out for this test")
-    bus = opened(make_postgres_bus(reconnect_for=60.0), 1, 2)
+@pytest.fixture
+def durable_server() -> Iterator[Server]:
+    """A PostgreSQL that writes to disk as it does in production, for this test to kill."""
+    server = Server("fsync = on\n")
+    yield server
+    server.close()
+
+
+def test_the_server_killed_under_load_loses_no_outcome(durable_server: Server) -> None:
+    url = durable_server.database()
+    prepared(url)
+    bus = opened(Bus(make_application(), url, reconnect_for=PATIENCE_S), 1, 2)
     stop = threading.Event()
     known: list[UUID] = []
 
@@ -128,15 +139,20 @@ def test_the_server_killed_under_load_loses_no_outcome(server: Server, make_post
             try:
                 known.append(bus.execute("deposit", {"id": 1, "amount": 1}).action_id)
             except (ActionBusError, DBAPIError):
-                time.sleep(0.01)
+                stop.wait(0.01)  # the others, and the server that starts, have the machine
+
+    def under_load() -> None:
+        enough = len(known) + random.randrange(1, 60)
+        eventually(lambda: len(known) >= enough, "actions are run")
+        any_moment(0.02)
 
     with ThreadPoolExecutor(4) as pool:
         running = [pool.submit(run) for _ in range(4)]
         for _ in range(SERVER_KILLS):
-            time.sleep(random.uniform(0.2, 0.6))
-            server.kill()
-            server.start()
-        time.sleep(0.5)
+            under_load()
+            durable_server.kill()
+            durable_server.start()
+        under_load()
         stop.set()
         for each in running:
             each.result()
@@ -144,6 +160,7 @@ def test_the_server_killed_under_load_loses_no_outcome(server: Server, make_post
     assert set(known) <= {record.action_id for record in bus.journal.read(status="succeeded")}
     assert set(known) <= {record.action_id for record in bus.journal.read(kind="submitted")}
     settled(bus)
+    bus.close()
 
 
 class Proxy:
@@ -152,6 +169,7 @@ class Proxy:
     def __init__(self, server: str | tuple[str, int], port: int, folder: Path, cut: str) -> None:
         self._server, self._cut = server, cut
         self.cuts = 1
+        self._through = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / f".s.PGSQL.{port}"))
         self._listener.listen()
@@ -180,7 +198,7 @@ class Proxy:
                 if self._cut == "after":
                     muted.set()
                     upstream.sendall(data)
-                    time.sleep(0.2)
+                    assert self._through.wait(PATIENCE_S)
                 break
             upstream.sendall(data)
         for each in (client, upstream):
@@ -194,6 +212,7 @@ class Proxy:
         with suppress(OSError):
             while (data := _received(upstream)) and not muted.is_set():
                 client.sendall(data)
+            self._through.set()
             if not muted.is_set():
                 client.shutdown(socket.SHUT_RDWR)
 
@@ -275,7 +294,8 @@ def test_a_stale_pooled_connection_is_replaced_without_running_twice(
     bus = opened(make_postgres_bus(), 1)
     query(
         postgres_url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     assert bus.execute("deposit", {"id": 1}).result == {"balance": 1}
     assert len(list(bus.journal.read(action="deposit"))) == 2

@@ -15,7 +15,7 @@ from adapters import database
 from core import Bus, JournalUnavailable
 from core.ddl import LATEST
 from tests.conftest import query
-from tests.core.test_queue import Held
+from tests.core.queues import Broker
 from tests.shop.app import Base, make_application
 
 
@@ -106,7 +106,7 @@ CALLS: dict[str, Callable[[Bus], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_without_a_journal_a_call_says_what_to_do(url: URL, call: str) -> None:
-    with Bus(make_application(), url, queue=Held()) as bus:
+    with Bus(make_application(), url, queue=Broker()) as bus:
         Base.metadata.create_all(bus.engine)
         with pytest.raises(JournalUnavailable, match=r"`actionbus db upgrade`, or bus\.journal\.create\(\)"):
             CALLS[call](bus)

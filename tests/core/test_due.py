@@ -12,17 +12,17 @@ import pytest
 from core import Bus
 from core.dispatcher import Dispatcher
 from tests.conftest import BusFactory
-from tests.core.queues import Held, lost_database, time_passes
+from tests.core.queues import Broker, lost_database, time_passes
 from tests.shop.actions.call_back import CallBack
 
 
 @pytest.fixture
-def queue() -> Held:
-    return Held()
+def queue() -> Broker:
+    return Broker()
 
 
 @pytest.fixture
-def bus(make_bus: BusFactory, queue: Held) -> Bus:
+def bus(make_bus: BusFactory, queue: Broker) -> Bus:
     return make_bus(queue=queue)
 
 
@@ -54,7 +54,7 @@ def between_attempts(bus: Bus) -> Any:
 
 
 @pytest.mark.parametrize("waiting", [later, later_from_inside, between_attempts])
-def test_a_message_before_its_time_runs_nothing(bus: Bus, queue: Held, waiting: Callable[[Bus], Any]) -> None:
+def test_a_message_before_its_time_runs_nothing(bus: Bus, queue: Broker, waiting: Callable[[Bus], Any]) -> None:
     action_id = waiting(bus)
     before = bus.runs.get(action_id)
     assert before is not None
@@ -85,13 +85,13 @@ def test_a_forged_message_leaves_what_is_not_queued_alone(bus: Bus) -> None:
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_process_whose_clock_is_wrong_queues_what_is_due_at_once(
-    bus: Bus, queue: Held, monkeypatch: pytest.MonkeyPatch, hours: int
+    bus: Bus, queue: Broker, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + 3600 * hours)
     ticket = bus.runner("ana").execute_async("call_back", {})
     monkeypatch.setattr(time, "time", right)
-    assert [message.action_id for message in queue.sent] == [ticket.action_id]
+    assert [message.action_id for message in queue.messages] == [ticket.action_id]
     assert Dispatcher(bus).send() == [], "its message is on its way"
     outcome = bus.run_queued(ticket.action_id)
     assert outcome is not None

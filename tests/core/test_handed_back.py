@@ -12,15 +12,15 @@ import pytest
 from core import Application, Bus
 from core.dispatcher import Dispatcher
 from tests.conftest import BusFactory
-from tests.core.queues import Held, time_passes
+from tests.core.queues import Broker, time_passes
 from tests.shop.actions.deposit import Deposit
 
 Change = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture
-def queue() -> Held:
-    return Held()
+def queue() -> Broker:
+    return Broker()
 
 
 def older(patch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ OTHERS = [
 
 @pytest.mark.parametrize(("change", "told"), OTHERS)
 def test_a_worker_of_another_version_hands_it_back_and_says_so(
-    make_bus: BusFactory, queue: Held, caplog: pytest.LogCaptureFixture, change: Change, told: str
+    make_bus: BusFactory, queue: Broker, caplog: pytest.LogCaptureFixture, change: Change, told: str
 ) -> None:
     bus = make_bus(queue=queue)
     bus.execute("open_account", {"id": 1, "name": "one"}, actor="ana")
@@ -109,7 +109,7 @@ def _matches(pattern: str, text: str) -> None:
     assert re.search(pattern, text), text
 
 
-def test_a_worker_that_does_not_know_the_action_hands_it_back(make_bus: BusFactory, queue: Held) -> None:
+def test_a_worker_that_does_not_know_the_action_hands_it_back(make_bus: BusFactory, queue: Broker) -> None:
     bus = make_bus(queue=queue)
     bus.execute("open_account", {"id": 1, "name": "one"}, actor="ana")
     ticket = bus.runner("ana").execute_async("deposit", {"id": 1, "amount": 5})
@@ -125,7 +125,7 @@ def test_a_worker_that_does_not_know_the_action_hands_it_back(make_bus: BusFacto
 
 
 def test_a_newer_worker_with_an_upcast_runs_it(
-    make_bus: BusFactory, queue: Held, monkeypatch: pytest.MonkeyPatch
+    make_bus: BusFactory, queue: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = make_bus(queue=queue)
     bus.execute("open_account", {"id": 1, "name": "one"}, actor="ana")
@@ -137,7 +137,7 @@ def test_a_newer_worker_with_an_upcast_runs_it(
 
 
 def test_a_message_goes_to_the_queue_that_the_handler_names_now(
-    make_bus: BusFactory, queue: Held, monkeypatch: pytest.MonkeyPatch
+    make_bus: BusFactory, queue: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers listen to the queues that their own code names; what was queued for an older one must reach them."""
     bus = make_bus(queue=queue)
@@ -146,4 +146,4 @@ def test_a_message_goes_to_the_queue_that_the_handler_names_now(
     time_passes(bus)
     monkeypatch.setattr(Deposit, "queue", "money")
     assert Dispatcher(Bus(bus.application, bus.engine, queue=queue)).send() == [ticket.action_id]
-    assert queue.sent[-1].queue == "money"
+    assert queue.messages[-1].queue == "money"

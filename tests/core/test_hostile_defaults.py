@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL
 
 from core import ActionInProgress, Bus, JournalUnavailable
 from core.backend import Row
-from core.queue import Message
 from tests.conftest import TORTURE, prepared, query
+from tests.core.queues import Broker
 from tests.core.test_order import APPEND, dsn
 from tests.core.test_other_servers import now
 from tests.shop.actions.call_back import CallBack
@@ -26,19 +26,6 @@ from tests.shop.app import make_application
 LEVELS = ("read uncommitted", "read committed", "repeatable read", "serializable")
 THREADS = 8
 KEYS = 200 if TORTURE else 25
-
-
-class Held:
-    """A queue that keeps its messages."""
-
-    redeliver_after = 60.0
-    attempts = 3
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def publish(self, message: Message) -> None:
-        self.sent.append(message)
 
 
 @pytest.fixture(params=LEVELS)
@@ -81,7 +68,7 @@ def test_a_race_on_a_key_takes_effect_once_and_never_ends_as_unavailable(strict:
 
 def test_what_is_queued_taken_recovered_and_read_at_once_is_tried_again(strict: URL) -> None:
     """Every other statement of ours, each raced by seven more of its kind."""
-    queue = Held()
+    queue = Broker()
     with Bus(make_application(), strict, queue=queue) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         tickets = together(lambda n: bus.runner().execute_async("deposit", {"id": 1, "amount": n + 1}))
@@ -140,7 +127,7 @@ def test_a_read_only_default_is_named_before_anything_runs(postgres_url: URL, wh
     name = postgres_url.database if whose == "DATABASE" else role
     now(postgres_url, f"ALTER {whose} {name} SET default_transaction_read_only = on")
     try:
-        with Bus(make_application(), postgres_url.set(username=role), queue=Held()) as bus:
+        with Bus(make_application(), postgres_url.set(username=role), queue=Broker()) as bus:
             for call in (lambda: bus.execute("open_account", {"id": 1, "name": "a"}),
                          lambda: bus.runner().execute_async("open_account", {"id": 1, "name": "a"})):  # fmt: skip
                 with pytest.raises(JournalUnavailable, match="default_transaction_read_only"):
@@ -160,7 +147,7 @@ def test_a_read_only_default_is_named_before_anything_runs(postgres_url: URL, wh
 def test_other_defaults_change_nothing(postgres_url: URL, setting: str) -> None:
     prepared(postgres_url)
     now(postgres_url, f"ALTER DATABASE {postgres_url.database} SET {setting}")
-    with Bus(make_application(), postgres_url, queue=Held()) as bus:
+    with Bus(make_application(), postgres_url, queue=Broker()) as bus:
         bus.execute("open_account", {"id": 1, "name": "\\' ä \N{SNOWMAN}"}, actor="zoë \N{SNOWMAN}")
         submitted, outcome = bus.journal.read()
         assert (outcome.arguments["name"], outcome.actor) == ("\\' ä \N{SNOWMAN}", "zoë \N{SNOWMAN}")

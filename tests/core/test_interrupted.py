@@ -8,7 +8,7 @@ import pytest
 
 from core import ActionInterrupted
 from tests.conftest import BusFactory
-from tests.core.queues import Held
+from tests.core.queues import Broker
 from tests.core.test_journal import abandon
 
 
@@ -27,7 +27,7 @@ def test_it_does_not_claim_that_nothing_happened_outside(make_bus: BusFactory) -
 
 
 def test_those_too_young_to_be_settled_are_told(make_bus: BusFactory) -> None:
-    bus = make_bus(queue=Held())
+    bus = make_bus(queue=Broker())
     action_id = abandon(bus, recorded_at=datetime.now(UTC))
     bus.execute("call_back", {}, actor="ana")
     queued = bus.runner("ana").execute_async("call_back", {})

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg2
 import pytest
@@ -27,8 +26,9 @@ from core import (
 )
 from core.table import COLUMNS, journal_table
 from tests.conftest import BusFactory, elsewhere
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
+from tests.waiting import PATIENCE_S, eventually
 
 REFUSED = [
     "UPDATE journal SET actor = 'x'",
@@ -213,13 +213,13 @@ def test_a_key_whose_action_still_runs(bus: Bus, monkeypatch: pytest.MonkeyPatch
 
     def wait(handler: Any) -> None:
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
 
     monkeypatch.setattr(CallBack, "function", wait)
     monkeypatch.setattr(CallBack, "requires", ("mailer",))
     with ThreadPoolExecutor() as pool:
         first = pool.submit(bus.execute, "call_back", {}, idempotency_key="k")
-        assert started.wait(10)
+        assert started.wait(PATIENCE_S)
         if bus.engine.dialect.name == "postgresql":  # on SQLite, with its one writer, the second call would wait
             with pytest.raises(ActionInProgress):
                 bus.execute("call_back", {}, idempotency_key="k")
@@ -234,12 +234,14 @@ def test_fifty_threads_with_one_key_have_one_effect(bus: Bus) -> None:
 
     def call(_: int) -> Any:
         gate.wait()
-        while True:
-            try:
-                return bus.execute("deposit", {"id": 1}, idempotency_key="k").action_id
-            except ActionInProgress as error:
-                assert error.action_id
-                time.sleep(0.01)
+        return eventually(attempt, "the first call has its outcome")
+
+    def attempt() -> UUID | None:
+        try:
+            return bus.execute("deposit", {"id": 1}, idempotency_key="k").action_id
+        except ActionInProgress as error:
+            assert error.action_id
+            return None
 
     with ThreadPoolExecutor(50) as pool:
         found = set(pool.map(call, range(50)))
@@ -297,13 +299,13 @@ def test_recovery_never_aborts_what_still_runs(make_bus: BusFactory, monkeypatch
 
     def wait(handler: Any) -> str:
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
         return "done"
 
     monkeypatch.setattr(CallBack, "function", wait)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(bus.execute, "call_back", {})
-        assert started.wait(10)
+        assert started.wait(PATIENCE_S)
         found = other.recover(timedelta(0))
         assert (len(found.running), found.interrupted) == (1, [])
         go_on.set()

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from core import ActionFailed, Bus, IdempotencyConflict, PermissionDenied, UnknownAction
 from core.dispatcher import Dispatcher
 from tests.conftest import prepared, query
-from tests.core.queues import Held, lost_database, time_passes
+from tests.core.queues import Broker, lost_database, time_passes
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
@@ -50,12 +50,12 @@ class Watch:
 
 
 @pytest.fixture
-def queue() -> Held:
-    return Held()
+def queue() -> Broker:
+    return Broker()
 
 
 @pytest.fixture
-def watched(url: URL, queue: Held) -> Iterator[tuple[Bus, Watch]]:
+def watched(url: URL, queue: Broker) -> Iterator[tuple[Bus, Watch]]:
     prepared(url)
     engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=2)
     watch = Watch(engine)
@@ -70,91 +70,91 @@ def test_the_watch_sees_a_second_connection(watched: tuple[Bus, Watch]) -> None:
     assert len(watch.seconds) == 1
 
 
-def execute(bus: Bus, queue: Held) -> None:
+def execute(bus: Bus, queue: Broker) -> None:
     assert bus.execute("call_back", {}, actor="ana").status == "succeeded"
 
 
-def execute_unknown(bus: Bus, queue: Held) -> None:
+def execute_unknown(bus: Bus, queue: Broker) -> None:
     with pytest.raises(UnknownAction):
         bus.execute("no_such", {}, actor="ana")
 
 
-def execute_failing(bus: Bus, queue: Held) -> None:
+def execute_failing(bus: Bus, queue: Broker) -> None:
     with pytest.raises(LookupError):
         bus.execute("withdraw", {"id": 1, "amount": 1}, actor="ana")
 
 
-def execute_repeated(bus: Bus, queue: Held) -> None:
+def execute_repeated(bus: Bus, queue: Broker) -> None:
     for _ in range(2):
         bus.execute("call_back", {}, actor="ana", idempotency_key="k")
 
 
-def execute_conflicting(bus: Bus, queue: Held) -> None:
+def execute_conflicting(bus: Bus, queue: Broker) -> None:
     bus.execute("call_back", {}, actor="ana", idempotency_key="k")
     with pytest.raises(IdempotencyConflict):
         bus.execute("call_back", {"n": 1}, actor="ana", idempotency_key="k")
 
 
-def execute_async(bus: Bus, queue: Held) -> None:
+def execute_async(bus: Bus, queue: Broker) -> None:
     assert bus.runner("ana").execute_async("call_back", {}).problem is None
 
 
-def execute_async_repeated(bus: Bus, queue: Held) -> None:
+def execute_async_repeated(bus: Bus, queue: Broker) -> None:
     first, again = (bus.runner("ana").execute_async("call_back", {}, idempotency_key="k") for _ in range(2))
     assert (again.action_id, again.repeated) == (first.action_id, True)
 
 
-def execute_async_repeated_when_done(bus: Bus, queue: Held) -> None:
+def execute_async_repeated_when_done(bus: Bus, queue: Broker) -> None:
     first = bus.runner("ana").execute_async("call_back", {}, idempotency_key="k")
     assert bus.run_queued(first.action_id)
     assert bus.runner("ana").execute_async("call_back", {}, idempotency_key="k").state == "done"
 
 
-def execute_async_refused(bus: Bus, queue: Held) -> None:
+def execute_async_refused(bus: Bus, queue: Broker) -> None:
     with pytest.raises(PermissionDenied):
         bus.runner("mallory").execute_async("open_account", {"id": 1, "name": "m"})
 
 
-def execute_async_with_the_broker_away(bus: Bus, queue: Held) -> None:
+def execute_async_with_the_broker_away(bus: Bus, queue: Broker) -> None:
     queue.away = True
     ticket = bus.runner("ana").execute_async("call_back", {})
     assert ticket.problem == "the broker is away"
     assert ticket.state == "due"
 
 
-def nested_with_the_broker(bus: Bus, queue: Held) -> None:
+def nested_with_the_broker(bus: Bus, queue: Broker) -> None:
     CallBack.function = lambda handler: handler.runner.execute_async("open_account", {"id": 1, "name": "n"}).action_id
     assert bus.execute("call_back", {}, actor="ana").status == "succeeded"
-    assert len(queue.sent) == 1
+    assert len(queue.messages) == 1
 
 
-def nested_with_the_broker_away(bus: Bus, queue: Held) -> None:
+def nested_with_the_broker_away(bus: Bus, queue: Broker) -> None:
     queue.away = True
     CallBack.function = lambda handler: handler.runner.execute_async("open_account", {"id": 1, "name": "n"}).action_id
     assert bus.execute("call_back", {}, actor="ana").status == "succeeded"
     assert bus.runs.counts()["due"] == 1
 
 
-def recover(bus: Bus, queue: Held) -> None:
+def recover(bus: Bus, queue: Broker) -> None:
     queued = bus.runner("ana").execute_async("call_back", {})
     recovered = bus.recover(timedelta(0))
     assert (recovered.queued, recovered.requeued) == ([queued.action_id], [queued.action_id])
 
 
-def recover_with_the_broker_away(bus: Bus, queue: Held) -> None:
+def recover_with_the_broker_away(bus: Bus, queue: Broker) -> None:
     queue.away = True
     queued = bus.runner("ana").execute_async("call_back", {})
     assert bus.recover(timedelta(0)).queued == [queued.action_id]
     assert bus.recover(timedelta(hours=1)).too_young == []
 
 
-def run_queued(bus: Bus, queue: Held) -> None:
+def run_queued(bus: Bus, queue: Broker) -> None:
     ticket = bus.runner("ana").execute_async("call_back", {})
     for expected in (True, False):
         assert bool(bus.run_queued(ticket.action_id)) is expected
 
 
-def run_queued_failing(bus: Bus, queue: Held) -> None:
+def run_queued_failing(bus: Bus, queue: Broker) -> None:
     CallBack.function = lambda handler: 1 // 0
     ticket = bus.runner("ana").execute_async("call_back", {})
     with pytest.raises(ZeroDivisionError):
@@ -163,7 +163,7 @@ def run_queued_failing(bus: Bus, queue: Held) -> None:
         ticket.wait(0)
 
 
-def run_queued_unfinished(bus: Bus, queue: Held) -> None:
+def run_queued_unfinished(bus: Bus, queue: Broker) -> None:
     CallBack.function = lost_database
     ticket = bus.runner("ana").execute_async("call_back", {})
     for attempts in (1, 2, 3):
@@ -176,7 +176,7 @@ def run_queued_unfinished(bus: Bus, queue: Held) -> None:
         bus.run_queued(ticket.action_id)
 
 
-def run_queued_told_to_end(bus: Bus, queue: Held) -> None:
+def run_queued_told_to_end(bus: Bus, queue: Broker) -> None:
     def ended(handler: Any) -> None:
         raise SystemExit(1)
 
@@ -187,7 +187,7 @@ def run_queued_told_to_end(bus: Bus, queue: Held) -> None:
     assert ticket.state == "due"
 
 
-def run_queued_of_another_version(bus: Bus, queue: Held) -> None:
+def run_queued_of_another_version(bus: Bus, queue: Broker) -> None:
     with pytest.MonkeyPatch.context() as patch:
         ticket = bus.runner("ana").execute_async("call_back", {})
         patch.setattr(CallBack, "version", 9)
@@ -197,14 +197,14 @@ def run_queued_of_another_version(bus: Bus, queue: Held) -> None:
     assert run.problem
 
 
-def run_queued_that_queues_with_the_broker_away(bus: Bus, queue: Held) -> None:
+def run_queued_that_queues_with_the_broker_away(bus: Bus, queue: Broker) -> None:
     CallBack.function = lambda handler: handler.runner.execute_async("open_account", {"id": 1, "name": "n"}).action_id
     ticket = bus.runner("ana").execute_async("call_back", {})
     queue.away = True
     assert bus.run_queued(ticket.action_id)
 
 
-def dispatch(bus: Bus, queue: Held) -> None:
+def dispatch(bus: Bus, queue: Broker) -> None:
     ticket = bus.runner("ana").execute_async("call_back", {}, countdown=60)
     time_passes(bus)
     queue.away = True
@@ -214,13 +214,13 @@ def dispatch(bus: Bus, queue: Held) -> None:
     assert Dispatcher(bus).send() == [ticket.action_id]
 
 
-def require(bus: Bus, queue: Held) -> None:
+def require(bus: Bus, queue: Broker) -> None:
     bus.runner("ana").require("anything")
     with pytest.raises(PermissionDenied):
         bus.runner("mallory").require("anything")
 
 
-def wait_for_a_ticket(bus: Bus, queue: Held) -> None:
+def wait_for_a_ticket(bus: Bus, queue: Broker) -> None:
     ticket = bus.runner("ana").execute_async("call_back", {})
     with pytest.raises(TimeoutError):
         ticket.wait(0)
@@ -228,7 +228,7 @@ def wait_for_a_ticket(bus: Bus, queue: Held) -> None:
     assert ticket.wait(5).status == "succeeded"
 
 
-def read(bus: Bus, queue: Held) -> None:
+def read(bus: Bus, queue: Broker) -> None:
     outcome = bus.execute("call_back", {}, actor="ana")
     journal = bus.journal
     assert [record.position for record in journal.read()] == [record.position for record in journal.tail(9)]
@@ -250,7 +250,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
 def test_a_pool_of_one_is_enough(
-    watched: tuple[Bus, Watch], queue: Held, monkeypatch: pytest.MonkeyPatch, path: Callable[[Bus, Held], None]
+    watched: tuple[Bus, Watch], queue: Broker, monkeypatch: pytest.MonkeyPatch, path: Callable[[Bus, Broker], None]
 ) -> None:
     bus, watch = watched
     monkeypatch.setattr(CallBack, "function", CallBack.function)  # what a path puts there goes with it
@@ -258,7 +258,7 @@ def test_a_pool_of_one_is_enough(
     assert watch.seconds == []
 
 
-def test_what_a_broker_raises_undoes_nothing(watched: tuple[Bus, Watch], queue: Held) -> None:
+def test_what_a_broker_raises_undoes_nothing(watched: tuple[Bus, Watch], queue: Broker) -> None:
     """An action that succeeded, or is queued, stays so, whatever a broker's library comes up with."""
     bus, _ = watched
 
@@ -271,7 +271,7 @@ def test_what_a_broker_raises_undoes_nothing(watched: tuple[Bus, Watch], queue: 
     assert ticket.state == "due"
 
 
-def test_twenty_threads_on_the_default_pool_lose_nothing(url: URL, queue: Held) -> None:
+def test_twenty_threads_on_the_default_pool_lose_nothing(url: URL, queue: Broker) -> None:
     prepared(url)
     engine = create_engine(url)
     bus = Bus(make_application(), engine, queue=queue)

@@ -7,11 +7,9 @@ follows. The same campaign is run with readers and a sequence that are wrong, to
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import random
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -22,64 +20,15 @@ from sqlalchemy.engine import URL
 
 from core import Bus
 from tests.conftest import TORTURE, BusFactory, query
-from tests.shop.app import make_application
+from tests.core.writers import APPEND, CONTEXT, deposit, write
+from tests.waiting import PATIENCE_S, Asked, answered, eventually
 
 WRITERS = 8
-RECORDS = 200_000 if TORTURE else 12_000
-APPEND = (
-    "INSERT INTO journal (action_id, kind, action, correlation_id) VALUES (%s, 'submitted', %s, 'c') RETURNING position"
-)
+RECORDS = 200_000 if TORTURE else 4_000
 
 
 def dsn(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def write(where: str, number: int, records: int, failure: Any) -> None:
-    """One writer process: about `records` records, in transactions of one to three."""
-    try:
-        chance = random.Random(number)
-        connection = psycopg2.connect(where)
-        cursor = connection.cursor()
-        written = 0
-        while written < records:
-            written += _transaction(connection, cursor, chance, number)
-    except BaseException as error:
-        failure.put(repr(error))
-        raise
-
-
-def _transaction(connection: Any, cursor: Any, chance: random.Random, number: int) -> int:
-    """Some transaction that appends; how many records it committed."""
-    kind = chance.random()
-    if kind < 0.3:
-        cursor.execute("UPDATE accounts SET balance = balance + 1 WHERE id = %s", (number + 1,))
-        if kind < 0.02:
-            time.sleep(chance.uniform(0, 0.02))  # holds an xid, has drawn nothing
-    count = chance.randint(1, 3)
-    if chance.random() < 0.05:
-        cursor.execute("SAVEPOINT s")
-        cursor.execute(APPEND, (str(uuid4()), "lost"))
-        cursor.execute("ROLLBACK TO s")
-    for _ in range(count):
-        cursor.execute(APPEND, (str(uuid4()), f"w{number}"))
-    late = chance.random()
-    if late < 0.05:
-        time.sleep(chance.uniform(0, 0.03))  # later positions commit first
-    if late > 0.93:
-        connection.rollback()
-        return 0
-    if late > 0.91:
-        name = f"p{uuid4().hex}"
-        cursor.execute(f"PREPARE TRANSACTION '{name}'")
-        connection.commit()
-        time.sleep(chance.uniform(0, 0.01))
-        connection.autocommit = True
-        cursor.execute(f"COMMIT PREPARED '{name}'" if late > 0.915 else f"ROLLBACK PREPARED '{name}'")
-        connection.autocommit = False
-        return count if late > 0.915 else 0
-    connection.commit()
-    return count
 
 
 class Campaign:
@@ -94,10 +43,9 @@ class Campaign:
 
     def follow(self, reader: Any) -> list[int]:
         """Run the writers; every position that `reader(after)` gave, until they are done and it gives no more."""
-        context = multiprocessing.get_context("spawn")
-        failure = context.Queue()
+        failure = CONTEXT.Queue()
         share = self.records // WRITERS
-        writers = [context.Process(target=write, args=(dsn(self.url), n, share, failure)) for n in range(WRITERS)]
+        writers = [CONTEXT.Process(target=write, args=(dsn(self.url), n, share, failure)) for n in range(WRITERS)]
         for writer in writers:
             writer.start()
         seen: list[int] = []
@@ -149,8 +97,8 @@ def by_snapshot(url: URL) -> Any:
         rows = [(position, xmax) for position, xmax in query(url, sql) if position > after]
         if not rows or rows[-1][0] - after == len(rows):
             return [position for position, _ in rows]
-        while query(url, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")[0][0] < rows[0][1]:
-            time.sleep(0.001)
+        xmin = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+        eventually(lambda: query(url, xmin)[0][0] >= rows[0][1], "xmin reaches xmax")
         return [p for p in naive(url)(after) if p <= rows[-1][0]]
 
     return read
@@ -176,12 +124,15 @@ def test_a_transaction_beyond_the_snapshots_xmax(make_postgres_bus: BusFactory, 
     for connection in (younger, older):
         connection.cursor().execute(APPEND, (str(uuid4()), "x"))
     older.commit()
-    read = {"ours": ours(bus), "naive": naive(postgres_url), "by snapshot": by_snapshot(postgres_url)}[reader]
-    threading.Timer(0.5, younger.commit).start()
-    seen = read(0)
-    time.sleep(0.8)
-    seen += read(seen[-1])
-    assert (seen == [1, 2]) is (reader == "ours")
+    if reader == "ours":
+        with at_the_hole(bus) as seen:
+            younger.commit()
+        assert seen == [1, 2]
+    else:
+        read = {"naive": naive(postgres_url), "by snapshot": by_snapshot(postgres_url)}[reader]
+        seen = read(0)
+        younger.commit()
+        assert seen + read(seen[-1]) == [2]
     older.close()
     younger.close()
 
@@ -214,22 +165,38 @@ def open_hole(url: URL) -> Any:
     return holder
 
 
+@contextmanager
+def at_the_hole(bus: Bus) -> Iterator[list[int]]:
+    """While a reader waits at a hole; what it found, once whoever made the hole has ended."""
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.extend(ours(bus)(0)))
+    asked = Asked(bus)
+    reader.start()
+    asked.until_again()
+    assert found == []
+    yield found
+    reader.join(PATIENCE_S)
+    assert not reader.is_alive(), "it waits for others too"
+
+
+def still_at_the_hole(bus: Bus, found: list[int]) -> None:
+    """After the reader has looked again."""
+    Asked(bus).until_again()
+    assert found == []
+
+
 def test_at_a_hole_a_reader_waits_for_its_writer_and_says_for_whom(
     make_postgres_bus: BusFactory, postgres_url: URL
 ) -> None:
-    journal = make_postgres_bus().journal
+    bus = make_postgres_bus()
+    journal = bus.journal
     holder = open_hole(postgres_url)
     assert [r.action for r in journal.read(wait=False)] == []
     assert journal.settled() == 0
     assert journal.waiting_for() == [f"process {holder.get_backend_pid()}"]
-    found: list[str] = []
-    reader = threading.Thread(target=lambda: found.extend(record.action for record in journal.read()))
-    reader.start()
-    time.sleep(0.3)
-    assert found == []
-    holder.commit()
-    reader.join(10)
-    assert found == ["late", "early"]
+    with at_the_hole(bus) as found:
+        holder.commit()
+    assert found == [1, 2]
     assert journal.waiting_for() == []
     holder.close()
 
@@ -237,21 +204,16 @@ def test_at_a_hole_a_reader_waits_for_its_writer_and_says_for_whom(
 def test_a_prepared_transaction_is_waited_for_under_its_new_name(
     make_postgres_bus: BusFactory, postgres_url: URL
 ) -> None:
-    journal = make_postgres_bus().journal
+    bus, other = make_postgres_bus(), make_postgres_bus()
     holder = open_hole(postgres_url)
-    found: list[str] = []
-    reader = threading.Thread(target=lambda: found.extend(record.action for record in journal.read()))
-    reader.start()
-    time.sleep(0.1)
-    holder.cursor().execute("PREPARE TRANSACTION 'waiting'")
-    holder.commit()
-    time.sleep(0.3)
-    assert journal.waiting_for() == ["prepared transaction waiting"]
-    assert found == []
-    holder.autocommit = True
-    holder.cursor().execute("COMMIT PREPARED 'waiting'")
-    reader.join(10)
-    assert found == ["late", "early"]
+    with at_the_hole(bus) as found:
+        holder.cursor().execute("PREPARE TRANSACTION 'waiting'")
+        holder.commit()
+        still_at_the_hole(bus, found)
+        assert other.journal.waiting_for() == ["prepared transaction waiting"]
+        holder.autocommit = True
+        holder.cursor().execute("COMMIT PREPARED 'waiting'")
+    assert found == [1, 2]
     holder.close()
 
 
@@ -264,9 +226,8 @@ def test_an_unrelated_long_transaction_delays_nobody_at_an_old_hole(
     other = psycopg2.connect(dsn(postgres_url))
     other.cursor().execute("INSERT INTO accounts (id, name, balance) VALUES (1, 'x', 0)")
     other.cursor().execute("SELECT * FROM journal")
-    started = time.monotonic()
-    assert [record.action for record in bus.journal.read()] == ["early"]
-    assert time.monotonic() - started < 5, "it waited for the unrelated transaction"
+    found = answered(lambda: [record.action for record in bus.journal.read()], "the reader waits for the other one")
+    assert found == ["early"]
     other.close()
     holder.close()
 
@@ -275,7 +236,7 @@ def test_a_reader_does_not_wait_for_later_writers_again_and_again(
     make_postgres_bus: BusFactory, postgres_url: URL
 ) -> None:
     """New transactions keep coming; only those there when the hole was seen count."""
-    journal = make_postgres_bus().journal
+    bus = make_postgres_bus()
     holder = open_hole(postgres_url)
     stop = threading.Event()
 
@@ -292,9 +253,10 @@ def test_a_reader_does_not_wait_for_later_writers_again_and_again(
 
     writer = threading.Thread(target=keep_writing)
     writer.start()
-    threading.Timer(0.3, holder.rollback).start()
     try:
-        assert next(iter(journal.read())).action == "early"
+        with at_the_hole(bus) as found:
+            holder.rollback()
+        assert found[0] == 2
     finally:
         stop.set()
         writer.join()
@@ -305,9 +267,8 @@ def test_sqlite_readers_follow_eight_writers(make_sqlite_bus: BusFactory, sqlite
     bus = make_sqlite_bus()
     for number in range(WRITERS):
         bus.execute("open_account", {"id": number, "name": str(number)})
-    context = multiprocessing.get_context("spawn")
-    share = 4_000 if TORTURE else 60
-    writers = [context.Process(target=deposit, args=(str(sqlite_url), n, share)) for n in range(WRITERS)]
+    share = 4_000 if TORTURE else 25
+    writers = [CONTEXT.Process(target=deposit, args=(str(sqlite_url), n, share)) for n in range(WRITERS)]
     for writer in writers:
         writer.start()
     seen: list[int] = []
@@ -319,11 +280,3 @@ def test_sqlite_readers_follow_eight_writers(make_sqlite_bus: BusFactory, sqlite
             break
     assert seen == [position for (position,) in query(sqlite_url, "SELECT position FROM journal ORDER BY 1")]
     assert len(seen) == 2 * WRITERS * (share + 1)
-
-
-def deposit(url: str, number: int, times: int) -> None:
-    """A writer process on SQLite."""
-    with Bus(make_application(), url) as bus:
-        for _ in range(times):
-            bus.execute("deposit", {"id": number})
-    os._exit(0)

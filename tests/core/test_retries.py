@@ -12,9 +12,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from core import Bus
 from tests.conftest import BusFactory, elsewhere, query
-from tests.core.test_gateway import balance, opened
+from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Mailer, make_application
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_a_deadlock_is_retried(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Non
             handler.session.execute(text(f"UPDATE accounts SET balance = balance + 1 WHERE id = {account}"))
             if number == 0 and not getattr(first, "passed", False):
                 first.passed = True
-                gate.wait(10)
+                gate.wait(PATIENCE_S)
 
     monkeypatch.setattr(CallBack, "function", run)
     with ThreadPoolExecutor(2) as pool:

@@ -38,10 +38,8 @@ def vaulted(make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch) -> Bus:
     arguments = {
         "password": Arg(str, sensitive=True),
         "pin": Arg(int, sensitive=True),
-        "keys": Arg(list[str], sensitive=True),
         "name": Arg(str),
     }
-    del arguments["keys"]
     monkeypatch.setattr(CallBack, "arguments", arguments)
     monkeypatch.setattr(CallBack, "requires", ("session", "mailer", "logger", "runner"))
     parts = make_application().dependencies | {"mailer": outside(Vault)}

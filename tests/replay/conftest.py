@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from core import Application, Bus
-from tests.replay.copies import Base, Copy
+from tests.replay.copies import Copy
 from tests.servers import Server
 
 MakeCopy = Callable[[], Copy]
@@ -52,6 +52,16 @@ def attempt(bus: Bus, actor: str, action: str, **arguments: Any) -> Any:
         return None
 
 
+def fill(bus: Bus) -> None:
+    """A history of the shop: three accounts, a withdrawal that fails, a transfer."""
+    for number in (1, 2, 3):
+        bus.execute("open_account", {"id": number, "name": f"n{number}"}, actor="ann")
+        bus.execute("deposit", {"id": number, "amount": 10 * number}, actor="ann")
+    attempt(bus, "ben", "withdraw", id=1, amount=1000)
+    bus.execute("transfer", {"source": 2, "target": 1, "amount": 5}, actor="ben")
+    bus.execute("withdraw", {"id": 3, "amount": 1}, actor="ben")
+
+
 def live(bus: Bus) -> None:
     """A history in which every action succeeds, is rejected, is denied and fails."""
     kit = attempt(bus, "ana", "create_kit", name="Icons")["kit_id"]
@@ -84,6 +94,3 @@ def live(bus: Bus) -> None:
     attempt(bus, "ana", "remove_kit", kit_id=other)
     attempt(bus, "ana", "add_token", label="laptop", digest="0" * 64, expires_at="2100-01-01T00:00:00Z")
     attempt(bus, "ana", "nonsense", a=1)
-
-
-assert Base

@@ -16,10 +16,10 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
+from adapters.testing import HeldQueue
 from core import Application, Bus, outside
 from replay import LeavesSandbox, NotRecorded, Replayer, Step
 from tests.conftest import prepared
-from tests.core.test_queue import Held
 from tests.replay.conftest import open_bus
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
@@ -222,23 +222,23 @@ def test_the_journal_that_is_read_is_not_written(url: URL, sandbox_url: Any, mon
 def test_what_is_queued_in_a_sandbox_goes_nowhere(url: URL, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's own outcome is replayed where it lies; what a handler queues is compared."""
     prepared(url)
-    queue = Held()
+    queue = HeldQueue()
     with Bus(make_application(), url, queue=queue) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         monkeypatch.setattr(CallBack, "function", lambda h: str(h.runner.execute_async("deposit", {"id": 1}).action_id))
         bus.execute("call_back")
-        sent = list(queue.sent)
+        sent = list(queue.messages)
         bus.run_queued(sent[0].action_id)
         with Replayer(bus.journal, make_application(), sandbox_url) as replayer:
             steps = list(replayer.steps())
         assert [step.verdict for step in steps] == ["same"] * 3, [s.differences for s in steps]
         assert [step.record.action for step in steps] == ["open_account", "call_back", "deposit"]
-        assert queue.sent == sent
+        assert queue.messages == sent
 
 
 def test_another_action_queued_is_a_divergence(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(sqlite_url)
-    with Bus(make_application(), sqlite_url, queue=Held()) as bus:
+    with Bus(make_application(), sqlite_url, queue=HeldQueue()) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         monkeypatch.setattr(CallBack, "function", lambda h: h.runner.execute_async("deposit", {"id": 1}).action)
         bus.execute("call_back")

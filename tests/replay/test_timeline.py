@@ -28,7 +28,7 @@ from replay.fork import Forking, Inserted
 from replay.timeline import Timeline
 from replay.transfer import export, header, import_into
 from tests.conftest import prepared
-from tests.replay.conftest import MakeCopy, attempt, live, open_bus
+from tests.replay.conftest import MakeCopy, attempt, fill, live, open_bus
 from tests.shop.actions.deposit import Deposit
 from tests.shop.actions.withdraw import Withdraw
 from tests.shop.app import make_application
@@ -39,15 +39,6 @@ def bus(url: URL) -> Any:
     prepared(url)
     with Bus(make_application(), url) as bus:
         yield bus
-
-
-def fill(bus: Bus) -> None:
-    for number in (1, 2, 3):
-        bus.execute("open_account", {"id": number, "name": f"n{number}"}, actor="ann")
-        bus.execute("deposit", {"id": number, "amount": 10 * number}, actor="ann")
-    attempt(bus, "ben", "withdraw", id=1, amount=1000)
-    bus.execute("transfer", {"source": 2, "target": 1, "amount": 5}, actor="ben")
-    bus.execute("withdraw", {"id": 3, "amount": 1}, actor="ben")
 
 
 def test_an_application_with_data_begins_with_a_snapshot(bus: Bus, sandbox_url: Any, tmp_path: Path) -> None:
@@ -89,22 +80,13 @@ def test_a_snapshot_shows_what_was_written_outside_the_gateway(bus: Bus, sandbox
         assert changes[0].columns() == {"balance": (15, 1015)}
 
 
-def test_a_snapshot_knows_what_was_in_flight(postgres_url: URL, tmp_path: Path, server: Any) -> None:
+def test_a_snapshot_knows_what_was_in_flight(postgres_url: URL, tmp_path: Path) -> None:
     """An outcome with a lower position, committed after the snapshot was taken, is not in it, and is told."""
-    import threading
-
-    from tests.shop.actions.call_back import CallBack
-
     prepared(postgres_url)
-    inserted, go_on = threading.Event(), threading.Event()
     with Bus(make_application(), postgres_url) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         bus.execute("open_account", {"id": 2, "name": "b"})
 
-        def hold(_handler: Any) -> None:
-            return None
-
-        CallBack.function = staticmethod(hold)
         with bus.engine.connect() as slow:
             slow.execute(
                 text("""
@@ -112,11 +94,9 @@ def test_a_snapshot_knows_what_was_in_flight(postgres_url: URL, tmp_path: Path, 
                 VALUES (gen_random_uuid(), 'outcome', 'deposit', 'x', '{"id": 1}', NULL, 'succeeded', now())
             """)
             )
-            inserted.set()
             bus.execute("deposit", {"id": 2})
             taken = Snapshot.create(bus, tmp_path)
             slow.commit()
-        go_on.set()
         held = [record for record in bus.journal.read(kind="outcome") if record.position in taken.missing]
         assert len(held) == 1
         assert not taken.contains(held[0])
@@ -217,9 +197,10 @@ def test_a_fork_stops_where_the_lines_meet(bus: Bus, sandbox_url: Any) -> None:
     for _ in range(20):
         bus.execute("open_account", {"id": 100 + _, "name": f"later {_}"})
     with Timeline(bus.journal, make_application(), sandbox_url) as timeline:
-        fork = Forking(timeline, skip=[one.action_id, other.action_id]).run()
-        changed = [change for change in fork.rows if change.table == "accounts"]
+        skipped = Forking(timeline, skip=[one.action_id, other.action_id]).run()
+        changed = [change for change in skipped.rows if change.table == "accounts"]
         assert changed == []
+        assert (skipped.met_at, skipped.run) == (None, 20), "their entries are missing on to the end"
         same = Forking(timeline, edit={one.action_id: {"amount": 3}}).run()
         assert (same.met_at, same.run) == (one.position, 1)
 

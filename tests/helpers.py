@@ -1,0 +1,63 @@
+"""What several test modules do to the shop, the command line and the clock of the queue."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+
+from core import Bus
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., "Done"]
+
+
+@dataclass
+class Done:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+def opened(bus: Bus, *ids: int) -> Bus:
+    """The bus, after accounts were opened."""
+    for each in ids:
+        bus.execute("open_account", {"id": each, "name": f"account {each}"}, actor="ann")
+    return bus
+
+
+def balance(bus: Bus, account: int = 1) -> int:
+    """What is on an account."""
+    with bus.engine.connect() as connection:
+        found = connection.execute(text("SELECT balance FROM accounts WHERE id = :id"), {"id": account})
+        return int(found.scalar_one())
+
+
+def let_time_pass(bus: Bus, seconds: float) -> None:
+    """Set all times of queued actions back, which is as if the clock had gone on."""
+    columns = ("queued_at", "due_at", "publish_at", "claimed_at")
+    earlier = ", ".join(f"{column} = {column} - :seconds" for column in columns)
+    with bus.engine.begin() as connection:
+        connection.execute(text(f"UPDATE actionbus_runs SET {earlier}"), {"seconds": seconds})
+
+
+def environment(url: URL) -> dict[str, str]:
+    """For commands on the shop in this database."""
+    return os.environ | {
+        "ACTIONBUS_APP": "tests.adapters.shop_app:app",
+        "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "160",
+    }
+
+
+def documents(done: Done) -> list[Any]:
+    """The JSON lines that a command printed."""
+    return [json.loads(line) for line in done.stdout.splitlines()]
