@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 
 from adapters.celery import CeleryQueue, make_celery
 from core import Bus
-from tests.adapters.test_celery import Workers, until
+from tests.adapters.workers import Workers
 from tests.conftest import prepared
 from tests.servers import Redis
 from tests.shop.app import make_application
@@ -37,7 +37,7 @@ class Station:
         ticket = self.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
         assert ticket.wait(60).status == "succeeded"
         assert self.process.poll() is None, self.workers.told()[-3000:]
-        until(lambda: not self.client.keys("unacked*") and not self.client.llen("actions"), 30, self.workers)
+        self.workers.until(lambda: not self.client.keys("unacked*") and not self.client.llen("actions"))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def _is_dropped(station: Station, item: bytes, told: str) -> None:
     before = station.workers.told().count(told)
     station.client.lpush("actions", item)
     station.works()
-    until(lambda: station.workers.told().count(told) == before + 1, 30, station.workers)
+    station.workers.until(lambda: station.workers.told().count(told) == before + 1)
 
 
 @pytest.mark.parametrize("item", THAT_ASK_FOR_MORE.values(), ids=THAT_ASK_FOR_MORE)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
 import pytest
 from sqlalchemy.engine import URL
 
 from adapters.celery import CeleryQueue, make_celery
 from core import BrokerUnavailable, Bus, Message
+from tests.adapters.workers import Workers
 from tests.conftest import TORTURE, prepared, query
 from tests.servers import Redis
 from tests.shop.app import make_application
@@ -27,58 +23,6 @@ from tests.waiting import PATIENCE_S, eventually
 ACTIONS = 2000 if TORTURE else 150
 BACKLOG = 20
 """More are not queued, so that workers have something to do, and do it, when they are killed."""
-
-
-class Workers:
-    """`actionbus worker` processes on one database and broker."""
-
-    def __init__(self, url: URL, redis: Redis, log: Path) -> None:
-        self._command = [sys.executable, "-m", "adapters.cli.main", "worker", "-c", "2"]
-        self.environment = os.environ | {
-            "ACTIONBUS_APP": "tests.adapters.shop_app:app",
-            "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
-            "ACTIONBUS_BROKER_URL": redis.url,
-            "ACTIONBUS_REDELIVER_AFTER": "2",
-            "ACTIONBUS_ATTEMPTS": "1000",
-        }
-        self._log = log
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            started = subprocess.Popen(
-                [*self._command, *options], env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
-        self.running.append(started)
-        return started
-
-    def told(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-    def kill_one(self) -> None:
-        """A child of the pool, or a whole worker, which is started again."""
-        victim = random.choice(self.running)
-        children = psutil.Process(victim.pid).children(recursive=True) if psutil.pid_exists(victim.pid) else []
-        if children and random.random() < 0.6:
-            os.kill(random.choice(children).pid, signal.SIGKILL)
-            return
-        self._kill(victim)
-        self.running.remove(victim)
-        self.start()
-
-    def _kill(self, worker: subprocess.Popen[bytes]) -> None:
-        try:
-            family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        for each in family:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        worker.wait()
-
-    def close(self) -> None:
-        for worker in self.running:
-            self._kill(worker)
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ from adapters.library.models import Base
 from adapters.wiring import bus_for, library, store_for
 from core import Application, Bus, PermissionDenied
 from projections import Projector, Stopped
-from tests.adapters.test_cli import Run, documents, run
+from tests.helpers import Run, documents
 from tests.projections.notes.app import Notes
-
-__all__ = ["run"]
 
 
 class Gate:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from sqlalchemy.engine import URL
 
 from core import Bus
-from tests.adapters.test_cli import Run, documents, run  # noqa: F401 - a fixture
 from tests.core.test_journal import abandon
+from tests.helpers import Run, documents
 from tests.shop.app import make_application
 
 
-def test_it_says_how_many_were_too_young(run: Run, url: URL) -> None:  # noqa: F811
+def test_it_says_how_many_were_too_young(run: Run, url: URL) -> None:
     with Bus(make_application(), url) as bus:
         young = [str(abandon(bus, recorded_at=datetime.now(UTC))) for _ in range(2)]
     told = run("journal", "recover", "--older-than", "15m").stdout

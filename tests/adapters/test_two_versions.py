@@ -16,9 +16,9 @@ from sqlalchemy.engine import URL
 from adapters.celery import CeleryQueue
 from core import Application, Bus, Outcome
 from core.ticket import given
-from tests.adapters.test_celery import Workers, until
-from tests.adapters.test_cli import ROOT
+from tests.adapters.workers import Workers
 from tests.conftest import query
+from tests.helpers import ROOT
 from tests.servers import Redis
 
 GREET = """
@@ -90,7 +90,7 @@ class Deployment:
     def outcome(self, action_id: UUID) -> Outcome:
         """The outcome, waited for."""
         any_worker = self.workers[NEW]
-        until(lambda: self.bus.journal.outcome(action_id) is not None, 90, any_worker)
+        any_worker.until(lambda: self.bus.journal.outcome(action_id) is not None)
         record = self.bus.journal.outcome(action_id)
         assert record is not None
         return given(record)
@@ -121,8 +121,8 @@ def test_what_another_version_queued_is_left_to_it(
     [action_id] = deployment.queue(queued_by, ["ann"])
     wrong = deployment.workers[picked_first_by]
     wrong.start("-c", "1")
-    until(lambda: deployment.left(action_id), 60, wrong)
-    until(lambda: "is left to another worker" in wrong.told(), 30, wrong)
+    wrong.until(lambda: deployment.left(action_id))
+    wrong.until(lambda: "is left to another worker" in wrong.told())
     deployment.workers[queued_by].start("-c", "1")
     assert deployment.outcome(action_id).status == "succeeded"
     assert deployment.greetings() == [("ann", 1 if queued_by == OLD else 2)]
@@ -132,7 +132,7 @@ def test_what_an_older_worker_does_not_know_is_left_to_a_newer(deployment: Deplo
     [action_id] = deployment.queue(NEW, ["ann"], action="part")
     old = deployment.workers[OLD]
     old.start("-c", "1")
-    until(lambda: deployment.left(action_id), 60, old)
+    old.until(lambda: deployment.left(action_id))
     deployment.workers[NEW].start("-c", "1")
     assert deployment.outcome(action_id).status == "succeeded"
 

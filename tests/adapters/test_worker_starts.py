@@ -13,9 +13,9 @@ import psutil
 import pytest
 from sqlalchemy.engine import URL
 
-from tests.adapters.test_celery import Workers, until
-from tests.adapters.test_cli import ROOT
+from tests.adapters.workers import Workers
 from tests.conftest import prepared
+from tests.helpers import ROOT
 from tests.servers import Redis, free_port
 
 STOPPING = """
@@ -75,7 +75,7 @@ def test_sigterm_while_a_worker_starts_is_a_clean_stop(workers: Workers, phase: 
 def test_sigterm_while_the_broker_is_away_is_a_clean_stop(workers: Workers) -> None:
     workers.environment |= {"PHASE": "", "ACTIONBUS_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
     worker = workers.start()
-    until(lambda: "Cannot connect" in workers.told(), 60, workers)
+    workers.until(lambda: "Cannot connect" in workers.told())
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0, workers.told()
     assert _left_of(worker.pid) == []

@@ -16,12 +16,12 @@ from sqlalchemy.engine import URL
 from adapters.cli.main import main
 from adapters.embedded import EmbeddedStore
 from core import Bus, JournalUnavailable
-from core.queue import Message
 from projections import Projections, Projector
 from replay import Replayer, transfer
-from tests.adapters.test_cli import environment
 from tests.conftest import prepared
+from tests.core.queues import Broker
 from tests.core.test_other_servers import now
+from tests.helpers import environment
 from tests.projections.notes.app import make_application as make_notes
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
@@ -36,19 +36,6 @@ OWN = (
 )
 """The rights on its own tables."""
 FUNCTIONS = ("pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_logical_emit_message")
-
-
-class Held:
-    """A queue that keeps its messages."""
-
-    redeliver_after = 60.0
-    attempts = 3
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def publish(self, message: Message) -> None:
-        self.sent.append(message)
 
 
 class Roles:
@@ -101,7 +88,7 @@ def test_an_application_needs_no_more(roles: Roles) -> None:
         return each.mailer.send("ana", "hello")
 
     CallBack.function = handler
-    queue = Held()
+    queue = Broker()
     try:
         with Bus(make_application(), roles.at("shop_app"), queue=queue) as bus:
             bus.execute("open_account", {"id": 1, "name": "a"}, idempotency_key="k")
@@ -110,7 +97,7 @@ def test_an_application_needs_no_more(roles: Roles) -> None:
             with pytest.raises(ArithmeticError):
                 bus.execute("withdraw", {"id": 1, "amount": 1_000})
             bus.runner().execute_async("deposit", {"id": 1, "amount": 5})
-            for message in queue.sent:
+            for message in queue.messages:
                 assert bus.run_queued(message.action_id) is not None
             assert bus.recover(timedelta(0)).running == []
             last = bus.execute("deposit", {"id": 1, "amount": 1})
@@ -138,7 +125,7 @@ GRANTS = {
 def test_an_application_that_lacks_a_right_is_told_which_before_anything_runs(
     roles: Roles, lacking: str, how: str
 ) -> None:
-    with Bus(make_application(), roles.url, queue=Held()) as owner:
+    with Bus(make_application(), roles.url, queue=Broker()) as owner:
         owner.execute("open_account", {"id": 1, "name": "a"})
         queued = owner.runner().execute_async("deposit", {"id": 1, "amount": 5}).action_id
         before = list(owner.journal.read())
@@ -152,7 +139,7 @@ def test_an_application_that_lacks_a_right_is_told_which_before_anything_runs(
         "recover": lambda bus: bus.recover(timedelta(0)),
     }
     try:
-        with Bus(make_application(), roles.at("shop_app"), queue=Held()) as bus:
+        with Bus(make_application(), roles.at("shop_app"), queue=Broker()) as bus:
             with pytest.raises(JournalUnavailable) as told:
                 calls[how](bus)
             assert f"{GRANTS[lacking]} TO {roles.name('shop_app')}" in str(told.value)
@@ -177,7 +164,7 @@ def test_without_a_queue_reading_the_runs_is_enough(roles: Roles) -> None:
 @pytest.fixture
 def history(roles: Roles) -> list[Any]:
     """Something to read."""
-    with Bus(make_application(), roles.url, queue=Held()) as owner:
+    with Bus(make_application(), roles.url, queue=Broker()) as owner:
         owner.execute("open_account", {"id": 1, "name": "a"})
         owner.runner().execute_async("deposit", {"id": 1, "amount": 5})
         return list(owner.journal.read())
@@ -287,7 +274,7 @@ def test_doing_what_is_told_is_enough(postgres_url: URL, use: str, schema: str |
     }
     told: list[str] = []
     while True:
-        with Bus(make_application(), url, schema=schema, queue=Held() if use == "queue" else None) as bus:
+        with Bus(make_application(), url, schema=schema, queue=Broker() if use == "queue" else None) as bus:
             try:
                 calls[use](bus)
                 break

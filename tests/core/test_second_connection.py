@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from core import ActionCall, Application, Arg, Bus, Middleware, Misuse, outside
 from tests.conftest import BusFactory, query
-from tests.core.test_queue import Held
+from tests.core.queues import Broker
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Base, make_application
 
@@ -352,7 +352,7 @@ def test_it_is_refused_wherever_the_applications_code_runs(
     make_bus: BusFactory, url: URL, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     asked = Asked()
-    bus = make_bus(application(asked, monkeypatch), queue=Held())
+    bus = make_bus(application(asked, monkeypatch), queue=Broker())
     asked.do = lambda: transaction_of(bus.engine, None)
     asked.place = place
     with pytest.raises(Misuse, match="outside"):
@@ -365,7 +365,7 @@ def test_it_is_refused_when_an_action_is_queued_or_a_permission_asked(
     make_bus: BusFactory, url: URL, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     asked = Asked()
-    bus = make_bus(application(asked, monkeypatch), queue=Held())
+    bus = make_bus(application(asked, monkeypatch), queue=Broker())
     asked.do = lambda: transaction_of(bus.engine, None)
     asked.place = place
     with pytest.raises(Misuse, match="outside"):
@@ -378,7 +378,7 @@ def test_it_is_refused_when_an_action_is_queued_or_a_permission_asked(
 
 def test_a_worker_refuses_it_too(make_bus: BusFactory, url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked()
-    bus = make_bus(application(asked, monkeypatch), queue=Held())
+    bus = make_bus(application(asked, monkeypatch), queue=Broker())
     ticket = bus.runner("ann").execute_async("call_back")
     asked.do, asked.place = lambda: transaction_of(bus.engine, None), "execute"
     with pytest.raises(Misuse, match="outside"):
