@@ -14,6 +14,7 @@ try:
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("HTTP needs the extra: pip install 'actionbus[flask]'") from error
 
-from adapters.flask.extension import ActionBus, Authenticate, current_bus, provide_action_runner
+from adapters.flask.extension import ActionBus
+from adapters.flask.state import Authenticate, current_bus, provide_action_runner
 
 __all__ = ["ActionBus", "Authenticate", "current_bus", "provide_action_runner"]

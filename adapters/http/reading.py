@@ -6,10 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from flask.wrappers import Request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
-
-from adapters.flask.problems import Malformed
+from adapters.http.refusals import Malformed, UnsupportedType
+from adapters.http.request import Request
 from core import Limits
 from core.payload import parse
 from core.ticket import LONGEST_DELAY_S, due_at, moment
@@ -17,22 +15,22 @@ from core.ticket import LONGEST_DELAY_S, due_at, moment
 _LONGEST_WAIT_S = 30.0
 
 
-def json_body(request: Request, limits: Limits) -> Any:
-    """The body's JSON value; an empty object for an empty body. Raises Malformed, 413 or 415."""
-    # Twice the limit of the journal's form, since white space is not kept.
-    most = 2 * limits.arguments_bytes
-    if request.content_length is not None and request.content_length > most:
-        raise RequestEntityTooLarge
-    request.max_content_length = most
-    text = request.get_data(cache=False)
-    if not text and not request.content_type:
+def longest_body(limits: Limits) -> int:
+    """How many bytes of a body are read: twice the limit of the journal's form, since white space is not kept."""
+    return 2 * limits.arguments_bytes
+
+
+def json_of(request: Request, body: bytes) -> Any:
+    """The body's JSON value; an empty object for an empty body. Raises Malformed or UnsupportedType."""
+    if not body and not request.header("Content-Type"):
         return {}
-    if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType("send the arguments as application/json")
-    if request.content_encoding:
-        raise UnsupportedMediaType("send the body without a Content-Encoding")
+    kind = request.header("Content-Type").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedType("send the arguments as application/json")
+    if request.header("Content-Encoding"):
+        raise UnsupportedType("send the body without a Content-Encoding")
     try:
-        return parse(text.decode())
+        return parse(body.decode())
     except UnicodeDecodeError:
         raise Malformed("the body is not UTF-8") from None
     except ValueError as error:
@@ -41,19 +39,19 @@ def json_body(request: Request, limits: Limits) -> Any:
 
 def wants_queue(request: Request) -> bool:
     """Whether the client prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
-    given = ",".join(request.headers.getlist("Prefer"))
-    return any(each.split(";")[0].strip().lower() == "respond-async" for each in given.split(","))
+    given = request.header("Prefer").split(",")
+    return any(each.partition(";")[0].strip().lower() == "respond-async" for each in given)
 
 
 def when(request: Request) -> datetime | None:
     """When a queued action is due: the later of `eta` and `countdown`; None for at once. Raises Malformed."""
     found: list[datetime] = []
     try:
-        if "eta" in request.args:
-            given = datetime.fromisoformat(request.args["eta"])
+        if (eta := request.first("eta")) is not None:
+            given = datetime.fromisoformat(eta)
             found.append(given if given.tzinfo else given.replace(tzinfo=UTC))
-        if "countdown" in request.args:
-            found.append(moment(due_at(None, float(request.args["countdown"])) or 0))
+        if (countdown := request.first("countdown")) is not None:
+            found.append(moment(due_at(None, float(countdown)) or 0))
     except (ValueError, OverflowError):
         raise Malformed(f"eta is an ISO 8601 time, countdown a number of seconds from 0 to {LONGEST_DELAY_S}") from None
     return max(found, default=None)
@@ -61,7 +59,9 @@ def when(request: Request) -> datetime | None:
 
 def number(request: Request, name: str, default: int, most: int) -> int:
     """A whole number from 1 to `most` in the query. Raises Malformed."""
-    given = request.args.get(name, str(default))
+    given = request.first(name)
+    if given is None:
+        return default
     if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= most:
         return int(given)
     raise Malformed(f"{name} must be a whole number from 1 to {most}", {name: [f"must be 1 to {most}"]})
@@ -70,7 +70,7 @@ def number(request: Request, name: str, default: int, most: int) -> int:
 def seconds(request: Request, name: str, default: float) -> float:
     """How long to wait, in the query. Raises Malformed."""
     try:
-        found = float(request.args.get(name, default))
+        found = float(request.first(name) or default) if request.first(name) != "" else math.nan
     except ValueError:
         found = math.nan
     if 0 <= found <= _LONGEST_WAIT_S:
@@ -81,7 +81,7 @@ def seconds(request: Request, name: str, default: float) -> float:
 def filters(request: Request) -> dict[str, list[str]]:
     """`filter=FIELD:VALUE`, any number of times. Raises Malformed."""
     found: dict[str, list[str]] = {}
-    for each in request.args.getlist("filter"):
+    for each in request.all("filter"):
         name, separator, value = each.partition(":")
         if not separator or not name:
             raise Malformed("a filter is FIELD:VALUE", {"filter": ["must be FIELD:VALUE"]})
