@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from adapters.flask.state import correlation_id, responded
-from adapters.http.problems import explain, problem
+from adapters.http.problems import Problem, explain
 from adapters.http.refusals import Refused
 from core import ActionBusError
 
@@ -44,7 +44,7 @@ def http_problem(error: HTTPException) -> Response:
     """An error of Flask's own, such as 405, in the same form."""
     status = error.code or 500
     name = (error.name or "error").lower().replace(" ", "-")
-    response = responded(problem(status, name, error.name or "Error", (error.description or "")[:500]))
+    response = responded(Problem(status, name, error.name or "Error", (error.description or "")[:500]).answer())
     for key, value in error.get_headers():
         if key.lower() == "allow":
             response.headers[key] = value

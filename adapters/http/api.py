@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from adapters.es_repo import EsRepo
 from adapters.http.answer import Answer, shown
-from adapters.http.reading import filters, json_of, longest_body, number, seconds, wants_queue, when
-from adapters.http.refusals import Malformed, NotFound
+from adapters.http.origin import Gate
+from adapters.http.reading import (
+    MOST_AWAITED,
+    MOST_FACETS,
+    filters,
+    json_of,
+    longest_body,
+    number,
+    seconds,
+    several,
+    wants_queue,
+    when,
+    words,
+)
+from adapters.http.refusals import Malformed, NotFound, NotOffered
 from adapters.http.request import Request
-from adapters.shown import described, described_outcome, described_record, described_run, described_ticket
+from adapters.http.views import action_of, hits_of
+from adapters.http.waiting import Waits
+from adapters.shown import described, described_outcome, described_ticket
 from adapters.wiring import store_for
 from core import ActionRunner, Bus, Outcome, PermissionDenied, Record
+from core.ticket import Ticket, given
 from projections import Projections
-from projections.errors import Lagging, QueryRefused, Stopped, UnknownProjection
+from projections.errors import ProjectionError, QueryRefused, UnknownProjection
 from projections.store import Hits
 
 READ_JOURNAL: Final = "journal:read"
-"""Asked of the checkpoint for records of somebody else's actions."""
+"""Asked of the checkpoint for records of somebody else's actions, and for all that a record holds of one's own."""
 SEARCH: Final = "search:"
 """With a projection's name, asked of the checkpoint for every search."""
 ACTION_NAME: Final = r"(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z)[^/]+"
@@ -27,10 +46,16 @@ ACTION_NAME: Final = r"(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z
 
 
 class Api:
-    """Every method raises what `problems.explain` tells. `elasticsearch` is where documents are, as for `store_for`."""
+    """Every method raises what `problems.explain` tells. `elasticsearch` is where documents are, as for `store_for`;
+    `gate` says where requests may come from, `waits` how many may wait.
+    """
 
-    def __init__(self, bus: Bus, elasticsearch: str | None = None) -> None:
+    def __init__(
+        self, bus: Bus, elasticsearch: str | None = None, *, gate: Gate | None = None, waits: Waits | None = None
+    ) -> None:
         self.bus = bus
+        self.gate = gate or Gate(asks=False)
+        self.waits = waits or Waits()
         self._elasticsearch = elasticsearch
         self._projections: Projections | None = None
 
@@ -51,56 +76,61 @@ class Api:
 
     def run(self, runner: ActionRunner, request: Request, name: str, body: bytes) -> Answer:
         """Run an action, or queue it."""
+        self.gate.check_type(request)
         arguments = json_of(request, body)
         key = request.headers.get("idempotency-key")
         due, wanted, patience = when(request), self._awaited(request), seconds(request, "timeout", 10.0)
         if due is not None or wants_queue(request):
             return self._queue(runner, request, name, arguments, key, due)
-        outcome: Outcome = runner.execute(name, arguments, idempotency_key=key)
-        told = described_outcome(outcome)
-        if wanted:
-            told["projected"] = {each: self._projected(each, outcome, patience) for each in wanted}
+        with self.waits.one() if wanted else nullcontext():
+            outcome: Outcome = runner.execute(name, arguments, idempotency_key=key)
+            told = described_outcome(outcome)
+            if wanted:
+                told["projected"] = self._projected(wanted, outcome, time.monotonic() + patience)
         return shown(told)
 
     def _awaited(self, request: Request) -> list[str]:
         """The projections of `wait_for`. A queued action has nothing to wait for, but its query is checked as well."""
-        wanted = request.all("wait_for")
+        wanted = several(request, "wait_for", MOST_AWAITED)
         if unknown := sorted(set(wanted) - set(self.projections().names())) if wanted else []:
             raise Malformed(f"there is no projection {unknown[0][:100]!r} to wait for", {"wait_for": ["is unknown"]})
         return wanted
 
+    def _projected(self, wanted: Sequence[str], outcome: Outcome, deadline: float) -> dict[str, bool]:
+        """Whether searches see the outcome by then. The action has succeeded, whatever becomes of its documents."""
+        told = {}
+        for name in wanted:
+            try:
+                patience = max(0.0, deadline - time.monotonic())
+                self.projections().wait_for(name, outcome, patience, refresh=True)
+                told[name] = True
+            except ProjectionError:
+                told[name] = False
+        return told
+
     def _queue(
         self, runner: ActionRunner, request: Request, name: str, arguments: Any, key: str | None, due: datetime | None
     ) -> Answer:
+        if self.bus.queue is None:
+            raise NotOffered("actions are not queued here: no broker is set up; leave out Prefer, eta and countdown")
         ticket = runner.execute_async(name, arguments, idempotency_key=key, eta=due)
+        if ticket.repeated and (outcome := self.bus.journal.outcome(ticket.action_id)) is not None:
+            return shown(described_outcome(given(outcome, repeated=True)))
         where = f"{request.root}/actions/{ticket.action_id}"
-        return shown(described_ticket(ticket), 202, Location=where, Preference_Applied="respond-async")
-
-    def _projected(self, name: str, outcome: Outcome, patience: float) -> bool:
-        """Whether a search sees the outcome now. The action has succeeded, whatever becomes of its documents."""
-        try:
-            self.projections().wait_for(name, outcome, patience, refresh=True)
-        except (Lagging, Stopped):
-            return False
-        return True
+        return shown(_described(ticket), 202, Location=where, Preference_Applied="respond-async")
 
     def action(self, runner: ActionRunner, action_id: UUID) -> Answer:
         """What was submitted and what came of it, for whom it is meant."""
-        bus = self.bus
-        records = [record for record in bus.journal.history(action_id) if record.action_id == action_id]
-        if not records or not self._may_see(runner, records[0]):
+        submitted = self.bus.journal.submitted(action_id)
+        whole = submitted is not None and self._may_read(runner, submitted)
+        if submitted is None or not (whole or submitted.actor == runner.actor):
             raise NotFound(f"there is no action {action_id} that you may see")
-        told: dict[str, Any] = {"action_id": action_id, "action": records[0].action}
-        told |= {record.kind: described_record(record) for record in records}
-        run = bus.runs.get(action_id) if len(records) == 1 else None
-        told["state"] = run.state if run else "done" if len(records) > 1 else "running"
-        if run:
-            told["run"] = described_run(run)
-        return shown(told)
+        outcome = self.bus.journal.outcome(action_id)
+        run = None if outcome else self.bus.runs.get(action_id)
+        return shown(action_of(submitted, outcome, run, whole=whole))
 
-    def _may_see(self, runner: ActionRunner, record: Record) -> bool:
-        if record.actor == runner.actor:
-            return True
+    def _may_read(self, runner: ActionRunner, record: Record) -> bool:
+        """Whether the caller may see all of it, which a checkpoint must say."""
         if not self.bus.registry.has_checkpoint:
             return False
         try:
@@ -113,14 +143,14 @@ class Api:
         """A page of documents."""
         limit, page = number(request, "limit", 20, 1000), number(request, "page", 1, 10_000)
         asked: dict[str, Any] = {
-            "text": request.first("q") or "",
+            "text": words(request),
             "filters": filters(request),
-            "facets": request.all("facet"),
+            "facets": several(request, "facet", MOST_FACETS),
         }
         if projection not in self.projections().names():
             raise NotFound(f"there is no projection {projection[:100]!r}")
         runner.require(SEARCH + projection, asked)
-        return shown(_described_hits(self._found(projection, asked, limit, page)))
+        return shown(hits_of(self._found(projection, asked, limit, page)))
 
     def _found(self, projection: str, asked: dict[str, Any], limit: int, page: int) -> Hits:
         try:
@@ -131,7 +161,6 @@ class Api:
             raise Malformed(str(error)[:500]) from None
 
 
-def _described_hits(found: Hits) -> dict[str, Any]:
-    hits = [{"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights}
-            for hit in found.hits]  # fmt: skip
-    return {"total": found.total, "hits": hits, "facets": found.facets}
+def _described(ticket: Ticket) -> dict[str, Any]:
+    told = described_ticket(ticket)
+    return told | ({"problem": "the broker does not have it yet; it is sent again"} if "problem" in told else {})

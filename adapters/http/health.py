@@ -4,11 +4,15 @@ they are: keep them from the outside at the proxy.
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.http.answer import Answer, shown
 from adapters.http.api import Api
-from adapters.http.problems import problem
+from adapters.http.problems import Problem
+
+log = logging.getLogger("actionbus.http")
 
 try:
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -26,18 +30,19 @@ def live() -> Answer:
 def ready(api: Api) -> Answer:
     """The database answers and has a journal."""
     try:
-        there = api.bus.journal.exists()
-    except SQLAlchemyError:
-        there = False
-    if not there:
-        return problem(503, "unavailable", "Unavailable", "the database does not answer, or has no journal", retry=True)
-    return shown({"status": "ready"})
+        if api.bus.journal.exists():
+            return shown({"status": "ready"})
+        detail = "the database has no journal; run `actionbus db upgrade`"
+    except SQLAlchemyError as error:
+        log.warning("not ready", exc_info=error)
+        detail = "the database does not answer"
+    return Problem(503, "unavailable", "Unavailable", detail, retry=True).answer()
 
 
 def metrics(api: Api) -> Answer:
     """What Prometheus scrapes."""
     if not CONTENT_TYPE_LATEST:
-        return problem(404, "not-found", "Not found", "metrics need the extra: pip install 'actionbus[metrics]'")
+        return Problem(404, "not-found", "Not found", "metrics need: pip install 'actionbus[metrics]'").answer()
     looked_at = CollectorRegistry()
     looked_at.register(RunCollector(api.bus))
     if api.bus.application.projections:

@@ -1,18 +1,22 @@
-"""Errors as `application/problem+json` (RFC 9457): what a client did wrong, by field; never a traceback or a secret."""
+"""Errors as `application/problem+json` (RFC 9457): what a client did wrong, by field; never a traceback, a secret, or
+what a database or the outside said.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from adapters.http import databases
 from adapters.http.answer import Answer
 from adapters.http.refusals import Refused
 from core import (
-    ActionBusError,
     ActionFailed,
     ActionInProgress,
     ActionInterrupted,
@@ -25,100 +29,129 @@ from core import (
     PermissionDenied,
     UnknownAction,
 )
-from projections.errors import ProjectionError
+from projections.errors import IndexMissing, ProjectionError, StoreUnavailable
 
 log = logging.getLogger("actionbus.http")
 RETRY_AFTER_S: Final = "5"
+_REFUSED: Final = "the arguments were refused; `errors` says which and why"
+_CHANGED_NOTHING: Final = "the action failed and changed nothing"
+_TAKEN: Final = "a value that must be unique is there already; the action changed nothing"
+_LOST: Final = "the database does not answer"
+_NOT_SET_UP: Final = "the database lacks a table; whoever runs this service calls `actionbus db upgrade`"
 
 
-def problem(
-    status: int,
-    kind: str,
-    title: str,
-    detail: str,
-    *,
-    errors: dict[str, Any] | None = None,
-    action_id: UUID | None = None,
-    retry: bool = False,
-) -> Answer:
-    """An answer. `kind` is the last part of its type, a URN that stays the same for good."""
-    told: dict[str, Any] = {"type": f"urn:actionbus:{kind}", "title": title, "status": status, "detail": detail}
-    if errors:
-        told["errors"] = errors
-    if action_id is not None:
-        told["action_id"] = str(action_id)
-    headers = {"Retry-After": RETRY_AFTER_S} if retry else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="actionbus"'
-    return Answer(status, json.dumps(told, default=str).encode(), "application/problem+json", headers)
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a client is told. `kind` is the last part of its type, a URN that stays the same for good."""
+
+    status: int
+    kind: str
+    title: str
+    detail: str
+    errors: Mapping[str, Any] | None = None
+    action_id: UUID | None = None
+    retry: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        told: dict[str, Any] = {"type": f"urn:actionbus:{self.kind}", "title": self.title, "status": self.status,
+                                "detail": self.detail}  # fmt: skip
+        if self.errors:
+            told["errors"] = dict(self.errors)
+        return told | ({"action_id": str(self.action_id)} if self.action_id is not None else {})
+
+    def answer(self) -> Answer:
+        """As a response."""
+        headers = {"Retry-After": RETRY_AFTER_S} if self.retry else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="actionbus"'
+        body = json.dumps(self.told(), default=str).encode()
+        return Answer(self.status, body, "application/problem+json", headers)
 
 
 def explain(error: BaseException) -> Answer:
-    """The answer to what a call of the gateway raised."""
+    """The answer to what a call of the gateway raised. Our own mistakes go to the log, with cause."""
+    found = problem_of(error)
+    if found.status >= 500 and not isinstance(error, Refused):
+        level = logging.WARNING if found.status == 503 else logging.ERROR
+        log.log(level, "a request failed with %d: %s", found.status, type(error).__name__, exc_info=error)
+    return found.answer()
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What a client is told of an error."""
     action_id = getattr(error, "action_id", None)
     match error:
         case Refused():
-            return problem(error.status, error.kind, error.title, str(error), errors=error.errors)
-        case LimitExceeded() if _too_large(error):
-            return problem(413, "too-large", "Too large", str(error), errors=error.errors, action_id=action_id)
+            return Problem(error.status, error.kind, error.title, str(error), error.errors, retry=error.retry)
         case InvalidArguments():
-            told = "the arguments were refused; `errors` says which and why"
-            return problem(
-                422, "invalid-arguments", "Invalid arguments", told, errors=error.errors, action_id=action_id
-            )
+            return _invalid(error.errors, action_id, too_large=isinstance(error, LimitExceeded))
         case UnknownAction():
-            return problem(404, "unknown-action", "Unknown action", str(error), action_id=action_id)
+            return Problem(404, "unknown-action", "Unknown action", str(error), action_id=action_id)
         case PermissionDenied():
-            return problem(403, "denied", "Permission denied", str(error), action_id=action_id)
+            return Problem(403, "denied", "Permission denied", str(error), action_id=action_id)
         case IdempotencyConflict():
-            return problem(409, "idempotency-conflict", "Idempotency conflict", str(error), action_id=action_id)
+            return Problem(409, "idempotency-conflict", "Idempotency conflict", str(error), action_id=action_id)
         case ActionInProgress():
-            return problem(409, "in-progress", "Still in progress", str(error), action_id=action_id, retry=True)
+            return Problem(409, "in-progress", "Still in progress", str(error), action_id=action_id, retry=True)
         case ActionInterrupted():
-            return problem(409, "interrupted", "Interrupted", str(error), action_id=action_id)
+            return Problem(409, "interrupted", "Interrupted", str(error), action_id=action_id)
         case ActionFailed():
-            return _repeated(error)
-        case JournalUnavailable() | OutcomeUnknown() | ConfigurationError():
-            return problem(503, "unavailable", "Unavailable", _gently(error), action_id=action_id, retry=True)
+            return kept(error.outcome.status, error.outcome.error, error.outcome.action_id)
+        case OutcomeUnknown():
+            return Problem(503, "unavailable", "Unavailable", str(error), action_id=action_id, retry=True)
+        case ConfigurationError():
+            detail = "the service is not set up for this; whoever runs it finds in its log what is missing"
+            return Problem(500, "not-set-up", "Not set up", detail, action_id=action_id)
+        case StoreUnavailable() | IndexMissing():
+            return Problem(503, "unavailable", "Unavailable", "the documents cannot be searched now", retry=True)
         case ProjectionError():
-            return problem(503, "unavailable", "Unavailable", str(error), retry=True)
-        case SQLAlchemyError():
-            return problem(503, "unavailable", "Unavailable", "the database does not answer", retry=True)
-    return failed(error)
+            return Problem(500, "failed", "Failed", "the request failed")
+    return _unexpected(error)
 
 
-def failed(error: BaseException) -> Answer:
-    """The answer to an exception of the application's own: what went wrong stands in the journal and the log."""
+def _unexpected(error: BaseException) -> Problem:
+    """An exception that is no answer: the application's own, or the database's."""
+    action_id = _action_of(error)
+    ours = isinstance(error, JournalUnavailable)
+    database = databases.of_database(error) if ours else error if isinstance(error, SQLAlchemyError) else None
+    if (ours and database is None) or (database is not None and databases.is_lost(database)):
+        return Problem(503, "unavailable", "Unavailable", _LOST, action_id=action_id, retry=True)
+    if action_id is not None and databases.is_taken(error):
+        return Problem(409, "conflict", "Conflict", _TAKEN, action_id=action_id)
+    if database is not None and databases.lacks_a_table(database) and (ours or action_id is None):
+        return Problem(500, "not-set-up", "Not set up", _NOT_SET_UP)
+    detail = _CHANGED_NOTHING if action_id else "the request failed"
+    return Problem(500, "failed", "Failed", detail, action_id=action_id)
+
+
+def _action_of(error: BaseException) -> UUID | None:
+    """The id of the action that raised it: an attribute of our errors, in a note of others."""
     note = next((each for each in getattr(error, "__notes__", []) if each.startswith("actionbus:")), None)
-    action_id = UUID(note.rsplit(" ", 1)[-1]) if note else getattr(error, "action_id", None)
-    log.error("a request failed: %s", type(error).__name__, exc_info=error)
-    detail = "the action failed and changed nothing" if action_id else "the request failed"
-    return problem(500, "failed", "Failed", detail, action_id=action_id)
+    return UUID(note.rsplit(" ", 1)[-1]) if note else getattr(error, "action_id", None)
 
 
-def _repeated(error: ActionFailed) -> Answer:
-    """The same answer as the call that first used the idempotency key got."""
-    outcome = error.outcome
-    told = outcome.error or {}
-    detail = str(told.get("message", ""))
-    if outcome.status == "denied":
-        return problem(403, "denied", "Permission denied", detail, action_id=outcome.action_id)
-    if outcome.status == "rejected" and told.get("errors"):
-        return _invalid(told["errors"], outcome.action_id)
-    if outcome.status == "rejected":
-        return problem(404, "unknown-action", "Unknown action", detail, action_id=outcome.action_id)
-    return problem(500, "failed", "Failed", "the action failed and changed nothing", action_id=outcome.action_id)
+def kept(status: str, error: Mapping[str, Any] | None, action_id: UUID | None = None) -> Problem:
+    """What the caller of an action without success was told, out of its outcome."""
+    told = dict(error or {})
+    kind, detail = str(told.get("type", "")).rpartition(":")[2], str(told.get("message", ""))
+    if status == "denied":
+        return Problem(403, "denied", "Permission denied", detail, action_id=action_id)
+    if status == "interrupted":
+        detail = "the action was interrupted and changed nothing; call again"
+        return Problem(409, "interrupted", "Interrupted", detail, action_id=action_id)
+    if status == "rejected" and told.get("errors"):
+        return _invalid(told["errors"], action_id, too_large=kind == LimitExceeded.__name__)
+    if status == "rejected" and kind == IdempotencyConflict.__name__:
+        return Problem(409, "idempotency-conflict", "Idempotency conflict", detail, action_id=action_id)
+    if status == "rejected":
+        return Problem(404, "unknown-action", "Unknown action", detail, action_id=action_id)
+    if databases.was_taken(told):
+        return Problem(409, "conflict", "Conflict", _TAKEN, action_id=action_id)
+    return Problem(500, "failed", "Failed", _CHANGED_NOTHING, action_id=action_id)
 
 
-def _invalid(errors: dict[str, Any], action_id: UUID | None) -> Answer:
-    told = "the arguments were refused; `errors` says which and why"
-    return problem(422, "invalid-arguments", "Invalid arguments", told, errors=errors, action_id=action_id)
-
-
-def _too_large(error: LimitExceeded) -> bool:
-    return any("too large" in str(told) for told in error.errors.values())
-
-
-def _gently(error: ActionBusError) -> str:
-    """Configuration is not for clients to see."""
-    return "the service is not set up for this" if isinstance(error, ConfigurationError) else str(error)
+def _invalid(errors: Mapping[str, Any], action_id: UUID | None, *, too_large: bool) -> Problem:
+    if too_large and any("too large" in str(told) for told in errors.values()):
+        return Problem(413, "too-large", "Too large", _REFUSED, errors, action_id)
+    return Problem(422, "invalid-arguments", "Invalid arguments", _REFUSED, errors, action_id)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from adapters.http.refusals import Malformed, UnsupportedType
 from adapters.http.request import Request
 from core import Limits
-from core.payload import parse
+from core.payload import parse, unstorable_text
 from core.ticket import LONGEST_DELAY_S, due_at, moment
 
-_LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S: Final = 30.0
+LONGEST_QUERY: Final = 1_000
+MOST_FILTERS: Final = 50
+MOST_FACETS: Final = 10
+MOST_AWAITED: Final = 20
 
 
 def longest_body(limits: Limits) -> int:
@@ -69,21 +73,45 @@ def number(request: Request, name: str, default: int, most: int) -> int:
 
 def seconds(request: Request, name: str, default: float) -> float:
     """How long to wait, in the query. Raises Malformed."""
+    given = request.first(name)
     try:
-        found = float(request.first(name) or default) if request.first(name) != "" else math.nan
+        found = default if given is None else float(given)
     except ValueError:
         found = math.nan
-    if 0 <= found <= _LONGEST_WAIT_S:
+    if 0 <= found <= LONGEST_WAIT_S:
         return found
-    raise Malformed(f"{name} must be 0 to {_LONGEST_WAIT_S:g} seconds", {name: ["must be a number of seconds"]})
+    raise Malformed(f"{name} must be 0 to {LONGEST_WAIT_S:g} seconds", {name: ["must be a number of seconds"]})
+
+
+def several(request: Request, name: str, most: int) -> list[str]:
+    """A parameter that may be repeated, each value once. Raises Malformed."""
+    given = request.all(name)
+    if len(given) > most:
+        raise Malformed(f"{name} is given {len(given)} times, more than {most}", {name: [f"at most {most} times"]})
+    return [_storable(name, each) for each in dict.fromkeys(given)]
+
+
+def words(request: Request) -> str:
+    """What is searched for. Raises Malformed."""
+    given = request.first("q") or ""
+    if len(given) > LONGEST_QUERY:
+        raise Malformed(f"q is longer than {LONGEST_QUERY} characters", {"q": [f"at most {LONGEST_QUERY} characters"]})
+    return _storable("q", given)
 
 
 def filters(request: Request) -> dict[str, list[str]]:
-    """`filter=FIELD:VALUE`, any number of times. Raises Malformed."""
+    """`filter=FIELD:VALUE`, several times. Raises Malformed."""
     found: dict[str, list[str]] = {}
-    for each in request.all("filter"):
+    for each in several(request, "filter", MOST_FILTERS):
         name, separator, value = each.partition(":")
         if not separator or not name:
             raise Malformed("a filter is FIELD:VALUE", {"filter": ["must be FIELD:VALUE"]})
         found.setdefault(name, []).append(value)
     return found
+
+
+def _storable(name: str, text: str) -> str:
+    """A text that a database could hold."""
+    if why := unstorable_text(text):
+        raise Malformed(f"{name} {why}", {name: [why]})
+    return text

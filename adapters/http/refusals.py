@@ -11,6 +11,8 @@ class Refused(Exception):
     status: ClassVar[int] = 400
     kind: ClassVar[str] = "malformed"
     title: ClassVar[str] = "Malformed request"
+    retry: ClassVar[bool] = False
+    """Whether the same request may be answered a little later."""
 
     def __init__(self, detail: str, errors: dict[str, Any] | None = None) -> None:
         self.errors = errors
@@ -46,3 +48,27 @@ class UnsupportedType(Refused):
     """The body is of another kind than JSON."""
 
     status, kind, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class Misdirected(Refused):
+    """The request names a host that is none of ours."""
+
+    status, kind, title = 421, "misdirected", "Misdirected request"
+
+
+class CrossSite(Refused):
+    """A page of another site sent the request, in the name of whoever looks at it."""
+
+    status, kind, title = 403, "cross-site", "Sent by another site"
+
+
+class NotOffered(Refused):
+    """The service is set up without what is asked for."""
+
+    status, kind, title = 501, "not-offered", "Not offered here"
+
+
+class Busy(Refused):
+    """So many wait already that one more would keep others from being served. Nothing was run."""
+
+    status, kind, title, retry = 503, "busy", "Busy", True

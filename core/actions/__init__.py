@@ -40,6 +40,9 @@ class Repo(Protocol):
         """The kit, locked against changes by others until the action ends."""
 
     def kit_named(self, owner: str, name: str) -> Kit | None: ...
+    def kits_to_edit(self, member: str) -> Sequence[UUID]:
+        """The kits that a member owns or may edit."""
+
     def add_kit(self, *, id: UUID, name: str, owner: str, description: str, created_at: datetime) -> None: ...
     def rename_kit(self, kit_id: UUID, name: str) -> None: ...
     def remove_kit(self, kit_id: UUID) -> None: ...
@@ -118,7 +121,9 @@ class Hits(Protocol):
 class EsRepo(Protocol):
     """Searches projections: outside the action's transaction, so its calls are recorded."""
 
-    def search(self, projection: str, text: str = "", *, limit: int = 20) -> Hits: ...
+    def search(
+        self, projection: str, text: str = "", *, filters: Mapping[str, Any] | None = None, limit: int = 20
+    ) -> Hits: ...
 
 
 class Storage(Protocol):
