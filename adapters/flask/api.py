@@ -81,7 +81,11 @@ def _add_docs(api: Blueprint, docs: Docs) -> None:
 
     def docs_file(name: str) -> Response:
         path = docs.file(name)
-        return send_file(path, max_age=86_400) if path else abort(404)
+        if path is None:
+            abort(404)
+        response = send_file(path, max_age=86_400)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     api.add_url_rule("/openapi.json", "openapi", document)
     api.add_url_rule("/docs", "docs", lambda: responded(docs.page(asked().root)))
