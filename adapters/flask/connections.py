@@ -23,6 +23,8 @@ _MOST_HEADERS: Final = 200
 _LONGEST_LINE: Final = 8_192
 """Of what stands between the chunks of a body, and after the last. waitress would keep it whole and search it anew with
 every piece that comes."""
+_MOST_UNTAKEN: Final = 1_048_576
+"""Bytes of answers that a client may leave behind and still ask for more."""
 _ROOM: Final = 10
 """Places below the limit, at which waitress stops to accept."""
 _SHUTDOWN_S: Final = 1
@@ -81,7 +83,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     def __init__(self, server: Server, *rest: Any, **options: Any) -> None:
         self.since = self.served_at = time.monotonic()
-        """When the request began that is being read, or the server last wrote; when it last wrote, or accepted."""
+        """Since when a request is being read, or an answer is there to be taken; when the server last wrote to it."""
         super().__init__(server, *rest, **options)
 
     def task_class(self, channel: Connection, request: Any) -> Task:
@@ -95,16 +97,31 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         return bool(super().received(data))
 
     def write_soon(self, data: Any) -> int:
-        """Note when there is something to be taken."""
-        self.since = self.served_at = time.monotonic()
+        """Note since when there is something to be taken."""
+        self.served_at = time.monotonic()
+        if not self.total_outbufs_len:
+            self.since = self.served_at
         return int(super().write_soon(data))
+
+    def service(self) -> None:
+        """Serve the next request, unless the client takes no answers: waitress would let the thread wait for him."""
+        if self.total_outbufs_len <= _MOST_UNTAKEN:
+            super().service()
+            return
+        with self.requests_lock:
+            for request in self.requests:
+                request.close()
+            self.requests, self.close_when_flushed = [], True
+        self.server.pull_trigger()
 
     def end_if_slow(self, deadline: float) -> None:
         """Answer a request that is not whole by now, or give up an answer that is not taken. Called by the loop."""
-        if self.requests or self.since > deadline:
+        if self.since > deadline:
             return
         if self.total_outbufs_len:
             self.server.close_soon(self)
+            return
+        if self.requests:
             return
         with self.requests_lock:
             request, self.request = self.request, None
