@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape, unescape
 from typing import Any
 
 import click
@@ -84,7 +85,7 @@ def _line(hit: Hit) -> Text:
     """The document's content and name, what was found, and where else."""
     document: dict[str, Any] = hit.document
     made = line(f"{document['content']} " if document.get("content") else "")
-    name = hit.highlights.get("name", [str(document.get("name") or document.get("actor") or hit.key)])[0]
+    name = hit.highlights.get("name", [escape(str(document.get("name") or document.get("actor") or hit.key))])[0]
     made.append_text(_marked(name))
     others = [
         each for field, several in hit.highlights.items() if field != "name" for each in several if "<em>" in each
@@ -96,4 +97,4 @@ def _line(hit: Hit) -> Text:
 
 def _marked(text: str) -> Text:
     parts = enumerate(text.replace("</em>", "<em>").split("<em>"))
-    return line(*((part, "bold yellow" if number % 2 else "") for number, part in parts))
+    return line(*((unescape(part), "bold yellow" if number % 2 else "") for number, part in parts))

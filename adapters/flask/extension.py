@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import Any
 
-from flask import Flask, current_app, g, request
-from flask.wrappers import Request
+from flask import Flask
 
-from adapters.es_repo import EsRepo
-from adapters.flask.caller import context_of, correlation_id_of
-from adapters.wiring import bus_for, store_for
-from core import ActionRunner, Application, Bus
-from projections import Projections
-
-P = ParamSpec("P")
-R = TypeVar("R")
-Authenticate = Callable[[Request], str | None]
-"""Who sent a request; None if nobody is to be let in."""
-
-
-@dataclass
-class State:
-    """What the extension keeps for one Flask app, in `app.extensions["actionbus"]`."""
-
-    bus: Bus
-    authenticate: Authenticate | None
-    elasticsearch: str | None
-    _projections: Projections | None = None
-
-    def projections(self) -> Projections:
-        """Where read models are looked at; connected when first asked for."""
-        if self._projections is None:
-            bus = self.bus
-            self._projections = Projections(bus, store_for(bus.engine, bus.backend.schema, self.elasticsearch))
-        return self._projections
-
-    def es_repo(self) -> EsRepo:
-        """Searches read models."""
-        return EsRepo(self.projections().store)
+from adapters.flask.api import make_api
+from adapters.flask.problems import register_errors
+from adapters.flask.state import Authenticate, State
+from adapters.http.api import Api
+from adapters.http.origin import Gate
+from adapters.http.waiting import MOST, Waits
+from adapters.wiring import bus_for
+from core import Application, Bus
 
 
 class ActionBus:
     """The extension. Give `application`, or a `bus` of yours; call `init_app` later for a factory.
 
     Config: ACTIONBUS_DATABASE_URL (default: SQLALCHEMY_DATABASE_URI), ACTIONBUS_SCHEMA, ACTIONBUS_BROKER_URL,
-    ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX.
+    ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX,
+    ACTIONBUS_ALLOWED_HOSTS and ACTIONBUS_ALLOWED_ORIGINS (see `adapters.http.origin`; lists, or text with commas),
+    ACTIONBUS_MOST_WAITING (how many requests may wait for projections at a time).
 
     `authenticate(request)` names the actor; None refuses the request with 401. Without it everybody is let in as
     nobody.
@@ -69,12 +44,17 @@ class ActionBus:
 
     def init_app(self, app: Flask) -> None:
         """Bind to a Flask app. Raises ConfigurationError for a declaration that is wrong."""
-        from adapters.flask.api import make_api
-        from adapters.flask.problems import register_errors
-
         bus = self._bus or self._make_bus(app)
-        app.extensions["actionbus"] = State(bus, self._authenticate, app.config.get("ACTIONBUS_ELASTICSEARCH_URL"))
         prefix = str(app.config.get("ACTIONBUS_URL_PREFIX") or "").rstrip("/")
+        config = app.config
+        gate = Gate(
+            asks=self._authenticate is not None,
+            hosts=_listed(config.get("ACTIONBUS_ALLOWED_HOSTS")),
+            origins=_listed(config.get("ACTIONBUS_ALLOWED_ORIGINS")),
+        )
+        waits = Waits(int(config.get("ACTIONBUS_MOST_WAITING", MOST)))
+        api = Api(bus, config.get("ACTIONBUS_ELASTICSEARCH_URL"), gate=gate, waits=waits)
+        app.extensions["actionbus"] = State(api, self._authenticate, prefix)
         register_errors(app, prefix)
         if app.config.get("ACTIONBUS_API", True):
             app.register_blueprint(make_api(bus), url_prefix=prefix or None)
@@ -90,47 +70,7 @@ class ActionBus:
         )
 
 
-def state() -> State:
-    """The extension's state for the current app. Raises RuntimeError if it has none."""
-    found = current_app.extensions.get("actionbus")
-    if found is None:
-        raise RuntimeError("this Flask app has no actionbus; bind it: ActionBus(app, application=…)")
-    return cast("State", found)
-
-
-def current_bus() -> Bus:
-    """The bus of the current app."""
-    return state().bus
-
-
-def runner_of_request() -> ActionRunner:
-    """A runner for the caller of the current request. Raises Unauthorized."""
-    found = state()
-    return found.bus.runner(actor_of_request(), correlation_id=correlation_id_of(request), context=context_of(request))
-
-
-def actor_of_request() -> str | None:
-    """Who sent the current request, asked once. Raises Unauthorized."""
-    from adapters.flask.problems import Unauthorized
-
-    if "actionbus_actor" not in g:
-        authenticate = state().authenticate
-        actor = authenticate(request) if authenticate else None
-        if authenticate and actor is None:
-            raise Unauthorized
-        g.actionbus_actor = actor
-    return cast("str | None", g.actionbus_actor)
-
-
-def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a view: while it runs, `flask.g.action_runner` is the gateway, bound to the request's caller."""
-
-    @functools.wraps(view)
-    def with_runner(*args: P.args, **kwargs: P.kwargs) -> R:
-        runner = g.action_runner = runner_of_request()
-        try:
-            return view(*args, **kwargs)
-        finally:
-            runner.close()
-
-    return with_runner
+def _listed(given: Any) -> list[str]:
+    """A list, or a text with commas between, as environment variables have it."""
+    found = given.split(",") if isinstance(given, str) else list(given or [])
+    return [each.strip() for each in found if each.strip()]

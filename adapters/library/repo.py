@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from adapters.library.models import AssetRow, KitRow, RoleRow, TagRow, TokenRow
@@ -26,6 +26,12 @@ class Repo:
     def kit_named(self, owner: str, name: str) -> KitRow | None:
         """The owner's kit of that name."""
         return self._session.scalars(select(KitRow).filter_by(owner=owner, name=name)).first()
+
+    def kits_to_edit(self, member: str) -> list[UUID]:
+        """The kits that a member owns or may edit, in order of their ids."""
+        shared = select(RoleRow.kit_id).filter_by(member=member, role="editor")
+        may_edit = or_(KitRow.owner == member, KitRow.id.in_(shared))
+        return list(self._session.scalars(select(KitRow.id).where(may_edit).order_by(KitRow.id)))
 
     def add_kit(self, *, id: UUID, name: str, owner: str, description: str, created_at: datetime) -> None:
         """A new kit."""
@@ -154,10 +160,10 @@ class Tokens:
         """Whether a token has this digest."""
         return self._session.scalars(select(TokenRow.id).filter_by(digest=digest)).first() is not None
 
-    def revoke_token(self, token_id: UUID, actor: str) -> bool:
-        """Whether the actor had such a token; now it is gone."""
+    def revoke_token(self, token_id: UUID, holder: str | None) -> bool:
+        """Whether there was such a token, of the holder if one is given; now it is gone."""
         found = self._session.get(TokenRow, token_id)
-        if found is None or found.actor != actor:
+        if found is None or (holder is not None and found.actor != holder):
             return False
         self._session.delete(found)
         return True

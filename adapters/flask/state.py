@@ -1,0 +1,116 @@
+"""What the extension keeps for one Flask app, and what views find out of the request they serve."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
+
+import flask
+from flask import Response, current_app, g
+from flask.wrappers import Request as FlaskRequest
+
+from adapters.http.access import ACTOR, CORRELATION_ID
+from adapters.http.answer import Answer
+from adapters.http.api import Api
+from adapters.http.caller import context_of, correlation_id_of
+from adapters.http.refusals import Unauthorized
+from adapters.http.request import Request
+from core import ActionRunner, Bus
+from projections import Projections
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Authenticate = Callable[[FlaskRequest], str | None]
+"""Who sent a request; None if nobody is to be let in."""
+
+
+@dataclass
+class State:
+    """In `app.extensions["actionbus"]`."""
+
+    api: Api
+    authenticate: Authenticate | None
+    prefix: str
+
+    @property
+    def bus(self) -> Bus:
+        """The bus of the app."""
+        return self.api.bus
+
+    def projections(self) -> Projections:
+        """Where read models are looked at."""
+        return self.api.projections()
+
+
+def state() -> State:
+    """The extension's state for the current app. Raises RuntimeError if it has none."""
+    found = current_app.extensions.get("actionbus")
+    if found is None:
+        raise RuntimeError("this Flask app has no actionbus; bind it: ActionBus(app, application=…)")
+    return cast("State", found)
+
+
+def current_bus() -> Bus:
+    """The bus of the current app."""
+    return state().bus
+
+
+def asked() -> Request:
+    """The current request, as `adapters.http` reads it."""
+    if "actionbus_request" not in g:
+        given = flask.request
+        root = given.root_path.rstrip("/") + state().prefix
+        query = given.args.items(multi=True)
+        g.actionbus_request = Request.of(given.method, given.path, given.headers.items(), query, root)
+    return cast("Request", g.actionbus_request)
+
+
+def correlation_id() -> str:
+    """The current request's correlation id, the same for the whole request."""
+    if "actionbus_correlation_id" not in g:
+        g.actionbus_correlation_id = correlation_id_of(asked())
+    return cast("str", g.actionbus_correlation_id)
+
+
+def actor_of_request() -> str | None:
+    """Who sent the current request, asked once. Raises Unauthorized, or Refused for where it comes from."""
+    if "actionbus_actor" not in g:
+        state().api.gate.admit(asked())
+        authenticate = state().authenticate
+        actor = authenticate(flask.request) if authenticate else None
+        if authenticate and actor is None:
+            raise Unauthorized
+        g.actionbus_actor = actor
+    return cast("str | None", g.actionbus_actor)
+
+
+def runner_of_request() -> ActionRunner:
+    """A runner for the caller of the current request. Raises Unauthorized."""
+    actor = actor_of_request()
+    return current_bus().runner(actor, correlation_id=correlation_id(), context=context_of(asked()))
+
+
+def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a view: while it runs, `flask.g.action_runner` is the gateway, bound to the request's caller."""
+
+    @functools.wraps(view)
+    def with_runner(*args: P.args, **kwargs: P.kwargs) -> R:
+        runner = g.action_runner = runner_of_request()
+        try:
+            return view(*args, **kwargs)
+        finally:
+            runner.close()
+
+    return with_runner
+
+
+def responded(answer: Answer) -> Response:
+    """An answer as a response of Flask's."""
+    return Response(answer.body, answer.status, answer.headers, content_type=answer.content_type)
+
+
+def tell_server(environ: dict[str, Any]) -> None:
+    """Leave for an access log around the app (`adapters.http.access`) who asked, and in which request."""
+    environ[ACTOR], environ[CORRELATION_ID] = g.get("actionbus_actor"), g.get("actionbus_correlation_id")

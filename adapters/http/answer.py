@@ -1,0 +1,33 @@
+"""Answer, what a client is told; and its usual form, JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from core.limits import Limits
+from core.payload import dumps, primitive
+
+_SHOWING: Final = Limits(depth=100, digits=4000)
+_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Answers are for one caller at one time, and are what they say they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, to be made one of the framework's."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in _ALWAYS.items():
+            self.headers.setdefault(name, value)
+
+
+def shown(value: Any, status: int = 200, **headers: str) -> Answer:
+    """A value as JSON; a header's name with underscores for dashes."""
+    named = {name.replace("_", "-"): told for name, told in headers.items()}
+    return Answer(status, dumps(primitive(value, _SHOWING)).encode(), headers=named)

@@ -1,0 +1,117 @@
+"""Reads what a client sent: a JSON body, a query's numbers, preferences. Every input is hostile until checked."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from adapters.http.refusals import Malformed, UnsupportedType
+from adapters.http.request import Request
+from core import Limits
+from core.payload import parse, unstorable_text
+from core.ticket import LONGEST_DELAY_S, due_at, moment
+
+LONGEST_WAIT_S: Final = 30.0
+LONGEST_QUERY: Final = 1_000
+MOST_FILTERS: Final = 50
+MOST_FACETS: Final = 10
+MOST_AWAITED: Final = 20
+
+
+def longest_body(limits: Limits) -> int:
+    """How many bytes of a body are read: twice the limit of the journal's form, since white space is not kept."""
+    return 2 * limits.arguments_bytes
+
+
+def json_of(request: Request, body: bytes) -> Any:
+    """The body's JSON value; an empty object for an empty body. Raises Malformed or UnsupportedType."""
+    if not body and not request.header("Content-Type"):
+        return {}
+    kind = request.header("Content-Type").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedType("send the arguments as application/json")
+    if request.header("Content-Encoding"):
+        raise UnsupportedType("send the body without a Content-Encoding")
+    try:
+        return parse(body.decode())
+    except UnicodeDecodeError:
+        raise Malformed("the body is not UTF-8") from None
+    except ValueError as error:
+        raise Malformed(f"the body is not JSON: {error}"[:500]) from None
+
+
+def wants_queue(request: Request) -> bool:
+    """Whether the client prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
+    given = request.header("Prefer").split(",")
+    return any(each.partition(";")[0].strip().lower() == "respond-async" for each in given)
+
+
+def when(request: Request) -> datetime | None:
+    """When a queued action is due: the later of `eta` and `countdown`; None for at once. Raises Malformed."""
+    found: list[datetime] = []
+    try:
+        if (eta := request.first("eta")) is not None:
+            given = datetime.fromisoformat(eta)
+            found.append(given if given.tzinfo else given.replace(tzinfo=UTC))
+        if (countdown := request.first("countdown")) is not None:
+            found.append(moment(due_at(None, float(countdown)) or 0))
+    except (ValueError, OverflowError):
+        raise Malformed(f"eta is an ISO 8601 time, countdown a number of seconds from 0 to {LONGEST_DELAY_S}") from None
+    return max(found, default=None)
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number from 1 to `most` in the query. Raises Malformed."""
+    given = request.first(name)
+    if given is None:
+        return default
+    if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= most:
+        return int(given)
+    raise Malformed(f"{name} must be a whole number from 1 to {most}", {name: [f"must be 1 to {most}"]})
+
+
+def seconds(request: Request, name: str, default: float) -> float:
+    """How long to wait, in the query. Raises Malformed."""
+    given = request.first(name)
+    try:
+        found = default if given is None else float(given)
+    except ValueError:
+        found = math.nan
+    if 0 <= found <= LONGEST_WAIT_S:
+        return found
+    raise Malformed(f"{name} must be 0 to {LONGEST_WAIT_S:g} seconds", {name: ["must be a number of seconds"]})
+
+
+def several(request: Request, name: str, most: int) -> list[str]:
+    """A parameter that may be repeated, each value once. Raises Malformed."""
+    given = request.all(name)
+    if len(given) > most:
+        raise Malformed(f"{name} is given {len(given)} times, more than {most}", {name: [f"at most {most} times"]})
+    return [_storable(name, each) for each in dict.fromkeys(given)]
+
+
+def words(request: Request) -> str:
+    """What is searched for. Raises Malformed."""
+    given = request.first("q") or ""
+    if len(given) > LONGEST_QUERY:
+        raise Malformed(f"q is longer than {LONGEST_QUERY} characters", {"q": [f"at most {LONGEST_QUERY} characters"]})
+    return _storable("q", given)
+
+
+def filters(request: Request) -> dict[str, list[str]]:
+    """`filter=FIELD:VALUE`, several times. Raises Malformed."""
+    found: dict[str, list[str]] = {}
+    for each in several(request, "filter", MOST_FILTERS):
+        name, separator, value = each.partition(":")
+        if not separator or not name:
+            raise Malformed("a filter is FIELD:VALUE", {"filter": ["must be FIELD:VALUE"]})
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _storable(name: str, text: str) -> str:
+    """A text that a database could hold."""
+    if why := unstorable_text(text):
+        raise Malformed(f"{name} {why}", {name: [why]})
+    return text

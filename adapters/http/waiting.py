@@ -1,0 +1,30 @@
+"""Waits: how many requests may wait for projections at a time, so that the others are served meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from adapters.http.refusals import Busy
+
+MOST: Final = 4
+"""Unless the server, which knows how many threads it has, says otherwise."""
+
+
+class Waits:
+    """Counts those that wait in this process."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._free = threading.BoundedSemaphore(max(1, most))
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Be one of them. Raises Busy if there are as many as may be."""
+        if not self._free.acquire(blocking=False):
+            raise Busy("too many requests wait for projections; nothing was run, try again, or without wait_for")
+        try:
+            yield
+        finally:
+            self._free.release()
