@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,7 +62,6 @@ def bus_for(
     schema: str | None = None,
     broker: str | None = None,
     session_factory: Callable[..., Session] | None = None,
-    middleware: Sequence[Middleware] = (),
 ) -> Bus:
     """A bus as the command line, Flask and workers have it: with a queue if there is a broker, and traced and counted
     where OpenTelemetry and prometheus-client are installed.
@@ -79,8 +78,9 @@ def bus_for(
             redeliver_after=float(os.environ.get("ACTIONBUS_REDELIVER_AFTER", "60")),
             attempts=int(os.environ.get("ACTIONBUS_ATTEMPTS", "10")),
         )
-    around = [*middleware, *telemetry()]
-    return Bus(application, database, schema=schema, queue=queue, middleware=around, session_factory=session_factory)
+    return Bus(
+        application, database, schema=schema, queue=queue, middleware=telemetry(), session_factory=session_factory
+    )
 
 
 def telemetry() -> list[Middleware]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
@@ -33,6 +34,7 @@ from core.statements import ENDED_INSIDE
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
+_PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
 _MARK: Final = "actionbus_begun"
 _TAKEN_BACK: Final = frozenset(
@@ -236,8 +238,22 @@ class SQLite(Backend):
 def _prepare(dbapi: Any, record: Any) -> None:
     """Set what every connection needs: write-ahead log, foreign keys, recursive triggers, patience."""
     record.info[_PREPARED] = True
-    for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "foreign_keys=ON", "recursive_triggers=ON"):
+    for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "recursive_triggers=ON"):
         dbapi.execute(f"PRAGMA {pragma}")
+    _use_wal(dbapi)
+
+
+def _use_wal(dbapi: Any) -> None:
+    """For this one change SQLite does not wait, so processes that open a new file at once must try again."""
+    give_up = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def _let_write(dbapi: Any, connection: Connection) -> None:

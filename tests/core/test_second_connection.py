@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextvars
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from sqlalchemy import Engine, NullPool, QueuePool, StaticPool, create_engine, event, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from adapters.testing.guarding import Guarding
 from core import ActionCall, Application, Arg, Bus, Middleware, Misuse, outside
+from replay import LeavesSandbox
 from tests.conftest import BusFactory, query
 from tests.core.queues import Broker
 from tests.shop.actions.call_back import CallBack
@@ -516,6 +520,26 @@ def test_an_outside_call_is_no_way_around_for_what_it_calls_back(
     with pytest.raises(Misuse, match="outside"):
         bus.execute("call_back")
     assert query(url, "SELECT * FROM accounts") == []
+
+
+# What SQLAlchemy does not see, the testing kit does.
+
+
+def test_a_drivers_own_connection_is_refused_by_the_testing_kit(
+    make_bus: BusFactory, url: URL, monkeypatch: pytest.MonkeyPatch, function: Any
+) -> None:
+    def by_the_driver(handler: Any) -> None:
+        if url.get_backend_name() == "sqlite":
+            sqlite3.connect(str(url.database)).close()
+        else:
+            psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)).close()
+
+    guarding = Guarding()
+    bus = make_bus(middleware=[guarding])
+    guarding.engine = bus.engine
+    function(by_the_driver)
+    with pytest.raises(LeavesSandbox, match="outside"):
+        bus.execute("call_back")
 
 
 # Threads.
