@@ -7,11 +7,7 @@ giving it the time to write anything.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -27,13 +23,14 @@ from tests.servers import Server
 from tests.shop.app import make_application
 
 Shown = list[tuple[int, str]]
-ROOT = __file__.rsplit("/tests/", 1)[0]
+LAZY = "wal_writer_delay = 10s\nautovacuum = off\n"
+"""Settings of a server that writes to disk only what it is asked to."""
 
 
 @pytest.fixture(scope="module")
 def lazy() -> Iterator[Server]:
     """A server that writes to disk only what it is asked to."""
-    server = Server("wal_writer_delay = 10s\nautovacuum = off\n")
+    server = Server(LAZY)
     yield server
     server.close()
 
@@ -118,22 +115,6 @@ def once_writers_ended(bus: Bus, url: URL) -> Shown:
     return found
 
 
-def followed(bus: Bus, url: URL) -> Shown:
-    """What `actionbus log -f` prints."""
-    command = [sys.executable, "-m", "adapters.cli.main", "log", "--after", "0", "--submitted", "--follow", "--json"]
-    env = os.environ | {
-        "ACTIONBUS_APP": "tests.adapters.shop_app:app", "PYTHONPATH": ROOT, "PYTHONUNBUFFERED": "1",
-        "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
-    }  # fmt: skip
-    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    lines = [json.loads(process.stdout.readline()) for _ in there(url)]
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    return [(line["position"], line["action_id"]) for line in lines]
-
-
 CONSUMERS: dict[str, Callable[[Bus, URL], Shown]] = {
     "read": lambda bus, url: shown(bus.journal.read()),
     "read without waiting": lambda bus, url: shown(bus.journal.read(wait=False)),
@@ -144,7 +125,6 @@ CONSUMERS: dict[str, Callable[[Bus, URL], Shown]] = {
     "settled, with patience": lambda bus, url: up_to(bus, url, bus.journal.settled(wait=True, patience=1.0)),
     "at a hole": with_a_hole,
     "past a hole": once_writers_ended,
-    "log --follow": followed,
 }  # fmt: skip
 
 
