@@ -79,6 +79,8 @@ def make_celery(broker: str) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # An error that Redis answers, such as being out of memory, is no reason to end for good.
+        broker_channel_error_retry=True,
         broker_connection_timeout=_CONNECT_S,
         broker_transport_options=_transport_options(broker),
     )
@@ -112,7 +114,12 @@ def _is_readable(connection: OnlyIds) -> bool:
 def _transport_options(broker: str) -> dict[str, Any]:
     if not broker.startswith(("redis", "rediss")):
         return {}
-    return {"socket_connect_timeout": _CONNECT_S, "socket_timeout": 5.0, "socket_keepalive": True, "max_retries": 1}
+    return {
+        "socket_connect_timeout": _CONNECT_S, "socket_timeout": 5.0, "socket_keepalive": True, "max_retries": 1,
+        # What a dead worker had taken is sent again by the dispatcher; a second memory of it in Redis is one more thing
+        # to read that others may have written.
+        "ack_emulation": False,
+    }  # fmt: skip
 
 
 def serve_tasks(app: Celery, bus: Bus) -> None:

@@ -144,7 +144,9 @@ class Bus:
         try:
             self.needed_queue().publish(message)
         except Exception as error:
-            problem = str(error) if isinstance(error, BrokerUnavailable) else f"{type(error).__name__}: {error}"
+            # Of what was not foreseen the type alone: a broker's URL, which its message may quote, holds a password.
+            foreseen = isinstance(error, BrokerUnavailable)
+            problem = str(error) if foreseen else f"the broker's library raised {type(error).__name__}"
             log.warning("%s stays queued, action %s: %s", message.action, message.action_id, problem)
             self._send_again(message, connection)
             return problem

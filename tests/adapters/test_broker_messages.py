@@ -165,3 +165,32 @@ def test_only_the_id_travels(station: Station) -> None:
         told = item + base64.b64decode(message["body"])
         for kept in (b"ana-the-actor", b"the-correlation", b"the-context", b"the-argument", b"open_account"):
             assert kept not in told
+
+
+def test_what_is_written_over_the_queue_itself_does_not_end_the_worker(station: Station) -> None:
+    """Redis answers the worker with errors until somebody removes it; nothing is lost meanwhile."""
+    station.client.delete("actions")
+    station.client.set("actions", "no list")
+    until(lambda: "server:ResponseError" in station.workers.told(), 60, station.workers)
+    account = uuid4().int % 2**31
+    ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
+    assert ticket.problem is not None
+    station.client.delete("actions")
+    assert ticket.wait(60).status == "succeeded"
+    station.works()
+
+
+def test_what_is_written_beside_the_queue_does_not_end_the_worker(station: Station) -> None:
+    """Where kombu keeps what was taken and not acknowledged. A worker that starts looks there for what the dead left."""
+    forged = [*NOT_JSON.values(), b"7", b"[]", b'[{}, "", "actions"]', b'[7, "", "actions"]', b"[[], [], []]"]
+    for number, item in enumerate(forged):
+        station.client.hset("unacked", f"forged {number}", item)
+        station.client.zadd("unacked_index", {f"forged {number}": 0})
+    second = station.workers.start("--queue", "actions")
+    until(lambda: station.workers.told().count(" ready.") == 2, 60, station.workers)
+    account = uuid4().int % 2**31
+    ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
+    assert ticket.wait(60).status == "succeeded"
+    assert (station.process.poll(), second.poll()) == (None, None)
+    station.client.delete("unacked", "unacked_index")
+    station.works()
