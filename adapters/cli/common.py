@@ -134,9 +134,10 @@ def _sqlite_file(database: str) -> Path | None:
     return Path(url.database) if is_file and url.database and not url.database.startswith("file:") else None
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console that writes no colour codes into a pipe, and takes nothing for markup."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    if width is None:
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     wrap = not sys.stdout.isatty()
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
@@ -179,12 +180,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole:
     least = 0
     for number, name in enumerate(columns):
         width = max([cell_len(name), *(cell_len(row[number]) for row in cells)]) if name in whole else None
-        table.add_column(name, width=width)
+        table.add_column(Text(plain(name)), width=width)
         least += (width or _NARROWEST) + 1
     for row in cells:
         table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in row))
-    out = console()
-    out.print(table, width=max(out.width, least), crop=False)
+    console(width=max(console().width, least)).print(table, crop=False)
 
 
 def fail(message: str, code: int) -> SystemExit:
