@@ -134,12 +134,18 @@ def _sqlite_file(database: str) -> Path | None:
     return Path(url.database) if is_file and url.database and not url.database.startswith("file:") else None
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1; that `head` has read enough is no failure."""
+        raise _read_enough()
+
+
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console that writes no colour codes into a pipe, and takes nothing for markup."""
     if width is None:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     wrap = not sys.stdout.isatty()
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
+    return _Terminal(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
 
 Part = str | tuple[str, str]
@@ -209,12 +215,11 @@ def explained() -> Iterator[None]:
         raise fail(str(error), FAILED) from None
     except SQLAlchemyError as error:
         raise fail(f"the database refused: {first_line(error)}", UNAVAILABLE) from None
+    except BrokenPipeError:
+        raise _read_enough() from None
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            where = f"{error.filename}: " if error.filename else ""
-            raise fail(f"{where}{error.strerror or error}", FAILED) from None
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
-        raise SystemExit(SUCCEEDED) from None
+        where = f"{error.filename}: " if error.filename else ""
+        raise fail(f"{where}{error.strerror or error}", FAILED) from None
 
 
 def first_line(error: BaseException) -> str:
@@ -241,6 +246,8 @@ class PlainGroup(click.Group):
 def _plain_messages() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:
+        raise _read_enough() from None
     except click.ClickException as error:
         told = error.format_message()
         if (clean := plain_lines(told)) == told:
@@ -248,6 +255,12 @@ def _plain_messages() -> Iterator[None]:
         if isinstance(error, click.UsageError):
             raise click.UsageError(clean, error.ctx) from None
         raise click.ClickException(clean) from None
+
+
+def _read_enough() -> SystemExit:
+    """For when whoever reads our output has gone."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
+    return SystemExit(SUCCEEDED)
 
 
 class MomentType(click.ParamType[datetime]):

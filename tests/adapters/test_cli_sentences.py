@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
+from core import Bus
 from tests.adapters.test_cli import ROOT, environment
 from tests.conftest import prepared
+from tests.projections.notes.app import make_application as notes_application
 
 READING = [
     ["log"], ["show", "1"], ["runs"], ["journal", "stats"], ["journal", "export", "x.gz"], ["journal", "recover"],
@@ -99,3 +101,16 @@ def test_a_message_of_several_lines_is_one() -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "\\n" not in done.stderr
 
+
+@pytest.mark.parametrize("words", [["log", "-n", "5000"], ["log", "--json"], ["actions"], ["completion", "bash"]])
+def test_a_reader_that_has_read_enough_is_no_failure(sqlite_url: URL, words: list[str]) -> None:
+    prepared(sqlite_url)
+    with Bus(notes_application(), sqlite_url) as bus:
+        bus.execute("put_note", {"note": "a", "text": "b", "shelves": []})
+    read, write = os.pipe()
+    os.close(read)
+    env = environment(sqlite_url) | {"ACTIONBUS_APP": "tests.projections.notes_app:app"}
+    command = [sys.executable, "-m", "adapters.cli.main", *words]
+    done = subprocess.run(command, env=env, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
