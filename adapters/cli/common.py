@@ -135,11 +135,18 @@ def _sqlite_file(database: str) -> Path | None:
     return Path(file) if file else None
 
 
-def console(*, stderr: bool = False) -> Console:
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1; that `head` has read enough is no failure."""
+        raise _read_enough()
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console that writes no colour codes into a pipe, and takes nothing for markup."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    if width is None:
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
     wrap = not sys.stdout.isatty()
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
+    return _Terminal(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
 
 Part = str | tuple[str, str]
@@ -180,12 +187,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole:
     least = 0
     for number, name in enumerate(columns):
         width = max([cell_len(name), *(cell_len(row[number]) for row in cells)]) if name in whole else None
-        table.add_column(name, width=width)
+        table.add_column(Text(plain(name)), width=width)
         least += (width or _NARROWEST) + 1
     for row in cells:
         table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in row))
-    out = console()
-    out.print(table, width=max(out.width, least), crop=False)
+    console(width=max(console().width, least)).print(table, crop=False)
 
 
 def fail(message: str, code: int) -> SystemExit:
@@ -210,12 +216,11 @@ def explained() -> Iterator[None]:
         raise fail(str(error), FAILED) from None
     except SQLAlchemyError as error:
         raise fail(f"the database refused: {first_line(error)}", UNAVAILABLE) from None
+    except BrokenPipeError:
+        raise _read_enough() from None
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            where = f"{error.filename}: " if error.filename else ""
-            raise fail(f"{where}{error.strerror or error}", FAILED) from None
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
-        raise SystemExit(SUCCEEDED) from None
+        where = f"{error.filename}: " if error.filename else ""
+        raise fail(f"{where}{error.strerror or error}", FAILED) from None
 
 
 def first_line(error: BaseException) -> str:
@@ -242,6 +247,8 @@ class PlainGroup(click.Group):
 def _plain_messages() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:
+        raise _read_enough() from None
     except click.ClickException as error:
         told = error.format_message()
         if (clean := plain_lines(told)) == told:
@@ -249,6 +256,12 @@ def _plain_messages() -> Iterator[None]:
         if isinstance(error, click.UsageError):
             raise click.UsageError(clean, error.ctx) from None
         raise click.ClickException(clean) from None
+
+
+def _read_enough() -> SystemExit:
+    """For when whoever reads our output has gone."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
+    return SystemExit(SUCCEEDED)
 
 
 class MomentType(click.ParamType[datetime]):

@@ -49,6 +49,8 @@ def stats(env: Environment, as_json: bool) -> None:
 def export(env: Environment, path: Path, after: int, upto: int | None, fields: tuple[str, ...], as_json: bool) -> None:
     """Write the journal to a file (JSON lines, gzip), to be imported elsewhere, such as on a laptop."""
     env.bus.journal.require()
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}", param_hint="FILE")
     with progress("exporting", env.bus.journal.count(after, upto, kind=None)) as advance:
         count = transfer.export(env.bus.journal, path, after=after, upto=upto, pseudonymize=fields, progress=advance)
     if as_json:

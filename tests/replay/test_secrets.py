@@ -50,6 +50,12 @@ def test_what_is_made_of_a_secret_is_not_compared(bus: Bus, sandbox_url: Any) ->
     assert [(step.verdict, step.differences) for step in steps(bus, sandbox_url)] == [("same", [])] * 3
 
 
+def test_a_secret_that_stands_in_another_argument_is_no_divergence(bus: Bus, sandbox_url: Any) -> None:
+    for name in ("correct horse", "the correct horse is mine"):
+        bus.execute("sign_up", {"name": name, "password": "correct horse"})
+    assert [step.verdict for step in steps(bus, sandbox_url)] == ["same"] * 2
+
+
 def test_a_bug_beside_a_secret_is_found(bus: Bus, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bus.execute("sign_up", {"name": "ann", "password": "correct horse"})
     old = SignUp.execute

@@ -1,0 +1,300 @@
+"""What is stored or sent is never markup nor a terminal escape: every command that prints values, on hostile ones."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+
+from adapters import cli
+from adapters.cli.main import group
+from adapters.logs import formatter
+from adapters.plain import joined, plain, plain_lines
+from core import Arg, Bus
+from core.runs import Run as Queued
+from tests.adapters.test_cli import Run, documents, environment, run
+from tests.projections.notes.app import make_application as notes_application
+from tests.shop.actions.withdraw import Withdraw
+from tests.shop.app import make_application
+
+__all__ = ["run"]
+
+FORGED = "2026-11-24 20:59:00,000 INFO actionbus: delete_all succeeded"
+HOSTILE = [
+    r"x\[/boom] y", "[red]red[/red]", r"\[link=http://evil.example]c[/link]", r"\\[/boom]", "[/]", "[bold", ":smile:",
+    "a\x1b[2Jb", "\x1b]0;pwned\x07", f"one\n{FORGED}", f"one\r{FORGED}", f"one\u2028{FORGED}", f"one\x85{FORGED}",
+    "\x9b31m", "\x7f\x08", "\u202egnp.exe", "\u2066\u200f", "\ue000", "{0} %s $HOME",
+]  # fmt: skip
+WORST = " ".join(HOSTILE)
+ACTOR = r"eve\[/boom][red]"
+
+
+@pytest.fixture
+def url(sqlite_url: URL) -> URL:
+    """How a value is shown does not depend on the database it comes from."""
+    return sqlite_url
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where commands may write."""
+    monkeypatch.setenv("ACTIONBUS_REPLAY", str(tmp_path / "replay"))
+    monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", "embedded")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def shop(run: Run, url: URL) -> Run:
+    """The command line on a shop whose every value is hostile: rows, arguments, calls, errors, actors, runs."""
+    with Bus(make_application(), url) as bus:
+        for number, name in enumerate(["first", *HOSTILE, WORST]):
+            bus.execute("open_account", {"id": number, "name": name}, actor=ACTOR)
+        bus.execute("deposit", {"id": 0, "amount": 5, "note": WORST}, actor=ACTOR)
+        bus.execute("notify", {"to": WORST, "text": WORST, "account": 0}, actor=ACTOR)
+        for action, arguments in (("open_account", {"id": "x", "name": WORST}), ("nobody" + WORST, {WORST: 1})):
+            with pytest.raises(Exception, match=r"."):
+                bus.execute(action, arguments, actor=ACTOR)
+        with pytest.raises(Exception, match=r"."):
+            bus.execute("open_account", {"id": 99, "name": WORST}, actor=ACTOR)
+        queued = Queued.new(uuid4(), "deposit", "default", time.time(), 60)
+        with bus.backend.connection() as connection:
+            bus.backend.run_alone(connection, bus.runs.inserting(queued._replace(worker=WORST, problem=WORST)))
+    return run
+
+
+@pytest.fixture
+def notes(run: Run, url: URL, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line on projections of hostile values, one of which is stopped."""
+    monkeypatch.setenv("ACTIONBUS_APP", "tests.projections.notes_app:app")
+    with Bus(notes_application(), url) as bus:
+        for note in (*HOSTILE, WORST):
+            arguments = {"note": note[:90], "text": f"{note} findme", "shelves": [note, WORST]}
+            bus.execute("put_note", arguments, actor=ACTOR)
+    run("projections", "run", "--once")
+    with Bus(notes_application(), url) as bus, bus.engine.begin() as connection:
+        detail = '{"message": "\\u001b[2J [/boom]\\n' + FORGED + '", "traceback": "a\\n\\u001b[2J\\n[/boom]"}'
+        connection.execute(
+            text("UPDATE actionbus_checkpoints SET state = 'stopped', detail = :d WHERE projection = 'shelves'"),
+            {"d": detail},
+        )
+    return run
+
+
+def assert_plain(printed: str, *, shows: bool = True) -> None:
+    """Nothing steers a terminal, no line was forged, and markup is shown as it was written."""
+    steering = [each for each in printed if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co")]
+    assert set(steering) <= {"\n"}, [hex(ord(each)) for each in set(steering) - {"\n"}]
+    assert not re.search(rf"^\W*{re.escape(FORGED)}", printed, re.MULTILINE)
+    assert "Traceback (most recent call last)" not in printed
+    assert not shows or "[/boom]" in printed or "[red]" in printed, printed
+
+
+SHOP: dict[str, list[tuple[list[str], int]]] = {
+    "log": [(["log", "-n", "50"], 0), (["log", "--submitted"], 0), (["log", "--json"], 0), (["log", "--actor", ACTOR], 0)],
+    "show": [(["show", "42"], 0), (["show", "44"], 0), (["show", "46"], 0), (["show", "42", "--json"], 0)],
+    "run": [
+        (["run", "open_account", "--id", "100", "--name", HOSTILE[0]], 1),
+        (["run", "open_account", "--id", "100", "--name", HOSTILE[0], "--json"], 1),
+        (["run", "open_account", "--id", WORST, "--name", "x"], 3),
+        (["run", "nosuch" + WORST], 2),
+        (["run", "deposit", "--arguments", WORST], 2),
+        (["run", "deposit", "--arguments", "-"], 3),
+        (["run", "deposit", "--" + WORST], 2),
+    ],
+    "runs": [(["runs"], 0), (["runs", "--json"], 0)],
+    "journal stats": [(["journal", "stats"], 0)],
+    "journal export": [(["journal", "export", r"x\[red].gz"], 0), (["journal", "export", "no[/boom]\x1b/x"], 2)],
+    "journal import": [(["journal", "import", "[/boom]\x1b[2J"], 2)],
+    "journal recover": [(["journal", "recover"], 0)],
+    "snapshot create": [(["snapshot", "create", "--folder", r"s\[/boom]"], 0)],
+    "snapshot list": [(["snapshot", "list", "--folder", r"s\[/boom]"], 0)],
+    "replay run": [
+        (["replay", "run", "--changes"], 0),
+        (["replay", "run", "--all"], 0),
+        (["replay", "run", "--interactive"], 0),
+    ],
+    "replay verify": [(["replay", "verify", "--all"], 1), (["replay", "verify", "--all", "--format", "junit"], 1)],
+    "replay state": [
+        (["replay", "state"], 0),
+        (["replay", "state", "--table", "accounts", "--where", "id > 0"], 0),
+        (["replay", "state", "--sql", "SELECT name AS \"[/boom]\x1b[2J\", name FROM accounts"], 0),
+        (["replay", "state", "--table", "no[/boom]\x1b"], 1),
+    ],
+    "replay diff": [(["replay", "diff", "start", "end"], 0), (["replay", "diff", "no[/boom]\x1b", "end"], 1)],
+    "replay blame": [
+        (["replay", "blame", "accounts", "1", "name"], 0),
+        (["replay", "blame", "accounts", "1", "--history"], 0),
+        (["replay", "blame", "accounts", "1", "no[/boom]\x1b"], 2),
+    ],
+    "replay bisect": [(["replay", "bisect", "--sql", "select count(*) > 3 from accounts"], 0)],
+    "replay fork": [(["replay", "fork", "--edit", "ID:name=\"z [/boom] \\u001b[2J\""], 0)],
+    "replay export-test": [(["replay", "export-test", "ID", "--to", r"t_\[red].py"], 0)],
+}  # fmt: skip
+NOTES: dict[str, list[tuple[list[str], int]]] = {
+    "search": [
+        (["search", "findme", "--in", "notes", "--limit", "50", "--facet", "shelves"], 0),
+        (["search", "findme", "--in", "notes", "--json"], 0),
+        (["search", "x", "--in", WORST], 2),
+    ],
+    "projections status": [(["projections", "status"], 0)],
+    "projections run": [(["projections", "run", "no[/boom]\x1b"], 1)],
+    "projections rebuild": [
+        (["projections", "rebuild", "notes", "--dry-run"], 0),
+        (["projections", "rebuild", "no[/boom]\x1b"], 1),
+    ],
+    "projections retry": [(["projections", "retry", "no[/boom]\x1b"], 1)],
+    "projections skip": [(["projections", "skip", "no[/boom]\x1b"], 1)],
+    "replay documents": [(["replay", "documents", "notes"], 0), (["replay", "documents", "no[/boom]\x1b"], 2)],
+}
+ELSEWHERE = {"replay debug": "test_a_debugged_action_is_plain", "serve": "test_a_text_log_has_one_line_per_event",
+             "worker": "test_a_text_log_has_one_line_per_event", "actions": "test_declarations_are_plain"}  # fmt: skip
+"""Covered by a test of its own, below."""
+NOTHING = {
+    "completion": "prints a script of click's",
+    "demo": "shows its own data, by the functions of `log` and `search`",
+    "db upgrade": "prints names of tables and revisions",
+    "db current": "prints a revision",
+    "db sql": "prints our own SQL",
+    "elasticsearch start": "prints an address",
+    "elasticsearch stop": "prints whether it ran",
+    "elasticsearch status": "prints an address",
+    "projections prune": "prints numbers",
+}
+"""Commands that print no value that anybody stored or sent."""
+
+
+def _commands(command: click.Command, path: tuple[str, ...] = ()) -> list[str]:
+    if isinstance(command, click.Group) and path != ("run",):
+        return [found for name, each in command.commands.items() for found in _commands(each, (*path, name))]
+    return [" ".join(path)]
+
+
+def test_every_command_is_covered_here() -> None:
+    """A new command has to be added to one of the lists above."""
+    assert sorted(_commands(group)) == sorted([*SHOP, *NOTES, *ELSEWHERE, *NOTHING])
+
+
+def test_all_that_is_printed_goes_through_one_module() -> None:
+    """Nobody prints past `say`, `print_table` and `print_json`, which make it plain."""
+    allowed = {("common", "echo"), ("common", "print"), ("common", "_Terminal"), ("progress", "Console"),
+               ("elasticsearch", "Console"), ("completion", "echo"), ("db", "echo")}  # fmt: skip
+    found = set()
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in ("echo", "secho", "print", "Console", "_Terminal", "from_markup", "print_exception"):
+                    found.add((path.stem, name))
+    assert found == allowed
+
+
+@pytest.mark.parametrize("command", SHOP)
+def test_a_stored_value_is_plain_text(shop: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    action_id = documents(shop("log", "--action", "deposit", "--json"))[0]["action_id"]
+    if command == "replay fork":
+        action_id = documents(shop("log", "--action", "open_account", "--json"))[1]["action_id"]
+    if command == "snapshot list":
+        shop("snapshot", "create", "--folder", r"s\[/boom]")
+    if command == "replay verify":
+        monkeypatch.setattr("tests.shop.actions.notify.Notify.execute", lambda self: {"receipt": WORST + "!"})
+    stdin = None
+    for words, code in SHOP[command]:
+        given = [word.replace("ID", action_id, 1) if word.startswith("ID") else word for word in words]
+        if "-" in words:
+            stdin = f'{{"id": 1, "note": "{HOSTILE[1]}"}}\n{HOSTILE[0]}\n{{"id": "x[/boom]\\u001b"}}\n'
+        if "--interactive" in words:
+            stdin = "next\njump 24\ndiff\nstate accounts\njump no[/boom]\x1b\nquit\n"
+        done = shop(*given, code=code, stdin=stdin)
+        quotes_nothing = command in ("journal recover", "journal stats") or "UNIQUE constraint" in done.stderr
+        assert_plain(done.stdout + done.stderr, shows=not quotes_nothing)
+
+
+@pytest.mark.parametrize("command", NOTES)
+def test_a_projected_value_is_plain_text(notes: Run, command: str, url: URL) -> None:
+    if command == "projections rebuild":  # so that there is a difference to show
+        with Bus(notes_application(), url) as bus, bus.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE projection_documents SET document = replace(document, 'findme', '[/boom]')")
+            )
+    for words, code in NOTES[command]:
+        done = notes(*words, code=code)
+        assert_plain(done.stdout + done.stderr)
+
+
+def test_a_debugged_action_is_plain(shop: Run, url: URL) -> None:
+    failed = documents(shop("log", "--action", "open_account", "--status", "failed", "--json"))[0]["action_id"]
+    tool = [sys.executable, "-m", "adapters.cli.main", "replay", "debug", failed, "--post-mortem"]
+    done = subprocess.run(
+        tool, env=os.environ | environment(url), input="q\n", capture_output=True, text=True, check=True
+    )
+    assert_plain(done.stderr)
+    assert_plain(done.stdout.split("(Pdb)")[-1], shows=False)
+
+
+def test_declarations_are_plain(shop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Withdraw, "__doc__", " ".join(each for each in HOSTILE if FORGED not in each))
+    monkeypatch.setattr(Withdraw, "permission", WORST)
+    monkeypatch.setattr(Withdraw, "arguments", {"amount": Arg(str, default=WORST, options=[WORST], description=WORST)})
+    for words in (["actions"], ["actions", "withdraw"], ["actions", "--json"], ["run", "withdraw", "--help"]):
+        printed = shop(*words).stdout
+        if "--help" not in words:  # click's own, of the application's words
+            assert_plain(printed)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_text_log_has_one_line_per_event(log_format: str) -> None:
+    """`serve`, `worker` and `--verbose` have their formatter from here."""
+    made = formatter(log_format)
+    for hostile in (*HOSTILE, WORST):
+        try:
+            raise ValueError(hostile)
+        except ValueError:
+            record = logging.LogRecord("x", logging.ERROR, "file", 1, "told: %s", (hostile,), sys.exc_info())
+        record.action = hostile
+        shown = made.format(record)
+        assert "\n" not in shown
+        steering = {each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Co")}
+        assert not steering
+        assert "Traceback" in shown, "the exception is in it, on the same line"
+
+
+def test_plain_text_says_what_was_there() -> None:
+    assert plain("a\x1b[2J\n\t\u202e\x85\ud800") == "a\\x1b[2J\\n\\t\\u202e\\x85\\ud800"
+    assert plain("Zoë 👩‍👩‍👧 می‌خواهم 日本 [b]") == "Zoë 👩‍👩‍👧 می‌خواهم 日本 [b]"
+    assert plain_lines("a\r\nb\x1b") == "a\nb\\x1b"
+    assert joined("connection refused\n\tIs the server running?") == "connection refused Is the server running?"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_names_and_ids_are_never_cut(shop: Run, url: URL, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with Bus(make_application(), url) as bus:
+        names = [action.name for action in bus.registry]
+        (queued,) = bus.runs.all()
+    listed = shop("actions").stdout
+    assert all(re.search(rf"^{name}\b", listed, re.MULTILINE) for name in names)
+    shown = shop("runs").stdout
+    assert str(queued.action_id) in shown
+    assert queued.state in shown
+    assert queued.action in shown
+    blamed = shop("replay", "blame", "accounts", "1").stdout
+    assert "open_account" in blamed
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_projections_state_is_never_cut(notes: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = notes("projections", "status").stdout
+    assert re.search(r"^shelves .*\bserving +stopped\b", shown, re.MULTILINE)
