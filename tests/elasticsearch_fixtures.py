@@ -1,27 +1,53 @@
-"""Fixtures of a real Elasticsearch, for the tests that need one."""
+"""Fixtures of a real Elasticsearch, for the tests that need one.
+
+They come first, so that the first of xdist's processes gets them all, and one node is started and not one for each
+(`--dist worksteal` gives each process its part of the list, and lets it take from the end of another's when it is done).
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from adapters.elasticsearch import ElasticsearchStore
+from adapters.local_elasticsearch.install import NotInstallable
 from adapters.local_elasticsearch.server import LocalServer
+from tests.servers import free_port
+from tests.waiting import eventually
+
+FIXTURES = {"elasticsearch_server", "elasticsearch_url", "elasticsearch_store", "make_real_world"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need a node first."""
+    items.sort(key=lambda item: not needs_node(item))
+
+
+def needs_node(item: pytest.Item) -> bool:
+    """By its fixtures, or the name of a parameter."""
+    return bool(FIXTURES & set(getattr(item, "fixturenames", ()))) or "elasticsearch" in item.name.partition("[")[2]
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """A node of the tests' own. There is no skipping: where it cannot be had, the tests fail."""
     server = LocalServer(tmp_path_factory.mktemp("elasticsearch"))
-    with socket.socket() as probe:  # any port: other tests may be running on this machine
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server.start(port)
+    eventually(lambda: started(server), "Elasticsearch answers")
     yield server
-    server.stop()
+    server.kill()
+
+
+def started(server: LocalServer) -> bool:
+    """Start it at any port, for other tests may be running on this machine; again if somebody was faster to take it."""
+    try:
+        server.start(free_port())
+    except (NotInstallable, TimeoutError):
+        if "BindException" in server.log.read_text(errors="replace") or server.url():
+            return False
+        raise
+    return True
 
 
 @pytest.fixture(scope="session")
