@@ -171,7 +171,7 @@ def test_what_is_written_over_the_queue_itself_does_not_end_the_worker(station: 
     """Redis answers the worker with errors until somebody removes it; nothing is lost meanwhile."""
     station.client.delete("actions")
     station.client.set("actions", "no list")
-    until(lambda: "server:ResponseError" in station.workers.told(), 60, station.workers)
+    station.workers.until(lambda: "server:ResponseError" in station.workers.told())
     account = uuid4().int % 2**31
     ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
     assert ticket.problem is not None
@@ -187,7 +187,7 @@ def test_what_is_written_beside_the_queue_does_not_end_the_worker(station: Stati
         station.client.hset("unacked", f"forged {number}", item)
         station.client.zadd("unacked_index", {f"forged {number}": 0})
     second = station.workers.start("--queue", "actions")
-    until(lambda: station.workers.told().count(" ready.") == 2, 60, station.workers)
+    station.workers.until(lambda: station.workers.told().count(" ready.") == 2)
     account = uuid4().int % 2**31
     ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
     assert ticket.wait(60).status == "succeeded"
