@@ -115,7 +115,7 @@ ACTIONS: dict[str, Callable[[Bus, int], Any]] = {
 
 
 @pytest.mark.parametrize("what", ACTIONS)
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Watchdog])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Watchdog] if TORTURE else [KeyboardInterrupt])
 def test_an_interruption_at_any_line_of_core_leaves_nothing_half_done(
     databases: dict[str, URL], bus: Bus, what: str, error: type[BaseException]
 ) -> None:
@@ -124,7 +124,7 @@ def test_an_interruption_at_any_line_of_core_leaves_nothing_half_done(
     act = ACTIONS[what]
     for warm in (1, 2):
         interrupted(0, error, lambda warm=warm: act(bus, warm))
-    number, at, step = 10, 1, 1 if TORTURE else 7
+    number, at, step = 10, 1, 1 if TORTURE else 11
     while True:
         number += 2
         interrupter, raised = interrupted(at, error, lambda: act(bus, number))  # noqa: B023 - called at once
