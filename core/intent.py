@@ -17,6 +17,7 @@ from core.registry import Action
 from core.scrubbing import Scrubber
 
 KEY_LENGTH = 200
+MOST_UNKNOWN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,16 @@ def _kept(
     kept: dict[str, Any] = {}
     values: dict[str, Any] = {}
     too_much = None
+    unknown = [name for name in arguments if name not in declared]
+    if sensitive and len(unknown) > MOST_UNKNOWN:
+        # Nothing of them is kept, and the action does not run. To look for each in every text would take for ever.
+        too_much = f"{len(unknown)} arguments that are not declared"
+        errors[WHOLE_ACTION] = [f"there are {too_much}; at most {MOST_UNKNOWN} are looked at"]
+        arguments = {name: value for name, value in arguments.items() if name in declared}
+    elif sensitive:
+        scrubber.remember([arguments[name] for name in unknown])
     for name, value in arguments.items():
-        if name in sensitive or (name not in declared and sensitive):
+        if name in sensitive:
             scrubber.remember(value)
         try:
             values[name] = kept[name] = payload.primitive(value, limits, depth=2)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -94,7 +94,10 @@ def _twice(pairs: list[tuple[str, Any]]) -> str:
 
 def _exact_number(text: str) -> float | Decimal:
     number = float(text)
-    exact = Decimal(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("a number's exponent is beyond any that can be kept") from None
     return number if math.isfinite(number) and Decimal(repr(number)) == exact else exact
 
 
