@@ -73,7 +73,7 @@ class Import:
         arguments = step.arguments | ({"kit_id": self._kits.get(step.kit)} if step.kit else {})
         try:
             outcome = runner.execute(step.action, arguments)
-        except (InvalidArguments, PermissionDenied, ValueError) as error:
+        except (InvalidArguments, PermissionDenied, OSError) as error:
             status = status_of(error)
             if status == "denied" and step.action == "add_asset":
                 self.denied.append(step)

@@ -19,6 +19,7 @@ from adapters.cli.runs import runs
 from adapters.cli.search import search
 from adapters.cli.serve import serve
 from adapters.cli.snapshot import snapshot
+from adapters.cli.token import token
 from adapters.cli.worker import worker
 from adapters.logs import log_to_stderr
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
@@ -99,8 +100,8 @@ def group(
 
 
 for command in (
-    run, actions, log, show, runs, journal, db, replay, snapshot, projections, search, serve, worker, elasticsearch,
-    completion, demo,
+    run, actions, log, show, runs, journal, db, replay, snapshot, projections, search, serve, token, worker,
+    elasticsearch, completion, demo,
 ):  # fmt: skip
     group.add_command(command)
 

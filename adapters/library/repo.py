@@ -160,10 +160,10 @@ class Tokens:
         """Whether a token has this digest."""
         return self._session.scalars(select(TokenRow.id).filter_by(digest=digest)).first() is not None
 
-    def revoke_token(self, token_id: UUID, actor: str) -> bool:
-        """Whether the actor had such a token; now it is gone."""
+    def revoke_token(self, token_id: UUID, holder: str | None) -> bool:
+        """Whether there was such a token, of the holder if one is given; now it is gone."""
         found = self._session.get(TokenRow, token_id)
-        if found is None or found.actor != actor:
+        if found is None or (holder is not None and found.actor != holder):
             return False
         self._session.delete(found)
         return True

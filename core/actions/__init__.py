@@ -14,6 +14,9 @@ from core.errors import WHOLE_ACTION as WHOLE_ACTION
 
 NAME_LENGTH = 120
 TAG_LENGTH = 60
+FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
+OPERATOR = "operator:"
+"""What the names of operators begin with: who runs commands on the database itself. No token is issued to them."""
 
 
 class Kit(Protocol):
@@ -85,8 +88,8 @@ class Tokens(Protocol):
         self, *, id: UUID, actor: str, digest: str, label: str, created_at: datetime, expires_at: datetime
     ) -> None: ...
     def has_digest(self, digest: str) -> bool: ...
-    def revoke_token(self, token_id: UUID, actor: str) -> bool:
-        """Whether the actor had such a token; now it is gone."""
+    def revoke_token(self, token_id: UUID, holder: str | None) -> bool:
+        """Whether there was such a token, of the holder if one is given; now it is gone."""
 
 
 class Checkpoint(Protocol):

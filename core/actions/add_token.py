@@ -1,22 +1,31 @@
-"""add_token: lets whoever holds a token act as the caller."""
+"""add_token: lets whoever holds a token act as somebody."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from marshmallow import validate
 
 from core import ActionHandler, Arg
-from core.actions import Tokens
+from core.actions import OPERATOR, Tokens
 from core.determinism import Clock, Ids
+
+LONGEST: Final = timedelta(days=3650)
+
+
+def _a_name(text: str) -> bool:
+    return 0 < len(text) <= 200 and text.isprintable() and not text.startswith(OPERATOR)
 
 
 class AddToken(ActionHandler):
-    """Add an API token for yourself. Only its SHA-256 is given and kept; the token stays with you."""
+    """Add an API token for somebody; only its SHA-256 is given and kept. For operators: no holder prolongs his own."""
 
-    requires = ("tokens", "ids", "clock", "actor")
+    requires = ("tokens", "ids", "clock")
     arguments = {
+        "holder": Arg(
+            str, required=True, validator=_a_name, description="who acts with it: 1 to 200 printable characters"
+        ),
         "digest": Arg(
             str,
             required=True,
@@ -26,15 +35,17 @@ class AddToken(ActionHandler):
         "expires_at": Arg(datetime, required=True, description="from then on it is refused"),
         "label": Arg(str, default="", validator=validate.Length(max=120), description="what it is for"),
     }
-    permission = "tokens:own"
+    permission = "tokens:issue"
     tokens: Tokens
     ids: Ids
     clock: Clock
-    actor: str
 
     def validate(self) -> None:
-        if self.args.expires_at <= self.clock.now():
+        now = self.clock.now()
+        if self.args.expires_at <= now:
             self.reject("expires_at", "is over already")
+        if self.args.expires_at > now + LONGEST:
+            self.reject("expires_at", f"is more than {LONGEST.days} days away")
         if self.tokens.has_digest(self.args.digest):
             self.reject("digest", "is in use already")
 
@@ -42,7 +53,7 @@ class AddToken(ActionHandler):
         token_id = self.ids.uuid()
         self.tokens.add_token(
             id=token_id,
-            actor=self.actor,
+            actor=self.args.holder,
             digest=self.args.digest,
             label=self.args.label,
             created_at=self.clock.now(),

@@ -6,15 +6,25 @@ import json
 from typing import Any
 from uuid import UUID
 
+from marshmallow import validate
+
 from core import ActionHandler, Arg
-from core.actions import Repo, Storage
+from core.actions import FILE_NAME, Repo, Storage
+
+_PLAIN = validate.Regexp(
+    rf"{FILE_NAME}\Z",
+    error="must be 1 to 255 letters, digits, dots, dashes and underscores, the first a letter or digit",
+)
 
 
 class ExportKit(ActionHandler):
-    """Write a kit that you may see to the storage, as JSON."""
+    """Write a kit that you may see to your part of the storage, as JSON."""
 
     requires = ("repo", "storage")
-    arguments = {"kit_id": Arg(UUID, required=True), "file": Arg(str, required=True, description="the file's name")}
+    arguments = {
+        "kit_id": Arg(UUID, required=True),
+        "file": Arg(str, required=True, validator=_PLAIN, description="the file's name"),
+    }
     permission = "kit:view"
     repo: Repo
     storage: Storage

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from core import ActionHandler, Arg
-from core.actions import Tokens
+from core.actions import OPERATOR, Tokens
 
 
 class RevokeToken(ActionHandler):
-    """Take back an API token of yours, from now on."""
+    """Take back an API token of yours, or as an operator anybody's, from now on."""
 
     requires = ("tokens", "actor")
     arguments = {"token_id": Arg(UUID, required=True)}
@@ -19,6 +19,7 @@ class RevokeToken(ActionHandler):
     actor: str
 
     def execute(self) -> dict[str, Any]:
-        if not self.tokens.revoke_token(self.args.token_id, self.actor):
-            self.reject("token_id", "there is no such token of yours")
+        holder = None if self.actor.startswith(OPERATOR) else self.actor
+        if not self.tokens.revoke_token(self.args.token_id, holder):
+            self.reject("token_id", "there is no such token of yours" if holder else "there is no such token")
         return {"token_id": self.args.token_id}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,15 @@ def live(bus: Bus) -> None:
     attempt(bus, "ana", "unshare_kit", kit_id=kit, member="cleo")
     attempt(bus, "ana", "remove_asset", asset_id=assets[3])
     attempt(bus, "ana", "remove_kit", kit_id=other)
-    attempt(bus, "ana", "add_token", label="laptop", digest="0" * 64, expires_at="2100-01-01T00:00:00Z")
+    attempt(
+        bus,
+        "operator:tests",
+        "add_token",
+        holder="ana",
+        label="laptop",
+        digest="0" * 64,
+        expires_at=datetime.now(UTC) + timedelta(days=90),
+    )
     attempt(bus, "ana", "nonsense", a=1)
 
 

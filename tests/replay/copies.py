@@ -120,10 +120,8 @@ class Copy:
         }  # fmt: skip
         return Application("library", actions=[self.name], models=Base.metadata, dependencies={**given, **dependencies})
 
-    def _storage(self) -> FolderStorage:
-        storage = FolderStorage()
-        storage._folder = self._exports
-        return storage
+    def _storage(self, actor: str | None) -> FolderStorage:
+        return FolderStorage(actor, self._exports)
 
 
 def _no_search() -> object:

@@ -1,0 +1,57 @@
+"""Exports of several actors never collide, and a name that is no file's is refused by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from adapters.library.models import Base
+from adapters.wiring import library
+from core import Bus, InvalidArguments
+
+
+@pytest.fixture
+def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    monkeypatch.setenv("ACTIONBUS_EXPORTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def bus(url: URL, exports: Path) -> Iterator[Bus]:
+    with Bus(library, url) as bus:
+        bus.journal.create()
+        Base.metadata.create_all(bus.engine)
+        yield bus
+
+
+ACTORS = ["ana", "bob", "Ana", "a/../na", "..", ".", "a na", "a_na", "ä" * 200, "анна", "an%61"]
+
+
+def test_exports_of_several_actors_do_not_collide(bus: Bus, exports: Path) -> None:
+    where = {}
+    for actor in ACTORS:
+        kit = bus.execute("create_kit", {"name": f"of {actor}"[:100]}, actor=actor).result["kit_id"]
+        bus.execute("add_asset", {"kit_id": kit, "name": "a", "content": actor[:50]}, actor=actor)
+        outcome = bus.execute("export_kit", {"kit_id": kit, "file": "quarterly.json"}, actor=actor)
+        where[actor] = Path(outcome.result["where"])
+    assert len(set(where.values())) == len(ACTORS)
+    for actor, path in where.items():
+        assert actor[:50] in path.read_text()
+        assert path.resolve().parent.parent == exports.resolve()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "a\nb", "a b", "-x", ".hidden", "x" * 256, "é", "a.json\n"],
+)
+def test_a_name_that_is_no_files_is_refused_by_field(bus: Bus, exports: Path, name: str) -> None:
+    kit = bus.execute("create_kit", {"name": "A"}, actor="ana").result["kit_id"]
+    with pytest.raises(InvalidArguments) as refused:
+        bus.execute("export_kit", {"kit_id": kit, "file": name}, actor="ana")
+    assert list(refused.value.errors) == ["file"]
+    assert not list(exports.iterdir())
