@@ -267,7 +267,7 @@ class ElasticsearchStore(Store):
                 answer = self._client.search(
                     index=alias, query=query, size=search.limit, from_=search.offset, track_total_hits=True,
                     aggs={name: {"terms": {"field": name, "size": 50}} for name in search.facets},
-                    highlight={"fields": {name: {"number_of_fragments": 0} for name in fields}},
+                    highlight={"encoder": "html", "fields": {name: {"number_of_fragments": 0} for name in fields}},
                 ).body  # fmt: skip
         except StoreRefused as error:
             raise QueryRefused(str(error)) from None

@@ -5,6 +5,8 @@ Words are found by FTS5 on SQLite and by `tsvector` on PostgreSQL, in the fields
 
 from __future__ import annotations
 
+import html
+import logging
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,9 +20,11 @@ from sqlalchemy.exc import DatabaseError, DataError, SQLAlchemyError
 from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
 
+log = logging.getLogger("actionbus.projections")
 _PAGE: Final = 500
 _FACET_SIZE: Final = 50
 _WORD: Final = re.compile(r"\w+")
+_WORD_OR_NOT: Final = re.compile(r"\w+|\W+")
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
 
 _SQLITE: Final = (
@@ -297,6 +301,13 @@ class EmbeddedStore(Store):
         return found.document if found else None
 
     def search(self, alias: str, search: Search) -> Hits:
+        try:
+            return self._search(alias, search)
+        except (DataError, StoreRefused) as error:
+            log.info("a search was refused", exc_info=error)
+            raise QueryRefused("the database cannot run this search; look at its words and fields") from error
+
+    def _search(self, alias: str, search: Search) -> Hits:
         index = self._index_of(alias)
         words = _WORD.findall(search.text)
         fields = self._fields(index)
@@ -399,14 +410,20 @@ def _highlights(document: Mapping[str, Any], fields: Sequence[str], words: Seque
     wanted = {_folded(word) for word in words}
     found: dict[str, list[str]] = {}
     for name in fields:
-        marked = [(each, _WORD.sub(lambda m: _marked(m[0], wanted), each)) for each in _texts(document.get(name))]
-        if changed := [after for before, after in marked if after != before]:
+        marked = [_marked(each, wanted) for each in _texts(document.get(name))]
+        if changed := [each for each in marked if each is not None]:
             found[name] = changed
     return found
 
 
-def _marked(word: str, wanted: Collection[str]) -> str:
-    return f"<em>{word}</em>" if _folded(word) in wanted else word
+def _marked(text: str, wanted: Collection[str]) -> str | None:
+    """HTML in which the words that were looked for stand out, or None if there are none of them."""
+    parts = _WORD_OR_NOT.findall(text)
+    hits = [bool(_WORD.match(part)) and _folded(part) in wanted for part in parts]
+    if not any(hits):
+        return None
+    escaped = (html.escape(part) for part in parts)
+    return "".join(f"<em>{part}</em>" if hit else part for part, hit in zip(escaped, hits, strict=True))
 
 
 def _folded(word: str) -> str:

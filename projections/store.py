@@ -55,6 +55,7 @@ class Hit:
     score: float
     document: dict[str, Any]
     highlights: dict[str, list[str]] = field(default_factory=dict)
+    """HTML: the words found are in `<em>`, all else is escaped."""
 
 
 @dataclass(frozen=True)

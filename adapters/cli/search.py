@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape, unescape
 from typing import Any
 
 import click
@@ -85,7 +86,7 @@ def _line(hit: Hit) -> Text:
     """The document's content and name, what was found, and where else."""
     document: dict[str, Any] = hit.document
     line = Text(f"{document['content']} " if document.get("content") else "")
-    name = hit.highlights.get("name", [str(document.get("name") or document.get("actor") or hit.key)])[0]
+    name = hit.highlights.get("name", [escape(str(document.get("name") or document.get("actor") or hit.key))])[0]
     line.append_text(_marked(name))
     others = [
         each for field, several in hit.highlights.items() if field != "name" for each in several if "<em>" in each
@@ -99,6 +100,6 @@ def _line(hit: Hit) -> Text:
 def _marked(text: str) -> Text:
     found = Text()
     for number, part in enumerate(text.replace("</em>", "<em>").split("<em>")):
-        clean = "".join(each if each.isprintable() else "�" for each in part)
+        clean = "".join(each if each.isprintable() else "�" for each in unescape(part))
         found.append(clean, style="bold yellow" if number % 2 else "")
     return found
