@@ -10,6 +10,7 @@ from typing import Any, Final
 
 _ABOUT_THE_ACTION: Final = (
     "action", "action_id", "actor", "correlation_id", "status", "position", "duration_us", "queue",
+    "method", "path", "http_status", "ms", "address",
 )  # fmt: skip
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

@@ -25,11 +25,20 @@ _HELP = "Who sends a request: a function (request → actor or None), or 'none' 
               help="How long SIGTERM waits for requests under way.")  # fmt: skip
 @click.option("--authenticate", "authenticate_path", envvar="ACTIONBUS_AUTHENTICATE", show_envvar=True,
               metavar="MODULE:FUNCTION", help=_HELP)  # fmt: skip
+@click.option("--patience", type=click.FloatRange(1, 3600), default=30.0, show_default=True, metavar="SECONDS",
+              help="How long a client may take to send a request, and to take its answer, in all.")  # fmt: skip
+@click.option("--allowed-host", "hosts", multiple=True, envvar="ACTIONBUS_ALLOWED_HOSTS", show_envvar=True,
+              metavar="NAME", help="A host name that requests may be sent to; '*' for any, '.NAME' for all below. By "
+              "default any, but localhost alone with '--authenticate none'. Addresses are always allowed.")  # fmt: skip
+@click.option("--allowed-origin", "origins", multiple=True, envvar="ACTIONBUS_ALLOWED_ORIGINS", show_envvar=True,
+              metavar="URL",
+              help="Another site whose pages may run actions, such as https://app.example.org.")  # fmt: skip
 @click.option("--wsgi", metavar="MODULE:ATTRIBUTE", help="Serve this Flask app of yours instead.")
 @pass_environment
 def serve(
-    env: Environment, host: str, port: int, threads: int, drain: float, authenticate_path: str | None, wsgi: str | None
-) -> None:
+    env: Environment, host: str, port: int, threads: int, drain: float, authenticate_path: str | None,
+    patience: float, hosts: tuple[str, ...], origins: tuple[str, ...], wsgi: str | None,
+) -> None:  # fmt: skip
     """Serve the HTTP API until SIGTERM or Ctrl-C; requests under way are answered first.
 
     \b
@@ -43,11 +52,21 @@ def serve(
         from adapters.flask.server import serve as serve_wsgi
     except ImportError as error:
         raise click.UsageError(str(error)) from None
-    app = _load(wsgi) if wsgi else _application(env, authenticate_path)
+    if wsgi:
+        app = _load(wsgi)
+    else:
+        settings = {
+            "ACTIONBUS_ALLOWED_HOSTS": hosts,
+            "ACTIONBUS_ALLOWED_ORIGINS": origins,
+            "ACTIONBUS_MOST_WAITING": max(1, threads // 2),
+        }
+        app = _application(env, authenticate_path, settings)
     if not logging.getLogger().handlers:
         log_to_stderr(env.log_format)
     try:
-        serve_wsgi(app, host, port, threads=threads, drain=drain, ready=_tell)
+        serve_wsgi(
+            app, host, port, threads=threads, drain=drain, patience=patience, liveness=_liveness(app), ready=_tell
+        )
     except OSError as error:
         raise fail(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port", UNAVAILABLE) from None
 
@@ -57,14 +76,22 @@ def _tell(address: str) -> None:
     sys.stdout.flush()
 
 
-def _application(env: Environment, authenticate_path: str | None) -> Any:
+def _liveness(app: Any) -> str | None:
+    """Where the API of an app answers whether the process lives; None if the app has no API of ours."""
+    config = getattr(app, "config", {})
+    if "actionbus" not in getattr(app, "extensions", {}) or not config.get("ACTIONBUS_API", True):
+        return None
+    return f"{str(config.get('ACTIONBUS_URL_PREFIX') or '').rstrip('/')}/health/live"
+
+
+def _application(env: Environment, authenticate_path: str | None, settings: dict[str, Any]) -> Any:
     from flask import Flask
 
     from adapters.flask import ActionBus
 
     env.bus.journal.require()
     app = Flask("actionbus", static_folder=None)
-    app.config["ACTIONBUS_ELASTICSEARCH_URL"] = env.elasticsearch
+    app.config.update(settings, ACTIONBUS_ELASTICSEARCH_URL=env.elasticsearch)
     ActionBus(app, bus=env.bus, authenticate=_authenticator(env, authenticate_path))
     return app
 

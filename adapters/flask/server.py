@@ -1,23 +1,27 @@
 """Serves a WSGI application with waitress, and drains on SIGTERM: what was begun is ended, nothing new is taken.
 
-waitress reads a request whole before a thread has it, so slow clients hold no thread.
+waitress reads a request whole before a thread has it, so slow clients hold no thread; `adapters.flask.connections` sees
+to it that they hold no connection either.
 """
 
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from waitress.server import create_server
+from adapters.flask.connections import Server
+from adapters.http.access import AccessLog
 
 log = logging.getLogger("actionbus.http")
-_CLIENT_PATIENCE_S: Final = 30
-"""A connection on which nothing happens for so long is closed."""
 _LONGEST_HEADERS: Final = 65_536
+_MOST_CONNECTIONS: Final = 1000
+_FILES_KEPT_FREE: Final = 100
+"""For the database, the documents, the log."""
 _TURN_S: Final = 0.2
 
 
@@ -28,18 +32,22 @@ def serve(
     *,
     threads: int = 8,
     drain: float = 30.0,
+    patience: float = 30.0,
     most_bytes: int = 16_777_216,
+    liveness: str | None = "/health/live",
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then wait `drain` seconds at most for what is under way.
 
-    `most_bytes` is the largest body that is read at all; `ready` is called with the address. Raises OSError if the
-    address cannot be had. To be called in the main thread.
+    A client has `patience` seconds to send a request, and as many to take its answer. `most_bytes` is the largest body
+    that is read at all; `liveness` is a path that is answered whatever else is under way; `ready` is called with the
+    address. Raises OSError if the address cannot be had. To be called in the main thread.
     """
-    server = create_server(
-        app, host=host, port=port, threads=threads, ident=None, channel_timeout=_CLIENT_PATIENCE_S,
-        cleanup_interval=5, max_request_header_size=_LONGEST_HEADERS, max_request_body_size=most_bytes,
-        connection_limit=1000, expose_tracebacks=False, clear_untrusted_proxy_headers=True,
+    server = Server(
+        AccessLog(app), liveness=liveness, host=host, port=port, threads=threads, ident=None,
+        channel_timeout=max(1, round(patience)), cleanup_interval=1, max_request_header_size=_LONGEST_HEADERS,
+        max_request_body_size=most_bytes, connection_limit=_most_connections(), expose_tracebacks=False,
+        clear_untrusted_proxy_headers=True,
     )  # fmt: skip
     # It warns of every request that waits for a thread, which under load is each.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -49,22 +57,21 @@ def serve(
     ready(f"http://{host}:{server.effective_port}")
     try:
         while not stopping.is_set():
-            _turn(server)
+            server.turn(_TURN_S)
         log.info("draining")
         _drain(server, time.monotonic() + drain)
     finally:
-        server.task_dispatcher.shutdown(timeout=1)
-        server.asyncore.close_all(server._map)
+        server.shut_down()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _turn(server: Any) -> None:
-    """Look once at all connections, for a moment at most."""
-    server.asyncore.loop(timeout=_TURN_S, use_poll=True, map=server._map, count=1)
+def _most_connections() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if files < 0 else max(10, min(_MOST_CONNECTIONS, files - _FILES_KEPT_FREE))
 
 
-def _drain(server: Any, deadline: float) -> None:
+def _drain(server: Server, deadline: float) -> None:
     """Close the door; then let every request that was begun be answered."""
     server.accepting = False
     server.del_channel()
@@ -75,6 +82,6 @@ def _drain(server: Any, deadline: float) -> None:
                 channel.close_when_flushed = not (channel.requests or channel.request)
             else:
                 channel.handle_close()
-        _turn(server)
+        server.turn(_TURN_S)
     if server.active_channels:
         log.warning("%d connections were cut off", len(server.active_channels))
