@@ -25,6 +25,7 @@ def make_api(bus: Bus) -> Blueprint:
     """The blueprint for one bus."""
     api = Blueprint("actionbus", __name__)
     api.record(lambda setup: setup.app.url_map.converters.update(action_name=_ActionName))
+    api.before_request(_check_host)
     api.add_url_rule("/actions", "actions", _actions)
     api.add_url_rule("/actions/<action_name:name>", "run", _run, methods=["POST"])
     api.add_url_rule("/actions/<uuid:action_id>", "action", _action)
@@ -36,6 +37,10 @@ def make_api(bus: Bus) -> Blueprint:
     api.register_error_handler(HTTPException, http_problem)
     api.register_error_handler(Exception, explained)
     return api
+
+
+def _check_host() -> None:
+    state().api.gate.check_host(asked())
 
 
 def _actions() -> Response:
@@ -70,10 +75,18 @@ def _search(projection: str) -> Response:
 
 
 def _add_docs(api: Blueprint, docs: Docs) -> None:
+    def document() -> Response:
+        actor_of_request()
+        return responded(docs.document(asked().root))
+
     def docs_file(name: str) -> Response:
         path = docs.file(name)
-        return send_file(path, max_age=86_400) if path else abort(404)
+        if path is None:
+            abort(404)
+        response = send_file(path, max_age=86_400)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
-    api.add_url_rule("/openapi.json", "openapi", lambda: responded(docs.document(asked().root)))
+    api.add_url_rule("/openapi.json", "openapi", document)
     api.add_url_rule("/docs", "docs", lambda: responded(docs.page(asked().root)))
     api.add_url_rule("/docs/<name>", "docs_file", docs_file)

@@ -11,6 +11,8 @@ from adapters.flask.problems import register_errors
 from adapters.flask.sqlalchemy import SharedSession
 from adapters.flask.state import Authenticate, State
 from adapters.http.api import Api
+from adapters.http.origin import Gate
+from adapters.http.waiting import MOST, Waits
 from adapters.wiring import bus_for
 from core import Application, Bus, Middleware
 
@@ -19,7 +21,9 @@ class ActionBus:
     """The extension. Give `application`, or a `bus` of yours; call `init_app` later for a factory.
 
     Config: ACTIONBUS_DATABASE_URL (default: SQLALCHEMY_DATABASE_URI), ACTIONBUS_SCHEMA, ACTIONBUS_BROKER_URL,
-    ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX.
+    ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX,
+    ACTIONBUS_ALLOWED_HOSTS and ACTIONBUS_ALLOWED_ORIGINS (see `adapters.http.origin`; lists, or text with commas),
+    ACTIONBUS_MOST_WAITING (how many requests may wait for projections at a time).
 
     `authenticate(request)` names the actor; None refuses the request with 401. Without it everybody is let in as
     nobody. `db` is the application's Flask-SQLAlchemy: while an action runs, `db.session` is the action's session.
@@ -46,7 +50,14 @@ class ActionBus:
         """Bind to a Flask app. Raises ConfigurationError for a declaration that is wrong."""
         bus = self._bus or self._make_bus(app)
         prefix = str(app.config.get("ACTIONBUS_URL_PREFIX") or "").rstrip("/")
-        api = Api(bus, app.config.get("ACTIONBUS_ELASTICSEARCH_URL"))
+        config = app.config
+        gate = Gate(
+            asks=self._authenticate is not None,
+            hosts=_listed(config.get("ACTIONBUS_ALLOWED_HOSTS")),
+            origins=_listed(config.get("ACTIONBUS_ALLOWED_ORIGINS")),
+        )
+        waits = Waits(int(config.get("ACTIONBUS_MOST_WAITING", MOST)))
+        api = Api(bus, config.get("ACTIONBUS_ELASTICSEARCH_URL"), gate=gate, waits=waits)
         app.extensions["actionbus"] = State(api, self._authenticate, prefix)
         register_errors(app, prefix)
         if app.config.get("ACTIONBUS_API", True):
@@ -63,3 +74,9 @@ class ActionBus:
             self._application, url, schema=config.get("ACTIONBUS_SCHEMA"), broker=config.get("ACTIONBUS_BROKER_URL"),
             middleware=shared,
         )  # fmt: skip
+
+
+def _listed(given: Any) -> list[str]:
+    """A list, or a text with commas between, as environment variables have it."""
+    found = given.split(",") if isinstance(given, str) else list(given or [])
+    return [each.strip() for each in found if each.strip()]

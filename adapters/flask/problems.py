@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from adapters.flask.state import correlation_id, responded
+from adapters.flask.state import correlation_id, responded, tell_server
 from adapters.http.problems import Problem, explain
 from adapters.http.refusals import Refused
 from core import ActionBusError
@@ -37,6 +37,7 @@ def register_errors(app: Flask, prefix: str) -> None:
     def add_request_id(response: Response) -> Response:
         if "actionbus_correlation_id" in g:
             response.headers["X-Request-ID"] = correlation_id()
+        tell_server(request.environ)
         return response
 
 

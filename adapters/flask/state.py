@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import flask
 from flask import Response, current_app, g
 from flask.wrappers import Request as FlaskRequest
 
+from adapters.http.access import ACTOR, CORRELATION_ID
 from adapters.http.answer import Answer
 from adapters.http.api import Api
 from adapters.http.caller import context_of, correlation_id_of
@@ -74,8 +75,9 @@ def correlation_id() -> str:
 
 
 def actor_of_request() -> str | None:
-    """Who sent the current request, asked once. Raises Unauthorized."""
+    """Who sent the current request, asked once. Raises Unauthorized, or Refused for where it comes from."""
     if "actionbus_actor" not in g:
+        state().api.gate.admit(asked())
         authenticate = state().authenticate
         actor = authenticate(flask.request) if authenticate else None
         if authenticate and actor is None:
@@ -107,3 +109,8 @@ def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:
 def responded(answer: Answer) -> Response:
     """An answer as a response of Flask's."""
     return Response(answer.body, answer.status, answer.headers, content_type=answer.content_type)
+
+
+def tell_server(environ: dict[str, Any]) -> None:
+    """Leave for an access log around the app (`adapters.http.access`) who asked, and in which request."""
+    environ[ACTOR], environ[CORRELATION_ID] = g.get("actionbus_actor"), g.get("actionbus_correlation_id")

@@ -9,6 +9,8 @@ from core.limits import Limits
 from core.payload import dumps, primitive
 
 _SHOWING: Final = Limits(depth=100, digits=4000)
+_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Answers are for one caller at one time, and are what they say they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,10 @@ class Answer:
     body: bytes
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in _ALWAYS.items():
+            self.headers.setdefault(name, value)
 
 
 def shown(value: Any, status: int = 200, **headers: str) -> Answer:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+import psycopg2
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 _LOST: Final = ("08", "53", "57P01", "57P02", "57P03")
 """SQLSTATEs, or their classes: connection, resources (such as too many connections), shutdown and start."""
 _SQLITE_AWAY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL")
 _NO_TABLE: Final = ("42P01", "3F000")
+_OPERATIONAL: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, sqlite3.OperationalError)
 _UNIQUE: Final = ("23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+
+
+_Error = DBAPIError | NoConnectionFree | psycopg2.Error | sqlite3.Error
+"""SQLAlchemy's, or the driver's own where the gateway uses that."""
 
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, or there is none to be had."""
-    if isinstance(error, NoConnectionFree):
+    if isinstance(error, NoConnectionFree) or getattr(error, "connection_invalidated", False):
         return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    if not isinstance(error, (OperationalError, InterfaceError)):
+    original = getattr(error, "orig", None) or error
+    if not isinstance(error, (OperationalError, InterfaceError)) and not isinstance(original, _OPERATIONAL):
         return False
     code = _code(error)
     return code is None or code.startswith((*_LOST, *_SQLITE_AWAY))
@@ -29,7 +35,8 @@ def is_lost(error: BaseException) -> bool:
 
 def lacks_a_table(error: BaseException) -> bool:
     """Whether a table that should be there is not."""
-    return isinstance(error, DBAPIError) and (_code(error) in _NO_TABLE or str(error.orig).startswith("no such table"))
+    original = getattr(error, "orig", None) or error
+    return isinstance(error, _Error) and (_code(error) in _NO_TABLE or str(original).startswith("no such table"))
 
 
 def is_taken(error: BaseException) -> bool:
@@ -55,9 +62,14 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [each.__cause__, each.__context__]
 
 
-def of_database(error: BaseException) -> SQLAlchemyError | None:
+def is_of_database(error: BaseException) -> bool:
+    """Whether it is a database's own."""
+    return isinstance(error, _Error)
+
+
+def of_database(error: BaseException) -> BaseException | None:
     """The database's error that an error came of, or None."""
-    return next((each for each in chain(error) if isinstance(each, SQLAlchemyError)), None)
+    return next((each for each in chain(error) if isinstance(each, _Error)), None)
 
 
 def _code(error: BaseException) -> str | None:

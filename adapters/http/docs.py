@@ -13,51 +13,56 @@ from adapters.http.answer import Answer
 from adapters.http.openapi import document
 from core import Bus
 
-_FILES: Final = Path(swagger_ui.__file__).parent / "static"
-_SERVED: Final = ("swagger-ui.css", "swagger-ui-bundle.js")
+_SWAGGER: Final = Path(swagger_ui.__file__).parent / "static"
+_SERVED: Final = {
+    "swagger-ui.css": _SWAGGER / "swagger-ui.css",
+    "swagger-ui-bundle.js": _SWAGGER / "swagger-ui-bundle.js",
+    "docs.js": Path(__file__).with_name("docs.js"),
+}
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<link rel="stylesheet" href="{css}">
+<link rel="stylesheet" href="{root}/docs/swagger-ui.css">
 </head>
 <body>
-<div id="page"></div>
-<script src="{script}"></script>
-<script>
-SwaggerUIBundle({{url: "{document}", dom_id: "#page", persistAuthorization: true, docExpansion: "list",
-  tryItOutEnabled: true, validatorUrl: null}});
-</script>
+<form id="who" class="swagger-ui" hidden>
+<p>This API is shown to those who may use it. <span id="refused" hidden><b>This token was not accepted.</b></span></p>
+<label>Token <input id="token" type="password" autocomplete="off" autofocus></label> <button>Show</button>
+</form>
+<div id="page" data-document="{root}/openapi.json"></div>
+<script src="{root}/docs/swagger-ui-bundle.js"></script>
+<script src="{root}/docs/docs.js"></script>
 </body>
 </html>
 """
 _POLICY: Final = (
-    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
-    "frame-ancestors 'none'"
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
+"""Swagger UI sets styles inline; no script does."""
 
 
 class Docs:
-    """The document, the same for all and no more than the application's declaration tells; and the page."""
+    """The document, which tells what is set up here; and the page, which tells nothing by itself."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._made: dict[str, bytes] = {}
+        self._made: dict[tuple[str, bool], bytes] = {}
 
     def document(self, root: str) -> Answer:
         """The OpenAPI document of the API mounted at `root`."""
-        if root not in self._made:
-            self._made[root] = json.dumps(document(self._bus, root)).encode()
-        return Answer(200, self._made[root])
+        key = (root, self._bus.queue is not None)
+        if key not in self._made:
+            self._made[key] = json.dumps(document(self._bus, root)).encode()
+        return Answer(200, self._made[key])
 
     def page(self, root: str) -> Answer:
         """The page."""
-        css, script = (f"{root}/docs/{name}" for name in _SERVED)
-        title, where = escape(self._bus.application.name), f"{root}/openapi.json"
-        text = _PAGE.format(title=title, css=css, script=script, document=where)
+        text = _PAGE.format(title=escape(self._bus.application.name), root=escape(root))
         return Answer(200, text.encode(), "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY})
 
     def file(self, name: str) -> Path | None:
         """A file that the page needs, or None if there is no such."""
-        return _FILES / name if name in _SERVED else None
+        return _SERVED.get(name)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from adapters.http import databases
 from adapters.http.answer import Answer
 from adapters.http.refusals import Refused
@@ -114,7 +112,7 @@ def _unexpected(error: BaseException) -> Problem:
     """An exception that is no answer: the application's own, or the database's."""
     action_id = _action_of(error)
     ours = isinstance(error, JournalUnavailable)
-    database = databases.of_database(error) if ours else error if isinstance(error, SQLAlchemyError) else None
+    database = databases.of_database(error) if ours else error if databases.is_of_database(error) else None
     if (ours and database is None) or (database is not None and databases.is_lost(database)):
         return Problem(503, "unavailable", "Unavailable", _LOST, action_id=action_id, retry=True)
     if action_id is not None and databases.is_taken(error):
