@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +19,7 @@ from uuid import UUID
 from marshmallow import ValidationError
 
 from core import payload
+from core.action_logger import ActionLogger
 from core.asynchronous import refuse_awaitable
 from core.backend import Row
 from core.caller import Caller
@@ -329,7 +329,12 @@ class Execution:
             case "secrets":
                 return attempt.world.secrets(attempt.scrubber.remember)
             case "logger":
-                return ActionLogger(self)
+                about = {
+                    "action": self.action.name,
+                    "action_id": str(identity.action_id),
+                    "actor": identity.caller.actor,
+                }
+                return ActionLogger(self.action.name, about, attempt.scrubber)
             case "runner":
                 return self._runner.inside(self)
             case "serializer":
@@ -339,43 +344,6 @@ class Execution:
     def _complain(self, name: str, error: BaseException) -> None:
         clean = self.attempt.scrubber.exception(error)
         log.error("dependency %s failed while cleaning up after %s", name, self.action.name, exc_info=clean)
-
-
-class ActionLogger(logging.LoggerAdapter[logging.Logger]):
-    """The `logger` dependency: the logger `actionbus.actions.<name>`, with ids in `extra` and secrets scrubbed."""
-
-    def __init__(self, execution: Execution) -> None:
-        identity = execution.identity
-        super().__init__(
-            logging.getLogger(f"actionbus.actions.{execution.action.name}"),
-            {"action": execution.action.name, "action_id": str(identity.action_id), "actor": identity.caller.actor},
-        )
-        self._scrubber = execution.attempt.scrubber
-
-    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Format and scrub before anything is handed to handlers of the log."""
-        if self.isEnabledFor(level):
-            text = str(msg)
-            if args:
-                text = text % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) else args)
-            if kwargs.get("exc_info"):
-                kwargs["exc_info"] = self._clean(kwargs["exc_info"])
-            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-            super().log(level, "%s", self._scrubber.text(text), **kwargs)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the ids to the `extra` that the handler gave, whose names are its own."""
-        given = kwargs.get("extra") or {}
-        kwargs["extra"] = {name: self._scrubber.value(each) for name, each in given.items()} | dict(self.extra or {})
-        return msg, kwargs
-
-    def _clean(self, told: Any) -> Any:
-        """`exc_info` as logging takes it (an exception, a triple of `sys.exc_info`, or true for the present one)."""
-        error = told if isinstance(told, BaseException) else (told if isinstance(told, tuple) else sys.exc_info())[1]
-        if error is None:
-            return told
-        clean = self._scrubber.exception(error)
-        return (type(clean), clean, told[2] if isinstance(told, tuple) else clean.__traceback__)
 
 
 def load_arguments(action: Action, intent: Intent) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from psycopg2.extras import execute_values
 from sqlalchemy import DDL, create_engine, insert, select, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from core import Bus, Misuse, outside
 from tests.conftest import prepared, query
-from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Mailer, Repo, checkpoint, make_application
 
@@ -24,17 +23,6 @@ Attempt = Callable[[Any], Any]
 
 class Gone(Exception):
     """What the handlers here raise."""
-
-
-@pytest.fixture(scope="module")
-def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, URL]]:
-    """One of each for all tests here, which empty the tables they use."""
-    file = tmp_path_factory.mktemp("escapes") / "shop.db"
-    made = {"sqlite": make_url(f"sqlite:///{file}"), "postgresql": server.database()}
-    for url in made.values():
-        prepared(url)
-    yield made
-    server.drop(made["postgresql"])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

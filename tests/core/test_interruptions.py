@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
 import core
 from core import Bus
-from tests.conftest import TORTURE, prepared, query
-from tests.servers import Server
+from tests.conftest import TORTURE, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 
@@ -31,17 +30,6 @@ CORE = str(Path(core.__file__).parent) + os.sep
 
 class Watchdog(BaseException):
     """What a watchdog raises."""
-
-
-@pytest.fixture(scope="module")
-def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, URL]]:
-    """One of each for all tests here."""
-    file = tmp_path_factory.mktemp("interruptions") / "shop.db"
-    made = {"sqlite": make_url(f"sqlite:///{file}"), "postgresql": server.database()}
-    for url in made.values():
-        prepared(url)
-    yield made
-    server.drop(made["postgresql"])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
