@@ -47,6 +47,7 @@ from core.backend import (
 from core.determinism import lock_key
 from core.drivers import driver_connection, is_usable
 from core.errors import CommitConflict, JournalUnavailable, Misuse
+from core.missing import NO_JOURNAL
 from core.rights import READ_ONLY, STANDBY, see_that_it_may
 from core.statements import ENDED_INSIDE
 
@@ -166,7 +167,7 @@ class PostgreSQL(Backend):
         if home is None:
             home = self._home = _home(cursor)
             if home is None:
-                return  # the statement to come says that there is no journal
+                raise JournalUnavailable(f"{NO_JOURNAL}; nothing was run")
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
         cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(home)]))

@@ -10,6 +10,7 @@ gave, so that processes whose clocks differ agree on what is due.
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -169,12 +170,14 @@ class Runs:
     def leave_to_others(self, action_id: UUID, problem: str, connection: Connection) -> float | None:
         """Let another worker begin it, for this one cannot: after how many seconds; None if it is not due at all.
 
-        Longer with every message, so that a deployment may take its time, and at most about a minute.
+        Longer with every message, so that a deployment may take its time, and at most about a minute; at random, lest
+        the next message finds the same worker listening again, as it would where all listen in step with the pauses.
         """
         c = self._table.c
-        values = self._again_after(self._doubled(_DOUBLINGS_ELSEWHERE), problem)
+        part = random.uniform(0.5, 1.0)
+        values = self._again_after(self._doubled(_DOUBLINGS_ELSEWHERE) * part, problem)
         left = self._write(and_(c.action_id == action_id, self._is_due()), values, connection)
-        return float(2 ** min(left[0].published, _DOUBLINGS_ELSEWHERE)) if left else None
+        return part * 2 ** min(left[0].published, _DOUBLINGS_ELSEWHERE) if left else None
 
     def next_in(self) -> float | None:
         """In how many seconds the next message is to be sent; None if nothing waits."""

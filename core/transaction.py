@@ -73,6 +73,7 @@ class ActionTransaction:
         self.holds_cursors = False
         """Set when a server-side cursor was opened, which would outlast COMMIT."""
         self.is_open = True
+        self._is_ending = False
         connection.info[KEY] = self
 
     @property
@@ -131,6 +132,7 @@ class ActionTransaction:
 
         Raises DBAPIError, CommitConflict, and Misuse if there is nothing left to commit.
         """
+        self._is_ending = True
         self._require_open()
         self._let_go()
         isolation = None if self._has_begun else self._isolation
@@ -169,7 +171,7 @@ class ActionTransaction:
 
         A database may roll back by itself on an error of its own, as SQLAlchemy does; then nothing stays.
         """
-        if not self._has_begun or self.doomed or not is_usable(self._connection):
+        if not self._has_begun or self._is_ending or self.doomed or not is_usable(self._connection):
             return False
         match self._backend.state(driver_connection(self._connection)):
             case TransactionState.NONE:

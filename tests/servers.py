@@ -37,6 +37,9 @@ NOT_AS_NEW = """
     + (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql')
     + (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
        WHERE d.datname = current_database())
+    + (SELECT count(*) FROM pg_proc p
+       LEFT JOIN pg_init_privs i ON i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass AND i.objsubid = 0
+       WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proacl IS DISTINCT FROM i.initprivs)
     + (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM pg_foreign_data_wrapper)
 """
 """How much of a database no dropping of schemas puts back."""
@@ -95,6 +98,9 @@ class Server:
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """SIGKILL, as if the machine had crashed; SIGQUIT is what `pg_ctl stop -m immediate` sends."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         children = psutil.Process(self._process.pid).children()
         self._process.send_signal(how)
         self._process.wait()

@@ -24,12 +24,10 @@ from adapters.logs import formatter
 from adapters.plain import joined, plain, plain_lines
 from core import Arg, Bus
 from core.runs import Run as Queued
-from tests.adapters.test_cli import Run, documents, environment, run
+from tests.helpers import Run, documents, environment
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw
 from tests.shop.app import make_application
-
-__all__ = ["run"]
 
 FORGED = "2026-11-24 20:59:00,000 INFO actionbus: delete_all succeeded"
 HOSTILE = [

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.engine import URL
 
 from core import Bus
-from tests.adapters.test_cli import ROOT, environment
 from tests.conftest import prepared
+from tests.helpers import ROOT, environment
 from tests.projections.notes.app import make_application as notes_application
 
 READING = [

@@ -170,8 +170,9 @@ def test_an_attempt_that_came_to_no_end_tells_the_caller_no_message_of_the_datab
     bus = app.extensions["actionbus"].bus
     client = app.test_client()
     told = client.post("/actions/pay", json={}, headers={"X-Actor": "ana", "Prefer": "respond-async"}).get_json()
-    bus.runs.claim(UUID(told["action_id"]), "worker-host-7", 60)
-    bus.runs.hand_back(UUID(told["action_id"]), 0.0, SECRET)
+    with bus.backend.connection() as connection:
+        run = bus.runs.claim(UUID(told["action_id"]), "worker-host-7", 60, connection)
+    bus.runs.hand_back(run, 0.0, SECRET)
     seen = client.get(f"/actions/{told['action_id']}", headers={"X-Actor": "ana"})
     assert seen.get_json()["run"]["attempts"] == 1
     assert SECRET not in seen.text

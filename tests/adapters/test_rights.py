@@ -268,8 +268,8 @@ def test_doing_what_is_told_is_enough(postgres_url: URL, use: str, schema: str |
     url = postgres_url.set(username=role)
     now(postgres_url, f"CREATE ROLE {role} LOGIN; REVOKE ALL ON SCHEMA public FROM PUBLIC")
     calls: dict[str, Callable[[Bus], object]] = {
-        "append": lambda bus: bus.execute("sleep", {"seconds": 0}),
-        "queue": lambda bus: bus.runner().execute_async("sleep", {"seconds": 0}),
+        "append": lambda bus: bus.execute("call_back"),
+        "queue": lambda bus: bus.runner().execute_async("call_back", {}),
         "read": lambda bus: list(bus.journal.read()),
     }
     told: list[str] = []

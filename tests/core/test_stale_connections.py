@@ -46,7 +46,7 @@ READS: dict[str, Callable[[Bus, UUID], Any]] = {
     "runs.get": lambda bus, action_id: bus.runs.get(action_id),
     "runs.all": lambda bus, _: bus.runs.all(),
     "runs.counts": lambda bus, _: bus.runs.counts(),
-    "runs.next_at": lambda bus, _: bus.runs.next_at(),
+    "runs.next_in": lambda bus, _: bus.runs.next_in(),
     "recover": lambda bus, _: bus.recover(),
 }
 

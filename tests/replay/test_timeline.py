@@ -308,7 +308,9 @@ def test_pseudonyms(url: URL, tmp_path: Path, make_copy: MakeCopy) -> None:
         import_into(laptop, path)
         with Replayer(laptop.journal, make_copy().application()) as replayer:
             steps = list(replayer.steps())
-        assert [(step, step.differences) for step in steps if step.verdict == "divergent"] == []
+        # Who may issue tokens is told by the actor's name, which is another one here.
+        divergent = [(step, step.differences) for step in steps if step.verdict == "divergent"]
+        assert [each for each in divergent if each[0].entry.submitted.action != "add_token"] == []
 
 
 def test_documents_as_they_were(url: URL, make_copy: MakeCopy) -> None:
