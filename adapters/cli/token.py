@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table
+from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from adapters.wiring import library
 from core import Bus
 
@@ -33,8 +33,8 @@ def add(env: Environment, actor: str, days: float, label: str, as_json: bool) ->
     if as_json:
         print_json({"token": made, "token_id": id_of(bus, made)})
         return
-    click.echo(made)
-    click.echo(f"token id {id_of(bus, made)}, valid for {days:g} days; it is shown only now", err=True)
+    say(made)
+    say(f"token id {id_of(bus, made)}, valid for {days:g} days; it is shown only now", stderr=True)
 
 
 @token.command("list")
@@ -61,7 +61,7 @@ def revoke(env: Environment, token_id: UUID) -> None:
     from adapters.library import tokens
 
     tokens.revoke(_bus(env), token_id)
-    click.echo(f"revoked {token_id}")
+    say(f"revoked {token_id}")
 
 
 def _bus(env: Environment) -> Bus:

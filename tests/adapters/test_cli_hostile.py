@@ -22,6 +22,7 @@ from adapters import cli
 from adapters.cli.main import group
 from adapters.logs import formatter
 from adapters.plain import joined, plain, plain_lines
+from adapters.wiring import library
 from core import Arg, Bus
 from core.runs import Run as Queued
 from tests.helpers import Run, documents, environment
@@ -68,7 +69,9 @@ def shop(run: Run, url: URL) -> Run:
             bus.execute("open_account", {"id": 99, "name": WORST}, actor=ACTOR)
         queued = Queued.new(uuid4(), "deposit", "default", time.time(), 60)
         with bus.backend.connection() as connection:
-            bus.backend.run_alone(connection, bus.runs.inserting(queued._replace(worker=WORST, problem=WORST)))
+            bus.backend.run_alone(connection, bus.runs.inserting(queued))
+        with bus.engine.begin() as connection:
+            connection.execute(text("UPDATE actionbus_runs SET worker = :worst, problem = :worst"), {"worst": WORST})
     return run
 
 
@@ -157,7 +160,8 @@ NOTES: dict[str, list[tuple[list[str], int]]] = {
     "replay documents": [(["replay", "documents", "notes"], 0), (["replay", "documents", "no[/boom]\x1b"], 2)],
 }
 ELSEWHERE = {"replay debug": "test_a_debugged_action_is_plain", "serve": "test_a_text_log_has_one_line_per_event",
-             "worker": "test_a_text_log_has_one_line_per_event", "actions": "test_declarations_are_plain"}  # fmt: skip
+             "token add": "test_tokens_are_plain", "token list": "test_tokens_are_plain",
+             "token revoke": "test_tokens_are_plain", "worker": "test_a_text_log_has_one_line_per_event", "actions": "test_declarations_are_plain"}  # fmt: skip
 """Covered by a test of its own, below."""
 NOTHING = {
     "completion": "prints a script of click's",
@@ -215,8 +219,23 @@ def test_a_stored_value_is_plain_text(shop: Run, command: str, monkeypatch: pyte
         if "--interactive" in words:
             stdin = "next\njump 24\ndiff\nstate accounts\njump no[/boom]\x1b\nquit\n"
         done = shop(*given, code=code, stdin=stdin)
-        quotes_nothing = command in ("journal recover", "journal stats") or "UNIQUE constraint" in done.stderr
+        quotes_nothing = command in ("journal recover", "journal stats") or any(
+            told in done.stderr + done.stdout for told in ("UNIQUE constraint", "must be a whole number")
+        )
         assert_plain(done.stdout + done.stderr, shows=not quotes_nothing)
+
+
+def test_tokens_are_plain(run: Run, url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACTIONBUS_APP")
+    with Bus(library, url) as bus:
+        assert library.models is not None
+        library.models.create_all(bus.engine)
+    told = run("token", "add", "ana", "--label", "x\\[/boom]\x1b[2J\u202e")
+    assert_plain(told.stdout + told.stderr, shows=False)
+    listed = run("token", "list")
+    assert_plain(listed.stdout)
+    token_id = documents(run("token", "list", "--json"))[0]["token_id"]
+    assert_plain(run("token", "revoke", token_id).stdout, shows=False)
 
 
 @pytest.mark.parametrize("command", NOTES)
