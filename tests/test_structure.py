@@ -85,6 +85,7 @@ def test_without_the_reference_application_the_frameworks_tests_pass(tmp_path: P
         *chosen,
         "--deselect",
         "tests/core/test_crashes.py",
+        *([] if whole else ["--deselect", "tests/core/test_interruptions.py"]),
     ]
     env = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
