@@ -22,6 +22,7 @@ from adapters.library.emoji_input import CURATOR, Step, steps
 from adapters.local_elasticsearch.install import NotInstallable
 from adapters.wiring import EMBEDDED
 from core import ActionRunner, Bus, InvalidArguments, PermissionDenied
+from core.database import make_engine
 from core.execution import status_of
 from projections import Projector
 
@@ -38,7 +39,9 @@ def demo(env: Environment, limit: int | None) -> None:
         planned = steps()[:limit]
     except ImportError as error:
         raise fail(str(error), USAGE) from None
-    database.upgrade(env.bus.engine, env.schema)
+    engine = make_engine(env.database)  # not the bus's, which makes no database
+    database.upgrade(engine, env.schema)
+    engine.dispose()
     if env.application.models is not None:
         env.application.models.create_all(env.bus.engine)
     Path(os.environ.get("ACTIONBUS_EXPORTS", "var/exports")).mkdir(parents=True, exist_ok=True)
