@@ -75,7 +75,7 @@ def journaled_step(url: URL) -> Step:
 @contextmanager
 def databases() -> Iterator[dict[str, URL]]:
     """A prepared database of each kind."""
-    server = Server()
+    server = Server("fsync = on\n")
     with tempfile.TemporaryDirectory() as folder:
         found = {"postgresql": server.database(), "sqlite": make_url(f"sqlite:///{Path(folder) / 'bench.db'}")}
         for url in found.values():
