@@ -28,9 +28,7 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "", style="cyan")
 
 
-@contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Show a bar while the block runs; call what is yielded after each step."""
+def _bar() -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -39,7 +37,13 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
         RateColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Show a bar while the block runs; call what is yielded after each step."""
+    with _bar() as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
@@ -47,15 +51,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
 @contextmanager
 def watched() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each thing that reports (what, done, total)."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with _bar() as bar:
         tasks: dict[str, TaskID] = {}
 
         def watch(what: str, done: int, total: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from core.statements import HARMLESS, outlasts, read
 from tests.conftest import prepared, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
+from tests.waiting import eventually
 
 Say = Callable[[Any, str], Any]
 WAYS: dict[str, Say] = {
@@ -169,11 +169,6 @@ def session_of(bus: Bus) -> list[tuple[Any, ...]]:
         return sorted(map(tuple, connection.execute(text(SESSION[bus.engine.dialect.name]))))
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold: a server notices a moment later that a connection was closed."""
-    return any(holds() or time.sleep(0.02) for _ in range(500))
-
-
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_handler_leaves_in_its_session_does_not_reach_the_next_action(
@@ -197,7 +192,8 @@ def test_what_a_handler_leaves_in_its_session_does_not_reach_the_next_action(
             assert fails
         except Exception as error:  # a timeout of one millisecond may strike the action's own end
             assert "timeout" in sql, (sql, error)
-        assert eventually(lambda: session_of(bus) == usual), (sql, session_of(bus))
+        # A server notices a moment later that a connection was closed.
+        eventually(lambda: session_of(bus) == usual, lambda sql=sql: f"{sql} is undone: {session_of(bus)}")
         assert bus.execute("open_account", {"id": number, "name": str(number)}).status == "succeeded", sql
 
 
