@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
@@ -46,6 +47,15 @@ def let_time_pass(bus: Bus, seconds: float) -> None:
     earlier = ", ".join(f"{column} = {column} - :seconds" for column in columns)
     with bus.engine.begin() as connection:
         connection.execute(text(f"UPDATE actionbus_runs SET {earlier}"), {"seconds": seconds})
+
+
+def subcommands(command: click.Command) -> dict[str, click.Command]:
+    """The commands of a group, those that are imported when asked for included; none of any other command."""
+    if not isinstance(command, click.Group):
+        return {}
+    context = click.Context(command)
+    found = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def environment(url: URL) -> dict[str, str]:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from adapters.cli.main import group as actionbus
 from core import Bus
 from tests.conftest import BusFactory, query
-from tests.helpers import opened
+from tests.helpers import opened, subcommands
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
@@ -207,9 +207,9 @@ def test_every_setting_is_documented() -> None:
     assert {name for name in set(re.findall(r"ACTIONBUS_[A-Z_]+", sources)) if name not in guides()} == set()
 
 
-def commands(group: click.Group, *before: str) -> Iterator[str]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group) and command.commands:
+def commands(group: click.Command, *before: str) -> Iterator[str]:
+    for name, command in subcommands(group).items():
+        if name != "run" and subcommands(command):  # `run` has a command per action
             yield from commands(command, *before, name)
         elif not command.hidden:
             yield " ".join((*before, name))

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 import click
 
-from adapters.cli.actions import actions
 from adapters.cli.common import Environment, PlainGroup, explained
-from adapters.cli.completion import completion
-from adapters.cli.db import db
-from adapters.cli.demo import demo
-from adapters.cli.elasticsearch import elasticsearch
-from adapters.cli.journal import journal
-from adapters.cli.log import log, show
-from adapters.cli.projections import projections
-from adapters.cli.replay import replay
-from adapters.cli.run import run
-from adapters.cli.runs import runs
-from adapters.cli.search import search
-from adapters.cli.serve import serve
-from adapters.cli.snapshot import snapshot
-from adapters.cli.token import token
-from adapters.cli.worker import worker
 from adapters.logs import log_to_stderr
 from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
+_COMMANDS: Final = {
+    "run": "run", "actions": "actions", "log": "log", "show": "log", "runs": "runs", "journal": "journal", "db": "db",
+    "replay": "replay", "snapshot": "snapshot", "projections": "projections", "search": "search", "serve": "serve",
+    "token": "token", "worker": "worker", "elasticsearch": "elasticsearch", "completion": "completion", "demo": "demo",
+}  # fmt: skip
+"""Each command, and the module of this folder that has it."""
 
-@click.group(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class Commands(PlainGroup):
+    """Imports a command's module when that command is asked for: most need little of what the others do."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in alphabetical order."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, if there is one of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = getattr(import_module(f"adapters.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--app",
     "app_path",
@@ -97,13 +106,6 @@ def group(
     context.obj = Environment(app_path, database, schema, elasticsearch_at, broker, log_format)
     if verbose or log_format == "json":
         log_to_stderr(log_format)
-
-
-for command in (
-    run, actions, log, show, runs, journal, db, replay, snapshot, projections, search, serve, token, worker,
-    elasticsearch, completion, demo,
-):  # fmt: skip
-    group.add_command(command)
 
 
 def main() -> None:

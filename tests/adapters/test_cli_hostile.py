@@ -25,7 +25,7 @@ from adapters.plain import joined, plain, plain_lines
 from adapters.wiring import library
 from core import Arg, Bus
 from core.runs import Run as Queued
-from tests.helpers import Run, documents, environment
+from tests.helpers import Run, documents, environment, subcommands
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw
 from tests.shop.app import make_application
@@ -179,7 +179,7 @@ NOTHING = {
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> list[str]:
     if isinstance(command, click.Group) and path != ("run",):
-        return [found for name, each in command.commands.items() for found in _commands(each, (*path, name))]
+        return [found for name, each in subcommands(command).items() for found in _commands(each, (*path, name))]
     return [" ".join(path)]
 
 
