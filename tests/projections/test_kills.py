@@ -225,6 +225,7 @@ def test_a_slow_elasticsearch_is_waited_for(make_real_world: MakeWorld, elastics
 
     try:
         ill(world, stop, go_on, "waiting")
+        assert made.documents() == expected_notes(made.bus)
     finally:
         os.kill(pid, signal.SIGCONT)
         store.close()
