@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -137,6 +138,14 @@ def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str,
     return Plan(tuple(steps.values()), frozenset(built_in), reaches)
 
 
+_being_made: ContextVar[Provider | None] = ContextVar("actionbus_being_made", default=None)
+
+
+def being_made() -> Provider | None:
+    """The provider that is making its dependency here."""
+    return _being_made.get()
+
+
 class Built:
     """The objects of one action, and the generators that clean up after them."""
 
@@ -146,11 +155,15 @@ class Built:
 
     def make(self, provider: Provider) -> Any:
         """Call the provider over the objects made so far."""
-        with reaching_out() if provider.nature == "outside" else nullcontext():
-            made = provider.factory(**{need: self.objects[need] for need in provider.needs})
-            if provider.generator:
-                self._open.append((provider, made))
-                made = next(made)
+        before = _being_made.set(provider)
+        try:
+            with reaching_out() if provider.nature == "outside" else nullcontext():
+                made = provider.factory(**{need: self.objects[need] for need in provider.needs})
+                if provider.generator:
+                    self._open.append((provider, made))
+                    made = next(made)
+        finally:
+            _being_made.reset(before)
         return refuse_awaitable(made, f"the dependency {provider.name!r}")
 
     def close(self, complain: Callable[[str, BaseException], None] | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback
 from collections import deque
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -109,7 +108,8 @@ class Identity:
 
 REAL_WORLD = World()
 _SERIALIZER = Serializer()
-_OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
+_CORE = f"{__package__}."
+_ACTIONS = f"{__package__}.actions."
 
 
 @dataclass(slots=True)
@@ -406,9 +406,18 @@ def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:
     if constraint := getattr(getattr(original, "diag", None), "constraint_name", None):
         told["constraint"] = constraint
     if not isinstance(error, ActionBusError):
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OWN_FOLDER)]
-        told["traceback"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-20:]]
+        told["traceback"] = [
+            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if not _is_of_the_gateway(frame)
+        ][-20:]
     return told
+
+
+def _is_of_the_gateway(frame: FrameType) -> bool:
+    """Whether a frame says how the action was run and nothing of what it did."""
+    module = str(frame.f_globals.get("__name__"))
+    return module.startswith(_CORE) and not module.startswith(_ACTIONS)
 
 
 def outcome_of(row: Row, position: int) -> Outcome:

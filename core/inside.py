@@ -157,6 +157,11 @@ class reaching_out:  # noqa: N801 - as above: every outside call enters it
         _outside.reset(self._token)
 
 
+def is_reaching_out() -> bool:
+    """Whether an outside dependency is being made, called or cleaned up here."""
+    return _outside.get()
+
+
 def watch(engine: Engine) -> None:
     """Called for the engine of each bus: notice what takes a second connection, from it or from any other engine."""
     if not event.contains(Pool, "checkout", _checkout):

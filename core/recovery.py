@@ -14,9 +14,11 @@ from uuid import UUID
 from core import payload
 from core.backend import Backend, Row
 from core.determinism import now
+from core.errors import ActionInterrupted
 from core.journal import Journal
 from core.record import Record
 from core.runs import Runs
+from core.tagged import class_name
 
 _MESSAGE: Final = (
     "the process that ran the action ended before its outcome was written: nothing of it took effect in the database; "
@@ -80,7 +82,7 @@ def _interrupted(record: Record, release: str | None) -> Row:
         context=None,
         arguments=None,
         result=None,
-        error=payload.dumps({"type": "core.errors:ActionInterrupted", "message": _MESSAGE}),
+        error=payload.dumps({"type": class_name(ActionInterrupted), "message": _MESSAGE}),
         calls=None,
         touched=None,
         seed=None,

@@ -23,6 +23,7 @@ from core.limits import Limits
 from core.payload import dumps
 from core.queue import Message
 from core.statements import ENDED_INSIDE, outlasts, read
+from core.tagged import class_name
 from core.touched import RowRecorder
 
 SessionFactory = Callable[..., Session]
@@ -260,7 +261,7 @@ class ActionTransaction:
 
 
 _ROLLED_BACK = dumps(
-    {"type": "core.errors:Misuse", "message": "rolled back together with a savepoint of the action that caused it"}
+    {"type": class_name(Misuse), "message": "rolled back together with a savepoint of the action that caused it"}
 )
 
 

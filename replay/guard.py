@@ -16,6 +16,8 @@ from typing import Any, Final
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
+from core.dependencies import being_made
+from core.inside import is_reaching_out
 from replay.errors import LeavesSandbox
 
 _REFUSED: Final = {
@@ -127,30 +129,24 @@ def _is_own_pool(guard: guarded) -> bool:
 
 
 def _refuse(guard: guarded, what: str) -> None:
-    where, dependency, by_call = _culprit(sys._getframe(2))
-    if guard.made_calls and by_call:
+    if guard.made_calls and is_reaching_out():
         return
-    by = f"the dependency {dependency!r}" if dependency else f"the action {guard.action}"
+    provider = being_made()
+    by = f"the dependency {provider.name!r}" if provider else f"the action {guard.action}"
     raise LeavesSandbox(
-        f"{by} tried {what}, at {where}; a sandbox does not reach outside. Declare what does as `outside(…)`, so that "
-        "its calls are recorded and played back"
+        f"{by} tried {what}, at {_where(sys._getframe(2))}; a sandbox does not reach outside. Declare what does as "
+        "`outside(…)`, so that its calls are recorded and played back"
     )
 
 
-def _culprit(frame: FrameType | None) -> tuple[str, str | None, bool]:
-    """The application's own line nearest to the attempt; the dependency that was being made, if one was; and whether
-    it was a call of an outside dependency."""
-    where, dependency, by_call = "", None, False
+def _where(frame: FrameType | None) -> str:
+    """The application's own line nearest to the attempt."""
     while frame is not None:
-        file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if not where and not file.startswith((sys.base_prefix, "<")) and not any(part in file for part in _INSIDE):
-            where = f"{file}:{frame.f_lineno} in {name}"
-        if name == "make" and file.endswith("core/dependencies.py"):
-            provider = frame.f_locals["provider"]
-            dependency, by_call = provider.name, by_call or provider.nature == "outside"
-        by_call = by_call or (name == "_perform" and file.endswith("core/calls.py"))
+        file = frame.f_code.co_filename
+        if not file.startswith((sys.base_prefix, "<")) and not any(part in file for part in _INSIDE):
+            return f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
-    return where or "(unknown)", dependency, by_call
+    return "(unknown)"
 
 
 def _shown(value: Any) -> str:

@@ -60,7 +60,13 @@ def test_every_module_says_what_it_is() -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
-SHORT = ["tests/core/test_gateway.py", "tests/core/test_recorder.py", "tests/core/test_registry.py", "-k", "not postgresql"]
+SHORT = [
+    "tests/core/test_gateway.py",
+    "tests/core/test_recorder.py",
+    "tests/core/test_registry.py",
+    "-k",
+    "not postgresql",
+]
 """Tests that need no server, and go through most of the framework."""
 
 

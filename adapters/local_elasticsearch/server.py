@@ -58,6 +58,7 @@ class LocalServer:
         port = port or (state["port"] if state and _is_free(state["port"]) else _free_port())
         class_path = os.pathsep.join([str(home / "classes"), str(home / "lib" / "*")])
         line = [str(java()), f"-Xms{self._heap}m", f"-Xmx{self._heap}m", "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",  # what it runs for is short: the second compiler costs more than it gains
                 "--enable-native-access=ALL-UNNAMED",
                 "-Djava.awt.headless=true", "-cp", class_path, MAIN,
                 str(home), str(self.folder / "data"), str(port)]  # fmt: skip

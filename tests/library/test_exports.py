@@ -55,3 +55,18 @@ def test_a_name_that_is_no_files_is_refused_by_field(bus: Bus, exports: Path, na
         bus.execute("export_kit", {"kit_id": kit, "file": name}, actor="ana")
     assert list(refused.value.errors) == ["file"]
     assert not list(exports.iterdir())
+
+
+def test_the_journal_names_the_handlers_line_that_failed(bus: Bus, exports: Path) -> None:
+    """The bundled actions lie inside the framework's folder; what failed in them is theirs all the same."""
+    kit = bus.execute("create_kit", {"name": "A"}, actor="ana").result["kit_id"]
+    exports.rmdir()
+    exports.write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        bus.execute("export_kit", {"kit_id": kit, "file": "a.json"}, actor="ana")
+    [record] = bus.journal.read(action="export_kit", status="failed")
+    assert record.error
+    files = [Path(line.rpartition(":")[0]).name for line in record.error["traceback"]]
+    assert files[0] == "export_kit.py", files
+    assert "storage.py" in files, "what the dependency did is told too"
+    assert not {"execution.py", "calls.py", "call.py", "dependencies.py"} & set(files)
