@@ -1,6 +1,6 @@
 """include_name keeps an application's Alembic from dropping what is actionbus's; for the application's `env.py`.
 
-from adapters.alembic import include_name
+from actionbus.adapters.alembic import include_name
 
 context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
 """
@@ -13,7 +13,7 @@ from alembic import context
 from alembic.runtime.environment import NameFilterParentNames, NameFilterType
 from sqlalchemy import inspect
 
-from core.ddl import VERSION_TABLE
+from actionbus.core.ddl import VERSION_TABLE
 
 _OWN: Final = ("actionbus_", "projection_words")
 """How names begin that are nobody else's; the second are of SQLite's full-text search."""

@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from core import BrokerUnavailable, Bus, Message, Queue
-from core.dispatcher import Dispatcher
-from core.queue import DEFAULT_QUEUE
+from actionbus.core import BrokerUnavailable, Bus, Message, Queue
+from actionbus.core.dispatcher import Dispatcher
+from actionbus.core.queue import DEFAULT_QUEUE
 
 try:
     from celery import Celery
     from celery.signals import worker_ready
     from kombu.exceptions import KombuError, OperationalError
 
-    from adapters.celery_messages import TASK, OnlyIds
+    from actionbus.adapters.celery_messages import TASK, OnlyIds
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("queued actions need the extra: pip install 'actionbus[celery]'") from error
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
-from projections.projection import RESERVED
-from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write, index_pattern
+from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
+from actionbus.projections.projection import RESERVED
+from actionbus.projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write, index_pattern
 
 try:
     from elasticsearch import (

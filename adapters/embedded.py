@@ -17,8 +17,8 @@ import orjson
 from sqlalchemy import Connection, Engine, MetaData, inspect, text
 from sqlalchemy.exc import DatabaseError, DataError, SQLAlchemyError
 
-from projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
-from projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
+from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
+from actionbus.projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
 
 log = logging.getLogger("actionbus.projections")
 _PAGE: Final = 500

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from projections.store import Hits, IndexInfo, Search, Store, Write, index_name
+from actionbus.projections.store import Hits, IndexInfo, Search, Store, Write, index_name
 
 OWN = "own"
 """Stands for the journal in an index that no projection feeds."""

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from core import ActionCall, Bus, Middleware, Outcome, UnknownAction
-from core.errors import AttemptUnfinished
-from core.execution import as_ours, status_of
-from projections import Projections
+from actionbus.core import ActionCall, Bus, Middleware, Outcome, UnknownAction
+from actionbus.core.errors import AttemptUnfinished
+from actionbus.core.execution import as_ours, status_of
+from actionbus.projections import Projections
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server

@@ -15,8 +15,8 @@ from uuid import uuid4
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
-from core import Bus
-from replay.timeline import sandbox_file
+from actionbus.core import Bus
+from actionbus.replay.timeline import sandbox_file
 
 FOLDER: Final = "var/replay"
 _NAME = re.compile(r"[^a-z0-9_]+")

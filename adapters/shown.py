@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from core import Arg, Limits, Outcome, Record, Ticket
-from core.payload import primitive
-from core.registry import Action
-from core.runs import Run
+from actionbus.core import Arg, Limits, Outcome, Record, Ticket
+from actionbus.core.payload import primitive
+from actionbus.core.registry import Action
+from actionbus.core.runs import Run
 
 
 def described(action: Action) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from core import ActionCall, Middleware, Outcome
-from core.execution import as_ours, status_of
+from actionbus.core import ActionCall, Middleware, Outcome
+from actionbus.core.execution import as_ours, status_of
 
 try:
     from opentelemetry import trace

@@ -1,4 +1,4 @@
-"""The composition root: the bundled application, and how the command line finds an application and a database."""
+"""The composition root: makes buses and stores from settings, and finds the application that is meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -14,24 +13,16 @@ from typing import Any, Final
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.orm import Session
 
-from adapters.embedded import EmbeddedStore
-from adapters.es_repo import EsRepo
-from adapters.library.checkpoint import checkpoint
-from adapters.library.models import Base
-from adapters.library.repo import repo, tokens
-from adapters.library.storage import FolderStorage
-from adapters.local_elasticsearch.server import LocalServer
-from core import Application, Bus, Middleware, Queue, outside
-from projections.library.activity import Activity
-from projections.library.assets import Assets
-from projections.library.kits import Kits
-from projections.store import Store
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.adapters.es_repo import EsRepo
+from actionbus.adapters.local_elasticsearch.server import LocalServer
+from actionbus.core import Application, Bus, Middleware, Queue
+from actionbus.projections.store import Store
 
-DEFAULT_APPLICATION: Final = "adapters.wiring:library"
+DEFAULT_APPLICATION: Final = "actionbus.adapters.library.app:library"
 DEFAULT_DATABASE: Final = "sqlite:///var/library.db"
 
 EMBEDDED: Final = "embedded"
-_OURS: Final = ("core", "projections", "adapters", "replay")
 
 
 def store_for(
@@ -46,7 +37,7 @@ def store_for(
     where = where or os.environ.get("ACTIONBUS_ELASTICSEARCH_URL") or LocalServer().url() or EMBEDDED
     if where == EMBEDDED:
         return EmbeddedStore(engine, schema)
-    from adapters.elasticsearch import ElasticsearchStore
+    from actionbus.adapters.elasticsearch import ElasticsearchStore
 
     options: dict[str, Any] = {
         name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")
@@ -71,7 +62,7 @@ def bus_for(
     broker = broker or os.environ.get("ACTIONBUS_BROKER_URL")
     queue: Queue | None = None
     if broker:
-        from adapters.celery import CeleryQueue
+        from actionbus.adapters.celery import CeleryQueue
 
         queue = CeleryQueue(
             broker,
@@ -87,11 +78,11 @@ def telemetry() -> list[Middleware]:
     """Tracing and metrics, as far as their libraries are installed."""
     found: list[Middleware] = []
     if find_spec("opentelemetry") and find_spec("opentelemetry.trace"):
-        from adapters.tracing import Tracing
+        from actionbus.adapters.tracing import Tracing
 
         found.append(Tracing())
     if find_spec("prometheus_client"):
-        from adapters.metrics import ActionMetrics
+        from actionbus.adapters.metrics import ActionMetrics
 
         found.append(ActionMetrics())
     return found
@@ -111,32 +102,12 @@ def es_repo(session: Session) -> EsRepo:
     return EsRepo(_stores[place])
 
 
-library: Final = Application(
-    "library",
-    actions=["core.actions"],
-    models=Base.metadata,
-    dependencies={
-        "repo": repo,
-        "tokens": tokens,
-        "checkpoint": checkpoint,
-        "storage": outside(FolderStorage),
-        "es_repo": outside(es_repo),
-    },
-    projections=[Assets, Kits, Activity],
-    release=os.environ.get("ACTIONBUS_RELEASE") or f"actionbus {version('actionbus')}",
-)
-"""The reference application: a digital asset library."""
-
-
 def load_application(path: str) -> Application:
     """The application at `module:attribute`. Raises ValueError saying what is wrong with the path."""
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"{path!r} is not of the form module:attribute, such as shop.app:app")
     here = str(Path.cwd())
-    top = module_name.partition(".")[0]
-    if top in _OURS and (Path(here) / top).is_dir() and Path(here) != Path(__file__).parents[1]:
-        raise ValueError(f"{path!r}: actionbus has a package called {top!r} itself; rename yours")
     if here not in sys.path:
         sys.path.insert(0, here)
     try:

@@ -16,6 +16,8 @@ import psycopg2
 from sqlalchemy import insert
 from sqlalchemy.engine import URL
 
+from actionbus import Bus
+from actionbus.core.table import COLUMNS, PAYLOADS, journal_table
 from benchmarks.eventsourced import eventsourcing_step
 from benchmarks.setting import (
     Step,
@@ -25,8 +27,6 @@ from benchmarks.setting import (
     journaled_step,
     plain_step,
 )
-from core import Bus
-from core.table import COLUMNS, PAYLOADS, journal_table
 
 CLIENTS = 8
 STEPS = {"plain": plain_step, "journaled": journaled_step, "eventsourcing": eventsourcing_step}

@@ -18,16 +18,16 @@ from elasticsearch import Elasticsearch, helpers
 from sqlalchemy import Column, Engine, MetaData, Table, insert
 from sqlalchemy.engine import URL
 
-from adapters import database
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.embedded import EmbeddedStore
-from adapters.local_elasticsearch.server import LocalServer
+from actionbus import Application, Bus
+from actionbus.adapters import database
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.adapters.local_elasticsearch.server import LocalServer
+from actionbus.core.table import journal_table
+from actionbus.projections import Projection, Projections, Projector, on
+from actionbus.projections.feeder import BATCH
+from actionbus.projections.store import IndexInfo, Store, Write
 from benchmarks.setting import databases
-from core import Application, Bus
-from core.table import journal_table
-from projections import Projection, Projections, Projector, on
-from projections.feeder import BATCH
-from projections.store import IndexInfo, Store, Write
 
 _PAGE = 10_000
 

@@ -26,14 +26,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from adapters.library.models import Base as LibraryBase
-from adapters.library.repo import Repo
-from adapters.wiring import library
+from actionbus import Application, Bus
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base as LibraryBase
+from actionbus.adapters.library.repo import Repo
+from actionbus.replay import Replayer, Snapshot, Step, Timeline
+from actionbus.replay.bisect import bisect, sql_check
 from benchmarks.setting import ROWS, Base, Counter, application, prepare
-from core import Application, Bus
-from replay import Replayer, Snapshot, Step
-from replay.bisect import bisect, sql_check
-from replay.timeline import Timeline
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ from flask import Flask, request
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
-from adapters.flask import ActionBus
-from adapters.flask.server import serve
-from adapters.wiring import bus_for
+from actionbus.adapters.flask.server import serve
+from actionbus.adapters.wiring import bus_for
+from actionbus.flask import ActionBus
 from benchmarks.setting import ROWS, Counter, application, databases, describe, plain_engine
 
 CLIENTS = 8

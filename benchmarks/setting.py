@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from core import Application, Bus
+from actionbus import Application, Bus
 from tests.servers import Server
 
 ROWS = 1_000

@@ -1,10 +1,13 @@
-"""actionbus: an event-sourced command bus. Everything that an application imports from the core is here."""
+"""The bus and its journal. Applications import what is public here from `actionbus`."""
 
-from core.application import Application
-from core.arg import Arg
-from core.bus import Bus
-from core.dependencies import outside, pure
-from core.errors import (
+from actionbus.core.application import Application
+from actionbus.core.arg import Arg
+from actionbus.core.bus import Bus
+from actionbus.core.dependencies import outside, pure
+from actionbus.core.determinism import Clock, Ids, Secrets
+from actionbus.core.dispatcher import Dispatcher
+from actionbus.core.errors import (
+    WHOLE_ACTION,
     ActionBusError,
     ActionFailed,
     ActionInProgress,
@@ -20,17 +23,18 @@ from core.errors import (
     PermissionDenied,
     UnknownAction,
 )
-from core.handler import ActionHandler
-from core.journal import Journal
-from core.limits import Limits
-from core.middleware import ActionCall, Middleware
-from core.nested import NestedRunner
-from core.queue import BrokerUnavailable, Message, Queue
-from core.record import Outcome, Record
-from core.runner import ActionRunner
-from core.ticket import Ticket
+from actionbus.core.handler import ActionHandler
+from actionbus.core.journal import Journal
+from actionbus.core.limits import Limits
+from actionbus.core.middleware import ActionCall, Middleware
+from actionbus.core.nested import NestedRunner
+from actionbus.core.queue import BrokerUnavailable, Message, Queue
+from actionbus.core.record import Outcome, Record
+from actionbus.core.runner import ActionRunner
+from actionbus.core.ticket import Ticket
 
 __all__ = [
+    "WHOLE_ACTION",
     "ActionBusError",
     "ActionCall",
     "ActionFailed",
@@ -43,8 +47,11 @@ __all__ = [
     "AttemptsExhausted",
     "BrokerUnavailable",
     "Bus",
+    "Clock",
     "ConfigurationError",
+    "Dispatcher",
     "IdempotencyConflict",
+    "Ids",
     "InvalidArguments",
     "Journal",
     "JournalUnavailable",
@@ -59,8 +66,16 @@ __all__ = [
     "PermissionDenied",
     "Queue",
     "Record",
+    "Secrets",
     "Ticket",
     "UnknownAction",
     "outside",
     "pure",
 ]
+
+if __name__ != "actionbus.core":
+    raise ImportError(f"{__name__!r} is part of actionbus: import it as actionbus.core")
+
+for _each in __all__:  # public names say where they are imported from, in errors, in the journal and in pickles
+    if isinstance(_public := globals()[_each], type):
+        _public.__module__ = "actionbus"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from core.scrubbing import Scrubber
+from actionbus.core.scrubbing import Scrubber
 
 
 class ActionLogger(logging.LoggerAdapter[logging.Logger]):

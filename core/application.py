@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import MetaData
 
-from core.limits import Limits
-from core.middleware import Middleware
+from actionbus.core.limits import Limits
+from actionbus.core.middleware import Middleware
 
 
 class ReadModel(Protocol):

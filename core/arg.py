@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple, cast
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from core import payload
-from core.asynchronous import async_problem, refuse_awaitable
-from core.conversions import field_for
-from core.errors import Misuse
-from core.limits import Limits
+from actionbus.core import payload
+from actionbus.core.asynchronous import async_problem, refuse_awaitable
+from actionbus.core.conversions import field_for
+from actionbus.core.errors import Misuse
+from actionbus.core.limits import Limits
 
 
 class _Missing:

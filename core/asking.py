@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from core.caller import Caller
-from core.determinism import new_action_id, new_seed, now
-from core.execution import Attempt, Execution, Identity
-from core.handler import Arguments
-from core.nested import NestedRunner
-from core.scrubbing import Scrubber
-from core.transaction import ActionTransaction
+from actionbus.core.caller import Caller
+from actionbus.core.determinism import new_action_id, new_seed, now
+from actionbus.core.execution import Attempt, Execution, Identity
+from actionbus.core.handler import Arguments
+from actionbus.core.nested import NestedRunner
+from actionbus.core.scrubbing import Scrubber
+from actionbus.core.transaction import ActionTransaction
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 
 def ask(bus: Bus, caller: Caller, permission: str, arguments: Arguments) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from types import AsyncGeneratorType
 from typing import Any, Final, TypeVar, get_type_hints
 
-from core.errors import Misuse
+from actionbus.core.errors import Misuse
 
 T = TypeVar("T")
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple, set})

@@ -20,12 +20,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from core import events
-from core.drivers import driver_connection, is_usable
-from core.engine_log import keep_secrets_out
-from core.errors import JournalUnavailable, chain_of
-from core.inside import watch
-from core.missing import NO_JOURNAL, is_missing
+from actionbus.core import events
+from actionbus.core.drivers import driver_connection, is_usable
+from actionbus.core.engine_log import keep_secrets_out
+from actionbus.core.errors import JournalUnavailable, chain_of
+from actionbus.core.inside import watch
+from actionbus.core.missing import NO_JOURNAL, is_missing
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10

@@ -14,24 +14,24 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from core import payload
-from core.announcer import Announcer
-from core.application import Application
-from core.backend import Row, Statement
-from core.caller import Caller
-from core.database import backend_for, make_engine
-from core.dispatcher import RETRY_PUBLISHING_S, Dispatcher
-from core.errors import ConfigurationError, OutcomeUnknown
-from core.identifiers import AnyId, action_id_of
-from core.journal import Journal
-from core.middleware import Chain, Middleware
-from core.queue import BrokerUnavailable, Message, Queue
-from core.queued import run_queued
-from core.record import Outcome
-from core.recovery import Recovered, recover
-from core.registry import ISOLATION_LEVELS, Registry
-from core.runner import ActionRunner
-from core.runs import Runs
+from actionbus.core import payload
+from actionbus.core.announcer import Announcer
+from actionbus.core.application import Application
+from actionbus.core.backend import Row, Statement
+from actionbus.core.caller import Caller
+from actionbus.core.database import backend_for, make_engine
+from actionbus.core.dispatcher import RETRY_PUBLISHING_S, Dispatcher
+from actionbus.core.errors import ConfigurationError, OutcomeUnknown
+from actionbus.core.identifiers import AnyId, action_id_of
+from actionbus.core.journal import Journal
+from actionbus.core.middleware import Chain, Middleware
+from actionbus.core.queue import BrokerUnavailable, Message, Queue
+from actionbus.core.queued import run_queued
+from actionbus.core.record import Outcome
+from actionbus.core.recovery import Recovered, recover
+from actionbus.core.registry import ISOLATION_LEVELS, Registry
+from actionbus.core.runner import ActionRunner
+from actionbus.core.runs import Runs
 
 log = logging.getLogger("actionbus")
 _NAME_LENGTH = 200
@@ -44,7 +44,7 @@ class Bus:
     may be left out if that is a sessionmaker bound to an engine. `schema` is where the journal's table lives
     (PostgreSQL). `attempts` is how often an action is run before a serialization failure is reported, and
     `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown. `queue`
-    is the broker of `execute_async`, such as `adapters.celery.CeleryQueue`; `middleware` comes outside of the
+    is the broker of `execute_async`, such as `actionbus.celery.CeleryQueue`; `middleware` comes outside of the
     application's own.
 
     Raises ConfigurationError listing every mistake in the application's declaration. Connects when first used; is
@@ -131,7 +131,7 @@ class Bus:
         if self.queue is None:
             raise ConfigurationError(
                 ["there is no queue for execute_async(); give the Bus one: queue=CeleryQueue('redis://localhost') from "
-                 "adapters.celery, which needs pip install 'actionbus[celery]' (on the command line and in Flask: "
+                 "actionbus.celery, which needs pip install 'actionbus[celery]' (on the command line and in Flask: "
                  "ACTIONBUS_BROKER_URL)"]
             )  # fmt: skip
         return self.queue

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection
 
-from core import payload
-from core.backend import Appended, Backend, Row, Statement
-from core.caller import Caller
-from core.calls import Call as OutsideCall
-from core.determinism import new_action_id, new_seed, now
-from core.drivers import is_usable, usable
-from core.errors import (
+from actionbus.core import payload
+from actionbus.core.backend import Appended, Backend, Row, Statement
+from actionbus.core.caller import Caller
+from actionbus.core.calls import Call as OutsideCall
+from actionbus.core.determinism import new_action_id, new_seed, now
+from actionbus.core.drivers import is_usable, usable
+from actionbus.core.errors import (
     ActionBusError,
     ActionInProgress,
     CommitConflict,
@@ -28,21 +28,21 @@ from core.errors import (
     Misuse,
     OutcomeUnknown,
 )
-from core.events import KEY
-from core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
-from core.intent import Intent, intent_of
-from core.middleware import ActionCall
-from core.missing import NO_JOURNAL, is_missing
-from core.nested import NestedRunner
-from core.record import Outcome, Record
-from core.registry import Action
-from core.scrubbing import Scrubber
-from core.statements import ENDED_INSIDE
-from core.ticket import given
-from core.transaction import ActionTransaction
+from actionbus.core.events import KEY
+from actionbus.core.execution import Attempt, Execution, Identity, as_ours, describe_error, outcome_of, status_of
+from actionbus.core.intent import Intent, intent_of
+from actionbus.core.middleware import ActionCall
+from actionbus.core.missing import NO_JOURNAL, is_missing
+from actionbus.core.nested import NestedRunner
+from actionbus.core.record import Outcome, Record
+from actionbus.core.registry import Action
+from actionbus.core.scrubbing import Scrubber
+from actionbus.core.statements import ENDED_INSIDE
+from actionbus.core.ticket import given
+from actionbus.core.transaction import ActionTransaction
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 log = logging.getLogger("actionbus")
 E = TypeVar("E", bound=BaseException)

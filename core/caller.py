@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from core import payload
+from actionbus.core import payload
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core import payload, tagged
-from core.asynchronous import refuse_awaitable
-from core.inside import reaching_out
-from core.limits import Limits
+from actionbus.core import payload, tagged
+from actionbus.core.asynchronous import refuse_awaitable
+from actionbus.core.inside import reaching_out
+from actionbus.core.limits import Limits
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
-from core import payload
+from actionbus.core import payload
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -9,11 +9,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
-from core.backend import Backend
-from core.errors import ConfigurationError
-from core.postgresql import PostgreSQL
-from core.sqlite import SQLite
-from core.sqlite_url import file_of, is_uri
+from actionbus.core.backend import Backend
+from actionbus.core.errors import ConfigurationError
+from actionbus.core.postgresql import PostgreSQL
+from actionbus.core.sqlite import SQLite
+from actionbus.core.sqlite_url import file_of, is_uri
 
 _SUPPORTED: Final = ("postgresql+psycopg2", "sqlite", "sqlite+pysqlite")
 

@@ -13,9 +13,9 @@ from uuid import UUID, SafeUUID
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, Text, cast, func, literal
 
-from core import payload
-from core.record import Record
-from core.table import COLUMNS, PAYLOADS
+from actionbus.core import payload
+from actionbus.core.record import Record
+from actionbus.core.table import COLUMNS, PAYLOADS
 
 Decode = Callable[[Sequence[Any]], Record]
 

@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from core.asynchronous import async_methods, async_problem, refuse_awaitable
-from core.errors import Misuse
-from core.inside import reaching_out
+from actionbus.core.asynchronous import async_methods, async_problem, refuse_awaitable
+from actionbus.core.errors import Misuse
+from actionbus.core.inside import reaching_out
 
 BUILT_IN: Final = frozenset(
     {"session", "actor", "context", "clock", "ids", "random", "secrets", "logger", "runner", "serializer"}

@@ -11,11 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from core.queue import BrokerUnavailable, message_of
-from core.runs import Run
+from actionbus.core.queue import BrokerUnavailable, message_of
+from actionbus.core.runs import Run
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 log = logging.getLogger("actionbus")
 RETRY_PUBLISHING_S: Final = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from core.scrubbing import active
+from actionbus.core.scrubbing import active
 
 _HIDDEN = "(values hidden: the action holds secrets)"
 

@@ -13,12 +13,12 @@ from sqlalchemy import Connection, Engine, TextClause, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
-from core import touched
-from core.drivers import is_usable
-from core.errors import Misuse
+from actionbus.core import touched
+from actionbus.core.drivers import is_usable
+from actionbus.core.errors import Misuse
 
 if TYPE_CHECKING:
-    from core.transaction import ActionTransaction
+    from actionbus.core.transaction import ActionTransaction
 
 KEY = "actionbus.transaction"
 """Where a connection's `info` holds the action transaction that runs on it."""

@@ -17,15 +17,15 @@ from uuid import UUID
 
 from marshmallow import ValidationError
 
-from core import payload
-from core.action_logger import ActionLogger
-from core.asynchronous import refuse_awaitable
-from core.backend import Row
-from core.caller import Caller
-from core.calls import Call
-from core.dependencies import Built, Provider
-from core.determinism import Clock, Ids, nested_identity, seeded_random
-from core.errors import (
+from actionbus.core import payload
+from actionbus.core.action_logger import ActionLogger
+from actionbus.core.asynchronous import refuse_awaitable
+from actionbus.core.backend import Row
+from actionbus.core.caller import Caller
+from actionbus.core.calls import Call
+from actionbus.core.dependencies import Built, Provider
+from actionbus.core.determinism import Clock, Ids, nested_identity, seeded_random
+from actionbus.core.errors import (
     WHOLE_ACTION,
     ActionBusError,
     ConfigurationError,
@@ -35,23 +35,23 @@ from core.errors import (
     PermissionDenied,
     UnknownAction,
 )
-from core.handler import ActionHandler, Arguments
-from core.inside import handling
-from core.intent import Intent
-from core.limits import Limits
-from core.middleware import ActionCall
-from core.record import Outcome
-from core.registry import Action, Registry
-from core.scrubbing import Scrubber, active
-from core.serializer import Serializer
-from core.tagged import class_name
-from core.touched import RowRecorder
-from core.transaction import ActionTransaction
-from core.world import World
+from actionbus.core.handler import ActionHandler, Arguments
+from actionbus.core.inside import handling
+from actionbus.core.intent import Intent
+from actionbus.core.limits import Limits
+from actionbus.core.middleware import ActionCall
+from actionbus.core.record import Outcome
+from actionbus.core.registry import Action, Registry
+from actionbus.core.scrubbing import Scrubber, active
+from actionbus.core.serializer import Serializer
+from actionbus.core.tagged import class_name
+from actionbus.core.touched import RowRecorder
+from actionbus.core.transaction import ActionTransaction
+from actionbus.core.world import World
 
 if TYPE_CHECKING:
-    from core.bus import Bus
-    from core.nested import NestedRunner
+    from actionbus.core.bus import Bus
+    from actionbus.core.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from typing import Any, ClassVar
 
-from core.arg import Arg
-from core.errors import WHOLE_ACTION
-from core.queue import DEFAULT_QUEUE
+from actionbus.core.arg import Arg
+from actionbus.core.errors import WHOLE_ACTION
+from actionbus.core.queue import DEFAULT_QUEUE
 
 
 class Arguments:

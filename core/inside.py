@@ -20,18 +20,18 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, object_mapper
 from sqlalchemy.pool import Pool, PoolProxiedConnection, SingletonThreadPool, StaticPool
 
-from core.determinism import lock_key
-from core.drivers import is_usable
-from core.errors import Misuse
+from actionbus.core.determinism import lock_key
+from actionbus.core.drivers import is_usable
+from actionbus.core.errors import Misuse
 
 if TYPE_CHECKING:
-    from core.transaction import ActionTransaction
+    from actionbus.core.transaction import ActionTransaction
 
 _SECOND: Final = (
     "a handler has one connection to its database, the action's: what it writes over a second one would be no part of "
     "the action, whatever its outcome says. Take `session` (requires = ['session'], or a provider with a parameter of "
     "that name); declare a dependency that must have a connection of its own as `outside(…)`. A scoped session, such "
-    "as Flask-SQLAlchemy's db.session, takes part once it is shared: adapters.flask.share_session(db.session)"
+    "as Flask-SQLAlchemy's db.session, takes part once it is shared: actionbus.flask.share_session(db.session)"
 )
 _SHARED: Final = (
     "this SQLite database has one connection, which the running action holds; nothing else can use it before the "

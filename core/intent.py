@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core import payload
-from core.errors import WHOLE_ACTION, InvalidArguments, LimitExceeded
-from core.limits import Limits
-from core.registry import Action
-from core.scrubbing import Scrubber
+from actionbus.core import payload
+from actionbus.core.errors import WHOLE_ACTION, InvalidArguments, LimitExceeded
+from actionbus.core.limits import Limits
+from actionbus.core.registry import Action
+from actionbus.core.scrubbing import Scrubber
 
 KEY_LENGTH = 200
 MOST_UNKNOWN = 64

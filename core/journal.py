@@ -22,15 +22,15 @@ from sqlalchemy import (
     select,
 )
 
-from core import ddl, payload
-from core.backend import Backend
-from core.decoding import columns_to_read, decoder, fetch
-from core.errors import ConfigurationError, JournalUnavailable
-from core.identifiers import AnyId, action_id_of
-from core.missing import NO_JOURNAL
-from core.reader import SettledReader
-from core.record import Record
-from core.table import identity_table, journal_table
+from actionbus.core import ddl, payload
+from actionbus.core.backend import Backend
+from actionbus.core.decoding import columns_to_read, decoder, fetch
+from actionbus.core.errors import ConfigurationError, JournalUnavailable
+from actionbus.core.identifiers import AnyId, action_id_of
+from actionbus.core.missing import NO_JOURNAL
+from actionbus.core.reader import SettledReader
+from actionbus.core.record import Record
+from actionbus.core.table import identity_table, journal_table
 
 
 class Journal:

@@ -20,8 +20,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.asynchronous import async_problem, refuse_awaitable
-from core.errors import ConfigurationError
+from actionbus.core.asynchronous import async_problem, refuse_awaitable
+from actionbus.core.errors import ConfigurationError
 
 _METHODS = ("around_call", "around_execution")
 R = TypeVar("R")

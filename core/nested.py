@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from core.backend import Row
-from core.errors import ActionBusError, Misuse
-from core.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
-from core.intent import Intent, intent_of
-from core.queue import message_of, refuse_secrets
-from core.record import Outcome
-from core.registry import Action
-from core.runs import Run
-from core.ticket import Ticket, due_at, moment
-from core.touched import RowRecorder
-from core.transaction import Queued
+from actionbus.core.backend import Row
+from actionbus.core.errors import ActionBusError, Misuse
+from actionbus.core.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
+from actionbus.core.intent import Intent, intent_of
+from actionbus.core.queue import message_of, refuse_secrets
+from actionbus.core.record import Outcome
+from actionbus.core.registry import Action
+from actionbus.core.runs import Run
+from actionbus.core.ticket import Ticket, due_at, moment
+from actionbus.core.touched import RowRecorder
+from actionbus.core.transaction import Queued
 
 R = TypeVar("R")
 

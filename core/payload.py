@@ -17,7 +17,7 @@ from uuid import UUID
 
 import orjson
 
-from core.limits import Limits
+from actionbus.core.limits import Limits
 
 REDACTED: Final = {"$redacted": True}
 """Stands where a sensitive value, or the value of an argument nobody declared, was left out."""

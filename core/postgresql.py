@@ -31,7 +31,7 @@ from psycopg2.extensions import (
 from psycopg2.sql import Composable
 from sqlalchemy import Connection, Engine, text
 
-from core.backend import (
+from actionbus.core.backend import (
     ATTEMPTS,
     HOLDING,
     UNCLEAN,
@@ -44,12 +44,12 @@ from core.backend import (
     pause,
     quoted,
 )
-from core.determinism import lock_key
-from core.drivers import driver_connection, is_usable
-from core.errors import CommitConflict, JournalUnavailable, Misuse
-from core.missing import NO_JOURNAL
-from core.rights import READ_ONLY, STANDBY, see_that_it_may
-from core.statements import ENDED_INSIDE
+from actionbus.core.determinism import lock_key
+from actionbus.core.drivers import driver_connection, is_usable
+from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
+from actionbus.core.missing import NO_JOURNAL
+from actionbus.core.rights import READ_ONLY, STANDBY, see_that_it_may
+from actionbus.core.statements import ENDED_INSIDE
 
 _TYPES: Final = (
     "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",

@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from core.errors import WHOLE_ACTION, InvalidArguments
+from actionbus.core.errors import WHOLE_ACTION, InvalidArguments
 
 if TYPE_CHECKING:
-    from core.registry import Action
-    from core.runs import Run
+    from actionbus.core.registry import Action
+    from actionbus.core.runs import Run
 
 DEFAULT_QUEUE = "actions"
 """The queue of actions whose handler names none."""

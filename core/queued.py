@@ -17,25 +17,31 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from core import payload
-from core.backend import Row, Statement
-from core.call import Call
-from core.caller import Caller
-from core.determinism import now
-from core.errors import AttemptsExhausted, AttemptUnfinished, CommitConflict, JournalUnavailable, OutcomeUnknown
-from core.execution import Execution, Identity
-from core.intent import intent_of
-from core.nested import NestedRunner
-from core.queue import message_of, refuse_secrets
-from core.record import Outcome, Record
-from core.registry import Action
-from core.runs import LONGEST_PAUSE_S, Run
-from core.scrubbing import Scrubber
-from core.ticket import Ticket, moment
-from core.versions import ForAnotherWorker, adopted
+from actionbus.core import payload
+from actionbus.core.backend import Row, Statement
+from actionbus.core.call import Call
+from actionbus.core.caller import Caller
+from actionbus.core.determinism import now
+from actionbus.core.errors import (
+    AttemptsExhausted,
+    AttemptUnfinished,
+    CommitConflict,
+    JournalUnavailable,
+    OutcomeUnknown,
+)
+from actionbus.core.execution import Execution, Identity
+from actionbus.core.intent import intent_of
+from actionbus.core.nested import NestedRunner
+from actionbus.core.queue import message_of, refuse_secrets
+from actionbus.core.record import Outcome, Record
+from actionbus.core.registry import Action
+from actionbus.core.runs import LONGEST_PAUSE_S, Run
+from actionbus.core.scrubbing import Scrubber
+from actionbus.core.ticket import Ticket, moment
+from actionbus.core.versions import ForAnotherWorker, adopted
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 log = logging.getLogger("actionbus")
 FIRST_PAUSE_S: Final = 1.0

@@ -56,9 +56,9 @@ from sqlalchemy import (
     text,
 )
 
-from core.backend import Backend
-from core.decoding import fetch
-from core.errors import JournalUnavailable
+from actionbus.core.backend import Backend
+from actionbus.core.decoding import fetch
+from actionbus.core.errors import JournalUnavailable
 
 log = logging.getLogger("actionbus")
 BATCH: Final = 2_000

@@ -11,14 +11,14 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from core import payload
-from core.backend import Backend, Row
-from core.determinism import now
-from core.errors import ActionInterrupted
-from core.journal import Journal
-from core.record import Record
-from core.runs import Runs
-from core.tagged import class_name
+from actionbus.core import payload
+from actionbus.core.backend import Backend, Row
+from actionbus.core.determinism import now
+from actionbus.core.errors import ActionInterrupted
+from actionbus.core.journal import Journal
+from actionbus.core.record import Record
+from actionbus.core.runs import Runs
+from actionbus.core.tagged import class_name
 
 _MESSAGE: Final = (
     "the process that ran the action ended before its outcome was written: nothing of it took effect in the database; "

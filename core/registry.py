@@ -12,13 +12,13 @@ from types import ModuleType
 
 from marshmallow import Schema
 
-from core.application import Application
-from core.arg import Arg, build_schema
-from core.asynchronous import async_problem
-from core.dependencies import Plan, plan_for, read_providers
-from core.errors import ConfigurationError, UnknownAction
-from core.handler import ActionHandler, Arguments
-from core.payload import printable_text
+from actionbus.core.application import Application
+from actionbus.core.arg import Arg, build_schema
+from actionbus.core.asynchronous import async_problem
+from actionbus.core.dependencies import Plan, plan_for, read_providers
+from actionbus.core.errors import ConfigurationError, UnknownAction
+from actionbus.core.handler import ActionHandler, Arguments
+from actionbus.core.payload import printable_text
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 """What an action may be called. Nothing else is ever looked up, let alone imported."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from core.errors import JournalUnavailable
+from actionbus.core.errors import JournalUnavailable
 
 READ_ONLY: Final = (
     "the database refuses writes: default_transaction_read_only is on for this role, database or server, or the server "

@@ -8,20 +8,20 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from core.asking import ask
-from core.call import Call
-from core.caller import Caller
-from core.determinism import now
-from core.errors import Misuse
-from core.handler import Arguments
-from core.inside import running
-from core.queued import QueueingCall
-from core.record import Outcome
-from core.registry import Action
-from core.ticket import Ticket, due_at
+from actionbus.core.asking import ask
+from actionbus.core.call import Call
+from actionbus.core.caller import Caller
+from actionbus.core.determinism import now
+from actionbus.core.errors import Misuse
+from actionbus.core.handler import Arguments
+from actionbus.core.inside import running
+from actionbus.core.queued import QueueingCall
+from actionbus.core.record import Outcome
+from actionbus.core.registry import Action
+from actionbus.core.ticket import Ticket, due_at
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 
 class ActionRunner:

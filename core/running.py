@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from core.determinism import lock_key
-from core.errors import JournalUnavailable
+from actionbus.core.determinism import lock_key
+from actionbus.core.errors import JournalUnavailable
 
 try:
     import fcntl

@@ -34,8 +34,8 @@ from sqlalchemy import (
     update,
 )
 
-from core.backend import Backend, Statement
-from core.identifiers import AnyId, action_id_of
+from actionbus.core.backend import Backend, Statement
+from actionbus.core.identifiers import AnyId, action_id_of
 
 LONGEST_PAUSE_S: Final = 3600.0
 """Between two messages for the same action."""

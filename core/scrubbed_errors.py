@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import StatementError
 
 if TYPE_CHECKING:
-    from core.scrubbing import Scrubber
+    from actionbus.core.scrubbing import Scrubber
 
 _PLAIN = (str, bytes, bytearray, list, tuple, dict, set, frozenset, int, float)
 

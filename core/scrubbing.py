@@ -6,11 +6,11 @@ from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
-from core import payload
-from core.scrubbed_errors import cleaned
-from core.secret import SHORT, Secret, short_codes
-from core.spellings import leaves, texts
-from core.unescaping import levels
+from actionbus.core import payload
+from actionbus.core.scrubbed_errors import cleaned
+from actionbus.core.secret import SHORT, Secret, short_codes
+from actionbus.core.spellings import leaves, texts
+from actionbus.core.unescaping import levels
 
 SCRUBBED: Final = "[secret]"
 _STRUCTURE: Final = frozenset({

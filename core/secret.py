@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from core import payload
-from core.unescaping import Level, levels
+from actionbus.core import payload
+from actionbus.core.unescaping import Level, levels
 
 SHORT: Final = 4
 """Shorter secrets match as whole words only: a PIN of 7 must not turn 1789 into noise."""

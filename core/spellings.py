@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from core.payload import duration_text
+from actionbus.core.payload import duration_text
 
 
 def leaves(value: object) -> Iterator[object]:

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
-from core.backend import (
+from actionbus.core.backend import (
     HOLDING,
     UNCLEAN,
     WRITTEN,
@@ -26,11 +26,11 @@ from core.backend import (
     Statement,
     TransactionState,
 )
-from core.drivers import driver_connection, is_usable
-from core.errors import CommitConflict, Misuse, chain_of
-from core.running import RunningActions
-from core.sqlite_url import file_of, shared_memory
-from core.statements import ENDED_INSIDE
+from actionbus.core.drivers import driver_connection, is_usable
+from actionbus.core.errors import CommitConflict, Misuse, chain_of
+from actionbus.core.running import RunningActions
+from actionbus.core.sqlite_url import file_of, shared_memory
+from actionbus.core.statements import ENDED_INSIDE
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from core.errors import ActionFailed, ActionInterrupted, Misuse
-from core.record import Outcome, Record
+from actionbus.core.errors import ActionFailed, ActionInterrupted, Misuse
+from actionbus.core.record import Outcome, Record
 
 if TYPE_CHECKING:
-    from core.bus import Bus
+    from actionbus.core.bus import Bus
 
 LONGEST_DELAY_S: Final = 3_000_000_000
 """Of a countdown: 95 years."""

@@ -18,9 +18,9 @@ from sqlalchemy.engine.cursor import _NO_RESULT_METADATA
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList
 
-from core import payload, tagged
-from core.limits import Limits
-from core.scrubbing import SCRUBBED, Scrubber
+from actionbus.core import payload, tagged
+from actionbus.core.limits import Limits
+from actionbus.core.scrubbing import SCRUBBED, Scrubber
 
 Dml = Insert | Update | Delete
 _OPERATIONS: Final = {Insert: "insert", Update: "update", Delete: "delete"}

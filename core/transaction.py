@@ -15,16 +15,16 @@ from sqlalchemy import Connection, Insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core.backend import UNCLEAN, Backend, Row, Statement, TransactionState
-from core.drivers import driver_connection, is_usable
-from core.errors import Misuse
-from core.events import KEY
-from core.limits import Limits
-from core.payload import dumps
-from core.queue import Message
-from core.statements import ENDED_INSIDE, outlasts, read
-from core.tagged import class_name
-from core.touched import RowRecorder
+from actionbus.core.backend import UNCLEAN, Backend, Row, Statement, TransactionState
+from actionbus.core.drivers import driver_connection, is_usable
+from actionbus.core.errors import Misuse
+from actionbus.core.events import KEY
+from actionbus.core.limits import Limits
+from actionbus.core.payload import dumps
+from actionbus.core.queue import Message
+from actionbus.core.statements import ENDED_INSIDE, outlasts, read
+from actionbus.core.tagged import class_name
+from actionbus.core.touched import RowRecorder
 
 SessionFactory = Callable[..., Session]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import ActionBusError
-from core.record import Record
-from core.registry import Action, Registry
+from actionbus.core.errors import ActionBusError
+from actionbus.core.record import Record
+from actionbus.core.registry import Action, Registry
 
 
 class ForAnotherWorker(ActionBusError):

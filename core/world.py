@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from core.calls import CallLog, Recorded
-from core.dependencies import Provider
-from core.determinism import Secrets
-from core.handler import ActionHandler
+from actionbus.core.calls import CallLog, Recorded
+from actionbus.core.dependencies import Provider
+from actionbus.core.determinism import Secrets
+from actionbus.core.handler import ActionHandler
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from core.execution import Attempt
+    from actionbus.core.execution import Attempt
 
 
 class World:

@@ -1,6 +1,6 @@
 """Projections fold the journal into documents that can be searched: see docs/projections.md."""
 
-from projections.errors import (
+from actionbus.projections.errors import (
     Held,
     Lagging,
     NeedsRebuild,
@@ -11,11 +11,12 @@ from projections.errors import (
     StoreUnavailable,
     UnknownProjection,
 )
-from projections.operations import Projections
-from projections.projection import Projection, on
-from projections.projector import Projector
+from actionbus.projections.operations import Projections
+from actionbus.projections.projection import STATUSES, Projection, on
+from actionbus.projections.projector import Projector
 
 __all__ = [
+    "STATUSES",
     "Held",
     "Lagging",
     "NeedsRebuild",
@@ -30,3 +31,6 @@ __all__ = [
     "UnknownProjection",
     "on",
 ]
+
+if __name__ != "actionbus.projections":
+    raise ImportError(f"{__name__!r} is part of actionbus: import it as actionbus.projections")

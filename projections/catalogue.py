@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from core import Bus
-from projections.errors import IndexMissing, NeedsRebuild, NotOurs, UnknownProjection
-from projections.ledger import Checkpoint, Ledger
-from projections.projection import Projection
-from projections.store import IndexInfo, Store, index_name
+from actionbus.core import Bus
+from actionbus.projections.errors import IndexMissing, NeedsRebuild, NotOurs, UnknownProjection
+from actionbus.projections.ledger import Checkpoint, Ledger
+from actionbus.projections.projection import Projection
+from actionbus.projections.store import IndexInfo, Store, index_name
 
 
 class Catalogue:

@@ -19,8 +19,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from core.announcer import CHANNEL
-from projections.ledger import Checkpoint, Ledger
+from actionbus.core.announcer import CHANNEL
+from actionbus.projections.ledger import Checkpoint, Ledger
 
 _POLL_POSTGRESQL_S = 1.0
 _POLL_SQLITE_S = 0.1

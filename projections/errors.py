@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core import ActionBusError
+from actionbus.core import ActionBusError
 
 
 class ProjectionError(ActionBusError):

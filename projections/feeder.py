@@ -14,14 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from core import Bus, Record
-from projections.claim import Claim
-from projections.errors import DocumentsRefused, Held, IndexMissing, NeedsRebuild, Stopped
-from projections.fold import Fold, Folded, Poison
-from projections.ledger import Checkpoint, Ledger
-from projections.projection import Projection
-from projections.stops import left_out
-from projections.store import Store, Stored
+from actionbus.core import Bus, Record
+from actionbus.projections.claim import Claim
+from actionbus.projections.errors import DocumentsRefused, Held, IndexMissing, NeedsRebuild, Stopped
+from actionbus.projections.fold import Fold, Folded, Poison
+from actionbus.projections.ledger import Checkpoint, Ledger
+from actionbus.projections.projection import Projection
+from actionbus.projections.stops import left_out
+from actionbus.projections.store import Store, Stored
 
 BATCH = 5_000
 _SMOOTHING = 0.2

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from core import Record
-from projections.projection import RESERVED, Projection, Reducer, keys_of
-from projections.store import Stored, Write
+from actionbus.core import Record
+from actionbus.projections.projection import RESERVED, Projection, Reducer, keys_of
+from actionbus.projections.store import Stored, Write
 
 Load = Callable[[Collection[str]], Mapping[str, Stored]]
 _PROBES = 2

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from core import Bus, Outcome
-from projections.catalogue import Catalogue
-from projections.errors import Lagging, Stopped
-from projections.ledger import Checkpoint
-from projections.rebuild import Difference, Rebuild, Watch, nobody_watches
-from projections.status import Status, status_of
-from projections.store import Store
+from actionbus.core import Bus, Outcome
+from actionbus.projections.catalogue import Catalogue
+from actionbus.projections.errors import Lagging, Stopped
+from actionbus.projections.ledger import Checkpoint
+from actionbus.projections.rebuild import Difference, Rebuild, Watch, nobody_watches
+from actionbus.projections.status import Status, status_of
+from actionbus.projections.store import Store
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.2
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from core import Record
-from projections.purity import impurities
-from projections.stops import projection_stops
+from actionbus.core import Record
+from actionbus.projections.purity import impurities
+from actionbus.projections.stops import projection_stops
 
 Document = Mapping[str, Any]
 Key = str | Callable[[Record], Any]
@@ -92,7 +92,7 @@ class Projection:
     @classmethod
     def action_packages(cls) -> Sequence[str]:
         """The actions of operators, such as the skipping of a record."""
-        return ("projections.actions",)
+        return ("actionbus.projections.actions",)
 
     @classmethod
     def dependencies(cls) -> Mapping[str, Any]:

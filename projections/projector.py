@@ -15,15 +15,15 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import Bus, JournalUnavailable
-from projections.catalogue import Catalogue
-from projections.claim import Claim
-from projections.errors import Held, NeedsRebuild, Stopped, StoreError
-from projections.feeder import BATCH, Feeder
-from projections.ledger import Checkpoint
-from projections.projection import Projection
-from projections.rebuild import Watch, nobody_watches
-from projections.store import Store
+from actionbus.core import Bus, JournalUnavailable
+from actionbus.projections.catalogue import Catalogue
+from actionbus.projections.claim import Claim
+from actionbus.projections.errors import Held, NeedsRebuild, Stopped, StoreError
+from actionbus.projections.feeder import BATCH, Feeder
+from actionbus.projections.ledger import Checkpoint
+from actionbus.projections.projection import Projection
+from actionbus.projections.rebuild import Watch, nobody_watches
+from actionbus.projections.store import Store
 
 log = logging.getLogger("actionbus")
 

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
-from core import Bus, Record
-from projections.catalogue import Catalogue
-from projections.claim import Claim
-from projections.errors import Held, NeedsRebuild, Stopped
-from projections.feeder import Feeder
-from projections.fold import Fold
-from projections.ledger import LEASE_S, Checkpoint
-from projections.projection import Projection
-from projections.stops import left_out
-from projections.store import Stored
+from actionbus.core import Bus, Record
+from actionbus.projections.catalogue import Catalogue
+from actionbus.projections.claim import Claim
+from actionbus.projections.errors import Held, NeedsRebuild, Stopped
+from actionbus.projections.feeder import Feeder
+from actionbus.projections.fold import Fold
+from actionbus.projections.ledger import LEASE_S, Checkpoint
+from actionbus.projections.projection import Projection
+from actionbus.projections.stops import left_out
+from actionbus.projections.store import Stored
 
 Watch = Callable[[str, int, int], None]
 """Hears of progress: what is being done, the position reached, the position to reach."""

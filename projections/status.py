@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from core import Bus
-from core.table import journal_table
-from projections.catalogue import Catalogue
-from projections.errors import StoreError
-from projections.ledger import Checkpoint
-from projections.projection import Projection
+from actionbus.core import Bus
+from actionbus.core.table import journal_table
+from actionbus.projections.catalogue import Catalogue
+from actionbus.projections.errors import StoreError
+from actionbus.projections.ledger import Checkpoint
+from actionbus.projections.projection import Projection
 
 
 @dataclass(frozen=True)

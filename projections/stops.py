@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from core import Journal, Record
-from core.events import KEY
-from projections.ledger import Checkpoint, Ledger
+from actionbus.core import Journal, Record
+from actionbus.core.events import KEY
+from actionbus.projections.ledger import Checkpoint, Ledger
 
 
 def left_out(journal: Journal, projection: str, version: int, after: int = 0) -> set[int]:

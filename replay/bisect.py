@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from replay.errors import ReplayError
-from replay.timeline import Timeline
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.timeline import Timeline
 
 Check = Callable[[int], bool]
 

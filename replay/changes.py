@@ -27,8 +27,8 @@ from sqlalchemy import (
     text,
 )
 
-from core.drivers import driver_connection
-from replay.errors import ReplayError
+from actionbus.core.drivers import driver_connection
+from actionbus.replay.errors import ReplayError
 
 ORIGINAL: Final = 0
 """The line of history as it was; a fork writes line 1."""

@@ -6,7 +6,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from core import Bus
+from actionbus.core import Bus
 
 
 def fingerprint(bus: Bus) -> str:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from core.handler import ActionHandler
-from replay.divergence import Difference
-from replay.errors import ReplayError
-from replay.guard import opened
-from replay.overlap import overlapping
-from replay.playback import PlayedWorld
-from replay.replayer import WINDOW, why_not_replayable
-from replay.sandbox import Rerun
-from replay.timeline import Timeline
+from actionbus.core.handler import ActionHandler
+from actionbus.replay.divergence import Difference
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.guard import opened
+from actionbus.replay.overlap import overlapping
+from actionbus.replay.playback import PlayedWorld
+from actionbus.replay.replayer import WINDOW, why_not_replayable
+from actionbus.replay.sandbox import Rerun
+from actionbus.replay.timeline import Timeline
 
 Hook = Callable[[ActionHandler], Any]
 

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Table
 
-from core import Record, payload
-from core.backend import Row
-from core.calls import asked_of
-from core.scrubbing import SCRUBBED
-from replay.constraints import constraint_of
-from replay.history import Entry
-from replay.sandbox import Rerun
+from actionbus.core import Record, payload
+from actionbus.core.backend import Row
+from actionbus.core.calls import asked_of
+from actionbus.core.scrubbing import SCRUBBED
+from actionbus.replay.constraints import constraint_of
+from actionbus.replay.history import Entry
+from actionbus.replay.sandbox import Rerun
 
 _ABSENT: Final = "(absent)"
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from typing import Any
 
-from core import Journal
-from projections.fold import Fold
-from projections.projection import Projection
-from projections.stops import left_out
-from projections.store import Stored
-from replay.errors import ReplayError
+from actionbus.core import Journal
+from actionbus.projections.fold import Fold
+from actionbus.projections.projection import Projection
+from actionbus.projections.stops import left_out
+from actionbus.projections.store import Stored
+from actionbus.replay.errors import ReplayError
 
 _BATCH = 1_000
 Progress = Callable[[int], None]

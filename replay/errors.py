@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import ActionBusError
+from actionbus.core.errors import ActionBusError
 
 
 class ReplayError(ActionBusError):

@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import Table, event, inspect
 from sqlalchemy.orm import Mapper
 
-from core import payload, tagged
-from replay.debug import Debugging
-from replay.errors import ReplayError
-from replay.fixture import Done, Fixture
-from replay.timeline import Timeline
+from actionbus.core import payload, tagged
+from actionbus.replay.debug import Debugging
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.fixture import Done, Fixture
+from actionbus.replay.timeline import Timeline
 
 _MOST_ROWS = 2_000
 _Row = tuple[str, tuple[Any, ...]]
@@ -31,7 +31,7 @@ Written from history by `actionbus replay export-test`: {action}, position {posi
 """
 
 from {module} import {attribute}
-from replay.fixture import Fixture
+from actionbus.replay.fixture import Fixture
 
 
 def test_{action}_{status}_at_{position}() -> None:

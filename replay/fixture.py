@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from core import Application, Record, payload, tagged
-from core.calls import asked_of
-from replay.changes import RowChange
-from replay.history import Entry
-from replay.sandbox import Sandbox
+from actionbus.core import Application, Record, payload, tagged
+from actionbus.core.calls import asked_of
+from actionbus.replay.changes import RowChange
+from actionbus.replay.history import Entry
+from actionbus.replay.sandbox import Sandbox
 
 _ACTION_ID = UUID("00000000-0000-4000-8000-000000000000")
 

@@ -14,15 +14,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from core import Record
-from core.backend import Row
-from replay.changes import ORIGINAL, RowChange
-from replay.divergence import Difference
-from replay.errors import ReplayError
-from replay.history import Entry, entries
-from replay.replayer import why_not_replayable
-from replay.sandbox import Rerun
-from replay.timeline import Timeline
+from actionbus.core import Record
+from actionbus.core.backend import Row
+from actionbus.replay.changes import ORIGINAL, RowChange
+from actionbus.replay.divergence import Difference
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.history import Entry, entries
+from actionbus.replay.replayer import why_not_replayable
+from actionbus.replay.sandbox import Rerun
+from actionbus.replay.timeline import Timeline
 
 _LINE = 1
 _Row = tuple[str, tuple[Any, ...]]

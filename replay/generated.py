@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Insert, Integer, SmallInteger, Table
 
-from core import tagged
-from core.scrubbing import Scrubber
-from core.touched import digest
+from actionbus.core import tagged
+from actionbus.core.scrubbing import Scrubber
+from actionbus.core.touched import digest
 
 if TYPE_CHECKING:
-    from replay.history import Entry
+    from actionbus.replay.history import Entry
 
 Params = Sequence[Mapping[str, Any]]
 _FRESH = ((SmallInteger, 30_000), (BigInteger, 1 << 62), (Integer, 2_000_000_000))

@@ -16,9 +16,9 @@ from typing import Any, Final
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
-from core.dependencies import being_made
-from core.inside import is_reaching_out
-from replay.errors import LeavesSandbox
+from actionbus.core.dependencies import being_made
+from actionbus.core.inside import is_reaching_out
+from actionbus.replay.errors import LeavesSandbox
 
 _REFUSED: Final = {
     "socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",

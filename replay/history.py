@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from core import Journal, Record
+from actionbus.core import Journal, Record
 
 
 class Entry(NamedTuple):

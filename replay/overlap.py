@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from core import Record
-from replay.history import Entry
+from actionbus.core import Record
+from actionbus.replay.history import Entry
 
 
 def overlapping(entry: Entry, recent: Iterable[Record]) -> list[Record]:

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import UUID
 
-from core import payload, tagged
-from core.calls import Call, CallLog, Recorded, asked_of
-from core.dependencies import Provider
-from core.determinism import Secrets
-from core.handler import ActionHandler
-from core.world import World
-from replay.errors import CannotPlayBack, NotRecorded
+from actionbus.core import payload, tagged
+from actionbus.core.calls import Call, CallLog, Recorded, asked_of
+from actionbus.core.dependencies import Provider
+from actionbus.core.determinism import Secrets
+from actionbus.core.handler import ActionHandler
+from actionbus.core.world import World
+from actionbus.replay.errors import CannotPlayBack, NotRecorded
 
 if TYPE_CHECKING:
-    from core.execution import Attempt
-    from replay.history import Entry
+    from actionbus.core.execution import Attempt
+    from actionbus.replay.history import Entry
 
 Run = Callable[[ActionHandler], Any]
 

@@ -24,17 +24,17 @@ from marshmallow import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
-from core import Application, Journal, Record, payload
-from core.execution import arguments_text
-from core.scrubbing import Scrubber
-from replay.changes import RowChange
-from replay.divergence import Difference, compare
-from replay.errors import NeedsUpcast, ReplayError
-from replay.history import Entry, entries
-from replay.overlap import overlapping
-from replay.playback import PlayedWorld
-from replay.sandbox import Prepare, Rerun, Sandbox, upcast
-from replay.snapshots import Snapshot
+from actionbus.core import Application, Journal, Record, payload
+from actionbus.core.execution import arguments_text
+from actionbus.core.scrubbing import Scrubber
+from actionbus.replay.changes import RowChange
+from actionbus.replay.divergence import Difference, compare
+from actionbus.replay.errors import NeedsUpcast, ReplayError
+from actionbus.replay.history import Entry, entries
+from actionbus.replay.overlap import overlapping
+from actionbus.replay.playback import PlayedWorld
+from actionbus.replay.sandbox import Prepare, Rerun, Sandbox, upcast
+from actionbus.replay.snapshots import Snapshot
 
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 WINDOW: Final = 2_000

@@ -19,26 +19,26 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
-from core import Application, Bus, payload
-from core.backend import Row
-from core.caller import Caller
-from core.drivers import driver_connection
-from core.errors import ActionBusError
-from core.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
-from core.handler import ActionHandler
-from core.intent import Intent, intent_of
-from core.nested import NestedRunner
-from core.queue import Message, Queue
-from core.scrubbing import Scrubber
-from replay.changes import ORIGINAL, RowChange, RowLog
-from replay.errors import ReplayError
-from replay.generated import Fresh, Generated
-from replay.guard import guarded
-from replay.history import Entry
-from replay.playback import PlayedWorld
-from replay.standins import stand_in
-from replay.tables import business_tables
-from replay.transaction import SandboxTransaction
+from actionbus.core import Application, Bus, payload
+from actionbus.core.backend import Row
+from actionbus.core.caller import Caller
+from actionbus.core.drivers import driver_connection
+from actionbus.core.errors import ActionBusError
+from actionbus.core.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
+from actionbus.core.handler import ActionHandler
+from actionbus.core.intent import Intent, intent_of
+from actionbus.core.nested import NestedRunner
+from actionbus.core.queue import Message, Queue
+from actionbus.core.scrubbing import Scrubber
+from actionbus.replay.changes import ORIGINAL, RowChange, RowLog
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.generated import Fresh, Generated
+from actionbus.replay.guard import guarded
+from actionbus.replay.history import Entry
+from actionbus.replay.playback import PlayedWorld
+from actionbus.replay.standins import stand_in
+from actionbus.replay.tables import business_tables
+from actionbus.replay.transaction import SandboxTransaction
 
 Prepare = Callable[[Engine], None]
 _COMMIT_EVERY: Final = 200

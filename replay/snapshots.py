@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column, Connection, Table, select, text
 
-from core import Bus, Record, payload, tagged
-from core.drivers import driver_connection
-from replay.errors import ReplayError
-from replay.overlap import is_visible
-from replay.tables import business_tables
+from actionbus.core import Bus, Record, payload, tagged
+from actionbus.core.drivers import driver_connection
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.overlap import is_visible
+from actionbus.replay.tables import business_tables
 
 if TYPE_CHECKING:
-    from replay.sandbox import Sandbox
+    from actionbus.replay.sandbox import Sandbox
 
 FORMAT: Final = 1
 _SUFFIX: Final = ".snapshot.gz"

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 from uuid import UUID
 
-from core.registry import Action
-from replay.playback import PlayedWorld
+from actionbus.core.registry import Action
+from actionbus.replay.playback import PlayedWorld
 
 
 def stand_in(action: Action, name: str, world: PlayedWorld) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, MetaData, Table
 
-from core import Application
+from actionbus.core import Application
 
 _OTHERS = ("journal", "alembic_version")
 _OURS = "actionbus_"

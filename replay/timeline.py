@@ -16,13 +16,13 @@ from uuid import UUID
 from sqlalchemy import Column, Engine, Table, func, select, text
 from sqlalchemy.engine import URL
 
-from core import Application, Journal, Record
-from replay.changes import Logged, RowChange
-from replay.errors import ReplayError
-from replay.history import Entry, entry_of, outermost
-from replay.replayer import Replayer, Step
-from replay.sandbox import Prepare
-from replay.snapshots import Snapshot
+from actionbus.core import Application, Journal, Record
+from actionbus.replay.changes import Logged, RowChange
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.history import Entry, entry_of, outermost
+from actionbus.replay.replayer import Replayer, Step
+from actionbus.replay.sandbox import Prepare
+from actionbus.replay.snapshots import Snapshot
 
 Progress = Callable[[Step], None]
 

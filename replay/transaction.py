@@ -9,12 +9,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Insert
 from sqlalchemy.orm import Session
 
-from core.backend import Backend
-from core.drivers import driver_connection
-from core.events import KEY
-from core.limits import Limits
-from core.transaction import ActionTransaction
-from replay.generated import Generated
+from actionbus.core.backend import Backend
+from actionbus.core.drivers import driver_connection
+from actionbus.core.events import KEY
+from actionbus.core.limits import Limits
+from actionbus.core.transaction import ActionTransaction
+from actionbus.replay.generated import Generated
 
 _OURS = "actionbus_action"
 

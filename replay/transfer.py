@@ -23,10 +23,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select, text
 
-from core import Bus, Journal, Record, payload
-from core.ddl import LATEST
-from core.table import PAYLOADS, TIMES, identity_table, journal_table
-from replay.errors import ReplayError
+from actionbus.core import Bus, Journal, Record, payload
+from actionbus.core.ddl import LATEST
+from actionbus.core.table import PAYLOADS, TIMES, identity_table, journal_table
+from actionbus.replay.errors import ReplayError
 
 FORMAT: Final = 1
 _BATCH: Final = 500

@@ -8,7 +8,7 @@ import sys
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.cli.main import main
+from actionbus.adapters.cli.main import main
 from tests.conftest import prepared
 from tests.helpers import Done, Run, environment
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 
-from core import Application, Bus
+from actionbus import Application, Bus
 from tests.servers import Redis, Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.local_elasticsearch.install import NotInstallable
-from adapters.local_elasticsearch.server import LocalServer
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.local_elasticsearch.install import NotInstallable
+from actionbus.adapters.local_elasticsearch.server import LocalServer
 from tests.servers import free_port
 from tests.waiting import eventually
 

@@ -13,7 +13,7 @@ import click
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from core import Bus
+from actionbus import Bus
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., "Done"]

@@ -16,8 +16,8 @@ import click
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.cli.main import group as actionbus
-from core import Bus
+from actionbus import Bus
+from actionbus.adapters.cli.main import group as actionbus
 from tests.conftest import BusFactory, query
 from tests.helpers import opened, subcommands
 from tests.servers import Redis

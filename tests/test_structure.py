@@ -7,17 +7,30 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import actionbus.core
+from actionbus.core.tagged import class_name
+
 ROOT = Path(__file__).parents[1]
-OURS = {"core", "adapters", "projections", "replay"}
+FOLDERS = ("core", "projections", "replay", "adapters")
+"""Packages of `actionbus`, each from a folder of the repository."""
 ALLOWED_IN_CORE = {"marshmallow", "orjson", "psycopg2", "sqlalchemy"}
 MAY_IMPORT = {"core": {"core"}, "projections": {"core", "projections"}, "replay": {"core", "projections", "replay"}}
+PUBLIC = {
+    "actionbus",
+    "actionbus.projections",
+    "actionbus.replay",
+    *(f"actionbus.{p.stem}" for p in (ROOT / "actionbus").glob("*.py")),
+}
+"""What applications import from."""
 
 
 def imported(path: Path) -> set[str]:
+    """The modules that a file imports from, and those it may import by name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -28,36 +41,84 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def ours(path: Path) -> set[str]:
+    """Of the modules a file imports, ours, without the first name."""
+    return {name.removeprefix("actionbus.") for name in imported(path) if name.partition(".")[0] == "actionbus"}
+
+
 def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if (ROOT / room).exists()])
-def test_arrows_point_one_way(room: str) -> None:
-    for path in files(room):
-        tops = {name.split(".")[0] for name in imported(path)}
-        assert tops & OURS <= MAY_IMPORT[room], path
-        if room == "core":
-            assert tops - set(sys.stdlib_module_names) - OURS <= ALLOWED_IN_CORE, path
+@pytest.mark.parametrize("folder", [folder for folder in MAY_IMPORT if (ROOT / folder).exists()])
+def test_arrows_point_one_way(folder: str) -> None:
+    for path in files(folder):
+        if path.parent.name == "actions":  # those import public names, see below
+            continue
+        assert {name.partition(".")[0] for name in ours(path)} <= MAY_IMPORT[folder], path
+        if folder == "core":
+            tops = {name.partition(".")[0] for name in imported(path)}
+            assert tops - set(sys.stdlib_module_names) - {"actionbus"} <= ALLOWED_IN_CORE, path
 
 
 def test_core_knows_nothing_of_the_reference_application() -> None:
     for path in files("core"):
         if "actions" not in path.relative_to(ROOT).parts:
-            assert not any(name.startswith("core.actions") for name in imported(path)), path
+            assert not any(name.startswith("core.actions") for name in ours(path)), path
 
 
-def test_actions_import_core_alone_and_never_each_other() -> None:
+@pytest.mark.parametrize("folder", ["core/actions", "adapters/library"])
+def test_the_reference_application_uses_public_names_alone(folder: str) -> None:
+    own = {"actionbus.core.actions", "actionbus.adapters.library"}
+    for path in files(folder):
+        found = {name for name in imported(path) if name.partition(".")[0] == "actionbus"}
+        assert {name for name in found if not name.startswith(tuple(own))} <= PUBLIC, path
+
+
+def test_actions_never_import_each_other() -> None:
     names = {f"core.actions.{path.stem}" for path in files("core/actions")}
     for path in files("core/actions"):
-        found = imported(path)
-        assert {name.split(".")[0] for name in found} & OURS <= {"core"}
-        assert not found & names, path
+        assert not ours(path) & names, path
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_has_one_name(folder: str) -> None:
+    """Loaded under its bare name as well, an error would be another class than the one that is caught."""
+    code = f"import importlib, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    code += f"try:\n    importlib.import_module({folder!r})\nexcept ImportError as error:\n    print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"import it as actionbus.{folder}" in done.stdout
+
+
+def test_every_package_is_installed() -> None:
+    """pyproject.toml lists them, since no tool finds packages whose folders have other names."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {path.parent.relative_to(ROOT) for folder in FOLDERS for path in files(folder)}
+    assert listed == {"actionbus", *(".".join(("actionbus", *path.parts)) for path in there)}
+
+
+def test_public_names_say_where_they_are_imported_from() -> None:
+    for name in actionbus.__all__:
+        if isinstance(found := getattr(actionbus, name), type):
+            assert (found.__module__, found.__qualname__) == ("actionbus", name)
+    assert class_name(actionbus.Misuse) == "actionbus:Misuse", "as the journal has it"
+    assert set(actionbus.__all__) == set(actionbus.core.__all__)
 
 
 def test_every_module_says_what_it_is() -> None:
-    for path in [*files("core"), *files("projections"), *files("replay"), *files("adapters")]:
+    for path in [*files("actionbus"), *(path for folder in FOLDERS for path in files(folder))]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+NO_CACHE = shutil.ignore_patterns("__pycache__")
+
+
+def installed(folder: Path) -> Path:
+    """The package as the wheel lays it out."""
+    package = folder / "actionbus"
+    for each in ("actionbus", *FOLDERS):
+        shutil.copytree(ROOT / each, package / (each if each in FOLDERS else ""), ignore=NO_CACHE)
+    return package
 
 
 SHORT = [
@@ -72,11 +133,11 @@ SHORT = [
 
 def test_without_the_reference_application_the_frameworks_tests_pass(tmp_path: Path) -> None:
     """All of them are collected, and some run that need no server; in `make torture` all of them run."""
-    for folder in ("core", "projections", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    package = installed(tmp_path)
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=NO_CACHE)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.rmtree(tmp_path / "core" / "actions")
-    shutil.rmtree(tmp_path / "projections" / "library")
+    shutil.rmtree(package / "core" / "actions")
+    shutil.rmtree(package / "adapters" / "library")
     for folder in ("library", "adapters"):
         shutil.rmtree(tmp_path / "tests" / folder)
     every = ["tests/core", "tests/projections"]
@@ -132,7 +193,7 @@ from uuid import UUID
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 from shop.repo import AssetRepo
 
 
@@ -166,7 +227,7 @@ from typing import Any
 
 from sqlalchemy.orm import DeclarativeBase
 
-from core import Application, Bus, Outcome, PermissionDenied, outside, pure
+from actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure
 from shop.repo import repo
 
 
@@ -227,7 +288,10 @@ def test_an_application_like_the_documented_one_is_clean_for_mypy_and_ruff(tmp_p
             file = tmp_path / name.replace("shop", folder, 1)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(spelt(source).replace("from shop.", f"from {folder}."))
-    env = os.environ | {"MYPYPATH": str(ROOT), "MYPY_CACHE_DIR": str(tmp_path / ".cache")}
+    env = os.environ | {
+        "MYPYPATH": str(installed(tmp_path / "site").parent),
+        "MYPY_CACHE_DIR": str(tmp_path / ".cache"),
+    }
     for command in (
         ["mypy", "--strict", "--config-file", "/dev/null", "shop", "strict_shop"],
         ["ruff", "check", "--isolated", "--select", "E4,E7,E9,F", "shop"],
@@ -244,8 +308,8 @@ def with_classvar(source: str) -> str:
         source.replace('requires = ["repo", "ids"]', 'requires = ("repo", "ids")')
         .replace("    arguments = {", "    arguments: ClassVar[dict[str, Arg]] = {")
         .replace("from typing import Any\nfrom uuid", "from typing import Any, ClassVar\nfrom uuid")
-        .replace("from marshmallow import validate\n\nfrom core import ActionHandler, Arg\n",
-                 "from core import ActionHandler, Arg\nfrom marshmallow import validate\n\n")
-        .replace("from sqlalchemy.orm import DeclarativeBase\n\nfrom core import Application, Bus, Outcome, PermissionDenied, outside, pure\n",
-                 "from core import Application, Bus, Outcome, PermissionDenied, outside, pure\nfrom sqlalchemy.orm import DeclarativeBase\n\n")
+        .replace("from marshmallow import validate\n\nfrom actionbus import ActionHandler, Arg\n",
+                 "from actionbus import ActionHandler, Arg\nfrom marshmallow import validate\n\n")
+        .replace("from sqlalchemy.orm import DeclarativeBase\n\nfrom actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\n",
+                 "from actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\nfrom sqlalchemy.orm import DeclarativeBase\n\n")
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import event
 
-from core import Bus
+from actionbus import Bus
 
 T = TypeVar("T")
 PATIENCE_S = 120.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
-from adapters.shown import described, options_of, summary, type_name
-from core.registry import Action, Registry
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.shown import described, options_of, summary, type_name
+from actionbus.core.registry import Action, Registry
 
 
 @click.command()

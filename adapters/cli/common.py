@@ -21,14 +21,14 @@ from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from adapters.plain import joined, plain, plain_lines
-from adapters.wiring import bus_for, load_application, store_for
-from core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
-from core.limits import Limits
-from core.payload import dumps, primitive
-from core.sqlite_url import file_of
-from projections import Projections
-from projections.store import Store
+from actionbus.adapters.plain import joined, plain, plain_lines
+from actionbus.adapters.wiring import bus_for, load_application, store_for
+from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
+from actionbus.core.limits import Limits
+from actionbus.core.payload import dumps, primitive
+from actionbus.core.sqlite_url import file_of
+from actionbus.projections import Projections
+from actionbus.projections.store import Store
 
 SUCCEEDED: Final = 0
 FAILED: Final = 1

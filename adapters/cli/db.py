@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from adapters import database
-from adapters.cli.common import (
+from actionbus.adapters import database
+from actionbus.adapters.cli.common import (
     Environment,
     json_option,
     pass_environment,
@@ -14,7 +14,7 @@ from adapters.cli.common import (
     refuse_missing,
     say,
 )
-from core.database import make_engine
+from actionbus.core.database import make_engine
 
 
 @click.group()

@@ -11,20 +11,20 @@ from typing import Any, Final
 
 import click
 
-from adapters import database
-from adapters.cli.common import USAGE, Environment, fail, pass_environment, prepare_folder, say, say_short
-from adapters.cli.elasticsearch import started
-from adapters.cli.log import line_of
-from adapters.cli.progress import progress, watched
-from adapters.cli.search import show_hits
-from adapters.es_repo import EsRepo
-from adapters.library.emoji_input import CURATOR, Step, steps
-from adapters.local_elasticsearch.install import NotInstallable
-from adapters.wiring import EMBEDDED
-from core import ActionRunner, Bus, InvalidArguments, PermissionDenied
-from core.database import make_engine
-from core.execution import status_of
-from projections import Projector
+from actionbus.adapters import database
+from actionbus.adapters.cli.common import USAGE, Environment, fail, pass_environment, prepare_folder, say, say_short
+from actionbus.adapters.cli.elasticsearch import started
+from actionbus.adapters.cli.log import line_of
+from actionbus.adapters.cli.progress import progress, watched
+from actionbus.adapters.cli.search import show_hits
+from actionbus.adapters.es_repo import EsRepo
+from actionbus.adapters.library.emoji_input import CURATOR, Step, steps
+from actionbus.adapters.local_elasticsearch.install import NotInstallable
+from actionbus.adapters.wiring import EMBEDDED
+from actionbus.core import ActionRunner, Bus, InvalidArguments, PermissionDenied
+from actionbus.core.database import make_engine
+from actionbus.core.execution import status_of
+from actionbus.projections import Projector
 
 _KITS: Final[dict[str, Any]] = {"action": "create_kit", "actor": CURATOR, "status": "succeeded"}
 

@@ -6,9 +6,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from adapters.cli.common import FAILED, fail, json_option, print_json, say
-from adapters.local_elasticsearch.install import NotInstallable, install
-from adapters.local_elasticsearch.server import LocalServer
+from actionbus.adapters.cli.common import FAILED, fail, json_option, print_json, say
+from actionbus.adapters.local_elasticsearch.install import NotInstallable, install
+from actionbus.adapters.local_elasticsearch.server import LocalServer
 
 
 @click.group()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import cmd
 
-from adapters.cli import replayed
-from adapters.cli.common import first_line, say
-from replay import ReplayError
-from replay.timeline import Timeline
+from actionbus.adapters.cli import replayed
+from actionbus.adapters.cli.common import first_line, say
+from actionbus.replay import ReplayError
+from actionbus.replay.timeline import Timeline
 
 
 class Stepping(cmd.Cmd):

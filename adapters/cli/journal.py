@@ -8,9 +8,17 @@ from pathlib import Path
 
 import click
 
-from adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json, print_table, say
-from adapters.cli.progress import progress
-from replay import transfer
+from actionbus.adapters.cli.common import (
+    AgeType,
+    Environment,
+    json_option,
+    pass_environment,
+    print_json,
+    print_table,
+    say,
+)
+from actionbus.adapters.cli.progress import progress
+from actionbus.replay import transfer
 
 
 @click.group()

@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from adapters.cli.common import (
+from actionbus.adapters.cli.common import (
     USAGE,
     Environment,
     MomentType,
@@ -24,8 +24,8 @@ from adapters.cli.common import (
     say,
     say_short,
 )
-from core import Bus, Record
-from core.payload import dumps
+from actionbus.core import Bus, Record
+from actionbus.core.payload import dumps
 
 STATUSES = ("succeeded", "rejected", "denied", "failed", "interrupted")
 COLOURS = {"succeeded": "green", "rejected": "yellow", "denied": "magenta", "failed": "red", "interrupted": "red"}

@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
-from adapters.cli.common import Environment, PlainGroup, explained
-from adapters.logs import log_to_stderr
-from adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
+from actionbus.adapters.cli.common import Environment, PlainGroup, explained
+from actionbus.adapters.logs import log_to_stderr
+from actionbus.adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 _COMMANDS: Final = {
     "run": "run", "actions": "actions", "log": "log", "show": "log", "runs": "runs", "journal": "journal", "db": "db",
@@ -30,7 +30,7 @@ class Commands(PlainGroup):
         """The command, if there is one of that name."""
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"adapters.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        found: click.Command = getattr(import_module(f"actionbus.adapters.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         return found
 
 

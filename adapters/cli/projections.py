@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from adapters.cli.common import (
+from actionbus.adapters.cli.common import (
     FAILED,
     USAGE,
     AgeType,
@@ -25,10 +25,10 @@ from adapters.cli.common import (
     print_table,
     say,
 )
-from adapters.cli.progress import watched
-from adapters.plain import joined
-from projections import Projector
-from projections.status import Status
+from actionbus.adapters.cli.progress import watched
+from actionbus.adapters.plain import joined
+from actionbus.projections import Projector
+from actionbus.projections.status import Status
 
 _NAMES = click.argument("names", nargs=-1, metavar="[NAME]...")
 
@@ -65,7 +65,7 @@ def run(
         say(", ".join(f"{name} at {position}" for name, position in reached.items()))
         return
     if metrics:
-        from adapters.metrics import serve
+        from actionbus.adapters.metrics import serve
 
         serve(env.operations, metrics_host, metrics)
     say(f"feeding {env.store.describe()} from the journal; Ctrl-C stops after the batch", stderr=True)

@@ -12,21 +12,21 @@ from uuid import UUID
 
 import click
 
-from adapters.cli import replayed
-from adapters.cli.common import FAILED, Environment, fail, json_option, pass_environment, print_json, say
-from adapters.cli.interactive import Stepping
-from adapters.cli.progress import watched
-from adapters.places import kept, snapshots, throwaway
-from core.payload import parse
-from replay import Replayer, ReplayError, Snapshot
-from replay.bisect import bisect as search
-from replay.bisect import load, python_check, sql_check
-from replay.code import fingerprint
-from replay.debug import Debugging, under_debugger
-from replay.documents import Documents, documents_at
-from replay.export import Export
-from replay.fork import Forking, inserted_of
-from replay.timeline import Timeline
+from actionbus.adapters.cli import replayed
+from actionbus.adapters.cli.common import FAILED, Environment, fail, json_option, pass_environment, print_json, say
+from actionbus.adapters.cli.interactive import Stepping
+from actionbus.adapters.cli.progress import watched
+from actionbus.adapters.places import kept, snapshots, throwaway
+from actionbus.core.payload import parse
+from actionbus.replay import Replayer, ReplayError, Snapshot
+from actionbus.replay.bisect import bisect as search
+from actionbus.replay.bisect import load, python_check, sql_check
+from actionbus.replay.code import fingerprint
+from actionbus.replay.debug import Debugging, under_debugger
+from actionbus.replay.documents import Documents, documents_at
+from actionbus.replay.export import Export
+from actionbus.replay.fork import Forking, inserted_of
+from actionbus.replay.timeline import Timeline
 
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 _at_option = click.option(

@@ -10,18 +10,18 @@ from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
-from adapters.cli.common import FAILED, SUCCEEDED, USAGE, Part, console, fail, print_json, print_table, say
-from core import Application, Record, payload, tagged
-from core.limits import Limits
-from projections.projection import Projection
-from projections.store import IndexInfo, Store, Write
-from replay import Difference, RowChange, Snapshot, Step
-from replay.bisect import Found
-from replay.divergence import shown as shown_value
-from replay.fork import Ended, Fork
-from replay.history import Entry
-from replay.sandbox import Rerun
-from replay.timeline import Blame
+from actionbus.adapters.cli.common import FAILED, SUCCEEDED, USAGE, Part, console, fail, print_json, print_table, say
+from actionbus.core import Application, Record, payload, tagged
+from actionbus.core.limits import Limits
+from actionbus.projections.projection import Projection
+from actionbus.projections.store import IndexInfo, Store, Write
+from actionbus.replay import Difference, RowChange, Snapshot, Step
+from actionbus.replay.bisect import Found
+from actionbus.replay.divergence import shown as shown_value
+from actionbus.replay.fork import Ended, Fork
+from actionbus.replay.history import Entry
+from actionbus.replay.sandbox import Rerun
+from actionbus.replay.timeline import Blame
 
 _NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _LIMITS = Limits(depth=100, digits=4000)

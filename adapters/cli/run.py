@@ -13,7 +13,7 @@ from typing import Any, Final, get_origin
 import click
 from marshmallow import Schema
 
-from adapters.cli.common import (
+from actionbus.adapters.cli.common import (
     EXIT_CODES,
     FAILED,
     REJECTED,
@@ -25,11 +25,11 @@ from adapters.cli.common import (
     print_json,
     say,
 )
-from adapters.cli.progress import progress
-from adapters.cli.signals import SigintGuard
-from adapters.plain import joined
-from adapters.shown import described_outcome, described_ticket, options_of, summary, type_name
-from core import (
+from actionbus.adapters.cli.progress import progress
+from actionbus.adapters.cli.signals import SigintGuard
+from actionbus.adapters.plain import joined
+from actionbus.adapters.shown import described_outcome, described_ticket, options_of, summary, type_name
+from actionbus.core import (
     ActionBusError,
     ActionRunner,
     Arg,
@@ -40,11 +40,11 @@ from core import (
     Ticket,
     UnknownAction,
 )
-from core.errors import OutcomeUnknown
-from core.execution import as_ours, status_of
-from core.payload import dumps, parse
-from core.registry import Action, Registry
-from core.ticket import due_at
+from actionbus.core.errors import OutcomeUnknown
+from actionbus.core.execution import as_ours, status_of
+from actionbus.core.payload import dumps, parse
+from actionbus.core.registry import Action, Registry
+from actionbus.core.ticket import due_at
 
 _OWN: Final = {"actor", "arguments", "idempotency_key", "json", "help", "async", "eta", "countdown"}
 _LISTED = 20

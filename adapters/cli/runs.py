@@ -6,9 +6,9 @@ import time
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
-from adapters.shown import described_run
-from core.runs import Run
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.shown import described_run
+from actionbus.core.runs import Run
 
 
 @click.command()

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from adapters.cli.common import Environment, json_option, line, pass_environment, print_json, say, say_short
-from adapters.es_repo import EsRepo
-from projections.store import Hit, Hits
+from actionbus.adapters.cli.common import Environment, json_option, line, pass_environment, print_json, say, say_short
+from actionbus.adapters.es_repo import EsRepo
+from actionbus.projections.store import Hit, Hits
 
 _SHOWN = 4
 

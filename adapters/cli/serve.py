@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment, say
-from adapters.logs import log_to_stderr
-from adapters.wiring import library
+from actionbus.adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment, say
+from actionbus.adapters.library.app import library
+from actionbus.adapters.logs import log_to_stderr
 
 _HELP = "Who sends a request: a function (request → actor or None), or 'none' to let everybody in as nobody."
 
@@ -49,7 +49,7 @@ def serve(
     /docs is a page to try it from, /openapi.json describes it, /health/ready and /metrics are for operators.
     """
     try:
-        from adapters.flask.server import serve as serve_wsgi
+        from actionbus.adapters.flask.server import serve as serve_wsgi
     except ImportError as error:
         raise click.UsageError(str(error)) from None
     if wsgi:
@@ -87,7 +87,7 @@ def _liveness(app: Any) -> str | None:
 def _application(env: Environment, authenticate_path: str | None, settings: dict[str, Any]) -> Any:
     from flask import Flask
 
-    from adapters.flask import ActionBus
+    from actionbus.adapters.flask import ActionBus
 
     env.bus.journal.require()
     app = Flask("actionbus", static_folder=None)
@@ -102,7 +102,7 @@ def _authenticator(env: Environment, path: str | None) -> Any:
     if path:
         return _load(path)
     if env.application is library:
-        from adapters.library.tokens import authenticator
+        from actionbus.adapters.library.tokens import authenticator
 
         return authenticator(env.bus)
     raise click.UsageError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from adapters.cli.common import say
+from actionbus.adapters.cli.common import say
 
 
 class SigintGuard:

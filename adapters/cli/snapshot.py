@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
-from adapters.places import snapshots
-from replay import Snapshot
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.places import snapshots
+from actionbus.replay import Snapshot
 
 _folder_option = click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",

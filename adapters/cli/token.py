@@ -7,9 +7,9 @@ from uuid import UUID
 
 import click
 
-from adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
-from adapters.wiring import library
-from core import Bus
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.library.app import library
+from actionbus.core import Bus
 
 
 @click.group()
@@ -26,7 +26,7 @@ def token() -> None:
 @pass_environment
 def add(env: Environment, actor: str, days: float, label: str, as_json: bool) -> None:
     """Make a token for ACTOR and show it, this once, with the id to revoke it by."""
-    from adapters.library.tokens import id_of, issue
+    from actionbus.adapters.library.tokens import id_of, issue
 
     bus = _bus(env)
     made = issue(bus, actor, days=days, label=label)
@@ -43,7 +43,7 @@ def add(env: Environment, actor: str, days: float, label: str, as_json: bool) ->
 @pass_environment
 def list_tokens(env: Environment, actor: str | None, as_json: bool) -> None:
     """List tokens that were not revoked, the newest last."""
-    from adapters.library.tokens import listed
+    from actionbus.adapters.library.tokens import listed
 
     found = listed(_bus(env), actor)
     if as_json:
@@ -58,7 +58,7 @@ def list_tokens(env: Environment, actor: str | None, as_json: bool) -> None:
 @pass_environment
 def revoke(env: Environment, token_id: UUID) -> None:
     """Let a token be accepted no more, from now on."""
-    from adapters.library import tokens
+    from actionbus.adapters.library import tokens
 
     tokens.revoke(_bus(env), token_id)
     say(f"revoked {token_id}")

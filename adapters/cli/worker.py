@@ -7,9 +7,9 @@ import os
 
 import click
 
-from adapters.cli.common import Environment, pass_environment
-from adapters.cli.signals import exits_on_sigterm
-from adapters.logs import log_to_stderr
+from actionbus.adapters.cli.common import Environment, pass_environment
+from actionbus.adapters.cli.signals import exits_on_sigterm
+from actionbus.adapters.logs import log_to_stderr
 
 
 @click.command()
@@ -44,7 +44,7 @@ def _work(env: Environment, queues: tuple[str, ...], concurrency: int) -> int:
     env.bus.journal.require()
     if env.bus.queue is None:
         raise click.UsageError("say where queued actions go: --broker redis://localhost, or ACTIONBUS_BROKER_URL")
-    from adapters.celery import work
+    from actionbus.adapters.celery import work
 
     known = env.bus.registry.queues()
     if unknown := sorted(set(queues) - set(known)):

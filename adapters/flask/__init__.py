@@ -14,8 +14,8 @@ try:
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("HTTP needs the extra: pip install 'actionbus[flask]'") from error
 
-from adapters.flask.extension import ActionBus
-from adapters.flask.sqlalchemy import share_session
-from adapters.flask.state import Authenticate, current_bus, provide_action_runner
+from actionbus.adapters.flask.extension import ActionBus
+from actionbus.adapters.flask.sqlalchemy import share_session
+from actionbus.adapters.flask.state import Authenticate, current_bus, provide_action_runner
 
 __all__ = ["ActionBus", "Authenticate", "current_bus", "provide_action_runner", "share_session"]

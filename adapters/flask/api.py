@@ -8,13 +8,13 @@ from flask import Blueprint, Response, abort, g, request, send_file
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from adapters.flask.problems import explained, http_problem
-from adapters.flask.state import actor_of_request, asked, provide_action_runner, responded, state
-from adapters.http import health
-from adapters.http.api import ACTION_NAME
-from adapters.http.docs import Docs
-from adapters.http.refusals import TooLarge
-from core import Bus
+from actionbus.adapters.flask.problems import explained, http_problem
+from actionbus.adapters.flask.state import actor_of_request, asked, provide_action_runner, responded, state
+from actionbus.adapters.http import health
+from actionbus.adapters.http.api import ACTION_NAME
+from actionbus.adapters.http.docs import Docs
+from actionbus.adapters.http.refusals import TooLarge
+from actionbus.core import Bus
 
 
 class _ActionName(BaseConverter):

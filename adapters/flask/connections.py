@@ -16,8 +16,8 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest, Error
 
-from adapters.http.access import log_request
-from adapters.http.health import live
+from actionbus.adapters.http.access import log_request
+from actionbus.adapters.http.health import live
 
 _MOST_HEADERS: Final = 200
 _LONGEST_LINE: Final = 8_192

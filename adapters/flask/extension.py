@@ -6,14 +6,14 @@ from typing import Any
 
 from flask import Flask
 
-from adapters.flask.api import make_api
-from adapters.flask.problems import register_errors
-from adapters.flask.state import Authenticate, State
-from adapters.http.api import Api
-from adapters.http.origin import Gate
-from adapters.http.waiting import MOST, Waits
-from adapters.wiring import bus_for
-from core import Application, Bus
+from actionbus.adapters.flask.api import make_api
+from actionbus.adapters.flask.problems import register_errors
+from actionbus.adapters.flask.state import Authenticate, State
+from actionbus.adapters.http.api import Api
+from actionbus.adapters.http.origin import Gate
+from actionbus.adapters.http.waiting import MOST, Waits
+from actionbus.adapters.wiring import bus_for
+from actionbus.core import Application, Bus
 
 
 class ActionBus:

@@ -7,10 +7,10 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from adapters.flask.state import correlation_id, responded, tell_server
-from adapters.http.problems import Problem, explain
-from adapters.http.refusals import Refused
-from core import ActionBusError
+from actionbus.adapters.flask.state import correlation_id, responded, tell_server
+from actionbus.adapters.http.problems import Problem, explain
+from actionbus.adapters.http.refusals import Refused
+from actionbus.core import ActionBusError
 
 
 def explained(error: BaseException) -> Response:

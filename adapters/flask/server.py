@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from adapters.flask.connections import Server
-from adapters.http.access import AccessLog
+from actionbus.adapters.flask.connections import Server
+from actionbus.adapters.http.access import AccessLog
 
 log = logging.getLogger("actionbus.http")
 _LONGEST_HEADERS: Final = 65_536

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import ScopedRegistry
 
-from core.errors import Misuse
-from core.inside import running
+from actionbus.core.errors import Misuse
+from actionbus.core.inside import running
 
 
 def share_session(scoped: scoped_session[Any]) -> None:

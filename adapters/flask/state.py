@@ -11,14 +11,14 @@ import flask
 from flask import Response, current_app, g
 from flask.wrappers import Request as FlaskRequest
 
-from adapters.http.access import ACTOR, CORRELATION_ID
-from adapters.http.answer import Answer
-from adapters.http.api import Api
-from adapters.http.caller import context_of, correlation_id_of
-from adapters.http.refusals import Unauthorized
-from adapters.http.request import Request
-from core import ActionRunner, Bus
-from projections import Projections
+from actionbus.adapters.http.access import ACTOR, CORRELATION_ID
+from actionbus.adapters.http.answer import Answer
+from actionbus.adapters.http.api import Api
+from actionbus.adapters.http.caller import context_of, correlation_id_of
+from actionbus.adapters.http.refusals import Unauthorized
+from actionbus.adapters.http.request import Request
+from actionbus.core import ActionRunner, Bus
+from actionbus.projections import Projections
 
 P = ParamSpec("P")
 R = TypeVar("R")

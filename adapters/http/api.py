@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from adapters.es_repo import EsRepo
-from adapters.http.answer import Answer, shown
-from adapters.http.origin import Gate
-from adapters.http.reading import (
+from actionbus.adapters.es_repo import EsRepo
+from actionbus.adapters.http.answer import Answer, shown
+from actionbus.adapters.http.origin import Gate
+from actionbus.adapters.http.reading import (
     MOST_AWAITED,
     MOST_FACETS,
     filters,
@@ -25,17 +25,17 @@ from adapters.http.reading import (
     when,
     words,
 )
-from adapters.http.refusals import Malformed, NotFound, NotOffered
-from adapters.http.request import Request
-from adapters.http.views import action_of, hits_of
-from adapters.http.waiting import Waits
-from adapters.shown import described, described_outcome, described_ticket
-from adapters.wiring import store_for
-from core import ActionRunner, Bus, Outcome, PermissionDenied, Record
-from core.ticket import Ticket, given
-from projections import Projections
-from projections.errors import ProjectionError, QueryRefused, UnknownProjection
-from projections.store import Hits
+from actionbus.adapters.http.refusals import Malformed, NotFound, NotOffered
+from actionbus.adapters.http.request import Request
+from actionbus.adapters.http.views import action_of, hits_of
+from actionbus.adapters.http.waiting import Waits
+from actionbus.adapters.shown import described, described_outcome, described_ticket
+from actionbus.adapters.wiring import store_for
+from actionbus.core import ActionRunner, Bus, Outcome, PermissionDenied, Record
+from actionbus.core.ticket import Ticket, given
+from actionbus.projections import Projections
+from actionbus.projections.errors import ProjectionError, QueryRefused, UnknownProjection
+from actionbus.projections.store import Hits
 
 READ_JOURNAL: Final = "journal:read"
 """Asked of the checkpoint for records of somebody else's actions, and for all that a record holds of one's own."""

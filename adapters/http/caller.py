@@ -6,7 +6,7 @@ import re
 from typing import Any
 from uuid import uuid4
 
-from adapters.http.request import Request
+from actionbus.adapters.http.request import Request
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")

@@ -9,9 +9,9 @@ from typing import Final
 
 import swagger_ui
 
-from adapters.http.answer import Answer
-from adapters.http.openapi import document
-from core import Bus
+from actionbus.adapters.http.answer import Answer
+from actionbus.adapters.http.openapi import document
+from actionbus.core import Bus
 
 _SWAGGER: Final = Path(swagger_ui.__file__).parent / "static"
 _SERVED: Final = {

@@ -8,16 +8,16 @@ import logging
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.http.answer import Answer, shown
-from adapters.http.api import Api
-from adapters.http.problems import Problem
+from actionbus.adapters.http.answer import Answer, shown
+from actionbus.adapters.http.api import Api
+from actionbus.adapters.http.problems import Problem
 
 log = logging.getLogger("actionbus.http")
 
 try:
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
-    from adapters.metrics import ProjectionCollector, RunCollector
+    from actionbus.adapters.metrics import ProjectionCollector, RunCollector
 except ImportError:  # pragma: no cover - depends on the installation
     CONTENT_TYPE_LATEST = ""
 

@@ -9,14 +9,14 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
-from adapters.http.reading import LONGEST_QUERY, LONGEST_WAIT_S, MOST_AWAITED, MOST_FACETS, MOST_FILTERS
-from adapters.http.schemas import KINDS, OUTCOME, PROBLEM, REFUSALS, TICKET
-from adapters.shown import options_of, summary
-from core import Arg, Bus, Limits
-from core.conversions import Converted
-from core.payload import primitive
-from core.registry import Action
-from core.ticket import LONGEST_DELAY_S
+from actionbus.adapters.http.reading import LONGEST_QUERY, LONGEST_WAIT_S, MOST_AWAITED, MOST_FACETS, MOST_FILTERS
+from actionbus.adapters.http.schemas import KINDS, OUTCOME, PROBLEM, REFUSALS, TICKET
+from actionbus.adapters.shown import options_of, summary
+from actionbus.core import Arg, Bus, Limits
+from actionbus.core.conversions import Converted
+from actionbus.core.payload import primitive
+from actionbus.core.registry import Action
+from actionbus.core.ticket import LONGEST_DELAY_S
 
 
 def document(bus: Bus, prefix: str = "") -> dict[str, Any]:

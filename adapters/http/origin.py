@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from adapters.http.refusals import CrossSite, Misdirected, UnsupportedType
-from adapters.http.request import Request
+from actionbus.adapters.http.refusals import CrossSite, Misdirected, UnsupportedType
+from actionbus.adapters.http.request import Request
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _SENT_BY_ITSELF: Final = frozenset({"", "basic", "digest", "negotiate", "ntlm"})

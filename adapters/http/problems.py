@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from adapters.http import databases
-from adapters.http.answer import Answer
-from adapters.http.refusals import Refused
-from core import (
+from actionbus.adapters.http import databases
+from actionbus.adapters.http.answer import Answer
+from actionbus.adapters.http.refusals import Refused
+from actionbus.core import (
     ActionFailed,
     ActionInProgress,
     ActionInterrupted,
@@ -27,7 +27,7 @@ from core import (
     PermissionDenied,
     UnknownAction,
 )
-from projections.errors import IndexMissing, ProjectionError, StoreUnavailable
+from actionbus.projections.errors import IndexMissing, ProjectionError, StoreUnavailable
 
 log = logging.getLogger("actionbus.http")
 RETRY_AFTER_S: Final = "5"

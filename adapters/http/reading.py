@@ -6,11 +6,11 @@ import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from adapters.http.refusals import Malformed, UnsupportedType
-from adapters.http.request import Request
-from core import Limits
-from core.payload import parse, unstorable_text
-from core.ticket import LONGEST_DELAY_S, due_at, moment
+from actionbus.adapters.http.refusals import Malformed, UnsupportedType
+from actionbus.adapters.http.request import Request
+from actionbus.core import Limits
+from actionbus.core.payload import parse, unstorable_text
+from actionbus.core.ticket import LONGEST_DELAY_S, due_at, moment
 
 LONGEST_WAIT_S: Final = 30.0
 LONGEST_QUERY: Final = 1_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from adapters.http.problems import kept
-from adapters.shown import described_record, described_run
-from core import Record
-from core.runs import Run
-from projections.store import Hits
+from actionbus.adapters.http.problems import kept
+from actionbus.adapters.shown import described_record, described_run
+from actionbus.core import Record
+from actionbus.core.runs import Run
+from actionbus.projections.store import Hits
 
 _TO_ITS_CALLER: Final = (
     "position", "action_id", "kind", "status", "action", "actor", "correlation_id", "cause_id", "idempotency_key",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from adapters.http.refusals import Busy
+from actionbus.adapters.http.refusals import Busy
 
 MOST: Final = 4
 """Unless the server, which knows how many threads it has, says otherwise."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from adapters.library.repo import Repo
-from core import PermissionDenied
-from core.actions import OPERATOR
+from actionbus import PermissionDenied
+from actionbus.adapters.library.repo import Repo
+from actionbus.core.actions import OPERATOR
 
 _RANKS = {"viewer": 1, "editor": 2, "owner": 3}
 _NEEDS = {"view": "viewer", "edit": "editor", "own": "owner"}

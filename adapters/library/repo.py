@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from adapters.library.models import AssetRow, KitRow, RoleRow, TagRow, TokenRow
+from actionbus.adapters.library.models import AssetRow, KitRow, RoleRow, TagRow, TokenRow
 
 
 class Repo:

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from core.actions import FILE_NAME
+from actionbus.core.actions import FILE_NAME
 
 _PLAIN = re.compile(r"[^A-Za-z0-9]+")
 

@@ -17,9 +17,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from adapters.library.models import TokenRow
-from core import Bus
-from core.actions import OPERATOR
+from actionbus import Bus
+from actionbus.adapters.library.models import TokenRow
+from actionbus.core.actions import OPERATOR
 
 PREFIX: Final = "abt_"
 """So that scanners for leaked secrets can know one."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from adapters.local_elasticsearch.install import MAIN, NotInstallable, install, java
+from actionbus.adapters.local_elasticsearch.install import MAIN, NotInstallable, install, java
 
 DEFAULT_FOLDER: Final = Path("var/elasticsearch")
 _START_S: Final = 90.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from core import ActionCall, Middleware
-from replay.guard import guarded
+from actionbus.core import ActionCall, Middleware
+from actionbus.replay.guard import guarded
 
 
 class Guarding(Middleware):

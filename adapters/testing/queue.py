@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core import Bus, Message, Outcome, Queue
+from actionbus.core import Bus, Message, Outcome, Queue
 
 
 class HeldQueue(Queue):

@@ -8,8 +8,8 @@ from types import EllipsisType
 from typing import Any
 from uuid import UUID
 
-from core import Bus, InvalidArguments, Record
-from core.execution import as_ours, status_of
+from actionbus.core import Bus, InvalidArguments, Record
+from actionbus.core.execution import as_ours, status_of
 
 Results = list[Any]
 """The results of the actions run so far, in order."""

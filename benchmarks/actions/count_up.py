@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from actionbus import ActionHandler, Arg
 from benchmarks.setting import Counter
-from core import ActionHandler, Arg
 
 
 class CountUp(ActionHandler):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from core.errors import WHOLE_ACTION as WHOLE_ACTION
+from actionbus import WHOLE_ACTION as WHOLE_ACTION
 
 NAME_LENGTH = 120
 TAG_LENGTH = 60

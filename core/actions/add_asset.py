@@ -7,9 +7,8 @@ from uuid import UUID
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from core.actions import NAME_LENGTH, TAG_LENGTH, Repo
-from core.determinism import Clock, Ids
+from actionbus import ActionHandler, Arg, Clock, Ids
+from actionbus.core.actions import NAME_LENGTH, TAG_LENGTH, Repo
 
 
 class AddAsset(ActionHandler):

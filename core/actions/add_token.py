@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from core.actions import OPERATOR, Tokens
-from core.determinism import Clock, Ids
+from actionbus import ActionHandler, Arg, Clock, Ids
+from actionbus.core.actions import OPERATOR, Tokens
 
 LONGEST: Final = timedelta(days=3650)
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from core.actions import NAME_LENGTH, Repo
-from core.determinism import Clock, Ids
+from actionbus import ActionHandler, Arg, Clock, Ids
+from actionbus.core.actions import NAME_LENGTH, Repo
 
 
 class CreateKit(ActionHandler):

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from core.actions import FILE_NAME, Repo, Storage
+from actionbus import ActionHandler, Arg
+from actionbus.core.actions import FILE_NAME, Repo, Storage
 
 _PLAIN = validate.Regexp(
     rf"{FILE_NAME}\Z",

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from core.actions import NAME_LENGTH, Repo
+from actionbus import ActionHandler, Arg
+from actionbus.core.actions import NAME_LENGTH, Repo
 
 
 class RenameKit(ActionHandler):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from core import ActionHandler, Arg
-from core.actions import OPERATOR, Tokens
+from actionbus import ActionHandler, Arg
+from actionbus.core.actions import OPERATOR, Tokens
 
 
 class RevokeToken(ActionHandler):

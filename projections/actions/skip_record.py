@@ -6,8 +6,8 @@ from typing import Any
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg
-from projections.stops import Stops
+from actionbus import ActionHandler, Arg
+from actionbus.projections.stops import Stops
 
 
 class SkipRecord(ActionHandler):

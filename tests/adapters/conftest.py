@@ -11,12 +11,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 
-from adapters.flask import ActionBus
-from adapters.library.models import Base
-from adapters.library.tokens import authenticator, issue
-from adapters.wiring import bus_for, library
-from core import Bus, Message, Queue
-from projections import Projections, Projector
+from actionbus import Bus, Message, Queue
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.library.tokens import authenticator, issue
+from actionbus.adapters.wiring import bus_for
+from actionbus.flask import ActionBus
+from actionbus.projections import Projections, Projector
 
 
 class Held(Queue):

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis as Client
 from sqlalchemy.engine import URL, make_url
 
-from adapters.celery import CeleryQueue, make_celery
-from core import Bus
+from actionbus import Bus
+from actionbus.adapters.celery import CeleryQueue, make_celery
 from tests.adapters.workers import Workers
 from tests.conftest import prepared
 from tests.servers import Redis

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.celery import CeleryQueue, make_celery
-from core import BrokerUnavailable, Bus, Message
+from actionbus import BrokerUnavailable, Bus, Message
+from actionbus.adapters.celery import CeleryQueue, make_celery
 from tests.adapters.workers import Workers
 from tests.conftest import TORTURE, prepared, query
 from tests.servers import Redis
@@ -112,7 +112,7 @@ def test_killed_workers_and_a_broker_that_forgets(bus: Bus, workers: Workers, re
 def test_a_broker_that_is_away_is_asked_once_and_callers_do_not_wait_for_it_one_by_one(
     url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.celery._AWAY_S", 3600.0)
+    monkeypatch.setattr("actionbus.adapters.celery._AWAY_S", 3600.0)
     prepared(url)
     with Bus(make_application(), url, queue=CeleryQueue("redis://127.0.0.1:1/0")) as bus:
         bus.execute("open_account", {"id": 1, "name": "one"}, actor="ana")

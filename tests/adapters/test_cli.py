@@ -127,7 +127,7 @@ def test_db(run: Run) -> None:
 
 
 def test_without_a_journal_it_says_what_to_do(sqlite_url: URL) -> None:
-    command = [sys.executable, "-m", "adapters.cli.main", "log"]
+    command = [sys.executable, "-m", "actionbus", "log"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(sqlite_url), check=False)
     assert done.returncode == 2
     assert "actionbus db upgrade" in done.stderr
@@ -146,7 +146,7 @@ def test_without_a_journal_it_says_what_to_do(sqlite_url: URL) -> None:
 def test_wrong_settings_are_said_in_a_sentence(
     sqlite_url: URL, variable: str, value: str, code: int, told: str
 ) -> None:
-    command = [sys.executable, "-m", "adapters.cli.main", "log"]
+    command = [sys.executable, "-m", "actionbus", "log"]
     env = environment(sqlite_url) | {variable: value}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == code
@@ -156,7 +156,7 @@ def test_wrong_settings_are_said_in_a_sentence(
 
 def test_log_follows(run: Run, url: URL) -> None:
     run("run", "open_account", "--id", "1", "--name", "a")
-    command = [sys.executable, "-m", "adapters.cli.main", "log", "-f", "--json"]
+    command = [sys.executable, "-m", "actionbus", "log", "-f", "--json"]
     follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(url))
     assert follower.stdout
     assert json.loads(follower.stdout.readline())["action"] == "open_account"
@@ -169,7 +169,7 @@ def test_log_follows(run: Run, url: URL) -> None:
 
 def test_ctrl_c_leaves_nothing_half_done(run: Run, url: URL) -> None:
     run("run", "open_account", "--id", "1", "--name", "a")
-    command = [sys.executable, "-m", "adapters.cli.main", "run", "deposit", "--arguments", "-"]
+    command = [sys.executable, "-m", "actionbus", "run", "deposit", "--arguments", "-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = subprocess.Popen(command, text=True, env=environment(url), **pipes)
     assert running.stdin

@@ -18,13 +18,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from adapters import cli
-from adapters.cli.main import group
-from adapters.logs import formatter
-from adapters.plain import joined, plain, plain_lines
-from adapters.wiring import library
-from core import Arg, Bus
-from core.runs import Run as Queued
+from actionbus import Arg, Bus
+from actionbus.adapters import cli
+from actionbus.adapters.cli.main import group
+from actionbus.adapters.library.app import library
+from actionbus.adapters.logs import formatter
+from actionbus.adapters.plain import joined, plain, plain_lines
+from actionbus.core.runs import Run as Queued
 from tests.helpers import Run, documents, environment, subcommands
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw
@@ -252,7 +252,7 @@ def test_a_projected_value_is_plain_text(notes: Run, command: str, url: URL) -> 
 
 def test_a_debugged_action_is_plain(shop: Run, url: URL) -> None:
     failed = documents(shop("log", "--action", "open_account", "--status", "failed", "--json"))[0]["action_id"]
-    tool = [sys.executable, "-m", "adapters.cli.main", "replay", "debug", failed, "--post-mortem"]
+    tool = [sys.executable, "-m", "actionbus", "replay", "debug", failed, "--post-mortem"]
     done = subprocess.run(
         tool, env=os.environ | environment(url), input="q\n", capture_output=True, text=True, check=True
     )

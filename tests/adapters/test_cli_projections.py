@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from adapters.local_elasticsearch import install
-from adapters.local_elasticsearch.install import Jar, NotInstallable
-from adapters.local_elasticsearch.server import LocalServer, _free_port
-from adapters.wiring import store_for
-from core import Bus
-from projections import Projection, on
+from actionbus import Bus
+from actionbus.adapters.local_elasticsearch import install
+from actionbus.adapters.local_elasticsearch.install import Jar, NotInstallable
+from actionbus.adapters.local_elasticsearch.server import LocalServer, _free_port
+from actionbus.adapters.wiring import store_for
+from actionbus.projections import Projection, on
 from tests.helpers import Run, documents
 from tests.projections.notes.app import make_application
 from tests.waiting import PATIENCE_S, eventually
@@ -94,7 +94,7 @@ def test_rebuild_dry_run_rollback_and_prune(cli: Run) -> None:
 def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> None:
     put(cli, "a", "one")
     port = _free_port()
-    line = [sys.executable, "-W", "error", "-m", "adapters.cli.main", "projections", "run", "--metrics", str(port)]
+    line = [sys.executable, "-W", "error", "-m", "actionbus", "projections", "run", "--metrics", str(port)]
     process = subprocess.Popen(line, env=os.environ, stderr=subprocess.PIPE)
     try:
         eventually(lambda: all(each["healthy"] and each["lag_records"] == 0 for each in states(cli).values()),
@@ -113,7 +113,7 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
 
 def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     put(cli, "a", "poison")
-    process = subprocess.Popen([sys.executable, "-m", "adapters.cli.main", "projections", "run", "notes"],
+    process = subprocess.Popen([sys.executable, "-m", "actionbus", "projections", "run", "notes"],
                                env=os.environ, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         eventually(lambda: states(cli)["notes"]["state"] == "stopped", "the projection is stopped")
@@ -171,9 +171,9 @@ class Wordy(Projection):
 
 
 def test_es_repo_reads_projections_and_writes_what_is_the_applications_own(tmp_path: Path) -> None:
-    from adapters.es_repo import EsRepo
-    from core.ddl import create
-    from projections import Projector
+    from actionbus.core.ddl import create
+    from actionbus.projections import Projector
+    from actionbus.search import EsRepo
 
     bus = Bus(make_application(Wordy), f"sqlite:///{tmp_path / 'x.db'}")
     with bus.engine.begin() as connection:

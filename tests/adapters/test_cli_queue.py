@@ -35,7 +35,7 @@ def completed(url: URL, *words: str) -> list[str]:
 def test_names_and_options_are_completed_from_the_declaration(sqlite_url: URL) -> None:
     assert completed(sqlite_url, "actionbus", "run", "de") == ["deposit"]
     assert completed(sqlite_url, "actionbus", "run", "deposit", "--am") == ["--amount"]
-    other = ["actionbus", "--app", "adapters.wiring:library", "run", "create_k"]
+    other = ["actionbus", "--app", "actionbus.adapters.library.app:library", "run", "create_k"]
     assert completed(sqlite_url, *other) == ["create_kit"]
     assert completed(sqlite_url, "actionbus", "jour") == ["journal"]
 
@@ -73,7 +73,7 @@ def test_queueing_from_the_command_line(run: Run, redis: Redis) -> None:
 
 
 SIGN_IN = """
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 
 class SignIn(ActionHandler):
@@ -90,7 +90,7 @@ def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(sqlite_url: URL, tmp_
     (actions / "__init__.py").touch()
     (actions / "sign_in.py").write_text(SIGN_IN)
     (actions.parent / "__init__.py").write_text(
-        "from core import Application\napp = Application('vault', actions='vault.actions')\n"
+        "from actionbus import Application\napp = Application('vault', actions='vault.actions')\n"
     )
     env = environment(sqlite_url) | {"ACTIONBUS_APP": "vault:app", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     subprocess.run([ACTIONBUS, "db", "upgrade"], env=env, check=True, capture_output=True)

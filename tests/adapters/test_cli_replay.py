@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from core import Bus
+from actionbus import Bus
 from tests.helpers import ROOT, Run, documents, environment
 from tests.replay.conftest import fill
 from tests.shop.app import make_application
 
-TOOL = [sys.executable, "-m", "adapters.cli.main"]
+TOOL = [sys.executable, "-m", "actionbus"]
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +278,7 @@ def test_export_test(cli: Run, tmp_path: Path) -> None:
 
 def test_documents_in_time(sqlite_url: URL, tmp_path: Path) -> None:
     env = environment(sqlite_url) | {
-        "ACTIONBUS_APP": "adapters.wiring:library",
+        "ACTIONBUS_APP": "actionbus.adapters.library.app:library",
         "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
-from core import Bus
+from actionbus import Bus
 from tests.conftest import prepared
 from tests.helpers import ROOT, environment
 from tests.projections.notes.app import make_application as notes_application
@@ -30,7 +30,7 @@ def tool(url: URL | str, *words: str, cwd: Path = ROOT, **more: str) -> subproce
     at = url if isinstance(url, str) else url.render_as_string(hide_password=False)
     env = environment(url) if isinstance(url, URL) else os.environ | {"PYTHONPATH": str(ROOT)}
     env |= {"ACTIONBUS_APP": "tests.projections.notes_app:app", "ACTIONBUS_DATABASE_URL": at} | more
-    command = [sys.executable, "-m", "adapters.cli.main", *words]
+    command = [sys.executable, "-m", "actionbus", *words]
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -110,7 +110,7 @@ def test_a_reader_that_has_read_enough_is_no_failure(sqlite_url: URL, words: lis
     read, write = os.pipe()
     os.close(read)
     env = environment(sqlite_url) | {"ACTIONBUS_APP": "tests.projections.notes_app:app"}
-    command = [sys.executable, "-m", "adapters.cli.main", *words]
+    command = [sys.executable, "-m", "actionbus", *words]
     done = subprocess.run(command, env=env, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")

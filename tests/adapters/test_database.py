@@ -10,10 +10,10 @@ from alembic.config import Config
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL
 
-from adapters import database
-from core import Bus
-from core.ddl import LATEST, VERSION_TABLE
-from core.table import COLUMNS
+from actionbus import Bus
+from actionbus.adapters import database
+from actionbus.core.ddl import LATEST, VERSION_TABLE
+from actionbus.core.table import COLUMNS
 from tests.conftest import query
 from tests.shop.app import Base, make_application
 

@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from adapters.flask import current_bus, share_session
-from adapters.testing import HeldQueue
-from adapters.testing.guarding import Guarding
-from core import Bus, Misuse
-from replay import Replayer
+from actionbus import Bus, Misuse
+from actionbus.adapters.testing.guarding import Guarding
+from actionbus.flask import current_bus, share_session
+from actionbus.replay import Replayer
+from actionbus.testing import HeldQueue
 from tests.adapters.flask_notes import Base, Note, db, private
 from tests.adapters.flask_notes import app as application
 from tests.adapters.flask_notes.web import also_private, make_app

@@ -33,7 +33,7 @@ def test_what_log_follow_printed_is_still_there_after_a_crash() -> None:
 
 def followed(url: URL, lines: int) -> list[tuple[int, str]]:
     """The first lines that the command prints."""
-    command = [sys.executable, "-m", "adapters.cli.main", "log", "--after", "0", "--submitted", "--follow", "--json"]
+    command = [sys.executable, "-m", "actionbus", "log", "--after", "0", "--submitted", "--follow", "--json"]
     env = os.environ | {
         "ACTIONBUS_APP": "tests.adapters.shop_app:app", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
         "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),

@@ -16,14 +16,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import text, update
 from sqlalchemy.engine import URL
 
-from adapters.flask import ActionBus, current_bus, provide_action_runner
-from adapters.library.models import Base, TokenRow
-from adapters.library.tokens import authenticator, issue
-from adapters.logs import formatter
-from adapters.testing import HeldQueue
-from adapters.wiring import bus_for, library
-from core import ActionBusError, Bus, Misuse
-from projections import Projections, Projector
+from actionbus import ActionBusError, Bus, Misuse
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base, TokenRow
+from actionbus.adapters.library.tokens import authenticator, issue
+from actionbus.adapters.logs import formatter
+from actionbus.adapters.wiring import bus_for
+from actionbus.flask import ActionBus, current_bus, provide_action_runner
+from actionbus.projections import Projections, Projector
+from actionbus.testing import HeldQueue
 from tests.shop.app import make_application
 
 
@@ -432,8 +433,8 @@ def test_a_trace_is_continued(ana: Client, bus: Bus) -> None:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from adapters.tracing import Tracing
-    from core.middleware import Chain
+    from actionbus.adapters.tracing import Tracing
+    from actionbus.core.middleware import Chain
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from core.payload import parse
-from projections import Projections
+from actionbus.core.payload import parse
+from actionbus.projections import Projections
 from tests.adapters.conftest import Web
 
 

@@ -17,9 +17,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from adapters.flask import ActionBus
-from adapters.http.databases import is_lost
-from core import ActionHandler, Application, Arg, Bus, Misuse
+from actionbus import ActionHandler, Application, Arg, Bus, Misuse
+from actionbus.adapters.http.databases import is_lost
+from actionbus.flask import ActionBus
 from tests.adapters.conftest import Held, Web
 from tests.servers import Server
 
@@ -185,7 +185,7 @@ def test_a_connection_that_is_killed_in_a_handler_is_503_with_the_actions_id(
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "die.py").write_text(
-        "from core import ActionHandler\n\n\nclass Die(ActionHandler):\n    '''Dies.'''\n\n    requires = ('db',)\n\n"
+        "from actionbus import ActionHandler\n\n\nclass Die(ActionHandler):\n    '''Dies.'''\n\n    requires = ('db',)\n\n"
         "    def execute(self):\n        from sqlalchemy import text\n"
         "        self.db.execute(text('SELECT pg_terminate_backend(pg_backend_pid())'))\n"
     )

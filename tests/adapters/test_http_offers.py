@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from core import ActionBusError
+from actionbus import ActionBusError
 from tests.adapters.conftest import Held, Web
 
 
@@ -146,8 +146,8 @@ def test_highlights_are_html_in_which_only_the_marks_are_markup(
 
 
 def test_the_command_line_shows_highlights_as_text(web: Web, do: Callable[..., Any], capsys: Any) -> None:
-    from adapters.cli.search import show_hits
-    from adapters.es_repo import EsRepo
+    from actionbus.adapters.cli.search import show_hits
+    from actionbus.search import EsRepo
 
     ana = web.as_("ana")
     kit = do(ana, "create_kit", name="A")["kit_id"]

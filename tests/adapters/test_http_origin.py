@@ -9,8 +9,8 @@ import pytest
 from flask import Flask, g
 from flask.testing import FlaskClient
 
-from adapters.flask import ActionBus, provide_action_runner
-from core import Bus
+from actionbus import Bus
+from actionbus.flask import ActionBus, provide_action_runner
 from tests.adapters.conftest import Web
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)

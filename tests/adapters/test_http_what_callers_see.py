@@ -12,8 +12,8 @@ from flask import Flask
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from adapters.flask import ActionBus
-from core import ActionHandler, Application, Arg, Bus, PermissionDenied, outside
+from actionbus import ActionHandler, Application, Arg, Bus, PermissionDenied, outside
+from actionbus.flask import ActionBus
 from tests.adapters.conftest import Held, Web
 
 TOLD_OF_SUBMITTED = {

@@ -14,12 +14,12 @@ from sqlalchemy import Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from adapters import database
-from adapters.alembic import include_name
-from adapters.embedded import EmbeddedStore
-from core import Bus, InvalidArguments
-from core.ddl import KEEPER
-from projections import Projector
+from actionbus import Bus, InvalidArguments
+from actionbus.adapters import database
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.alembic import include_name
+from actionbus.core.ddl import KEEPER
+from actionbus.projections import Projector
 from tests.conftest import query
 from tests.projections.notes.app import Notes
 from tests.projections.notes.app import make_application as notes
@@ -28,7 +28,7 @@ from tests.test_docs import run_blocks
 
 ENV = """
 from alembic import context
-from adapters.alembic import include_name
+from actionbus.alembic import include_name
 attributes = context.config.attributes
 
 def also_mine(name, type_, parent_names):

@@ -10,12 +10,13 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from adapters import database
-from adapters.flask import ActionBus
-from adapters.library.models import Base
-from adapters.wiring import bus_for, library, store_for
-from core import Application, Bus, PermissionDenied
-from projections import Projector, Stopped
+from actionbus import Application, Bus, PermissionDenied
+from actionbus.adapters import database
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.wiring import bus_for, store_for
+from actionbus.flask import ActionBus
+from actionbus.projections import Projector, Stopped
 from tests.helpers import Run, documents
 from tests.projections.notes.app import Notes
 

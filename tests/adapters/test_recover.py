@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import URL
 
-from core import Bus
+from actionbus import Bus
 from tests.core.test_journal import abandon
 from tests.helpers import Run, documents
 from tests.shop.app import make_application

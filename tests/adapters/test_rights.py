@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL
 
-from adapters.cli.main import main
-from adapters.embedded import EmbeddedStore
-from core import Bus, JournalUnavailable
-from projections import Projections, Projector
-from replay import Replayer, transfer
+from actionbus import Bus, JournalUnavailable
+from actionbus.adapters.cli.main import main
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.projections import Projections, Projector
+from actionbus.replay import Replayer, transfer
 from tests.conftest import prepared
 from tests.core.queues import Broker
 from tests.core.test_other_servers import now

@@ -21,15 +21,15 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.library.models import Base
-from adapters.library.tokens import issue
-from adapters.wiring import library
-from core import Bus
+from actionbus import Bus
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.library.tokens import issue
 from tests.conftest import TORTURE
 from tests.servers import Redis
 from tests.waiting import PATIENCE_S, eventually
 
-TOOL = [sys.executable, "-m", "adapters.cli.main"]
+TOOL = [sys.executable, "-m", "actionbus"]
 
 
 class Served:
@@ -86,7 +86,11 @@ def served(library_url: URL, redis: Redis, tmp_path: Path) -> Iterator[Served]:
     with Bus(library, library_url) as bus:
         token = issue(bus, "ana")
     found = Served(
-        "adapters.wiring:library", library_url, tmp_path / "serve.log", token, ACTIONBUS_BROKER_URL=redis.url
+        "actionbus.adapters.library.app:library",
+        library_url,
+        tmp_path / "serve.log",
+        token,
+        ACTIONBUS_BROKER_URL=redis.url,
     )
     yield found
     found.close()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapters.testing import Given
-from adapters.wiring import library
-from core import Application, Bus, PermissionDenied
-from replay import LeavesSandbox
+from actionbus import Application, Bus, PermissionDenied
+from actionbus.adapters.library.app import library
+from actionbus.replay import LeavesSandbox
+from actionbus.testing import Given
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Mailer, Repo, make_application
 
@@ -114,7 +114,7 @@ def test_without_an_application_it_says_what_to_set(pytester: pytest.Pytester) -
 
 
 def test_from_the_ini_file(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nactionbus_app = adapters.wiring:library\n")
+    pytester.makeini("[pytest]\nactionbus_app = actionbus.adapters.library.app:library\n")
     pytester.makepyfile(
         """
         def test_it(given):

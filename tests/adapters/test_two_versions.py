@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.celery import CeleryQueue
-from core import Application, Bus, Outcome
-from core.ticket import given
+from actionbus import Application, Bus, Outcome
+from actionbus.celery import CeleryQueue
+from actionbus.core.ticket import given
 from tests.adapters.workers import Workers
 from tests.conftest import query
 from tests.core.queues import time_passes
@@ -25,7 +25,7 @@ from tests.servers import Redis
 GREET = """
 from sqlalchemy import text
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 
 class Greet(ActionHandler):
@@ -69,7 +69,7 @@ class Deployment:
         actions.mkdir(parents=True, exist_ok=True)
         (actions / "__init__.py").touch()
         (actions / f"{action}.py").write_text(code)
-        declared = "from core import Application\napp = Application('greeting', actions='greeting.actions')\n"
+        declared = "from actionbus import Application\napp = Application('greeting', actions='greeting.actions')\n"
         (actions.parent / "__init__.py").write_text(declared)
 
     def give_an_upcast(self) -> None:
@@ -77,7 +77,7 @@ class Deployment:
 
     def queue(self, version: str, names: list[str], action: str = "greet") -> list[UUID]:
         """Queue by the code of a version, from its command line."""
-        command = [sys.executable, "-m", "adapters.cli.main", "run", action, "--async", "--json", "--arguments", "-"]
+        command = [sys.executable, "-m", "actionbus", "run", action, "--async", "--json", "--arguments", "-"]
         lines = "".join(json.dumps({ARGUMENT[version]: name}) + "\n" for name in names)
         env = os.environ | self.workers[version].environment
         done = subprocess.run(command, env=env, input=lines, capture_output=True, text=True, check=True)

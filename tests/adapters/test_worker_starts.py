@@ -109,7 +109,7 @@ def test_a_broker_that_is_none_is_told_in_a_sentence(sqlite_url: URL, broker: st
         "ACTIONBUS_APP": "tests.adapters.shop_app:app", "ACTIONBUS_DATABASE_URL": f"sqlite:///{sqlite_url.database}",
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    started = [sys.executable, "-m", "adapters.cli.main", "--broker", broker, *command]
+    started = [sys.executable, "-m", "actionbus", "--broker", broker, *command]
     done = subprocess.run(started, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--broker" in done.stderr

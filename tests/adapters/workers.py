@@ -23,7 +23,7 @@ class Workers:
     """`actionbus worker` processes on one database and broker."""
 
     def __init__(self, url: URL, redis: Redis, log: Path) -> None:
-        self._command = [sys.executable, "-m", "adapters.cli.main", "worker", "-c", "2"]
+        self._command = [sys.executable, "-m", "actionbus", "worker", "-c", "2"]
         self.environment = os.environ | {
             "ACTIONBUS_APP": "tests.adapters.shop_app:app",
             "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),

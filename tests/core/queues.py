@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from adapters.testing import HeldQueue
-from core import BrokerUnavailable, Bus, Message
+from actionbus import BrokerUnavailable, Bus, Message
+from actionbus.testing import HeldQueue
 from tests.helpers import let_time_pass
 
 

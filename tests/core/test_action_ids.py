@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from core import Bus
+from actionbus import Bus
 from tests.conftest import BusFactory
 from tests.core.queues import Broker
 

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from marshmallow import Schema, ValidationError, fields, validate
 
-from core import Arg, Bus, InvalidArguments, LimitExceeded, Limits, UnknownAction, payload
-from core.arg import build_schema
+from actionbus import Arg, Bus, InvalidArguments, LimitExceeded, Limits, UnknownAction
+from actionbus.core import payload
+from actionbus.core.arg import build_schema
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from core import ActionCall, Arg, Bus, ConfigurationError, Middleware, Misuse, outside, pure
+from actionbus import ActionCall, Arg, Bus, ConfigurationError, Middleware, Misuse, outside, pure
 from tests.conftest import BusFactory, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application

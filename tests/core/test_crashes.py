@@ -22,7 +22,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from core import ActionBusError, Bus, JournalUnavailable, OutcomeUnknown
+from actionbus import ActionBusError, Bus, JournalUnavailable, OutcomeUnknown
 from tests.conftest import TORTURE, BusFactory, prepared, query
 from tests.helpers import balance, opened
 from tests.servers import Server

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
-from adapters import database
-from core import Bus, JournalUnavailable
-from core.ddl import LATEST
+from actionbus import Bus, JournalUnavailable
+from actionbus.adapters import database
+from actionbus.core.ddl import LATEST
 from tests.conftest import query
 from tests.core.queues import Broker
 from tests.shop.app import Base, make_application

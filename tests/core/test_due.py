@@ -9,8 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from core import Bus
-from core.dispatcher import Dispatcher
+from actionbus import Bus, Dispatcher
 from tests.conftest import BusFactory
 from tests.core.queues import Broker, lost_database, time_passes
 from tests.shop.actions.call_back import CallBack

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from core import Bus, Misuse, outside
+from actionbus import Bus, Misuse, outside
 from tests.conftest import prepared, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Mailer, Repo, checkpoint, make_application

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import URL
 
-from core import Bus, Record
+from actionbus import Bus, Record
 from tests.conftest import prepared, query
 from tests.core.test_order import APPEND, dsn
 from tests.servers import Server

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from core import Application, Bus
-from core.dispatcher import Dispatcher
+from actionbus import Application, Bus, Dispatcher
 from tests.conftest import BusFactory
 from tests.core.queues import Broker, time_passes
 from tests.shop.actions.deposit import Deposit

@@ -14,8 +14,8 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import URL
 
-from core import ActionInProgress, Bus, JournalUnavailable
-from core.backend import Row
+from actionbus import ActionInProgress, Bus, JournalUnavailable
+from actionbus.core.backend import Row
 from tests.conftest import TORTURE, prepared, query
 from tests.core.queues import Broker
 from tests.core.test_order import APPEND, dsn

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core import ActionInterrupted
+from actionbus import ActionInterrupted
 from tests.conftest import BusFactory
 from tests.core.queues import Broker
 from tests.core.test_journal import abandon

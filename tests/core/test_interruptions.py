@@ -19,13 +19,13 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-import core
-from core import Bus
+import actionbus.core
+from actionbus import Bus
 from tests.conftest import TORTURE, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 
-CORE = str(Path(core.__file__).parent) + os.sep
+CORE = str(Path(actionbus.core.__file__).parent) + os.sep
 
 
 class Watchdog(BaseException):

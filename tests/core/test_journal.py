@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, delete, insert, text, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from core import (
+from actionbus import (
     ActionFailed,
     ActionInProgress,
     ActionInterrupted,
@@ -24,7 +24,7 @@ from core import (
     IdempotencyConflict,
     InvalidArguments,
 )
-from core.table import COLUMNS, journal_table
+from actionbus.core.table import COLUMNS, journal_table
 from tests.conftest import BusFactory, elsewhere
 from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack

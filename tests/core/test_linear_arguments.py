@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from core import ActionHandler, Arg, Bus, LimitExceeded
-from core.intent import MOST_UNKNOWN
+from actionbus import ActionHandler, Arg, Bus, LimitExceeded
+from actionbus.core.intent import MOST_UNKNOWN
 from tests.conftest import BusFactory
 from tests.shop.app import make_application
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import ActionCall, InvalidArguments, Middleware, Misuse, UnknownAction
+from actionbus import ActionCall, InvalidArguments, Middleware, Misuse, UnknownAction
 from tests.conftest import BusFactory
 from tests.shop.app import make_application
 

@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 
-from core import ActionFailed, Bus, IdempotencyConflict, PermissionDenied, UnknownAction
-from core.dispatcher import Dispatcher
+from actionbus import ActionFailed, Bus, Dispatcher, IdempotencyConflict, PermissionDenied, UnknownAction
 from tests.conftest import prepared, query
 from tests.core.queues import Broker, lost_database, time_passes
 from tests.shop.actions.call_back import CallBack

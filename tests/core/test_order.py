@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from core import Bus
+from actionbus import Bus
 from tests.conftest import TORTURE, BusFactory, query
 from tests.core.writers import APPEND, CONTEXT, deposit, write
 from tests.waiting import PATIENCE_S, Asked, answered, eventually

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import URL
 
-from core import Bus, JournalUnavailable
+from actionbus import Bus, JournalUnavailable
 from tests.conftest import prepared, query
 from tests.core.test_order import APPEND, dsn, naive
 from tests.servers import Server

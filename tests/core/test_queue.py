@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from core import (
+from actionbus import (
     ActionFailed,
     ActionInProgress,
     Arg,
     Bus,
     ConfigurationError,
+    Dispatcher,
     IdempotencyConflict,
     InvalidArguments,
     Message,
@@ -21,7 +22,6 @@ from core import (
     PermissionDenied,
     UnknownAction,
 )
-from core.dispatcher import Dispatcher
 from tests.conftest import BusFactory, elsewhere
 from tests.core.queues import Broker, lost_database, time_passes
 from tests.helpers import balance, let_time_pass
@@ -263,7 +263,7 @@ def test_attempts_are_capped(bus: Bus) -> None:
     assert record is not None
     assert record.error is not None
     assert record.status == "failed"
-    assert record.error["type"] == "core.errors:AttemptsExhausted"
+    assert record.error["type"] == "actionbus:AttemptsExhausted"
     assert bus.runs.all() == []
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from core import Bus
+from actionbus import Bus
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 
@@ -318,7 +318,7 @@ def test_the_digest_tells_values_apart(recorded: Any) -> None:
 
 
 def test_beyond_the_limit_it_says_so(make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    from core import Limits
+    from actionbus import Limits
     from tests.shop.app import Account, make_application
 
     bus = make_bus(make_application(limits=Limits(touched_rows=3)))

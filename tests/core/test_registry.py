@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from core import Application, Bus, ConfigurationError, outside, pure
-from core.registry import Registry, class_name_of
+from actionbus import Application, Bus, ConfigurationError, outside, pure
+from actionbus.core.registry import Registry, class_name_of
 from tests.shop.app import make_application
 
 GOOD = """
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 class DoIt(ActionHandler):
     {body}
     def execute(self): return None
@@ -55,7 +55,7 @@ def problems(*packages: str, **dependencies: Any) -> str:
         (GOOD.format(body="") + GOOD.format(body="").replace("DoIt", "Other"), "exactly one"),
         (GOOD.format(body="").replace("DoIt", "Wrong"), "must be called DoIt"),
         ("import nothing_of_that_name", "cannot be imported"),
-        ("from core import ActionHandler\nclass DoIt(ActionHandler): pass", "no execute()"),
+        ("from actionbus import ActionHandler\nclass DoIt(ActionHandler): pass", "no execute()"),
         (GOOD.format(body="requires = ['nope']"), "requires 'nope', which no provider gives"),
         (GOOD.format(body="requires = 'repo'"), "must be a list of names"),
         (GOOD.format(body="requires = ['validate']"), "name of something the handler has already"),

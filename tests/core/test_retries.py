@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from core import Bus
+from actionbus import Bus
 from tests.conftest import BusFactory, elsewhere, query
 from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack

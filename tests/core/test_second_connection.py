@@ -15,9 +15,9 @@ from sqlalchemy import Engine, NullPool, QueuePool, StaticPool, create_engine, e
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from adapters.testing.guarding import Guarding
-from core import ActionCall, Application, Arg, Bus, Middleware, Misuse, outside
-from replay import LeavesSandbox
+from actionbus import ActionCall, Application, Arg, Bus, Middleware, Misuse, outside
+from actionbus.adapters.testing.guarding import Guarding
+from actionbus.replay import LeavesSandbox
 from tests.conftest import BusFactory, query
 from tests.core.queues import Broker
 from tests.shop.actions.call_back import CallBack

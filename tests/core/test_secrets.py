@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from core import Arg, Bus, InvalidArguments
-from core.scrubbing import Scrubber
+from actionbus import Arg, Bus, InvalidArguments
+from actionbus.core.scrubbing import Scrubber
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application, outside

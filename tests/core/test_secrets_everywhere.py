@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from core import Arg, Bus, outside
+from actionbus import Arg, Bus, outside
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application

@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-from core import Bus
-from core.statements import HARMLESS, outlasts, read
+from actionbus import Bus
+from actionbus.core.statements import HARMLESS, outlasts, read
 from tests.conftest import prepared, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
@@ -114,7 +114,7 @@ def test_no_path_or_role_sends_a_record_into_another_schema(
 def test_no_path_or_role_sends_a_queued_action_astray(
     postgres_bus: Bus, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    from adapters.testing.queue import HeldQueue
+    from actionbus.adapters.testing.queue import HeldQueue
 
     postgres_bus.queue = HeldQueue()
 

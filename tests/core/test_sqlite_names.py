@@ -16,8 +16,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
-from core import Bus, ConfigurationError, JournalUnavailable
-from core.sqlite_url import file_of
+from actionbus import Bus, ConfigurationError, JournalUnavailable
+from actionbus.core.sqlite_url import file_of
 from tests.conftest import prepared
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
@@ -46,7 +46,7 @@ IN_MEMORY = [
     "sqlite:///file:?uri=true",
 ]
 RECOVER = (
-    "import sys; from datetime import timedelta; from core import Bus; from tests.shop.app import make_application\n"
+    "import sys; from datetime import timedelta; from actionbus import Bus; from tests.shop.app import make_application\n"
     "with Bus(make_application(), sys.argv[1]) as bus:\n    found = bus.recover(timedelta(0))\n"
     "    print(len(found.interrupted), len(found.running), len(found.settled_meanwhile))"
 )

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg2
 
-from core import Bus
+from actionbus import Bus
 from tests.shop.app import make_application
 from tests.waiting import any_moment
 

@@ -14,7 +14,7 @@ def test_the_demo_makes_all_that_it_needs(tmp_path: Path) -> None:
     """In an empty folder, with no setting but where documents are kept; twice, since a second run goes on."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ACTIONBUS_")}
     env |= {"PYTHONPATH": str(ROOT), "ACTIONBUS_ELASTICSEARCH_URL": "embedded", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "adapters.cli.main", "demo", "--limit", "60"]
+    command = [sys.executable, "-m", "actionbus", "demo", "--limit", "60"]
     for _ in range(2):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.library.models import Base
-from adapters.wiring import library
-from core import Bus, InvalidArguments
+from actionbus import Bus, InvalidArguments
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
 
 
 @pytest.fixture

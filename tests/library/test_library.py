@@ -11,13 +11,14 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from adapters.cli.demo import Import
-from adapters.es_repo import EsRepo
-from adapters.library.emoji_input import steps
-from adapters.library.models import AssetRow, Base, KitRow, TagRow
-from adapters.wiring import library, store_for
-from core import Bus, InvalidArguments, PermissionDenied
-from projections import Projector
+from actionbus import Bus, InvalidArguments, PermissionDenied
+from actionbus.adapters.cli.demo import Import
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.emoji_input import steps
+from actionbus.adapters.library.models import AssetRow, Base, KitRow, TagRow
+from actionbus.adapters.wiring import store_for
+from actionbus.projections import Projector
+from actionbus.search import EsRepo
 
 JSON = dict[str, Any]
 

@@ -16,12 +16,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy.engine import URL
 
-from adapters.library.models import Base
-from adapters.library.tokens import authenticator, digest_of, id_of, issue, listed, revoke
-from adapters.wiring import bus_for, library
-from core import Bus, InvalidArguments, PermissionDenied
+from actionbus import Bus, InvalidArguments, PermissionDenied
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.library.tokens import authenticator, digest_of, id_of, issue, listed, revoke
+from actionbus.adapters.wiring import bus_for
 
-TOOL = [sys.executable, "-m", "adapters.cli.main"]
+TOOL = [sys.executable, "-m", "actionbus"]
 
 
 @pytest.fixture

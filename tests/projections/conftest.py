@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
-from adapters import database
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.embedded import EmbeddedStore
-from core import Bus
-from projections import Projection, Projections, Projector
-from projections.store import Store
+from actionbus import Bus
+from actionbus.adapters import database
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.projections import Projection, Projections, Projector
+from actionbus.projections.store import Store
 from tests.projections.notes.app import make_application
 
 

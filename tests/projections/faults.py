@@ -7,12 +7,12 @@ from typing import Any, Literal, cast
 
 from sqlalchemy.exc import OperationalError
 
-from core import Bus
-from projections import Projector
-from projections.errors import StoreUnavailable
-from projections.ledger import Ledger
-from projections.projection import Projection
-from projections.store import Store
+from actionbus import Bus
+from actionbus.projections import Projector
+from actionbus.projections.errors import StoreUnavailable
+from actionbus.projections.ledger import Ledger
+from actionbus.projections.projection import Projection
+from actionbus.projections.store import Store
 
 When = Literal["before", "after"]
 Break = Callable[[Exception], None]

@@ -10,11 +10,11 @@ from typing import Literal
 
 from sqlalchemy import create_engine
 
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.embedded import EmbeddedStore
-from core import Bus
-from projections import Projections, Projector
-from projections.store import Store
+from actionbus import Bus
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.projections import Projections, Projector
+from actionbus.projections.store import Store
 from tests.projections.faults import Faults
 from tests.projections.faults import projector as faulty_projector
 from tests.projections.notes.app import Notes, make_application

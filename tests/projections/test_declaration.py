@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from core import Bus, ConfigurationError
-from projections import Projection, Stopped, on
+from actionbus import Bus, ConfigurationError
+from actionbus.projections import Projection, Stopped, on
 from tests.projections.conftest import MakeWorld
 from tests.projections.notes.app import Notes, make_application
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from projections import Held, StoreUnavailable
+from actionbus.projections import Held, StoreUnavailable
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.faults import Faults, When, projector

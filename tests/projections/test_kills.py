@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.local_elasticsearch.server import LocalServer
-from core import Bus
-from projections import Projections, Projector, StoreUnavailable, on
-from projections.ledger import Ledger
-from projections.store import Stored, Write
+from actionbus import Bus
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.local_elasticsearch.server import LocalServer
+from actionbus.projections import Projections, Projector, StoreUnavailable, on
+from actionbus.projections.ledger import Ledger
+from actionbus.projections.store import Stored, Write
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
@@ -247,7 +247,7 @@ def test_a_store_that_is_not_there_is_waited_for(make_real_world: MakeWorld, mon
 
 
 def test_a_late_write_conjures_no_index_up(make_real_world: MakeWorld) -> None:
-    from projections.errors import IndexMissing
+    from actionbus.projections.errors import IndexMissing
 
     world = make_real_world(Notes)
     world.put("a")

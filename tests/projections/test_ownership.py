@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from adapters.elasticsearch import ElasticsearchStore
-from adapters.es_repo import EsRepo
-from adapters.wiring import store_for
-from projections import NotOurs, Projections, Projector, Stopped
-from projections.errors import IndexMissing
-from projections.rebuild import Rebuild
-from projections.store import IndexInfo, Store, Write, index_name
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.wiring import store_for
+from actionbus.projections import NotOurs, Projections, Projector, Stopped
+from actionbus.projections.errors import IndexMissing
+from actionbus.projections.rebuild import Rebuild
+from actionbus.projections.store import IndexInfo, Store, Write, index_name
+from actionbus.search import EsRepo
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.test_projector import running

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import create_engine, text
 
-from core import ActionBusError
-from projections import Held, Lagging, NeedsRebuild, Projection, Projector, Stopped, on
-from projections.claim import Claim
-from projections.feeder import Feeder
-from projections.ledger import Ledger
-from projections.store import Store, Write
+from actionbus import ActionBusError
+from actionbus.projections import Held, Lagging, NeedsRebuild, Projection, Projector, Stopped, on
+from actionbus.projections.claim import Claim
+from actionbus.projections.feeder import Feeder
+from actionbus.projections.ledger import Ledger
+from actionbus.projections.store import Store, Write
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually

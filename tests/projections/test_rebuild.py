@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from projections import Stopped, on
-from projections.store import IndexInfo, Search, Write
+from actionbus.projections import Stopped, on
+from actionbus.projections.store import IndexInfo, Search, Write
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes

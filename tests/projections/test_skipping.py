@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from core import Application, Bus, ConfigurationError, InvalidArguments, Misuse, PermissionDenied
-from core.registry import Registry
-from projections import Projection, Projector, Stopped, on
-from projections.actions.skip_record import SkipRecord
-from projections.feeder import Feeder
-from projections.ledger import Ledger
-from replay import Replayer
-from replay.documents import documents_at
+from actionbus import Application, Bus, ConfigurationError, InvalidArguments, Misuse, PermissionDenied
+from actionbus.core.registry import Registry
+from actionbus.projections import Projection, Projector, Stopped, on
+from actionbus.projections.actions.skip_record import SkipRecord
+from actionbus.projections.feeder import Feeder
+from actionbus.projections.ledger import Ledger
+from actionbus.replay import Replayer
+from actionbus.replay.documents import documents_at
 from tests.projections.conftest import MakeWorld, World, worlds
 from tests.projections.notes.app import Notes, make_application
 from tests.projections.test_projector import running
@@ -89,7 +89,7 @@ def test_where_there_is_a_checkpoint_it_decides(world: World) -> None:
 
 
 def test_no_other_action_takes_an_operators_decision() -> None:
-    from core.ddl import create
+    from actionbus.core.ddl import create
 
     application = Application("notes", actions=["tests.projections.notes.actions", "tests.projections.meddling"],
                               projections=[Notes])  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from projections.errors import DocumentsRefused, IndexMissing, QueryRefused
-from projections.store import IndexInfo, Search, Store, Stored, Write
+from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused
+from actionbus.projections.store import IndexInfo, Search, Store, Stored, Write
 
 MAPPINGS = {"dynamic": "strict", "properties": {
     "title": {"type": "text"}, "names": {"type": "text"}, "tags": {"type": "keyword"}, "kind": {"type": "keyword"},

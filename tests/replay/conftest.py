@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from core import Application, Bus
+from actionbus import Application, Bus
 from tests.replay.copies import Copy
 from tests.servers import Server
 

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-import core.actions
-from adapters.library.checkpoint import checkpoint
-from adapters.library.models import Base
-from adapters.library.repo import repo, tokens
-from adapters.library.storage import FolderStorage
-from core import Application, outside
+import actionbus.core.actions
+from actionbus import Application, outside
+from actionbus.adapters.library.checkpoint import checkpoint
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.library.repo import repo, tokens
+from actionbus.adapters.library.storage import FolderStorage
 
 _numbers = itertools.count(1)
 
@@ -43,7 +43,7 @@ from uuid import UUID
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 from tests.replay.copies import Visit
 
 
@@ -69,7 +69,7 @@ DUPLICATE_KIT = '''"""duplicate_kit: a kit like another, by nested actions."""
 from typing import Any
 from uuid import UUID
 
-from core import ActionHandler, Arg, InvalidArguments
+from actionbus import ActionHandler, Arg, InvalidArguments
 
 
 class DuplicateKit(ActionHandler):
@@ -97,7 +97,9 @@ class Copy:
     def __init__(self, folder: Path, *, exports: Path) -> None:
         self.name = f"library_copy_{next(_numbers)}"
         self.folder = folder / self.name
-        shutil.copytree(Path(core.actions.__file__).parent, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            Path(actionbus.core.actions.__file__).parent, self.folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
         (self.folder / "publish_kit.py").write_text(PUBLISH_KIT)
         (self.folder / "duplicate_kit.py").write_text(DUPLICATE_KIT)
         self._exports = exports

@@ -13,8 +13,8 @@ from sqlalchemy import ForeignKey, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from core import Application, Bus
-from replay import Replayer
+from actionbus import Application, Bus
+from actionbus.replay import Replayer
 from tests.conftest import TORTURE, prepared
 from tests.replay.conftest import MakeCopy, attempt, open_bus
 from tests.servers import Server

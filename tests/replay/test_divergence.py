@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.engine import URL
 
-from core import Bus
-from replay import Replayer, Step
+from actionbus import Bus
+from actionbus.replay import Replayer, Step
 from tests.replay.conftest import MakeCopy, live, open_bus
 from tests.replay.copies import Copy
 

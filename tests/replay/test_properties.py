@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
-from core import Bus
-from replay.bisect import bisect, sql_check
-from replay.fork import Forking
-from replay.timeline import Timeline
+from actionbus import Bus
+from actionbus.replay import Timeline
+from actionbus.replay.bisect import bisect, sql_check
+from actionbus.replay.fork import Forking
 from tests.conftest import TORTURE
 from tests.replay.conftest import open_bus
 from tests.servers import Server

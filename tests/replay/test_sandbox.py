@@ -16,9 +16,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from adapters.testing import HeldQueue
-from core import Application, Bus, outside
-from replay import LeavesSandbox, NotRecorded, Replayer, Step
+from actionbus import Application, Bus, outside
+from actionbus.replay import LeavesSandbox, NotRecorded, Replayer, Step
+from actionbus.testing import HeldQueue
 from tests.conftest import prepared
 from tests.replay.conftest import open_bus
 from tests.servers import Server

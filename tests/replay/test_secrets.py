@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from core import Application, Bus
-from replay import Replayer, Step
+from actionbus import Application, Bus
+from actionbus.replay import Replayer, Step
 from tests.replay.conftest import attempt, open_bus
 from tests.replay.secretive.sign_up import SignUp
 

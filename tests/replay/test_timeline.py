@@ -15,18 +15,17 @@ from sqlalchemy import PickleType, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from adapters.cli.replayed import write_documents
-from adapters.elasticsearch import ElasticsearchStore
-from core import Application, Arg, Bus
-from projections.library.kits import Kits
-from replay import NeedsUpcast, Replayer, ReplayError, Snapshot
-from replay.bisect import bisect
-from replay.debug import Debugging
-from replay.documents import Documents, documents_at
-from replay.export import Export
-from replay.fork import Forking, Inserted
-from replay.timeline import Timeline
-from replay.transfer import export, header, import_into
+from actionbus import Application, Arg, Bus
+from actionbus.adapters.cli.replayed import write_documents
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.library.projections.kits import Kits
+from actionbus.replay import NeedsUpcast, Replayer, ReplayError, Snapshot, Timeline
+from actionbus.replay.bisect import bisect
+from actionbus.replay.debug import Debugging
+from actionbus.replay.documents import Documents, documents_at
+from actionbus.replay.export import Export
+from actionbus.replay.fork import Forking, Inserted
+from actionbus.replay.transfer import export, header, import_into
 from tests.conftest import prepared
 from tests.replay.conftest import MakeCopy, attempt, fill, live, open_bus
 from tests.shop.actions.deposit import Deposit

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from core import Application, PermissionDenied, outside
+from actionbus import Application, PermissionDenied, outside
 
 
 class Base(DeclarativeBase):

@@ -2,7 +2,7 @@
 
 from alembic import context, op
 
-from core import ddl
+from actionbus.core import ddl
 
 revision = "0003"
 down_revision = "0002"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from adapters.flask import share_session
-from core import Application
+from actionbus import Application
+from actionbus.flask import share_session
 
 
 class Base(DeclarativeBase):

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, g
 from sqlalchemy.engine import URL
 
-from adapters.flask import ActionBus, provide_action_runner
+from actionbus.flask import ActionBus, provide_action_runner
 from tests.adapters.flask_notes import Note, app, db, private
 
 

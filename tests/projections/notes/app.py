@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from core import Application, Bus, Record
-from projections import Projection, on
+from actionbus import Application, Bus, Record
+from actionbus.projections import Projection, on
 
 Document = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 
 class Escape(ActionHandler):

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core import ActionHandler
+from actionbus import ActionHandler
 
 
 class CountBoth(ActionHandler):

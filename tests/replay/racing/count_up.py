@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 STEP = 1
 

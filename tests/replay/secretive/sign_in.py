@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import validate
 
-from core import ActionHandler, Arg, PermissionDenied
+from actionbus import ActionHandler, Arg, PermissionDenied
 
 
 class SignIn(ActionHandler):

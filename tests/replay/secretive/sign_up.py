@@ -6,8 +6,7 @@ from typing import Any
 from marshmallow import validate
 from sqlalchemy.orm import Session
 
-from core import ActionHandler, Arg
-from core.determinism import Secrets
+from actionbus import ActionHandler, Arg, Secrets
 
 
 class SignUp(ActionHandler):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy.orm import Session
 
-from core import ActionHandler, Arg, NestedRunner
+from actionbus import ActionHandler, Arg, NestedRunner
 
 
 class CallBack(ActionHandler):

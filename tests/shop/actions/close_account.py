@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 from tests.shop.app import Account, Entry
 
 

@@ -3,8 +3,7 @@
 from random import Random
 from typing import Any
 
-from core import ActionHandler
-from core.determinism import Clock, Ids, Secrets
+from actionbus import ActionHandler, Clock, Ids, Secrets
 
 
 class Draw(ActionHandler):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 from tests.waiting import eventually
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from core import ActionHandler, Arg, NestedRunner
+from actionbus import ActionHandler, Arg, NestedRunner
 
 
 class Transfer(ActionHandler):

@@ -6,7 +6,7 @@ from typing import Any
 from flask import has_app_context
 from sqlalchemy import func, select
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 from tests.adapters.flask_notes import Note, db, private
 
 THEN: dict[str, Callable[[], Any]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 
 class DropNote(ActionHandler):

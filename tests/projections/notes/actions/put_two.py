@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import ActionHandler, Arg
+from actionbus import ActionHandler, Arg
 
 
 class PutTwo(ActionHandler):

@@ -16,8 +16,8 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
-    from adapters.testing import Given, HeldQueue
-    from core import Application, Bus, Outcome
+    from actionbus.adapters.testing import Given, HeldQueue
+    from actionbus.core import Application, Bus, Outcome
 
 # What is used is imported by the fixtures, so that test runs which need none of it do not pay for it.
 
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def actionbus_application(pytestconfig: pytest.Config) -> Application:
     """The application under test. Override it to test another declaration."""
-    from adapters.wiring import load_application
+    from actionbus.adapters.wiring import load_application
 
     path = str(pytestconfig.getini("actionbus_app"))
     if not path:
@@ -66,7 +66,7 @@ def actionbus_database(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[
 @pytest.fixture
 def action_queue() -> HeldQueue:
     """The broker of `action_bus`: it keeps messages until the test lets them be run."""
-    from adapters.testing import HeldQueue
+    from actionbus.adapters.testing import HeldQueue
 
     return HeldQueue()
 
@@ -78,8 +78,8 @@ def action_bus(actionbus_application: Application, actionbus_database: str, acti
     What reaches out and is not declared `outside`, such as a socket opened by a repo, fails the action and is named: in
     a replay it would.
     """
-    from adapters.testing.guarding import Guarding
-    from core import Bus
+    from actionbus.adapters.testing.guarding import Guarding
+    from actionbus.core import Bus
 
     guarding = Guarding()
     with Bus(actionbus_application, actionbus_database, queue=action_queue, middleware=[guarding]) as bus:
@@ -99,7 +99,7 @@ def fakes() -> dict[str, Any]:
 @pytest.fixture
 def given(action_bus: Bus, fakes: dict[str, Any]) -> Given:
     """`given(("create_kit", {...})).when("add_asset", {...}).then(status="rejected", errors={...})`."""
-    from adapters.testing import Given
+    from actionbus.adapters.testing import Given
 
     return Given(action_bus, fakes)
 
@@ -113,8 +113,8 @@ def run_queued(action_bus: Bus, action_queue: HeldQueue) -> Callable[[], list[Ou
 @pytest.fixture
 def project(action_bus: Bus) -> Callable[..., Any]:
     """Call it to bring the projections up to date; with a projection and a key, it gives that document."""
-    from adapters.embedded import EmbeddedStore
-    from projections import Projector
+    from actionbus.adapters.embedded import EmbeddedStore
+    from actionbus.projections import Projector
 
     store = EmbeddedStore(action_bus.engine)
 

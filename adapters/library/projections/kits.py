@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import Record
-from projections.projection import Projection, on
+from actionbus import Record
+from actionbus.projections import Projection, on
 
 _Document = dict[str, Any]
 
