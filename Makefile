@@ -17,6 +17,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,flask,celery,tracing,test,lint,bench]'
 	@touch $@
 
+# What an editable install maps, laid out for type checkers, which do not see it (docs/decisions/0018-one-name.md).
+.links/actionbus: $(wildcard actionbus/*)
+	@mkdir -p $@
+	@ln -sfn $(addprefix ../../,core projections adapters replay $(filter-out %/__pycache__,$(wildcard actionbus/*))) $@/
+	@touch $@
+
 run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, search it
 	@$(BIN)/actionbus demo
 
@@ -35,7 +41,7 @@ bench: $(STAMP)  ## Measure speed, as ratios
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.replaying
 
-lint: $(STAMP)  ## Check style and types
+lint: $(STAMP) .links/actionbus  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,4 +51,4 @@ format: $(STAMP)  ## Put the sources into shape
 	$(BIN)/ruff format .
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .links var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

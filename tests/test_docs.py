@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from actionbus import Bus
 from actionbus.adapters.cli.main import group as actionbus
 from tests.conftest import BusFactory, query
 from tests.helpers import opened, subcommands
+from tests.packages import build_wheel
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
@@ -99,19 +99,7 @@ def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
 
 def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, redis: Redis) -> None:
     """On a machine that has nothing of ours: the wheel is built, and `pip install` finds it as it would on PyPI."""
-    wheels, home = tmp_path / "wheels", tmp_path / "home"
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(wheels),
-        str(copied(tmp_path)),
-    ]
-    subprocess.run(build, check=True)
+    wheels, home = build_wheel(tmp_path), tmp_path / "home"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
     base = Path(sys.base_prefix) / "bin"
@@ -134,27 +122,6 @@ def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, redis: Redis) -> None
     assert walking.returncode == 0, printed[-6000:] + logs
     assert "exit code 3: rejected" in printed
     assert "2 passed" in printed
-
-
-def copied(folder: Path) -> Path:
-    """The sources alone, so that building leaves nothing in the checkout."""
-    for name in ("core", "projections", "replay", "adapters", "pyproject.toml", "README.md"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / "source" / name)
-    return folder / "source"
-
-
-def test_an_application_called_like_one_of_our_packages_is_told(tmp_path: Path) -> None:
-    put(tmp_path, tmp_path / "core" / "app.py", "app = None\n")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("actionbus"), "--app", "core.app:app", "actions"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "rename" in done.stderr
 
 
 @pytest.mark.parametrize("where", ["embedded", "elasticsearch"])

@@ -160,7 +160,7 @@ def test_liveness_is_answered_while_every_thread_is_busy(start: Start) -> None:
 def test_liveness_asks_no_application(sqlite_url: URL, tmp_path: Path, start: Start) -> None:
     """Its hooks may wait for the database; where the API is mounted elsewhere, so is liveness."""
     (tmp_path / "mine.py").write_text(
-        "import threading\n\nfrom flask import Flask\n\nfrom adapters.flask import ActionBus\n"
+        "import threading\n\nfrom flask import Flask\n\nfrom actionbus.flask import ActionBus\n"
         "from tests.adapters.shop_app import app as application\n\n"
         "flask_app = Flask('mine')\n"
         f"flask_app.config.update(ACTIONBUS_DATABASE_URL={str(sqlite_url)!r}, ACTIONBUS_URL_PREFIX='/api')\n"
