@@ -64,7 +64,7 @@ from actionbus.projections import Projection, on
 
 class Greetings(Projection):
     version = 1
-    mappings = {"properties": {"name": {"type": "keyword"}}}
+    mappings = {"properties": {"name": {"type": "text"}}}
 
     @on("greet", key="name")
     def greeted(self, document, record):
