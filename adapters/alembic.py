@@ -13,7 +13,7 @@ from alembic import context
 from alembic.runtime.environment import NameFilterParentNames, NameFilterType
 from sqlalchemy import inspect
 
-from actionbus.core.ddl import VERSION_TABLE
+from actionbus.core.storage.ddl import VERSION_TABLE
 
 _OWN: Final = ("actionbus_", "projection_words")
 """How names begin that are nobody else's; the second are of SQLite's full-text search."""

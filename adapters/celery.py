@@ -19,8 +19,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from actionbus.core import BrokerUnavailable, Bus, Message, Queue
-from actionbus.core.dispatcher import Dispatcher
-from actionbus.core.queue import DEFAULT_QUEUE
+from actionbus.core.declare.queue import DEFAULT_QUEUE
+from actionbus.core.queueing.dispatcher import Dispatcher
 
 try:
     from celery import Celery

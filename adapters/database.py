@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from actionbus.core.ddl import VERSION_TABLE
+from actionbus.core.storage.ddl import VERSION_TABLE
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 

@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Any
 
 from actionbus.core import Arg, Limits, Outcome, Record, Ticket
-from actionbus.core.payload import primitive
-from actionbus.core.registry import Action
-from actionbus.core.runs import Run
+from actionbus.core.declare.registry import Action
+from actionbus.core.storage.runs import Run
+from actionbus.core.values.payload import primitive
 
 
 def described(action: Action) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
-from actionbus.core.table import COLUMNS, PAYLOADS, journal_table
+from actionbus.core.storage.table import COLUMNS, PAYLOADS, journal_table
 from benchmarks.eventsourced import eventsourcing_step
 from benchmarks.setting import (
     Step,

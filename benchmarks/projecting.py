@@ -23,7 +23,7 @@ from actionbus.adapters import database
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.local_elasticsearch.server import LocalServer
-from actionbus.core.table import journal_table
+from actionbus.core.storage.table import journal_table
 from actionbus.projections import Projection, Projections, Projector, on
 from actionbus.projections.feeder import BATCH
 from actionbus.projections.store import IndexInfo, Store, Write

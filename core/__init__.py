@@ -1,11 +1,12 @@
 """The bus and its journal. Applications import what is public here from `actionbus`."""
 
-from actionbus.core.application import Application
-from actionbus.core.arg import Arg
 from actionbus.core.bus import Bus
-from actionbus.core.dependencies import outside, pure
-from actionbus.core.determinism import Clock, Ids, Secrets
-from actionbus.core.dispatcher import Dispatcher
+from actionbus.core.declare.application import Application
+from actionbus.core.declare.arg import Arg
+from actionbus.core.declare.dependencies import outside, pure
+from actionbus.core.declare.handler import ActionHandler
+from actionbus.core.declare.middleware import ActionCall, Middleware
+from actionbus.core.declare.queue import BrokerUnavailable, Message, Queue
 from actionbus.core.errors import (
     WHOLE_ACTION,
     ActionBusError,
@@ -23,15 +24,14 @@ from actionbus.core.errors import (
     PermissionDenied,
     UnknownAction,
 )
-from actionbus.core.handler import ActionHandler
+from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.ticket import Ticket
 from actionbus.core.journal import Journal
-from actionbus.core.limits import Limits
-from actionbus.core.middleware import ActionCall, Middleware
-from actionbus.core.nested import NestedRunner
-from actionbus.core.queue import BrokerUnavailable, Message, Queue
-from actionbus.core.record import Outcome, Record
+from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.runner import ActionRunner
-from actionbus.core.ticket import Ticket
+from actionbus.core.values.determinism import Clock, Ids, Secrets
+from actionbus.core.values.limits import Limits
+from actionbus.core.values.record import Outcome, Record
 
 __all__ = [
     "WHOLE_ACTION",

@@ -14,24 +14,24 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from actionbus.core import payload
-from actionbus.core.announcer import Announcer
-from actionbus.core.application import Application
-from actionbus.core.backend import Row, Statement
-from actionbus.core.caller import Caller
-from actionbus.core.database import backend_for, make_engine
-from actionbus.core.dispatcher import RETRY_PUBLISHING_S, Dispatcher
+from actionbus.core.declare.application import Application
+from actionbus.core.declare.middleware import Chain, Middleware
+from actionbus.core.declare.queue import BrokerUnavailable, Message, Queue
+from actionbus.core.declare.registry import ISOLATION_LEVELS, Registry
 from actionbus.core.errors import ConfigurationError, OutcomeUnknown
-from actionbus.core.identifiers import AnyId, action_id_of
+from actionbus.core.gateway.recovery import Recovered, recover
 from actionbus.core.journal import Journal
-from actionbus.core.middleware import Chain, Middleware
-from actionbus.core.queue import BrokerUnavailable, Message, Queue
-from actionbus.core.queued import run_queued
-from actionbus.core.record import Outcome
-from actionbus.core.recovery import Recovered, recover
-from actionbus.core.registry import ISOLATION_LEVELS, Registry
+from actionbus.core.queueing.dispatcher import RETRY_PUBLISHING_S, Dispatcher
+from actionbus.core.queueing.queued import run_queued
 from actionbus.core.runner import ActionRunner
-from actionbus.core.runs import Runs
+from actionbus.core.storage.backend import Row, Statement
+from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.storage.notifier import Announcer
+from actionbus.core.storage.runs import Runs
+from actionbus.core.values import payload
+from actionbus.core.values.caller import Caller
+from actionbus.core.values.identifiers import AnyId, action_id_of
+from actionbus.core.values.record import Outcome
 
 log = logging.getLogger("actionbus")
 _NAME_LENGTH = 200
@@ -123,7 +123,7 @@ class Bus:
         return runner.execute(name, arguments, idempotency_key=idempotency_key)
 
     def run_queued(self, action_id: AnyId, worker: str = "worker") -> Outcome | None:
-        """Run an action that was queued, as a worker does; see `core.queued`."""
+        """Run an action that was queued, as a worker does; see `queueing.queued`."""
         return run_queued(self, action_id_of(action_id), worker)
 
     def needed_queue(self) -> Queue:
@@ -162,7 +162,7 @@ class Bus:
     def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
         """Give abandoned actions the outcome `interrupted`, and send messages for queued ones that nobody picked up.
 
-        Safe at any time, see `core.recovery`.
+        Safe at any time, see `gateway.recovery`.
         """
         recovered = recover(self.backend, self.journal, self.runs, older_than, self.application.release)
         if self.queue is not None:

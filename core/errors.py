@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from actionbus.core.record import Outcome
+    from actionbus.core.values.record import Outcome
 
 WHOLE_ACTION = "_action"
 """The key in `InvalidArguments.errors` for messages about the action as a whole."""

@@ -22,15 +22,16 @@ from sqlalchemy import (
     select,
 )
 
-from actionbus.core import ddl, payload
-from actionbus.core.backend import Backend
-from actionbus.core.decoding import columns_to_read, decoder, fetch
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
-from actionbus.core.identifiers import AnyId, action_id_of
-from actionbus.core.missing import NO_JOURNAL
-from actionbus.core.reader import SettledReader
-from actionbus.core.record import Record
-from actionbus.core.table import identity_table, journal_table
+from actionbus.core.storage import ddl
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.reader import SettledReader
+from actionbus.core.storage.row_decoding import columns_to_read, decoder, fetch
+from actionbus.core.storage.table import identity_table, journal_table
+from actionbus.core.values import payload
+from actionbus.core.values.identifiers import AnyId, action_id_of
+from actionbus.core.values.record import Record
 
 
 class Journal:

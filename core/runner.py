@@ -8,17 +8,17 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from actionbus.core.asking import ask
-from actionbus.core.call import Call
-from actionbus.core.caller import Caller
-from actionbus.core.determinism import now
+from actionbus.core.declare.handler import Arguments
+from actionbus.core.declare.registry import Action
 from actionbus.core.errors import Misuse
-from actionbus.core.handler import Arguments
-from actionbus.core.inside import running
-from actionbus.core.queued import QueueingCall
-from actionbus.core.record import Outcome
-from actionbus.core.registry import Action
-from actionbus.core.ticket import Ticket, due_at
+from actionbus.core.gateway.call import Call
+from actionbus.core.gateway.inside import running
+from actionbus.core.gateway.permission_check import ask
+from actionbus.core.gateway.ticket import Ticket, due_at
+from actionbus.core.queueing.queued import QueueingCall
+from actionbus.core.values.caller import Caller
+from actionbus.core.values.determinism import now
+from actionbus.core.values.record import Outcome
 
 if TYPE_CHECKING:
     from actionbus.core.bus import Bus

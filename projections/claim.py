@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from actionbus.core.announcer import CHANNEL
+from actionbus.core.storage.notifier import CHANNEL
 from actionbus.projections.ledger import Checkpoint, Ledger
 
 _POLL_POSTGRESQL_S = 1.0

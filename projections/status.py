@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actionbus.core import Bus
-from actionbus.core.table import journal_table
+from actionbus.core.storage.table import journal_table
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.errors import StoreError
 from actionbus.projections.ledger import Checkpoint

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from actionbus.core import Journal, Record
-from actionbus.core.events import KEY
+from actionbus.core.gateway.sql_events import KEY
 from actionbus.projections.ledger import Checkpoint, Ledger
 
 

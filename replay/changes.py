@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from actionbus.core.drivers import driver_connection
+from actionbus.core.storage.drivers import driver_connection
 from actionbus.replay.errors import ReplayError
 
 ORIGINAL: Final = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from actionbus.core.handler import ActionHandler
+from actionbus.core.declare.handler import ActionHandler
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.guard import opened

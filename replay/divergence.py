@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Table
 
-from actionbus.core import Record, payload
-from actionbus.core.backend import Row
-from actionbus.core.calls import asked_of
-from actionbus.core.scrubbing import SCRUBBED
+from actionbus.core import Record
+from actionbus.core.gateway.outside_calls import asked_of
+from actionbus.core.secrecy.scrubbing import SCRUBBED
+from actionbus.core.storage.backend import Row
+from actionbus.core.values import payload
 from actionbus.replay.constraints import constraint_of
 from actionbus.replay.history import Entry
 from actionbus.replay.sandbox import Rerun

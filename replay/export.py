@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Table, event, inspect
 from sqlalchemy.orm import Mapper
 
-from actionbus.core import payload, tagged
+from actionbus.core.values import payload, tagged
 from actionbus.replay.debug import Debugging
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.fixture import Done, Fixture

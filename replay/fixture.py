@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from actionbus.core import Application, Record, payload, tagged
-from actionbus.core.calls import asked_of
+from actionbus.core import Application, Record
+from actionbus.core.gateway.outside_calls import asked_of
+from actionbus.core.values import payload, tagged
 from actionbus.replay.changes import RowChange
 from actionbus.replay.history import Entry
 from actionbus.replay.sandbox import Sandbox

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Insert, Integer, SmallInteger, Table
 
-from actionbus.core import tagged
-from actionbus.core.scrubbing import Scrubber
-from actionbus.core.touched import digest
+from actionbus.core.gateway.row_recorder import digest
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.values import tagged
 
 if TYPE_CHECKING:
     from actionbus.replay.history import Entry

@@ -16,8 +16,8 @@ from typing import Any, Final
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
-from actionbus.core.dependencies import being_made
-from actionbus.core.inside import is_reaching_out
+from actionbus.core.declare.dependencies import being_made
+from actionbus.core.gateway.inside import is_reaching_out
 from actionbus.replay.errors import LeavesSandbox
 
 _REFUSED: Final = {

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import UUID
 
-from actionbus.core import payload, tagged
-from actionbus.core.calls import Call, CallLog, Recorded, asked_of
-from actionbus.core.dependencies import Provider
-from actionbus.core.determinism import Secrets
-from actionbus.core.handler import ActionHandler
-from actionbus.core.world import World
+from actionbus.core.declare.dependencies import Provider
+from actionbus.core.declare.handler import ActionHandler
+from actionbus.core.gateway.outside_calls import Call, CallLog, Recorded, asked_of
+from actionbus.core.gateway.world import World
+from actionbus.core.values import payload, tagged
+from actionbus.core.values.determinism import Secrets
 from actionbus.replay.errors import CannotPlayBack, NotRecorded
 
 if TYPE_CHECKING:
-    from actionbus.core.execution import Attempt
+    from actionbus.core.gateway.execution import Attempt
     from actionbus.replay.history import Entry
 
 Run = Callable[[ActionHandler], Any]

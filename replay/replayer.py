@@ -24,9 +24,10 @@ from marshmallow import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
-from actionbus.core import Application, Journal, Record, payload
-from actionbus.core.execution import arguments_text
-from actionbus.core.scrubbing import Scrubber
+from actionbus.core import Application, Journal, Record
+from actionbus.core.gateway.execution import arguments_text
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.values import payload
 from actionbus.replay.changes import RowChange
 from actionbus.replay.divergence import Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError

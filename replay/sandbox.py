@@ -19,17 +19,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
-from actionbus.core import Application, Bus, payload
-from actionbus.core.backend import Row
-from actionbus.core.caller import Caller
-from actionbus.core.drivers import driver_connection
+from actionbus.core import Application, Bus
+from actionbus.core.declare.handler import ActionHandler
+from actionbus.core.declare.queue import Message, Queue
 from actionbus.core.errors import ActionBusError
-from actionbus.core.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
-from actionbus.core.handler import ActionHandler
-from actionbus.core.intent import Intent, intent_of
-from actionbus.core.nested import NestedRunner
-from actionbus.core.queue import Message, Queue
-from actionbus.core.scrubbing import Scrubber
+from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
+from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.storage.backend import Row
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.values import payload
+from actionbus.core.values.caller import Caller
 from actionbus.replay.changes import ORIGINAL, RowChange, RowLog
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.generated import Fresh, Generated

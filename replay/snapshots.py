@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column, Connection, Table, select, text
 
-from actionbus.core import Bus, Record, payload, tagged
-from actionbus.core.drivers import driver_connection
+from actionbus.core import Bus, Record
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.values import payload, tagged
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.overlap import is_visible
 from actionbus.replay.tables import business_tables

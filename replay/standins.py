@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 from uuid import UUID
 
-from actionbus.core.registry import Action
+from actionbus.core.declare.registry import Action
 from actionbus.replay.playback import PlayedWorld
 
 

@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Insert
 from sqlalchemy.orm import Session
 
-from actionbus.core.backend import Backend
-from actionbus.core.drivers import driver_connection
-from actionbus.core.events import KEY
-from actionbus.core.limits import Limits
-from actionbus.core.transaction import ActionTransaction
+from actionbus.core.gateway.sql_events import KEY
+from actionbus.core.gateway.transaction import ActionTransaction
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.values.limits import Limits
 from actionbus.replay.generated import Generated
 
 _OURS = "actionbus_action"

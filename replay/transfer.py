@@ -23,9 +23,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select, text
 
-from actionbus.core import Bus, Journal, Record, payload
-from actionbus.core.ddl import LATEST
-from actionbus.core.table import PAYLOADS, TIMES, identity_table, journal_table
+from actionbus.core import Bus, Journal, Record
+from actionbus.core.storage.ddl import LATEST
+from actionbus.core.storage.table import PAYLOADS, TIMES, identity_table, journal_table
+from actionbus.core.values import payload
 from actionbus.replay.errors import ReplayError
 
 FORMAT: Final = 1

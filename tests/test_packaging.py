@@ -175,9 +175,7 @@ def project(tmp_path: Path, redis: Redis) -> Iterator[Project]:
 def test_an_application_may_call_its_packages_like_our_folders(project: Project) -> None:
     assert "caught there is nobody" in (printed := project.run("python", "run.py"))
     assert "{'name': 'ben'}" in printed, "its Flask"
-    assert "('greet', 'same'), ('greet', 'same')" in (
-        told := project.run("python", "-m", "replay.history")
-    )
+    assert "('greet', 'same'), ('greet', 'same')" in (told := project.run("python", "-m", "replay.history"))
     assert "['core.errors:GreetingFailed']" in told, "its own errors have their own names"
     for pytest_ in (("python", "-m", "pytest"), ("python", "-c", "import sys, pytest; sys.exit(pytest.main())")):
         assert "2 passed" in project.run(*pytest_, "-p", "no:cacheprovider")

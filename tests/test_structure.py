@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import actionbus.core
-from actionbus.core.tagged import class_name
+from actionbus.core.values.tagged import class_name
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "projections", "replay", "adapters")

@@ -6,7 +6,7 @@ import click
 
 from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from actionbus.adapters.shown import described, options_of, summary, type_name
-from actionbus.core.registry import Action, Registry
+from actionbus.core.declare.registry import Action, Registry
 
 
 @click.command()

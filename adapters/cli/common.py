@@ -24,9 +24,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from actionbus.adapters.plain import joined, plain, plain_lines
 from actionbus.adapters.wiring import bus_for, load_application, store_for
 from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
-from actionbus.core.limits import Limits
-from actionbus.core.payload import dumps, primitive
-from actionbus.core.sqlite_url import file_of
+from actionbus.core.storage.sqlite_url import file_of
+from actionbus.core.values.limits import Limits
+from actionbus.core.values.payload import dumps, primitive
 from actionbus.projections import Projections
 from actionbus.projections.store import Store
 

@@ -14,7 +14,7 @@ from actionbus.adapters.cli.common import (
     refuse_missing,
     say,
 )
-from actionbus.core.database import make_engine
+from actionbus.core.storage.engines import make_engine
 
 
 @click.group()

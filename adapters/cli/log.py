@@ -25,7 +25,7 @@ from actionbus.adapters.cli.common import (
     say_short,
 )
 from actionbus.core import Bus, Record
-from actionbus.core.payload import dumps
+from actionbus.core.values.payload import dumps
 
 STATUSES = ("succeeded", "rejected", "denied", "failed", "interrupted")
 COLOURS = {"succeeded": "green", "rejected": "yellow", "denied": "magenta", "failed": "red", "interrupted": "red"}

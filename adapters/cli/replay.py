@@ -17,7 +17,7 @@ from actionbus.adapters.cli.common import FAILED, Environment, fail, json_option
 from actionbus.adapters.cli.interactive import Stepping
 from actionbus.adapters.cli.progress import watched
 from actionbus.adapters.places import kept, snapshots, throwaway
-from actionbus.core.payload import parse
+from actionbus.core.values.payload import parse
 from actionbus.replay import Replayer, ReplayError, Snapshot
 from actionbus.replay.bisect import bisect as search
 from actionbus.replay.bisect import load, python_check, sql_check

@@ -11,8 +11,9 @@ from uuid import UUID
 from xml.etree import ElementTree
 
 from actionbus.adapters.cli.common import FAILED, SUCCEEDED, USAGE, Part, console, fail, print_json, print_table, say
-from actionbus.core import Application, Record, payload, tagged
-from actionbus.core.limits import Limits
+from actionbus.core import Application, Record
+from actionbus.core.values import payload, tagged
+from actionbus.core.values.limits import Limits
 from actionbus.projections.projection import Projection
 from actionbus.projections.store import IndexInfo, Store, Write
 from actionbus.replay import Difference, RowChange, Snapshot, Step

@@ -40,11 +40,11 @@ from actionbus.core import (
     Ticket,
     UnknownAction,
 )
+from actionbus.core.declare.registry import Action, Registry
 from actionbus.core.errors import OutcomeUnknown
-from actionbus.core.execution import as_ours, status_of
-from actionbus.core.payload import dumps, parse
-from actionbus.core.registry import Action, Registry
-from actionbus.core.ticket import due_at
+from actionbus.core.gateway.execution import as_ours, status_of
+from actionbus.core.gateway.ticket import due_at
+from actionbus.core.values.payload import dumps, parse
 
 _OWN: Final = {"actor", "arguments", "idempotency_key", "json", "help", "async", "eta", "countdown"}
 _LISTED = 20

@@ -8,7 +8,7 @@ import click
 
 from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
 from actionbus.adapters.shown import described_run
-from actionbus.core.runs import Run
+from actionbus.core.storage.runs import Run
 
 
 @click.command()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import ScopedRegistry
 
 from actionbus.core.errors import Misuse
-from actionbus.core.inside import running
+from actionbus.core.gateway.inside import running
 
 
 def share_session(scoped: scoped_session[Any]) -> None:

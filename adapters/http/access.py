@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from actionbus.core.payload import printable_text
+from actionbus.core.values.payload import printable_text
 
 log = logging.getLogger("actionbus.access")
 ACTOR: Final = "actionbus.actor"

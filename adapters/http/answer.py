@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from actionbus.core.limits import Limits
-from actionbus.core.payload import dumps, primitive
+from actionbus.core.values.limits import Limits
+from actionbus.core.values.payload import dumps, primitive
 
 _SHOWING: Final = Limits(depth=100, digits=4000)
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}

@@ -32,7 +32,7 @@ from actionbus.adapters.http.waiting import Waits
 from actionbus.adapters.shown import described, described_outcome, described_ticket
 from actionbus.adapters.wiring import store_for
 from actionbus.core import ActionRunner, Bus, Outcome, PermissionDenied, Record
-from actionbus.core.ticket import Ticket, given
+from actionbus.core.gateway.ticket import Ticket, given
 from actionbus.projections import Projections
 from actionbus.projections.errors import ProjectionError, QueryRefused, UnknownProjection
 from actionbus.projections.store import Hits

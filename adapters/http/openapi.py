@@ -13,10 +13,10 @@ from actionbus.adapters.http.reading import LONGEST_QUERY, LONGEST_WAIT_S, MOST_
 from actionbus.adapters.http.schemas import KINDS, OUTCOME, PROBLEM, REFUSALS, TICKET
 from actionbus.adapters.shown import options_of, summary
 from actionbus.core import Arg, Bus, Limits
-from actionbus.core.conversions import Converted
-from actionbus.core.payload import primitive
-from actionbus.core.registry import Action
-from actionbus.core.ticket import LONGEST_DELAY_S
+from actionbus.core.declare.arg_types import Converted
+from actionbus.core.declare.registry import Action
+from actionbus.core.gateway.ticket import LONGEST_DELAY_S
+from actionbus.core.values.payload import primitive
 
 
 def document(bus: Bus, prefix: str = "") -> dict[str, Any]:

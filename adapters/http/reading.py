@@ -9,8 +9,8 @@ from typing import Any, Final
 from actionbus.adapters.http.refusals import Malformed, UnsupportedType
 from actionbus.adapters.http.request import Request
 from actionbus.core import Limits
-from actionbus.core.payload import parse, unstorable_text
-from actionbus.core.ticket import LONGEST_DELAY_S, due_at, moment
+from actionbus.core.gateway.ticket import LONGEST_DELAY_S, due_at, moment
+from actionbus.core.values.payload import parse, unstorable_text
 
 LONGEST_WAIT_S: Final = 30.0
 LONGEST_QUERY: Final = 1_000

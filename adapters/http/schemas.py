@@ -21,7 +21,7 @@ KINDS: Final[dict[Any, dict[str, Any]]] = {
     timedelta: {"type": ["number", "string"], "format": "duration", "examples": ["PT90S"]},
     UUID: {"type": ["string"], "format": "uuid"},
 }  # fmt: skip
-"""What the conversions of `core.conversions` accept, as JSON Schema: `pattern` and `format` speak of strings only."""
+"""What `core.declare.arg_types` accepts, as JSON Schema: `pattern` and `format` speak of strings only."""
 
 MESSAGES: Final = {"type": "object", "description": "field → messages", "additionalProperties": {}}
 PROBLEM: Final = {

@@ -8,7 +8,7 @@ from typing import Any, Final
 from actionbus.adapters.http.problems import kept
 from actionbus.adapters.shown import described_record, described_run
 from actionbus.core import Record
-from actionbus.core.runs import Run
+from actionbus.core.storage.runs import Run
 from actionbus.projections.store import Hits
 
 _TO_ITS_CALLER: Final = (

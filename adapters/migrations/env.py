@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-from actionbus.core.ddl import VERSION_TABLE, begin_alone
+from actionbus.core.storage.ddl import VERSION_TABLE, begin_alone
 
 attributes = context.config.attributes
 schema = attributes.get("schema")

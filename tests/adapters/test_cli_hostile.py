@@ -24,7 +24,7 @@ from actionbus.adapters.cli.main import group
 from actionbus.adapters.library.app import library
 from actionbus.adapters.logs import formatter
 from actionbus.adapters.plain import joined, plain, plain_lines
-from actionbus.core.runs import Run as Queued
+from actionbus.core.storage.runs import Run as Queued
 from tests.helpers import Run, documents, environment, subcommands
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw

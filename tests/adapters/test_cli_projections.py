@@ -171,7 +171,7 @@ class Wordy(Projection):
 
 
 def test_es_repo_reads_projections_and_writes_what_is_the_applications_own(tmp_path: Path) -> None:
-    from actionbus.core.ddl import create
+    from actionbus.core.storage.ddl import create
     from actionbus.projections import Projector
     from actionbus.search import EsRepo
 

@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.adapters import database
-from actionbus.core.ddl import LATEST, VERSION_TABLE
-from actionbus.core.table import COLUMNS
+from actionbus.core.storage.ddl import LATEST, VERSION_TABLE
+from actionbus.core.storage.table import COLUMNS
 from tests.conftest import query
 from tests.shop.app import Base, make_application
 

@@ -434,7 +434,7 @@ def test_a_trace_is_continued(ana: Client, bus: Bus) -> None:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     from actionbus.adapters.tracing import Tracing
-    from actionbus.core.middleware import Chain
+    from actionbus.core.declare.middleware import Chain
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

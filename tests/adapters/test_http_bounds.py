@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from actionbus.core.payload import parse
+from actionbus.core.values.payload import parse
 from actionbus.projections import Projections
 from tests.adapters.conftest import Web
 

@@ -18,7 +18,7 @@ from actionbus import Bus, InvalidArguments
 from actionbus.adapters import database
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.alembic import include_name
-from actionbus.core.ddl import KEEPER
+from actionbus.core.storage.ddl import KEEPER
 from actionbus.projections import Projector
 from tests.conftest import query
 from tests.projections.notes.app import Notes

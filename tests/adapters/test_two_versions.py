@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus, Outcome
 from actionbus.celery import CeleryQueue
-from actionbus.core.ticket import given
+from actionbus.core.gateway.ticket import given
 from tests.adapters.workers import Workers
 from tests.conftest import query
 from tests.core.queues import time_passes

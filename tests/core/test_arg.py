@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from marshmallow import Schema, ValidationError, fields, validate
 
 from actionbus import Arg, Bus, InvalidArguments, LimitExceeded, Limits, UnknownAction
-from actionbus.core import payload
-from actionbus.core.arg import build_schema
+from actionbus.core.declare.arg import build_schema
+from actionbus.core.values import payload
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application

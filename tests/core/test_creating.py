@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus, JournalUnavailable
 from actionbus.adapters import database
-from actionbus.core.ddl import LATEST
+from actionbus.core.storage.ddl import LATEST
 from tests.conftest import query
 from tests.core.queues import Broker
 from tests.shop.app import Base, make_application

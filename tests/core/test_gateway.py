@@ -228,7 +228,7 @@ def test_clock_ids_and_random_come_from_what_the_journal_keeps(bus: Bus) -> None
     record = bus.journal.get(outcome.action_id)
     assert record
     assert record.started_at == datetime.fromisoformat(result["now"])
-    from actionbus.core.determinism import Ids, seeded_random
+    from actionbus.core.values.determinism import Ids, seeded_random
 
     seed = bus.journal.history(outcome.action_id)[0].seed or ""
     assert str(Ids(seed, record.started_at).uuid()) == result["id"]

@@ -24,7 +24,7 @@ from actionbus import (
     IdempotencyConflict,
     InvalidArguments,
 )
-from actionbus.core.table import COLUMNS, journal_table
+from actionbus.core.storage.table import COLUMNS, journal_table
 from tests.conftest import BusFactory, elsewhere
 from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actionbus import ActionHandler, Arg, Bus, LimitExceeded
-from actionbus.core.intent import MOST_UNKNOWN
+from actionbus.core.gateway.intent import MOST_UNKNOWN
 from tests.conftest import BusFactory
 from tests.shop.app import make_application
 

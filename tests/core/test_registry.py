@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actionbus import Application, Bus, ConfigurationError, outside, pure
-from actionbus.core.registry import Registry, class_name_of
+from actionbus.core.declare.registry import Registry, class_name_of
 from tests.shop.app import make_application
 
 GOOD = """

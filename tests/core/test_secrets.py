@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from actionbus import Arg, Bus, InvalidArguments
-from actionbus.core.scrubbing import Scrubber
+from actionbus.core.secrecy.scrubbing import Scrubber
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application, outside

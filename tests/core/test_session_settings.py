@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
 from actionbus import Bus
-from actionbus.core.statements import HARMLESS, outlasts, read
+from actionbus.core.storage.statements import HARMLESS, outlasts, read
 from tests.conftest import prepared, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application

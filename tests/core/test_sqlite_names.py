@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
 from actionbus import Bus, ConfigurationError, JournalUnavailable
-from actionbus.core.sqlite_url import file_of
+from actionbus.core.storage.sqlite_url import file_of
 from tests.conftest import prepared
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application

@@ -84,7 +84,7 @@ def test_the_first_read_after_the_server_was_away_answers(filled: tuple[Bus, UUI
 
 
 def test_in_the_middle_of_a_long_read_too(postgres_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actionbus.core.reader.BATCH", 2)
+    monkeypatch.setattr("actionbus.core.storage.reader.BATCH", 2)
     prepared(postgres_url)
     with Bus(make_application(), postgres_url) as bus:
         for number in range(5):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actionbus import Application, Bus, ConfigurationError, InvalidArguments, Misuse, PermissionDenied
-from actionbus.core.registry import Registry
+from actionbus.core.declare.registry import Registry
 from actionbus.projections import Projection, Projector, Stopped, on
 from actionbus.projections.actions.skip_record import SkipRecord
 from actionbus.projections.feeder import Feeder
@@ -89,7 +89,7 @@ def test_where_there_is_a_checkpoint_it_decides(world: World) -> None:
 
 
 def test_no_other_action_takes_an_operators_decision() -> None:
-    from actionbus.core.ddl import create
+    from actionbus.core.storage.ddl import create
 
     application = Application("notes", actions=["tests.projections.notes.actions", "tests.projections.meddling"],
                               projections=[Notes])  # fmt: skip

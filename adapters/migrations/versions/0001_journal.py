@@ -2,7 +2,7 @@
 
 from alembic import context, op
 
-from actionbus.core import ddl
+from actionbus.core.storage import ddl
 
 revision = "0001"
 down_revision = None

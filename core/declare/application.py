@@ -1,0 +1,74 @@
+"""Application, the declaration of an app: what it can do and what its actions need. Holds no connection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from sqlalchemy import MetaData
+
+from actionbus.core.declare.middleware import Middleware
+from actionbus.core.values.limits import Limits
+
+
+class ReadModel(Protocol):
+    """What the bus asks of a class in `projections=`; `projections.Projection` answers."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def action_packages(cls) -> Sequence[str]:
+        """Packages of actions that come with it."""
+        ...
+
+    @classmethod
+    def dependencies(cls) -> Mapping[str, Any]:
+        """Providers of what those actions require; the application's own of the same names win."""
+        ...
+
+    @classmethod
+    def problems(cls, actions: Collection[str]) -> list[str]:
+        """What is wrong with its declaration, given the names of all actions."""
+        ...
+
+
+class Application:
+    """Bind it to a database with `Bus(application, url)`; the same one serves production, tests and sandboxes.
+
+    `actions` are dotted names of packages that hold one action per module. `dependencies` maps names to providers
+    (see `declare.dependencies`). `models` are the business tables. `release` is written on every record: the
+    application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
+    isolation level of actions on PostgreSQL. `projections` are the classes of its read models.
+    `middleware` is code around every action (see `declare.middleware`), the outermost first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        actions: Sequence[str],
+        models: MetaData | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+        release: str | None = None,
+        limits: Limits | None = None,
+        isolation: str = "READ COMMITTED",
+        projections: Sequence[type[ReadModel]] = (),
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self.name = name
+        self.projections = tuple(projections)
+        self.middleware = tuple(middleware)
+        packages = [[actions] if isinstance(actions, str) else actions]
+        packages += [projection.action_packages() for projection in self.projections]
+        self.actions = tuple(dict.fromkeys(name for package in packages for name in package))
+        self.models = models
+        self.dependencies = {
+            name: provider for projection in self.projections for name, provider in projection.dependencies().items()
+        } | dict(dependencies or {})
+        self.release = release or os.environ.get("ACTIONBUS_RELEASE") or None
+        self.limits = limits or Limits()
+        self.isolation = isolation
+
+    def __repr__(self) -> str:
+        return f"<Application {self.name}>"

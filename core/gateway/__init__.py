@@ -1,0 +1,1 @@
+"""The gateway: one action on its way from the call to its outcome."""

@@ -1,0 +1,365 @@
+"""One top-level call on its way through the gateway: submitted, attempted, settled. Made by `ActionRunner.execute`."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+
+from sqlalchemy import Connection
+
+from actionbus.core.declare.middleware import ActionCall
+from actionbus.core.declare.registry import Action
+from actionbus.core.errors import (
+    ActionBusError,
+    ActionInProgress,
+    CommitConflict,
+    IdempotencyConflict,
+    JournalUnavailable,
+    Misuse,
+    OutcomeUnknown,
+)
+from actionbus.core.gateway.execution import (
+    Attempt,
+    Execution,
+    Identity,
+    as_ours,
+    describe_error,
+    outcome_of,
+    status_of,
+)
+from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.outside_calls import Call as OutsideCall
+from actionbus.core.gateway.sql_events import KEY
+from actionbus.core.gateway.ticket import given
+from actionbus.core.gateway.transaction import ActionTransaction
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.storage.backend import Appended, Backend, Row, Statement
+from actionbus.core.storage.drivers import is_usable, usable
+from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+from actionbus.core.storage.statements import ENDED_INSIDE
+from actionbus.core.values import payload
+from actionbus.core.values.caller import Caller
+from actionbus.core.values.determinism import new_action_id, new_seed, now
+from actionbus.core.values.record import Outcome, Record
+
+if TYPE_CHECKING:
+    from actionbus.core.bus import Bus
+
+log = logging.getLogger("actionbus")
+E = TypeVar("E", bound=BaseException)
+
+
+class Call:
+    """One top-level call on its way through the gateway."""
+
+    mode = "execute"
+
+    def __init__(self, bus: Bus, action: Action | None, intent: Intent, identity: Identity, scrubber: Scrubber) -> None:
+        self._bus = bus
+        self._backend = bus.backend
+        self._limits = bus.application.limits
+        self._scrubber = scrubber
+        self._action = action
+        self._intent = intent
+        self._identity = identity
+        self._is_submitted = False
+        self._seen: str | None = None
+        self._execution: Execution | None = None
+        self._started_at: datetime | None = None
+
+    @classmethod
+    def of(cls, bus: Bus, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
+        """A new call, whatever was passed."""
+        scrubber = Scrubber()
+        action = bus.registry.find(name)
+        intent = intent_of(name, arguments, key, action, bus.application.limits, scrubber)
+        action_id = new_action_id()
+        correlation = caller.correlation_id or str(action_id)
+        identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
+        return cls(bus, action, intent, identity, scrubber)
+
+    def told(self) -> ActionCall:
+        """The call as middleware sees it."""
+        return self._identity.call(self._intent.name, self.mode)
+
+    def connect(self, held: ExitStack) -> Connection:
+        """The connection that the whole call uses."""
+        try:
+            return held.enter_context(self._backend.connection())
+        except Exception as error:
+            raise self._told(JournalUnavailable("the database cannot be reached; nothing was run")) from error
+
+    def submit(self, connection: Connection) -> bool:
+        """Append the submitted record; False if its idempotency key was used before."""
+        version = self._action.handler.version if self._action else None
+        row = self._submitted(version, self._intent.idempotency_key)
+        try:
+            appended = self._append(connection, row, self._must_be_durable())
+        except JournalUnavailable as error:
+            raise self._told(error) from error.__cause__
+        except Exception as error:
+            self._scrubber.exception(error)
+            why = NO_JOURNAL if is_missing(error) else "the submitted record could not be written"
+            raise self._told(JournalUnavailable(f"{why}; nothing was run")) from error
+        if appended is None:
+            return False
+        self._is_submitted = True
+        self._seen = appended.seen
+        log.info("%s submitted, action %s", self._intent.name, self._identity.action_id, extra=self._extra())
+        return True
+
+    def _must_be_durable(self) -> bool:
+        """A record that an outside call may follow must not be lost, even to a crash of the database server."""
+        return self._action is not None and self._action.plan.may_reach_outside
+
+    def _append(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
+        try:
+            return self._backend.append_submitted(connection, row, durable=durable)
+        except Exception as error:
+            if not self._backend.is_lost(error, connection):
+                raise
+            # A pooled connection had gone stale. If the record did get through, its id keeps it from being doubled.
+            self._backend.renew_pool()
+            self._backend.renew(connection)
+            appended = self._backend.append_submitted(connection, row, durable=durable)
+            there = self._bus.journal.get(row.action_id, connection) if appended is None else None
+            if there is None:
+                return appended
+            self._backend.claim(connection, row.action_id)
+            return Appended(there.position, None)
+
+    def run(self, connection: Connection, action: Action) -> Outcome:
+        """Attempt the action until it succeeds or fails for good."""
+        earlier: list[OutsideCall] = []
+        self._started_at = now()
+        for number in range(1, self._bus.attempts + 1):
+            attempt = self._attempt(connection, action, earlier)
+            transaction = attempt.transaction
+            try:
+                row, position = self._run_once(attempt, action, number)
+            except BaseException as error:
+                again = self._backend.chain_is_transient(error) and number < self._bus.attempts
+                ended_inside = isinstance(error, Exception) and transaction.was_ended_inside(error)
+                is_back = _rolled_back(transaction, connection)
+                if ended_inside:
+                    raise Misuse(f"{ENDED_INSIDE}; then it raised {type(error).__name__}") from error
+                if not is_back or not again:
+                    raise
+                earlier = attempt.tape
+                log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
+                time.sleep(random.uniform(0, 0.01 * 2**number))
+            else:
+                self._tell_outcome(row, position)
+                for queued in transaction.queued:
+                    if queued.message:
+                        self._bus.publish(queued.message, connection)
+                return outcome_of(row, position)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall]) -> Attempt:
+        transaction = ActionTransaction(
+            self._backend, connection, action.isolation, self._bus.session_factory, self._limits,
+            self._identity.action_id,
+        )  # fmt: skip
+        assert self._started_at is not None
+        return Attempt(
+            self._bus, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
+            mode=self.mode,
+        )  # fmt: skip
+
+    def _run_once(self, attempt: Attempt, action: Action, number: int) -> tuple[Row, int]:
+        if number > 1 or self._seen is None:
+            self._seen = attempt.transaction.seen()
+        attempt.seen = self._seen
+        execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
+        result = execution.run(self._intent)
+        row = execution.outcome("succeeded", result, None)
+        return row, attempt.transaction.finish([row], self._also())
+
+    def _also(self) -> Sequence[Statement]:
+        """What is to be run in the transaction that writes the outcome."""
+        return ()
+
+    def settle(self, connection: Connection, error: BaseException) -> Outcome:
+        """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
+        _leave_nothing_open(self._backend, connection)
+        if not self._was_submitted(connection, error):
+            raise error
+        error = as_ours(error)
+        self._scrubber.exception(error)
+        if isinstance(error, CommitConflict):
+            self._backend.release(connection, self._identity.action_id)
+            return self._answer(connection, error)
+        row = self._failure(error)
+        try:
+            position = self._append_outcome(connection, row, error)
+        except Exception as unwritten:
+            was_lost = self._backend.is_lost(error, connection)
+            _give_up(self._backend, connection)  # the action's lock goes with it
+            raise self._unwritten(error, unwritten, was_lost) from error
+        if position is None and isinstance(error, Exception):
+            return self._answer(connection, error)
+        # Ctrl-C may strike just after COMMIT: the outcome is there, and the interruption still reaches the caller.
+        if position is not None:
+            self._tell_outcome(row, position)
+        raise self._told(error)
+
+    def _was_submitted(self, connection: Connection, error: BaseException) -> bool:
+        """Whether there is a submitted record to settle. Ctrl-C may strike before we have noted that there is."""
+        if self._is_submitted or isinstance(error, Exception):
+            return self._is_submitted
+        return self._bus.journal.get(self._identity.action_id, usable(connection)) is not None
+
+    def _failure(self, error: BaseException) -> Row:
+        if self._execution:
+            return self._execution.outcome(status_of(error), None, error)
+        told = describe_error(error, self._scrubber)
+        started = self._started_at or now()
+        status = status_of(error)
+        return self._identity.outcome(self._intent.name, status, started_at=started, error=told, seen=self._seen)
+
+    def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
+        """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
+        if is_usable(connection) and not self._backend.is_lost(error, connection):
+            try:
+                return self._backend.append_alone(connection, row, self._also())
+            except Exception as failure:
+                if not self._backend.is_lost(failure, connection):
+                    raise
+        version = self._action.handler.version if self._action else None
+        _give_up(self._backend, connection)
+        submitted = self._submitted(version, self._intent.idempotency_key)
+        return self._bus.append_after_loss(submitted, row, self._also())
+
+    def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
+        if was_lost:
+            return self._told(
+                OutcomeUnknown(
+                    "the database was lost while the action ran and has not come back, so it is not known whether it "
+                    "took effect; ask bus.journal.get(action_id), or repeat the call with the same idempotency key"
+                )
+            )
+        return self._told(
+            JournalUnavailable(
+                f"the action changed nothing ({type(error).__name__}), but its outcome could not be written "
+                f"({type(unwritten).__name__}); `actionbus journal recover` will settle it"
+            )
+        )
+
+    def _answer(self, connection: Connection, error: BaseException) -> Outcome:
+        """The outcome that somebody else wrote for this action: it is the truth."""
+        record = self._bus.journal.outcome(self._identity.action_id, usable(connection))
+        if record is None:
+            raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
+        return given(record)
+
+    def repeat(self, connection: Connection) -> Outcome:
+        """Answer a call whose idempotency key was used before."""
+        first = self._first(connection)
+        outcome = self._bus.journal.outcome(first.action_id, connection)
+        self._identity.action_id = first.action_id
+        if outcome is None:
+            raise self._told(
+                ActionInProgress(
+                    f"the action {first.action_id} with this idempotency key has no outcome yet; ask again later "
+                    "(if its process died, `actionbus journal recover` settles it)"
+                )
+            )
+        return given(outcome, repeated=True)
+
+    def _first(self, connection: Connection) -> Record:
+        """The record that used the idempotency key before, for the same arguments."""
+        first = self._bus.journal.by_key(
+            self._intent.name, self._caller_actor(), self._intent.idempotency_key, connection
+        )
+        if first is None:
+            raise self._told(JournalUnavailable("the idempotency key was taken and is gone again; try once more"))
+        if not payload.same(payload.loads(self._intent.text), first.arguments):
+            self._conflict(connection, first)
+        return first
+
+    def _conflict(self, connection: Connection, first: Record) -> NoReturn:
+        error = IdempotencyConflict(
+            f"the idempotency key was used for action {first.action_id} with other arguments; use a new key"
+        )
+        self._backend.append_submitted(connection, self._submitted(None, None), durable=False)
+        self._is_submitted = True
+        raise error
+
+    def _submitted(self, version: int | None, key: str | None) -> Row:
+        return self._identity.submitted(self._intent.name, version, key, self._intent.text, self._scrubber)
+
+    def _caller_actor(self) -> str | None:
+        return self._identity.caller.actor
+
+    def _told(self, error: E) -> E:
+        """The error with the action's id: as an attribute on ours, as a note on others."""
+        if not isinstance(error, ActionBusError):
+            error.add_note(f"actionbus: raised by {self._intent.name}, action {self._identity.action_id}")
+        elif error.action_id is None:
+            error.action_id = self._identity.action_id
+        return error
+
+    def _tell_outcome(self, row: Row, position: int) -> None:
+        if self._bus.announcer:
+            self._bus.announcer.announce()
+        log.info(
+            "%s %s in %.1f ms, action %s, position %d",
+            row.action,
+            row.status,
+            (row.duration_us or 0) / 1000,
+            row.action_id,
+            position,
+            extra=self._extra() | {"status": row.status, "position": position, "duration_us": row.duration_us},
+        )
+
+    def _extra(self) -> dict[str, Any]:
+        """What a structured log line says besides."""
+        identity = self._identity
+        return {
+            "action": self._intent.name,
+            "action_id": str(identity.action_id),
+            "actor": identity.caller.actor,
+            "correlation_id": identity.correlation_id,
+        }
+
+
+def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool:
+    """Roll back, so that the error which led here is the one that is told; a connection that cannot is thrown away."""
+    try:
+        transaction.rollback()
+    except Exception:
+        if not connection.closed:
+            connection.invalidate()
+        return False
+    return True
+
+
+def _leave_nothing_open(backend: Backend, connection: Connection) -> None:
+    """Roll back what an interruption left open where nobody held it: the outcome must not join that."""
+    if not is_usable(connection):
+        return
+    left: ActionTransaction | None = connection.info.get(KEY)
+    try:
+        if left is not None:
+            left.rollback()
+        else:
+            backend.rollback(connection)
+    except Exception:
+        connection.invalidate()
+
+
+def _give_up(backend: Backend, connection: Connection) -> None:
+    """Throw a connection away, so that the pool has its place back and the database what it held."""
+    if is_usable(connection):
+        with suppress(Exception):
+            backend.rollback(connection)  # a driver's connection may outlive this while a traceback has its cursor
+    if not connection.closed:
+        connection.invalidate()

@@ -1,0 +1,144 @@
+"""SQLAlchemy event listeners on the bus's engine: they feed the row recorder and guard the action's transaction.
+
+Installed once per engine by `storage.backend`; a connection that runs no action passes through untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, TextClause, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+
+from actionbus.core.errors import Misuse
+from actionbus.core.gateway import row_recorder as touched
+from actionbus.core.storage.drivers import is_usable
+
+if TYPE_CHECKING:
+    from actionbus.core.gateway.transaction import ActionTransaction
+
+KEY = "actionbus.transaction"
+"""Where a connection's `info` holds the action transaction that runs on it."""
+
+_savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+
+_READS = re.compile(r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e))\b", re.I)
+_WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|into|call|do|copy|nextval|setval)\b", re.I)
+
+
+def install(engine: Engine) -> None:
+    """Listen on `engine` and on the connections made through it."""
+    event.listen(engine, "before_execute", _before_execute, retval=True)
+    event.listen(engine, "after_execute", _after_execute)
+    event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
+    if not event.contains(engine, "handle_error", _keep_through_interruption):  # the dialect's, which others may share
+        event.listen(engine, "handle_error", _keep_through_interruption)
+    event.listen(engine, "set_connection_execution_options", _refuse_isolation)
+    event.listen(engine, "commit", _refuse_commit)
+    event.listen(engine, "rollback", _rolled_back)
+    event.listen(engine, "savepoint", _savepoint)
+    event.listen(engine, "rollback_savepoint", lambda c, name, context: _each(c, "rollback_savepoint", name))
+    event.listen(engine, "release_savepoint", lambda c, name, context: _each(c, "release_savepoint", name))
+
+
+def _transaction(connection: Connection) -> ActionTransaction | None:
+    if not is_usable(connection):
+        return None
+    found: ActionTransaction | None = connection.info.get(KEY)
+    return found
+
+
+def _before_execute(
+    connection: Connection, statement: Any, many: Any, params: Any, options: Any
+) -> tuple[Any, Any, Any]:
+    if isinstance(statement, (Insert, Update, Delete)) and (transaction := _transaction(connection)):
+        if isinstance(statement, Insert):
+            given = many or ([params] if params else [])
+            statement, told = transaction.imposed(statement, given)
+            if told is not given:
+                many, params = told, {}
+        statement = touched.prepared(statement, many or ([params] if params else []), connection)
+    return statement, many, params
+
+
+def _after_execute(connection: Connection, statement: Any, many: Any, params: Any, options: Any, result: Any) -> None:
+    if statement.is_select and not result.context.compiled.ctes:
+        return
+    transaction = _transaction(connection)
+    if transaction is None:
+        return
+    if isinstance(statement, (Insert, Update, Delete)):
+        touched.note(transaction.recorder, statement, many or ([params] if params else []), result, connection)
+        transaction.check_side_effects(statement.table)
+    elif isinstance(statement, TextClause):
+        _note_text(transaction, statement.text)
+    elif isinstance(statement, UpdateBase):
+        transaction.recorder.unknown("a statement that writes in a way of its own")
+    compiled = getattr(result.context, "compiled", None)
+    if compiled is not None and any(isinstance(cte.element, UpdateBase) for cte in compiled.ctes or ()):
+        transaction.recorder.unknown("a common table expression that writes")
+
+
+def _before_cursor_execute(
+    connection: Connection, cursor: Any, statement: str, params: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    transaction = _transaction(connection)
+    if transaction is None:
+        return statement, params
+    if context.compiled is None:
+        _note_text(transaction, statement)
+    return transaction.before_statement(statement, params), params
+
+
+def _note_text(transaction: ActionTransaction, statement: str) -> None:
+    if not _READS.match(statement) or _WRITES.search(statement):
+        transaction.recorder.unknown("raw SQL")
+
+
+def _refuse_commit(connection: Connection) -> None:
+    if _transaction(connection):
+        raise Misuse(
+            "an action is committed by the gateway, with its outcome; use session.begin_nested() for a part of it"
+        )
+
+
+def _refuse_isolation(connection: Connection, options: dict[str, Any]) -> None:
+    if "isolation_level" in options and _transaction(connection):
+        raise Misuse(
+            "the isolation of an action's transaction is declared on its handler, such as isolation = 'SERIALIZABLE'; "
+            "it cannot be changed once the action runs"
+        )
+
+
+def _keep_through_interruption(context: ExceptionContext) -> None:
+    """Keep a connection that an interruption (Ctrl-C, a watchdog's exception) did not hurt.
+
+    SQLAlchemy gives up every connection on which it strikes, as an asynchronous driver might leave it in the middle of
+    an answer. With SQLite a connection that is given up keeps its write lock while any cursor is left; and a new one
+    would have to wait for it.
+    """
+    connection = context.connection
+    if connection is None or isinstance(context.original_exception, Exception):
+        return
+    transaction = _transaction(connection)
+    if transaction is not None and transaction.is_at_rest():
+        context.is_disconnect = False
+
+
+def _rolled_back(connection: Connection) -> None:
+    if transaction := _transaction(connection):
+        transaction.doomed = True
+
+
+def _savepoint(connection: Connection, _name: str | None) -> None:
+    # SQLAlchemy names a savepoint only after this event, by a count of its own per Connection.
+    number = _savepoints[connection] = _savepoints.get(connection, 0) + 1
+    _each(connection, "savepoint", f"sa_savepoint_{number}")
+
+
+def _each(connection: Connection, what: str, name: str) -> None:
+    if transaction := _transaction(connection):
+        getattr(transaction, what)(name)

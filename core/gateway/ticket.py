@@ -1,0 +1,105 @@
+"""Ticket, what `execute_async` gives at once: the way to the outcome of an action that a worker will run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from actionbus.core.errors import ActionFailed, ActionInterrupted, Misuse
+from actionbus.core.values.record import Outcome, Record
+
+if TYPE_CHECKING:
+    from actionbus.core.bus import Bus
+
+LONGEST_DELAY_S: Final = 3_000_000_000
+"""Of a countdown: 95 years."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An action that is queued. `repeated` says that its idempotency key was used before."""
+
+    action_id: UUID
+    action: str
+    due_at: datetime
+    repeated: bool = False
+    problem: str | None = None
+    """Why the broker did not take it yet. It is queued all the same, and sent again later."""
+    _bus: Bus | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def state(self) -> str:
+        """`queued` before its time, `due` from then on, `running` once a worker has it, `done` with an outcome."""
+        bus = self._reading_bus()
+        run = bus.runs.get(self.action_id)
+        if run is not None:
+            return run.state
+        return "queued" if bus.journal.outcome(self.action_id) is None else "done"
+
+    def wait(self, timeout: float = 30.0) -> Outcome:
+        """The outcome, waited for at most `timeout` seconds.
+
+        Raises TimeoutError; ActionFailed, which carries the outcome, if it is no success; ActionInterrupted if
+        recovery settled it.
+        """
+        bus = self._reading_bus()
+        deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+        while (record := bus.journal.outcome(self.action_id)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"the action {self.action_id} is {self.state} after {timeout:g} s; is `actionbus worker` running?"
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+        return given(record)
+
+    def _reading_bus(self) -> Bus:
+        if self._bus is None:
+            raise Misuse(
+                "a handler cannot wait for what it queued: it leaves for the broker once the handler's own "
+                "transaction is committed; return ticket.action_id and let the caller wait"
+            )
+        return self._bus
+
+
+def given(record: Record, *, repeated: bool = False) -> Outcome:
+    """The outcome of an action that ran before or elsewhere, if it succeeded.
+
+    Raises ActionFailed or ActionInterrupted.
+    """
+    outcome = Outcome.of(record, repeated=repeated)
+    if outcome.status == "succeeded":
+        return outcome
+    if outcome.status == "interrupted":
+        error: ActionInterrupted | ActionFailed = ActionInterrupted(
+            f"the action {record.action_id} was interrupted: it changed nothing in the database, but may have made "
+            "calls to the outside; see what they did before you call again"
+        )
+    else:
+        message = (outcome.error or {}).get("message", "")
+        error = ActionFailed(f"the action {record.action_id} ended as {outcome.status}: {message}", outcome)
+    error.action_id = record.action_id
+    raise error
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since 1970 as an aware time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def due_at(eta: datetime | None, countdown: float | None) -> float | None:
+    """When an action is due, in seconds since 1970; None for at once. Raises ValueError."""
+    if eta is not None and countdown is not None:
+        raise ValueError("give eta or countdown, not both")
+    if countdown is not None:
+        if not 0 <= countdown <= LONGEST_DELAY_S:
+            raise ValueError(f"countdown must be 0 to {LONGEST_DELAY_S} seconds, not {countdown}")
+        return time.time() + countdown
+    if eta is None:
+        return None
+    return (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).timestamp()

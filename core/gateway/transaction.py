@@ -1,0 +1,293 @@
+"""The one database transaction in which an action's handler runs, nested actions included. Made by `gateway.call`.
+
+`gateway.sql_events` calls it back: before each statement, to refuse what would end it; after each, to note rows; when a
+savepoint ends, to forget what was rolled back with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, NoReturn
+from uuid import UUID
+
+from sqlalchemy import Connection, Insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from actionbus.core.declare.queue import Message
+from actionbus.core.errors import Misuse
+from actionbus.core.gateway.row_recorder import RowRecorder
+from actionbus.core.gateway.sql_events import KEY
+from actionbus.core.storage.backend import UNCLEAN, Backend, Row, Statement, TransactionState
+from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.statements import ENDED_INSIDE, outlasts, read
+from actionbus.core.values.limits import Limits
+from actionbus.core.values.payload import dumps
+from actionbus.core.values.tagged import class_name
+
+SessionFactory = Callable[..., Session]
+
+
+class Queued(NamedTuple):
+    """An action that a handler queued: what is sent, the row that keeps it, its outcome should it be rolled back."""
+
+    message: Message | None
+    """None if it is not due yet."""
+    insert: Statement
+    withdrawn: Row
+
+
+class ActionTransaction:
+    """Begun when its session is first used, so that what needs no database costs none; ended by `finish`, `rollback`.
+
+    Nothing that is done on its connection escapes it: BEGIN is sent before anything else can be; what would end it is
+    refused by `allow` before it is sent, and by `finish` where that was evaded; what outlasts it in the session costs
+    the connection. Should even the end be missed, the pool rolls back (`storage.backend`).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        connection: Connection,
+        isolation: str,
+        factory: SessionFactory,
+        limits: Limits,
+        action_id: UUID,
+    ) -> None:
+        self._backend = backend
+        self._connection = connection
+        self._isolation = isolation
+        self._factory = factory
+        self._limits = limits
+        self._action_id = action_id
+        self._session: Session | None = None
+        self._has_begun = False
+        self._savepoints: dict[str, tuple[RowRecorder, int, int, int]] = {}
+        self.recorder = RowRecorder(limits)
+        self.nested: list[Row] = []
+        """Records of nested actions, appended just before the outer outcome."""
+        self.queued: list[Queued] = []
+        """Actions that the handler queued; they leave for the broker once this transaction is committed."""
+        self.doomed = False
+        """Set when SQLAlchemy rolled the transaction back by itself, after an error that the handler caught."""
+        self.holds_cursors = False
+        """Set when a server-side cursor was opened, which would outlast COMMIT."""
+        self.is_open = True
+        self._is_ending = False
+        connection.info[KEY] = self
+
+    @property
+    def schema(self) -> str | None:
+        """Where the journal and what belongs to it are (PostgreSQL); None for the connection's own schema."""
+        return self._backend.schema
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that it runs on."""
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """The handler's session, inside this transaction."""
+        self.begin()
+        if self._session is None:
+            self._session = self._open()
+            _refuse(self._session, ("commit", "rollback", "close", "invalidate", "reset"), "session")
+        return self._session
+
+    def begin(self) -> None:
+        """Send BEGIN, unless it was sent."""
+        if not self._has_begun:
+            self._start(self._isolation)
+            self._has_begun = True
+
+    def _start(self, isolation: str) -> None:
+        with self._telling("BEGIN"):
+            self._backend.begin(self._connection, isolation, self._action_id)
+        self._backend.watch(driver_connection(self._connection), self)
+
+    def _open(self) -> Session:
+        return self._factory(bind=self._connection)
+
+    def imposed(
+        self, statement: Insert, many: Sequence[Mapping[str, Any]]
+    ) -> tuple[Insert, Sequence[Mapping[str, Any]]]:
+        """Called before each INSERT: the same with the values it is to have, which a sandbox knows from the journal."""
+        return statement, many
+
+    def seen(self) -> str | None:
+        """The snapshot that this transaction sees."""
+        self.begin()
+        return self._backend.seen(self._connection)
+
+    def flush(self) -> None:
+        """Send what the session still holds. Raises Misuse if the transaction cannot be committed any more."""
+        if self._session is not None and not self.doomed:
+            self._session.flush()
+        if self.doomed:
+            raise Misuse(_ROLLED_BACK_ALREADY)
+
+    def finish(self, rows: Sequence[Row], also: Sequence[Statement] = ()) -> int:
+        """Append the records, run `also` and commit; the last record's position.
+
+        Raises DBAPIError, CommitConflict, and Misuse if there is nothing left to commit.
+        """
+        self._is_ending = True
+        self._require_open()
+        self._let_go()
+        isolation = None if self._has_begun else self._isolation
+        also = [*also, *(queued.insert for queued in self.queued), *([_CLOSE_ALL] if self.holds_cursors else [])]
+        with self._telling("the outcome's INSERT; COMMIT"):
+            position = self._backend.finish(self._connection, isolation, [*self.nested, *rows], self._action_id, also)
+        self.close()
+        return position
+
+    @contextmanager
+    def _telling(self, statement: str) -> Iterator[None]:
+        """Raise a driver's error as SQLAlchemy would raise it from a statement of its own."""
+        dbapi = self._backend.engine.dialect.loaded_dbapi
+        try:
+            yield
+        except dbapi.Error as error:
+            lost = self._backend.is_lost(error, self._connection)
+            raise DBAPIError.instance(statement, None, error, dbapi.Error, connection_invalidated=lost) from error
+
+    def _require_open(self) -> None:
+        if not self._has_begun:
+            return
+        if not is_usable(self._connection):
+            raise Misuse(
+                "the action's connection was closed or invalidated inside of its handler, and its writes went with it; "
+                "leave the connection to the gateway"
+            )
+        match self._backend.state(driver_connection(self._connection)):
+            case TransactionState.ABORTED:
+                raise Misuse(_ROLLED_BACK_ALREADY)
+            case TransactionState.NONE:
+                raise Misuse(ENDED_INSIDE)
+
+    def was_ended_inside(self, error: BaseException) -> bool:
+        """Whether what the handler did ended the transaction, so that its writes may stay although it raised `error`.
+
+        A database may roll back by itself on an error of its own, as SQLAlchemy does; then nothing stays.
+        """
+        if not self._has_begun or self._is_ending or self.doomed or not is_usable(self._connection):
+            return False
+        match self._backend.state(driver_connection(self._connection)):
+            case TransactionState.NONE:
+                return not self._backend.took_back(driver_connection(self._connection), error)
+            case TransactionState.OPEN:
+                self._let_go()
+                return not self._backend.is_still(self._connection, self._action_id)
+        return False
+
+    def rollback(self) -> None:
+        """Undo everything. Raises the driver's error if the connection is lost."""
+        try:
+            self._let_go()
+            if is_usable(self._connection):
+                self._backend.rollback(self._connection)
+        finally:
+            self.close()
+
+    def _let_go(self) -> None:
+        """The connection is the gateway's alone again."""
+        if is_usable(self._connection):
+            self._connection.info.pop(KEY, None)
+            self._backend.watch(driver_connection(self._connection), None)
+
+    def is_at_rest(self) -> bool:
+        """Whether the driver is not in the middle of an answer."""
+        return self._backend.is_at_rest(driver_connection(self._connection))
+
+    def before_statement(self, statement: str, values: Any) -> str:
+        """Called before each statement that SQLAlchemy sends; what is to be sent in its stead."""
+        self.allow(statement, values)
+        return statement
+
+    def allow(self, statement: str, values: Any) -> None:
+        """Called before each statement, by whatever way it comes. Raises Misuse for one that would end the transaction.
+
+        After a database has rolled back by itself there is none, and a statement would commit on its own.
+        """
+        if self._backend.state(driver_connection(self._connection)) is TransactionState.NONE:
+            raise Misuse(_ROLLED_BACK_ALREADY)
+        reading = read(statement)
+        if reading.ends:
+            raise Misuse(
+                f"{reading.ends} inside of a handler: an action's transaction is the gateway's to begin and end; use "
+                "session.begin_nested() for a part that may fail"
+            )
+        if outlasts(reading, values):
+            self._connection.info[UNCLEAN] = True
+
+    def savepoint(self, name: str) -> None:
+        """Called when a savepoint was set."""
+        self._savepoints[name] = self._mark()
+
+    def _mark(self) -> tuple[RowRecorder, int, int, int]:
+        return self.recorder, len(self.recorder.rows), len(self.nested), len(self.queued)
+
+    def release_savepoint(self, name: str) -> None:
+        """Called when a savepoint was released."""
+        self._savepoints.pop(name, None)
+
+    def rollback_savepoint(self, name: str) -> None:
+        """Called when a savepoint was rolled back: its rows were not touched, its nested actions did not succeed."""
+        recorder, rows, nested, queued = self._savepoints.pop(name, self._mark())
+        del recorder.rows[rows:]
+        for number, row in enumerate(self.nested[nested:], start=nested):
+            if row.status == "succeeded":
+                self.nested[number] = row._replace(status="failed", result=None, error=_ROLLED_BACK, touched=None)
+        for dropped in self.queued[queued:]:
+            self.nested.append(dropped.withdrawn._replace(error=_ROLLED_BACK))
+        del self.queued[queued:]
+
+    def check_side_effects(self, table: Any) -> None:
+        """Note triggers and cascades of a table that was written."""
+        name = getattr(table, "fullname", None)
+        if name:
+            for effect in self._backend.side_effects(self._connection, name):
+                self.recorder.unknown(effect)
+
+    def close(self) -> None:
+        """Close the session for good; nothing can be sent through it any more. Any number of times."""
+        self.is_open = False
+        session, self._session = self._session, None
+        if session is not None:
+            type(session).close(session)
+            _refuse(session, _WAYS_IN, "session", _IS_OVER)
+
+
+_ROLLED_BACK = dumps(
+    {"type": class_name(Misuse), "message": "rolled back together with a savepoint of the action that caused it"}
+)
+
+
+_ROLLED_BACK_ALREADY: Final = (
+    "a database error was caught, but it had rolled the transaction back; "
+    "put what may fail inside `with session.begin_nested():`"
+)
+_THE_GATEWAYS: Final = (
+    "is the gateway's to call: an action's writes and its outcome are one transaction; "
+    "use `with session.begin_nested():` for a part that may fail on its own"
+)
+_IS_OVER: Final = (
+    "comes too late: the action has ended, and so has its transaction; what cleans up after a `yield` runs before that"
+)
+_WAYS_IN: Final = ("connection", "execute", "scalar", "scalars", "flush", "begin", "begin_nested", "get", "query")
+_CLOSE_ALL: Final = Statement("CLOSE ALL", ())
+
+
+def _refuse(target: object, names: Sequence[str], who: str, why: str = _THE_GATEWAYS) -> None:
+    """Make methods of this one object raise Misuse."""
+    for name in names:
+        setattr(target, name, _refusing(f"{who}.{name}() {why}"))
+
+
+def _refusing(message: str) -> Callable[..., NoReturn]:
+    def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
+        raise Misuse(message)
+
+    return refuse

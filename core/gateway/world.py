@@ -1,0 +1,40 @@
+"""World: how actions reach what lies outside of the database. For real here; `replay.playback` has a sandbox's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actionbus.core.declare.dependencies import Provider
+from actionbus.core.declare.handler import ActionHandler
+from actionbus.core.gateway.outside_calls import CallLog, Recorded
+from actionbus.core.values.determinism import Secrets
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from actionbus.core.gateway.execution import Attempt
+
+
+class World:
+    """The real one: outside dependencies are made, and their calls recorded."""
+
+    def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
+        """The log of one action's outside calls."""
+        return CallLog(attempt.limits, attempt.earlier, attempt.tape)
+
+    def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
+        """What the handler gets for an `outside` dependency."""
+        return Recorded(calls, provider.name, make())
+
+    def replaced(self, calls: CallLog, provider: Provider, given: Any) -> Any:
+        """What the handler gets for an `outside` dependency that the runner's `overrides` replace."""
+        return Recorded(calls, provider.name, given)
+
+    def secrets(self, remember: Callable[[object], None]) -> Secrets:
+        """The `secrets` dependency."""
+        return Secrets(remember)
+
+    def run(self, handler: ActionHandler) -> Any:
+        """Call the handler."""
+        return handler.execute()

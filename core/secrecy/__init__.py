@@ -1,0 +1,1 @@
+"""Secrecy: keeps secret values out of the journal, errors and logs."""

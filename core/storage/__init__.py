@@ -1,0 +1,1 @@
+"""Storage: the journal and the runs in PostgreSQL and SQLite; the only room with SQL of the write path."""

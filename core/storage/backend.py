@@ -1,0 +1,357 @@
+"""What the journal asks of a database; `storage.postgresql` and `storage.sqlite` answer, `storage.engines` chooses.
+
+All SQL on the write path of an action is in those two files.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from actionbus.core.errors import JournalUnavailable, chain_of
+from actionbus.core.gateway import sql_events as events
+from actionbus.core.gateway.inside import watch
+from actionbus.core.secrecy.engine_log import keep_secrets_out
+from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+
+T = TypeVar("T")
+ATTEMPTS: Final = 10
+"""Of one statement, before a serialization failure is reported."""
+
+
+class Row(NamedTuple):
+    """A record about to be appended; the columns that the database fills in are not here."""
+
+    action_id: UUID
+    kind: str
+    status: str | None
+    action: str
+    handler_version: int | None
+    actor: str | None
+    correlation_id: str
+    cause_id: UUID | None
+    idempotency_key: str | None
+    started_at: datetime | None
+    release: str | None
+    context: str | None
+    arguments: str | None
+    result: str | None
+    error: str | None
+    calls: str | None
+    touched: str | None
+    seed: str | None
+    seen: str | None
+    duration_us: int | None
+
+
+WRITTEN: Final = ", ".join(Row._fields)
+
+
+class Appended(NamedTuple):
+    """Where a submitted record went, and the snapshot of the database it was written under."""
+
+    position: int
+    seen: str | None
+
+
+class Statement(NamedTuple):
+    """SQL with `?` for each value, to be run together with an outcome.
+
+    `{schema}` in it stands for the journal's schema and a dot, or for nothing.
+    """
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+class TransactionState(Enum):
+    """What a driver knows of its connection's transaction, without asking the server."""
+
+    NONE = "none"
+    OPEN = "open"
+    ABORTED = "aborted"
+    """Open, but an error has taken all of it back already."""
+
+
+GATEWAY: Final = "actionbus.gateway"
+"""Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
+UNCLEAN: Final = "actionbus.unclean"
+"""Where a connection's `info` holds that a handler has changed settings of its session: it is not to be used again."""
+HOLDING: Final = "actionbus.holding"
+"""Where a connection's `info` holds the id of the action whose lock it has."""
+
+
+class Backend(ABC):
+    """One database: its engine, and every statement of an action's write path."""
+
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
+        self.engine = engine
+        self.schema = schema
+        self.journal_name = f"{quoted(schema)}.journal" if schema else "journal"
+        # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
+        # listeners, which must hear of actions too; a joined engine costs more, hence not always.
+        self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
+        events.install(self.gateway)
+        if not event.contains(engine, "reset", _given_back):
+            event.listen(engine, "reset", _given_back)
+        keep_secrets_out(self.gateway)
+        watch(engine)
+        self._side_effects: dict[str, tuple[str, ...]] = {}
+        self.uses = {"append"}
+        """What the bus does with its connections; see `storage.rights`."""
+        _survive_fork(self)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of the gateway, for one action or one read.
+
+        Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that COMMIT
+        rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
+        nothing open (see `_given_back`), or not at all.
+        """
+        with self.gateway.connect() as connection:
+            self.take(connection)
+            try:
+                yield connection
+            finally:
+                if is_usable(connection) and connection.info.get(UNCLEAN):
+                    self.cleanse(connection)
+
+    def take(self, connection: Connection) -> None:
+        """Make a pooled connection the gateway's, until the pool has it back."""
+        dbapi = driver_connection(connection)
+        # Noted first: an interruption between the two must not leave the driver as it is meant for actions alone.
+        connection.info[GATEWAY] = self, self.driver_mode(dbapi)
+        self.prepare_driver(dbapi)
+
+    @abstractmethod
+    def driver_mode(self, dbapi: Any) -> Any:
+        """What `prepare_driver` is about to change."""
+
+    @contextmanager
+    def on(self, held: Connection | None) -> Iterator[Connection]:
+        """The connection that the caller holds, outside of any transaction; or else one for the moment.
+
+        Whoever holds a connection must not wait for a second one: with all of a pool's taken so, all wait for ever.
+        """
+        if held is None:
+            with self.connection() as own:
+                yield own
+            return
+        try:
+            yield held
+        finally:
+            held.rollback()  # ends what SQLAlchemy takes for a transaction; the driver commits by itself
+
+    @abstractmethod
+    def prepare_driver(self, dbapi: Any) -> None:
+        """Put a driver's connection into autocommit mode."""
+
+    @abstractmethod
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        """Put a driver's connection back into `mode`, with no transaction open and the lock of `holding` given back."""
+
+    @abstractmethod
+    def cleanse(self, connection: Connection) -> None:
+        """Do away with what a handler changed in its session."""
+
+    def renew_pool(self, *, close: bool = True) -> None:
+        """Let go of all idle connections; `close=False` leaves them to the process that they were forked from."""
+        self.engine.dispose(close=close)
+        if type(self.gateway) is Engine:
+            self.gateway.pool = self.engine.pool
+
+    def renew(self, connection: Connection) -> None:
+        """Replace a connection that is lost by a new one from the pool."""
+        connection.invalidate()
+        self.take(connection)
+
+    def read(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """What `work` reads by a statement of its own, on a pooled connection or on one that is given.
+
+        Tried again where the database's default isolation made it fail, and once if the pooled connection was stale.
+        """
+        return self._short(work, connection, again_if_lost=connection is None)
+
+    def write(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
+        """The same for a statement that writes, which is not sent twice when its answer was lost."""
+        return self._short(work, connection, again_if_lost=False)
+
+    def _short(self, work: Callable[[Connection], T], connection: Connection | None, *, again_if_lost: bool) -> T:
+        for number in range(1, ATTEMPTS + 1):
+            with self.on(connection) as used:
+                try:
+                    return work(used)
+                except Exception as error:
+                    if again_if_lost and self.is_lost(error, used):
+                        again_if_lost = False
+                        self.renew_pool()
+                    elif number == ATTEMPTS or not self.chain_is_transient(error) or self.in_transaction(used):
+                        self.explain(error, used)
+                        raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        """Raises JournalUnavailable, which says what to do, where the database only says that it refuses."""
+        if is_missing(error):
+            raise JournalUnavailable(NO_JOURNAL) from error
+
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the driver's connection is inside a transaction, so that one statement cannot be run again alone."""
+        return self.state(driver_connection(connection)) is not TransactionState.NONE
+
+    @abstractmethod
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        """Append and commit; None if its idempotency key, or the action itself, is in the journal already."""
+
+    @abstractmethod
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        """Begin the action's transaction."""
+
+    @abstractmethod
+    def state(self, dbapi: Any) -> TransactionState:
+        """What the driver knows of its transaction; costs no round trip."""
+
+    def is_at_rest(self, dbapi: Any) -> bool:
+        """Whether the driver is not in the middle of an answer."""
+        return True
+
+    @abstractmethod
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        """Let `transaction` be asked before each statement of the driver's own cursors; None ends it."""
+
+    @abstractmethod
+    def seen(self, connection: Connection) -> str | None:
+        """The snapshot that the transaction sees, for an attempt after the first."""
+
+    @abstractmethod
+    def finish(
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
+    ) -> int:
+        """Run `also`, append `rows`, commit and release the action; the last row's position.
+
+        With `isolation` the transaction was not begun, and is begun here. Raises CommitConflict if the action has an
+        outcome already, Misuse if the transaction that was begun is not the one that would be committed.
+        """
+
+    @abstractmethod
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        """Whether it was the database that ended the transaction, by rolling back, when it raised `error`."""
+
+    @abstractmethod
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        """Whether the transaction that is open, and about to be rolled back, is the one that the action began."""
+
+    @abstractmethod
+    def rollback(self, connection: Connection) -> None:
+        """Roll back what is open on the connection, if anything is, and leave its driver in autocommit mode."""
+
+    @abstractmethod
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        """Append an outcome and run `also` in a transaction of their own, then release the action.
+
+        None if the action has an outcome already.
+        """
+
+    @abstractmethod
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        """Run one statement in a transaction of its own, durably."""
+
+    @abstractmethod
+    def written_id(self, action_id: UUID) -> str:
+        """An action's id as the driver takes it."""
+
+    @abstractmethod
+    def claim(self, connection: Connection, action_id: UUID) -> bool:
+        """Take the lock of an action, which fails while it runs anywhere."""
+
+    @abstractmethod
+    def release(self, connection: Connection, action_id: UUID) -> None:
+        """Give the lock of an action back."""
+
+    @abstractmethod
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the database asks for the transaction to be run again."""
+
+    @abstractmethod
+    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
+        """What else the database changes when `table` is written: triggers and cascades."""
+
+    def side_effects(self, connection: Connection, table: str) -> tuple[str, ...]:
+        """`find_side_effects`, asked once per table and process."""
+        if table not in self._side_effects:
+            self._side_effects[table] = tuple(self.find_side_effects(connection, table))
+        return self._side_effects[table]
+
+    def is_lost(self, error: BaseException, connection: Connection) -> bool:
+        """Whether `error` means that the connection is gone."""
+        if isinstance(error, DBAPIError):
+            return error.connection_invalidated
+        dialect = self.engine.dialect
+        dbapi = dialect.loaded_dbapi
+        if not isinstance(error, dbapi.Error):
+            return False
+        return not is_usable(connection) or dialect.is_disconnect(error, driver_connection(connection), None)
+
+    def chain_is_transient(self, error: BaseException) -> bool:
+        """Whether `error`, or one that it was raised from, is transient."""
+        return any(self.is_transient(getattr(each, "orig", None) or each) for each in chain_of(error))
+
+
+def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
+    """Called by the pool for every connection that comes back, however it came to that.
+
+    An action that was interrupted at a bad moment, or whose handler gave the connection away, leaves its transaction
+    open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
+    itself, the pool throws the connection away.
+    """
+    info = record.info
+    transaction = info.pop(events.KEY, None)
+    if transaction is not None:
+        transaction.is_open = False
+    if GATEWAY in info:
+        backend, mode = info[GATEWAY]
+        backend.restore_driver(dbapi, mode, info.get(HOLDING))
+        info.pop(HOLDING, None)
+        del info[GATEWAY]
+
+
+def pause(number: int) -> None:
+    """Wait a little before a statement is tried again: at random, lest those that collided do so again."""
+    time.sleep(random.uniform(0, 0.002 * 2 ** min(number, 6)))
+
+
+def _survive_fork(backend: Backend) -> None:
+    """A forked child must not use its parent's connections: it gets a fresh pool."""
+    reference = weakref.ref(backend)
+
+    def renew() -> None:
+        found = reference()
+        if found is not None:
+            found.renew_pool(close=False)
+
+    os.register_at_fork(after_in_child=renew)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

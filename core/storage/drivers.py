@@ -1,0 +1,22 @@
+"""What lies below a SQLAlchemy connection; used by `storage.backend`, the backends and `gateway.sql_events`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+
+def driver_connection(connection: Connection) -> Any:
+    """The driver's own connection below SQLAlchemy's."""
+    return connection.connection.dbapi_connection
+
+
+def is_usable(connection: Connection) -> bool:
+    """Whether there is a driver's connection below it that is still its own."""
+    return not connection.closed and not connection.invalidated and connection.connection.is_valid
+
+
+def usable(connection: Connection) -> Connection | None:
+    """The connection while it is usable, or None, for what takes one of its own then."""
+    return connection if is_usable(connection) else None

@@ -1,0 +1,374 @@
+"""The journal on PostgreSQL 14 and later through psycopg2: the write path's SQL, locks and catalogue.
+
+The gateway's connections are in autocommit mode and transactions are begun and ended in SQL, which saves a round trip:
+the outcome's INSERT, COMMIT and the release of the action's lock are one. BEGIN is a round trip of its own, so that
+nothing a handler sends, by whatever way, can come before it.
+
+Names are qualified with the schema where the journal was found first, and the role is set back before the outcome is
+appended, so no `SET LOCAL search_path` or `SET LOCAL ROLE` of a handler decides where its records go.
+
+The lock of a running action is a session-level advisory lock on its id, taken in the RETURNING of its submitted
+record, hence before that is visible to anybody, and given back after COMMIT. A backend that dies gives it back too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import errors as pg_errors
+from psycopg2.extensions import (
+    STATUS_READY,
+    TRANSACTION_STATUS_ACTIVE,
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INERROR,
+    TRANSACTION_STATUS_INTRANS,
+)
+from psycopg2.sql import Composable
+from sqlalchemy import Connection, Engine, text
+
+from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
+from actionbus.core.storage.backend import (
+    ATTEMPTS,
+    HOLDING,
+    UNCLEAN,
+    WRITTEN,
+    Appended,
+    Backend,
+    Row,
+    Statement,
+    TransactionState,
+    pause,
+    quoted,
+)
+from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
+from actionbus.core.storage.statements import ENDED_INSIDE
+from actionbus.core.values.determinism import lock_key
+
+_TYPES: Final = (
+    "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",
+    "json", "json", "json", "json", "text", "text", "bigint",
+)  # fmt: skip
+"""The types of a Row's columns."""
+_SIGNATURE: Final = ", ".join(_TYPES)
+_NUMBERED: Final = "(" + ", ".join(f"${number}" for number in range(1, len(_TYPES) + 1)) + ")"
+_VALUES: Final = "(" + ", ".join(["%s"] * len(_TYPES)) + ")"
+_SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
+_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL {isolation}; "
+    "SELECT set_config('actionbus.action', %s, true), set_config('actionbus.role', current_setting('role'), true)"
+)
+_STILL: Final = "EXECUTE actionbus_still (%s)"
+_APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
+_END: Final = "COMMIT; EXECUTE actionbus_end (%s)"
+_RELEASE: Final = (
+    # Asking first avoids the server's warning where another connection held the lock.
+    "SELECT pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' "
+    "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %(key)s)"
+)
+_PREPARED: Final = "actionbus.prepared"
+_STATES: Final = {
+    TRANSACTION_STATUS_ACTIVE: TransactionState.OPEN,
+    TRANSACTION_STATUS_INTRANS: TransactionState.OPEN,
+    TRANSACTION_STATUS_INERROR: TransactionState.ABORTED,
+}
+"""By libpq's answer; all others mean that there is no transaction."""
+_AT_REST: Final = (TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR)
+_TRANSIENT: Final = frozenset({"40001", "40P01"})
+"""serialization_failure and deadlock_detected."""
+
+_SIDE_EFFECTS: Final = text("""
+    SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger
+    WHERE tgrelid = to_regclass(:name) AND NOT tgisinternal AND tgenabled <> 'D'
+    AND NOT starts_with(tgname, 'actionbus_')
+    UNION ALL
+    SELECT 'cascade from ' || confrelid::regclass || ' to ' || conrelid::regclass FROM pg_constraint
+    WHERE confrelid = to_regclass(:name) AND contype = 'f'
+    AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+    ORDER BY 1
+""")
+
+
+class PostgreSQL(Backend):
+    """The backend for PostgreSQL."""
+
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
+        super().__init__(engine, schema, own_engine=own_engine)
+        self._home = f"{quoted(schema)}." if schema else None
+        """The schema of the journal and a dot, once known: resolved once, whatever `search_path` says later."""
+        self._may_write = False
+
+    def driver_mode(self, dbapi: Any) -> bool:
+        mode: bool = dbapi.autocommit
+        return mode
+
+    def prepare_driver(self, dbapi: Any) -> None:
+        dbapi.autocommit = True
+
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        if dbapi.closed:
+            return
+        self.watch(dbapi, None)
+        self._roll_back(dbapi)
+        if holding is not None:
+            dbapi.cursor().execute(_RELEASE, {"key": lock_key(holding)})
+        dbapi.autocommit = mode
+
+    def cleanse(self, connection: Connection) -> None:
+        # What the application itself set when it connected cannot be told from what a handler set.
+        connection.invalidate()
+
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return self._submit(connection, row, durable)
+            except psycopg2.Error as error:
+                if isinstance(error, pg_errors.ReadOnlySqlTransaction):
+                    raise JournalUnavailable(READ_ONLY) from error
+                if not self.is_transient(error):
+                    raise
+                self.release(connection, row.action_id)  # it may have been taken before the statement failed
+                if number == ATTEMPTS:
+                    raise
+            pause(number)
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
+        cursor = driver_connection(connection).cursor()
+        statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
+        values = (*_written(row), lock_key(row.action_id))
+        self._prepare_statements(connection)
+        connection.info[HOLDING] = row.action_id
+        try:
+            cursor.execute(statement, values)
+        except pg_errors.InvalidSqlStatementName:  # somebody discarded what the session had prepared
+            self._prepare_statements(connection, anew=True)
+            cursor.execute(statement, values)
+        told = cursor.fetchone()
+        cursor.close()
+        return Appended(told[0], told[1]) if told else None
+
+    def _prepare_statements(self, connection: Connection, *, anew: bool = False) -> None:
+        """Prepare the write path's statements, unless this connection has them, for the same journal."""
+        home = self._home
+        if home is not None and connection.info.get(_PREPARED) == home and not anew:
+            return
+        cursor = driver_connection(connection).cursor()
+        if not self._may_write:
+            see_that_it_may(cursor, self.schema, self.uses)
+            self._may_write = True
+        if home is None:
+            home = self._home = _home(cursor)
+            if home is None:
+                raise JournalUnavailable(f"{NO_JOURNAL}; nothing was run")
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
+        there = [name for (name,) in cursor.fetchall()]
+        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(home)]))
+        connection.info[_PREPARED] = home
+
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        driver_connection(connection).cursor().execute(_BEGIN.format(isolation=isolation), (action_id.hex,))
+
+    def state(self, dbapi: Any) -> TransactionState:
+        return _STATES.get(dbapi.get_transaction_status(), TransactionState.NONE)
+
+    def is_at_rest(self, dbapi: Any) -> bool:
+        return not dbapi.closed and not dbapi.isexecuting() and dbapi.get_transaction_status() in _AT_REST
+
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        if transaction is None:
+            _watching.pop(dbapi, None)
+            dbapi.cursor_factory = None
+        else:
+            _watching[dbapi] = transaction
+            dbapi.cursor_factory = _WatchedCursor
+
+    def seen(self, connection: Connection) -> str | None:
+        return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+    def finish(
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
+    ) -> int:
+        self._prepare_statements(connection, anew=bool(connection.info.get(UNCLEAN)))
+        cursor = driver_connection(connection).cursor()
+        opening = _BEGIN.format(isolation=isolation) if isolation else _STILL
+        statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), _END])
+        values = [value for each in also for value in each.values]
+        values += [value for row in rows for value in _written(row)]
+        try:
+            cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
+        except pg_errors.UniqueViolation as error:
+            if error.diag.constraint_name == "journal_one_outcome":
+                raise CommitConflict("the action has an outcome already") from error
+            raise
+        except pg_errors.DivisionByZero as error:
+            if isolation is None and error.diag.context is None:  # not from a trigger that COMMIT fires
+                raise Misuse(ENDED_INSIDE) from error
+            raise
+        connection.info.pop(HOLDING, None)
+        position: int = cursor.fetchone()[0]
+        cursor.close()
+        return position
+
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        return bool(dbapi.closed)  # only a connection that is lost ends a transaction here
+
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        cursor = driver_connection(connection).cursor()
+        cursor.execute("SELECT current_setting('actionbus.action', true) = %s", (action_id.hex,))
+        return bool(cursor.fetchone()[0])
+
+    def rollback(self, connection: Connection) -> None:
+        self._roll_back(driver_connection(connection))
+        self.prepare_driver(driver_connection(connection))
+
+    def _roll_back(self, dbapi: Any) -> None:
+        if dbapi.status != STATUS_READY:  # a handler switched the driver's own transactions on
+            dbapi.rollback()
+        if self.state(dbapi) is not TransactionState.NONE:
+            dbapi.cursor().execute("ROLLBACK")
+
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        return self.write(lambda connection: self._append_alone(connection, row, also), connection)
+
+    def _append_alone(self, connection: Connection, row: Row, also: Sequence[Statement]) -> int | None:
+        cursor = driver_connection(connection).cursor()
+        values = [value for each in also for value in each.values]
+        # Several statements sent at once are one transaction.
+        self._prepare_statements(connection)
+        statement = "; ".join([*map(self._placed, also), _alone(self._home or "")])
+        cursor.execute(statement, (*values, *_written(row), str(row.action_id)))
+        position, ours = cursor.fetchone()
+        self.release(connection, row.action_id)
+        return position if ours else None
+
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        cursor = driver_connection(connection).cursor()
+        self.write(lambda _: cursor.execute(self._placed(statement), statement.values), connection)
+
+    def written_id(self, action_id: UUID) -> str:
+        return str(action_id)
+
+    def claim(self, connection: Connection, action_id: UUID) -> bool:
+        # Unlike a new action, one that is claimed has no submitted record to append, which would find out.
+        self._prepare_statements(connection)
+        cursor = driver_connection(connection).cursor()
+        connection.info[HOLDING] = action_id
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(action_id),))
+        return bool(cursor.fetchone()[0])
+
+    def release(self, connection: Connection, action_id: UUID) -> None:
+        driver_connection(connection).cursor().execute(_RELEASE, {"key": lock_key(action_id)})
+        connection.info.pop(HOLDING, None)
+
+    def explain(self, error: Exception, connection: Connection) -> None:
+        told = getattr(error, "orig", None) or error
+        if not isinstance(told, psycopg2.Error) or not is_usable(connection) or self.in_transaction(connection):
+            return
+        with driver_connection(connection).cursor() as cursor:
+            if isinstance(told, pg_errors.ObjectNotInPrerequisiteState):
+                cursor.execute("SELECT pg_is_in_recovery()")
+                if cursor.fetchone()[0]:
+                    raise JournalUnavailable(STANDBY) from error
+            if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
+                see_that_it_may(cursor, self.schema, {"read"})
+        super().explain(error, connection)
+
+    def is_transient(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
+
+    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
+        name = ".".join(quoted(part) for part in table.split("."))
+        return list(connection.execute(_SIDE_EFFECTS, {"name": name}).scalars())
+
+    def _placed(self, statement: Statement) -> str:
+        return statement.sql.replace("?", "%s").replace("{schema}", self._home or "")
+
+
+class _WatchedCursor(psycopg2.extensions.cursor):
+    """What a driver's connection makes while an action runs on it: asks the action's transaction before it sends."""
+
+    def _ask(self, query: Any, values: Any = None) -> None:
+        transaction = _watching.get(self.connection)
+        if transaction is None:
+            return
+        if self.name is not None:
+            # A server-side cursor needs a transaction the driver knows of, or to be held by the server.
+            self.withhold = True
+            transaction.holds_cursors = True
+        text = query.as_string(self) if isinstance(query, Composable) else query
+        transaction.allow(text if isinstance(text, str) else bytes(text).decode(errors="replace"), values)
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        self._ask(query, vars)
+        super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self._ask(query)
+        super().executemany(query, vars_list)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        self._ask(sql)
+        super().copy_expert(sql, file, size)
+
+
+_watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By driver's connection: the action's transaction on it."""
+
+
+def _home(cursor: Any) -> str | None:
+    """The schema where the journal is found, and a dot; None if there is no journal."""
+    cursor.execute(
+        "SELECT quote_ident(nspname) || '.' FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+        "WHERE pg_class.oid = to_regclass('journal')"
+    )
+    found = cursor.fetchone()
+    return str(found[0]) if found else None
+
+
+def _statements(home: str) -> str:
+    insert = f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_NUMBERED}"
+    told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
+    submit = f"{insert} ON CONFLICT DO NOTHING {told}"
+    # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
+    unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
+    # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
+    still = "1 / (current_setting('actionbus.action', true) = $1)::int"
+    role = "set_config('role', current_setting('actionbus.role'), false)"
+    return (
+        f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
+        f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
+        f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}; "
+        f"PREPARE actionbus_still (text) AS SELECT {still}, {role}; "
+        f"PREPARE actionbus_end (bigint) AS SELECT currval('{home}journal_position_seq'), pg_advisory_unlock($1)"
+    )
+
+
+def _alone(home: str) -> str:
+    return (
+        f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
+        f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {home}journal "
+        "WHERE action_id = %s AND kind = 'outcome'"
+    )
+
+
+def _written(row: Row) -> list[Any]:
+    values: list[Any] = list(row)
+    values[0] = str(row.action_id)
+    if row.cause_id is not None:
+        values[7] = str(row.cause_id)
+    if row.started_at is not None:
+        values[9] = row.started_at.isoformat()
+    return values

@@ -1,0 +1,281 @@
+"""The journal on SQLite: one writer at a time, WAL, and file locks that tell which actions still run.
+
+Which actions run is told by `storage.running`. In memory there is one connection, shared, and a lock around each.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.pool import StaticPool
+
+from actionbus.core.errors import CommitConflict, Misuse, chain_of
+from actionbus.core.storage.backend import (
+    HOLDING,
+    UNCLEAN,
+    WRITTEN,
+    Appended,
+    Backend,
+    Row,
+    Statement,
+    TransactionState,
+)
+from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.running import RunningActions
+from actionbus.core.storage.sqlite_url import file_of, shared_memory
+from actionbus.core.storage.statements import ENDED_INSIDE
+
+_VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
+_BUSY_TIMEOUT_MS: Final = 30_000
+_PAUSE_S: Final = 0.01
+_PREPARED: Final = "actionbus.prepared"
+_MARK: Final = "actionbus_begun"
+_TAKEN_BACK: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_CONSTRAINT,
+    }
+)  # fmt: skip
+"""Errors after which SQLite may have rolled back the whole transaction (https://sqlite.org/lang_transaction.html)."""
+
+
+class SQLite(Backend):
+    """The backend for SQLite."""
+
+    def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
+        super().__init__(engine, None, own_engine=own_engine)
+        if schema:
+            raise ValueError("SQLite has no schemas; leave `schema` out")
+        event.listen(engine, "connect", _prepare)
+        self._insert = f"INSERT INTO journal ({WRITTEN}) VALUES "
+        self._one = self._insert + _VALUES
+        self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
+        self._running = RunningActions(shared_memory(engine.url))
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        with self._turn or nullcontext(), super().connection() as connection:
+            yield connection
+
+    def take(self, connection: Connection) -> None:
+        super().take(connection)
+        if _PREPARED not in connection.info:  # an engine that was handed in may have connected before
+            _prepare(driver_connection(connection), connection)
+
+    def driver_mode(self, dbapi: Any) -> Any:
+        return dbapi.isolation_level
+
+    def prepare_driver(self, dbapi: Any) -> None:
+        if dbapi.isolation_level is not None:  # setting it commits
+            dbapi.isolation_level = None
+
+    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+        dbapi.rollback()
+        if holding is not None:
+            self._running.release(holding)
+        dbapi.isolation_level = mode
+
+    def cleanse(self, connection: Connection) -> None:
+        if self._turn is None:
+            connection.invalidate()
+            return
+        # The one connection is the database, so it is put right instead.
+        dbapi = driver_connection(connection)
+        _let_write(dbapi, connection)
+        _prepare(dbapi, connection)
+        connection.info.pop(UNCLEAN)
+
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+        dbapi = driver_connection(connection)
+        level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
+        try:
+            self.claim(connection, row.action_id)
+            if level == 2:
+                # The outcome's fsync of the same write-ahead log covers this record too.
+                dbapi.execute("PRAGMA synchronous=NORMAL")
+            cursor = dbapi.execute(self._one, _written(row))
+        except sqlite3.IntegrityError:
+            self.release(connection, row.action_id)
+            return None
+        except BaseException:
+            self.release(connection, row.action_id)
+            raise
+        finally:
+            if level == 2:
+                dbapi.execute("PRAGMA synchronous=FULL")
+        return Appended(cursor.lastrowid, None)
+
+    def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
+        dbapi = driver_connection(connection)
+        dbapi.execute("BEGIN IMMEDIATE")
+        dbapi.execute(f"SAVEPOINT {_MARK}")
+
+    def state(self, dbapi: Any) -> TransactionState:
+        return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE
+
+    def watch(self, dbapi: Any, transaction: Any) -> None:
+        """Nothing: sqlite3 lets nobody stand before a cursor of its own, so that the end of the action must notice."""
+
+    def seen(self, connection: Connection) -> str | None:
+        found = driver_connection(connection).execute("SELECT max(position) FROM journal").fetchone()
+        return str(found[0] or 0)
+
+    def finish(
+        self,
+        connection: Connection,
+        isolation: str | None,
+        rows: Sequence[Row],
+        action_id: UUID,
+        also: Sequence[Statement] = (),
+    ) -> int:
+        dbapi = driver_connection(connection)
+        _let_write(dbapi, connection)
+        if isolation:
+            dbapi.execute("BEGIN IMMEDIATE")
+        else:
+            self._require_mark(dbapi)
+        for each in also:
+            dbapi.execute(*_placed(each))
+        position = 0
+        for row in rows:
+            try:
+                position = dbapi.execute(self._one, _written(row)).lastrowid
+            except sqlite3.IntegrityError as error:
+                if "journal" in str(error):
+                    raise CommitConflict("the action has an outcome already") from error
+                raise
+        dbapi.execute("COMMIT")
+        self.release(connection, action_id)
+        return position
+
+    def _require_mark(self, dbapi: Any) -> None:
+        """A savepoint tells whether the transaction is still the one that was begun: COMMIT and ROLLBACK remove it."""
+        try:
+            dbapi.execute(f"RELEASE {_MARK}")
+        except sqlite3.OperationalError as error:
+            if "no such savepoint" in str(error):
+                raise Misuse(ENDED_INSIDE) from error
+            raise
+
+    def took_back(self, dbapi: Any, error: BaseException) -> bool:
+        found = (getattr(each, "orig", None) or each for each in chain_of(error))
+        return any(isinstance(each, sqlite3.Error) and _code(each) in _TAKEN_BACK for each in found)
+
+    def is_still(self, connection: Connection, action_id: UUID) -> bool:
+        try:
+            self._require_mark(driver_connection(connection))
+        except Misuse:
+            return False
+        return True
+
+    def rollback(self, connection: Connection) -> None:
+        driver_connection(connection).rollback()
+        self.prepare_driver(driver_connection(connection))
+
+    def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
+        dbapi = driver_connection(connection)
+        _let_write(dbapi, connection)
+        try:
+            if also:
+                dbapi.execute("BEGIN IMMEDIATE")
+                for each in also:
+                    dbapi.execute(*_placed(each))
+            position = int(dbapi.execute(self._one, _written(row)).lastrowid)
+            if also:
+                dbapi.execute("COMMIT")
+            return position
+        except sqlite3.IntegrityError:
+            dbapi.rollback()
+            for each in also:
+                dbapi.execute(*_placed(each))
+            return None
+        finally:
+            dbapi.rollback()
+            self.release(connection, row.action_id)
+
+    def run_alone(self, connection: Connection, statement: Statement) -> None:
+        driver_connection(connection).execute(*_placed(statement))
+
+    def written_id(self, action_id: UUID) -> str:
+        return action_id.hex
+
+    def claim(self, connection: Connection, action_id: UUID) -> bool:
+        claimed = self._running.claim(action_id, driver_connection(connection))
+        if claimed:  # else another thread has it, whose lock this connection must not give back
+            connection.info[HOLDING] = action_id
+        return claimed
+
+    def release(self, connection: Connection, action_id: UUID) -> None:
+        self._running.release(action_id)
+        if is_usable(connection):
+            connection.info.pop(HOLDING, None)
+
+    def is_transient(self, error: BaseException) -> bool:
+        # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
+        return False
+
+    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
+        triggers = text("""SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name
+            AND name NOT LIKE 'actionbus@_%' ESCAPE '@' ORDER BY 1""")
+        found = [f"trigger {name} on {table}" for name in connection.execute(triggers, {"name": table}).scalars()]
+        cascades = text("""
+            SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f
+            WHERE t.type = 'table' AND f."table" = :name COLLATE NOCASE
+            AND (f.on_delete NOT IN ('NO ACTION', 'RESTRICT') OR f.on_update NOT IN ('NO ACTION', 'RESTRICT'))
+            ORDER BY 1
+        """)
+        names = connection.execute(cascades, {"name": table}).scalars()
+        return found + [f"cascade from {table} to {name}" for name in names]
+
+
+def _prepare(dbapi: Any, record: Any) -> None:
+    """Set what every connection needs: write-ahead log, foreign keys, recursive triggers, patience."""
+    record.info[_PREPARED] = True
+    for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "recursive_triggers=ON"):
+        dbapi.execute(f"PRAGMA {pragma}")
+    _use_wal(dbapi)
+
+
+def _use_wal(dbapi: Any) -> None:
+    """For this one change SQLite does not wait, so processes that open a new file at once must try again."""
+    give_up = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(_PAUSE_S)
+
+
+def _let_write(dbapi: Any, connection: Connection) -> None:
+    """Whatever a handler has set, the outcome is written."""
+    if connection.info.get(UNCLEAN):
+        dbapi.execute("PRAGMA query_only=OFF")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; the module's own errors have none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _placed(statement: Statement) -> tuple[str, tuple[Any, ...]]:
+    return statement.sql.replace("{schema}", ""), statement.values
+
+
+def _written(row: Row) -> list[Any]:
+    values: list[Any] = list(row)
+    values[0] = row.action_id.hex
+    if row.cause_id is not None:
+        values[7] = row.cause_id.hex
+    if row.started_at is not None:
+        values[9] = row.started_at.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return values

@@ -1,0 +1,43 @@
+"""The journal table in SQLAlchemy Core, for reading; `storage.ddl` creates it, `storage.backend` writes to it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
+from sqlalchemy.types import TypeEngine
+
+COLUMNS: Final = (
+    "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
+    "idempotency_key", "recorded_at", "started_at", "release", "context", "arguments", "result", "error", "calls",
+    "touched", "seed", "xid", "seen", "duration_us", "format",
+)  # fmt: skip
+"""All columns in their order, which is the order of a Record's fields."""
+
+PAYLOADS: Final = ("context", "arguments", "result", "error", "calls", "touched")
+TIMES: Final = frozenset({"recorded_at", "started_at"})
+FORMAT: Final = 1
+"""What the payload columns look like; raised when that changes."""
+
+_TYPES: dict[str, TypeEngine[Any]] = {
+    "position": BigInteger(), "action_id": Uuid(), "cause_id": Uuid(), "handler_version": Integer(),
+    "xid": BigInteger(), "duration_us": BigInteger(), "format": SmallInteger(),
+}  # fmt: skip
+
+
+def journal_table(schema: str | None = None) -> Table:
+    """The table as the database has it."""
+    return Table("journal", MetaData(schema=schema), *(_column(name) for name in COLUMNS))
+
+
+def identity_table(schema: str | None = None) -> Table:
+    """One row: the journal's identity."""
+    return Table("actionbus_identity", MetaData(schema=schema), Column("identity", Text(), primary_key=True))
+
+
+def _column(name: str) -> Column[Any]:
+    if name in PAYLOADS:
+        return Column(name, JSON())
+    if name in TIMES:
+        return Column(name, DateTime(timezone=True))
+    return Column(name, _TYPES.get(name, Text()), primary_key=name == "position")

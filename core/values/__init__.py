@@ -1,0 +1,1 @@
+"""Values: immutable things and their JSON forms. Imports nothing else of ours."""
