@@ -154,7 +154,7 @@ def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = 
 
     It then takes no more messages and ends what it runs; a second signal ends it at once, and what it ran is run again.
     """
-    queue = bus.needed_queue()
+    queue = bus.services.needed_queue()
     assert isinstance(queue, CeleryQueue)
     serve_tasks(queue.app, bus)
     stop = threading.Event()

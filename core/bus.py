@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application
 from actionbus.core.declare.middleware import Chain, Middleware
-from actionbus.core.declare.queue import BrokerUnavailable, Message, Queue
+from actionbus.core.declare.queue import Queue
 from actionbus.core.declare.registry import ISOLATION_LEVELS, Registry
-from actionbus.core.errors import ConfigurationError, OutcomeUnknown
+from actionbus.core.errors import ConfigurationError
+from actionbus.core.gateway import sql_events
+from actionbus.core.gateway.inside import watch
 from actionbus.core.gateway.recovery import Recovered, recover
+from actionbus.core.gateway.services import Services
 from actionbus.core.journal import Journal
-from actionbus.core.queueing.dispatcher import RETRY_PUBLISHING_S, Dispatcher
+from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.queueing.queued import run_queued
 from actionbus.core.runner import ActionRunner
-from actionbus.core.storage.backend import Row, Statement
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.storage.notifier import Announcer
 from actionbus.core.storage.runs import Runs
@@ -63,25 +65,67 @@ class Bus:
         queue: Queue | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> None:
-        self.application = application
-        self.registry = Registry(application)
+        registry = Registry(application)
         if application.isolation not in ISOLATION_LEVELS:
             raise ConfigurationError([f"isolation must be one of: {', '.join(ISOLATION_LEVELS)}"])
         self._owns_engine = not isinstance(database, Engine) and database is not None
-        self.engine = _engine_of(database, session_factory)
-        """The business database's engine."""
-        self.session_factory: Callable[..., Session] = session_factory or Session
-        self.backend = backend_for(self.engine, schema, own_engine=self._owns_engine)
-        self.journal = Journal(self.backend)
-        announced = bool(application.projections) and self.engine.dialect.name == "postgresql"
-        self.announcer = Announcer(self.engine) if announced else None
-        self.runs = Runs(self.backend)
-        self.queue = queue
+        engine = _engine_of(database, session_factory)
+        backend = backend_for(engine, schema, own_engine=self._owns_engine)
+        sql_events.install(backend.gateway)
+        watch(engine)
         if queue is not None:
-            self.backend.uses.add("queue")
-        self.middleware = Chain([*middleware, *application.middleware])
-        self.attempts = max(1, attempts)
-        self._reconnect_for = reconnect_for
+            backend.uses.add("queue")
+        announced = bool(application.projections) and engine.dialect.name == "postgresql"
+        self.services = Services(
+            application=application,
+            registry=registry,
+            engine=engine,
+            session_factory=session_factory or Session,
+            backend=backend,
+            journal=Journal(backend),
+            runs=Runs(backend),
+            announcer=Announcer(engine) if announced else None,
+            middleware=Chain([*middleware, *application.middleware]),
+            queue=queue,
+            attempts=max(1, attempts),
+            reconnect_for=reconnect_for,
+        )
+        """What its actions are run with."""
+
+    @property
+    def application(self) -> Application:
+        """What it binds to a database."""
+        return self.services.application
+
+    @property
+    def registry(self) -> Registry:
+        """The application's actions."""
+        return self.services.registry
+
+    @property
+    def engine(self) -> Engine:
+        """The business database's engine."""
+        return self.services.engine
+
+    @property
+    def journal(self) -> Journal:
+        """What was asked and what came of it."""
+        return self.services.journal
+
+    @property
+    def runs(self) -> Runs:
+        """Queued actions that have no outcome yet."""
+        return self.services.runs
+
+    @property
+    def queue(self) -> Queue | None:
+        """The broker of `execute_async`."""
+        return self.services.queue
+
+    @property
+    def backend(self) -> Backend:
+        """What knows this kind of database."""
+        return self.services.backend
 
     def runner(
         self,
@@ -98,7 +142,7 @@ class Bus:
         tests. `operator` says that the caller runs the service: what is for operators needs nobody's leave then.
         """
         return ActionRunner(
-            self,
+            self.services,
             Caller(
                 _name("actor", actor),
                 _name("correlation_id", correlation_id),
@@ -124,40 +168,7 @@ class Bus:
 
     def run_queued(self, action_id: AnyId, worker: str = "worker") -> Outcome | None:
         """Run an action that was queued, as a worker does; see `queueing.queued`."""
-        return run_queued(self, action_id_of(action_id), worker)
-
-    def needed_queue(self) -> Queue:
-        """The queue. Raises ConfigurationError saying how to have one."""
-        if self.queue is None:
-            raise ConfigurationError(
-                ["there is no queue for execute_async(); give the Bus one: queue=CeleryQueue('redis://localhost') from "
-                 "actionbus.celery, which needs pip install 'actionbus[celery]' (on the command line and in Flask: "
-                 "ACTIONBUS_BROKER_URL)"]
-            )  # fmt: skip
-        return self.queue
-
-    def publish(self, message: Message, connection: Connection) -> str | None:
-        """Send a message for a queued action; why not, if the broker does not take it: then it is sent again later.
-
-        Raises nothing: the action is queued, whatever becomes of its message.
-        """
-        try:
-            self.needed_queue().publish(message)
-        except Exception as error:
-            # Of what was not foreseen the type alone: a broker's URL, which its message may quote, holds a password.
-            foreseen = isinstance(error, BrokerUnavailable)
-            problem = str(error) if foreseen else f"the broker's library raised {type(error).__name__}"
-            log.warning("%s stays queued, action %s: %s", message.action, message.action_id, problem)
-            self._send_again(message, connection)
-            return problem
-        return None
-
-    def _send_again(self, message: Message, connection: Connection) -> None:
-        try:
-            self.runs.send_again(message.action_id, RETRY_PUBLISHING_S, connection)
-        except Exception as error:
-            # Its row has a time for the next message already.
-            log.warning("the message for action %s is sent again later than it could be: %s", message.action_id, error)
+        return run_queued(self.services, action_id_of(action_id), worker)
 
     def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
         """Give abandoned actions the outcome `interrupted`, and send messages for queued ones that nobody picked up.
@@ -165,47 +176,14 @@ class Bus:
         Safe at any time, see `gateway.recovery`.
         """
         recovered = recover(self.backend, self.journal, self.runs, older_than, self.application.release)
-        if self.queue is not None:
+        if self.services.queue is not None:
             recovered.requeued.extend(Dispatcher(self).send(lost=True))
         return recovered
 
-    def append_after_loss(self, submitted: Row, outcome: Row, also: Sequence[Statement] = ()) -> int | None:
-        """Append an outcome once a lost database is back. Raises OutcomeUnknown if it stays away.
-
-        If the old backend has inserted its own outcome and not ended yet, the unique constraint makes this wait for
-        it; if it has not inserted it yet, it never can any more. Either way the doubt is over. A crash of the server
-        may have taken back the submitted record, whose fsync rides on the outcome's: then it is appended again.
-        """
-        give_up = time.monotonic() + self._reconnect_for
-        pause = 0.05
-        self.backend.renew_pool()
-        while True:
-            try:
-                with self.backend.connection() as fresh:
-                    return self._append_both(fresh, submitted, outcome, also)
-            except Exception as error:
-                if time.monotonic() + pause > give_up:
-                    raise OutcomeUnknown("the database has not come back") from error
-                time.sleep(pause)
-                pause = min(pause * 2, 1.0)
-
-    def _append_both(
-        self, connection: Connection, submitted: Row, outcome: Row, also: Sequence[Statement]
-    ) -> int | None:
-        try:
-            appended = self.backend.append_submitted(connection, submitted, durable=False)
-            if appended is None and self.journal.get(submitted.action_id, connection) is None:
-                # Another call took the idempotency key since the crash; this one must not claim it.
-                self.backend.append_submitted(connection, submitted._replace(idempotency_key=None), durable=False)
-            return self.backend.append_alone(connection, outcome, also)
-        except BaseException:
-            connection.invalidate()
-            raise
-
     def close(self) -> None:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""
-        if self.announcer:
-            self.announcer.close()
+        if self.services.announcer:
+            self.services.announcer.close()
         if self._owns_engine:
             self.backend.renew_pool()
 

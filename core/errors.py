@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from actionbus.core.values.record import Outcome
+from actionbus.core.values.record import Outcome
 
 WHOLE_ACTION = "_action"
 """The key in `InvalidArguments.errors` for messages about the action as a whole."""

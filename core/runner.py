@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actionbus.core.declare.handler import Arguments
 from actionbus.core.declare.registry import Action
@@ -14,21 +14,19 @@ from actionbus.core.errors import Misuse
 from actionbus.core.gateway.call import Call
 from actionbus.core.gateway.inside import running
 from actionbus.core.gateway.permission_check import ask
+from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import Ticket, due_at
 from actionbus.core.queueing.queued import QueueingCall
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import now
 from actionbus.core.values.record import Outcome
 
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
-
 
 class ActionRunner:
     """The gateway bound to one caller. Safe to use from several threads."""
 
-    def __init__(self, bus: Bus, caller: Caller) -> None:
-        self._bus = bus
+    def __init__(self, services: Services, caller: Caller) -> None:
+        self._services = services
         self._caller = caller
         self._closed = False
 
@@ -48,8 +46,8 @@ class ActionRunner:
         could not be written, OutcomeUnknown when the database was lost while committing.
         """
         self._refuse_misuse()
-        call = Call.of(self._bus, self._caller, name, arguments, idempotency_key)
-        return self._bus.middleware.around_call(call.told, partial(self._execute, call, name))
+        call = Call.of(self._services, self._caller, name, arguments, idempotency_key)
+        return self._services.middleware.around_call(call.told, partial(self._execute, call, name))
 
     def _execute(self, call: Call, name: str) -> Outcome:
         with ExitStack() as held:
@@ -79,10 +77,10 @@ class ActionRunner:
         loses nothing: `ticket.problem` says so, and the message is sent later.
         """
         self._refuse_misuse()
-        self._bus.needed_queue()
+        self._services.needed_queue()
         due = due_at(eta, countdown)
-        call = QueueingCall.of(self._bus, self._caller, name, arguments, idempotency_key)
-        return self._bus.middleware.around_call(call.told, partial(self._queue, call, name, due))
+        call = QueueingCall.of(self._services, self._caller, name, arguments, idempotency_key)
+        return self._services.middleware.around_call(call.told, partial(self._queue, call, name, due))
 
     def require(self, permission: str, arguments: Mapping[str, Any] | None = None) -> None:
         """Ask the application's checkpoint outside of any action, for what only reads. Raises PermissionDenied.
@@ -90,7 +88,7 @@ class ActionRunner:
         Nothing is journaled, and what the checkpoint writes is rolled back. Without a checkpoint all is permitted.
         """
         self._refuse_misuse()
-        ask(self._bus, self._caller, permission, Arguments(arguments or {}))
+        ask(self._services, self._caller, permission, Arguments(arguments or {}))
 
     def close(self) -> None:
         """Let it run nothing any more, since the request it served is over."""
@@ -105,10 +103,10 @@ class ActionRunner:
                 return call.queue(connection, self._get_action_handler(name), due)
             except BaseException as error:
                 outcome = call.settle(connection, error)
-                return Ticket(outcome.action_id, outcome.action, now(), _bus=self._bus)
+                return Ticket(outcome.action_id, outcome.action, now(), _services=self._services)
 
     def _get_action_handler(self, name: str) -> Action:
-        return self._bus.registry.get(name)
+        return self._services.registry.get(name)
 
     def _refuse_misuse(self) -> None:
         if self._closed:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from actionbus.core import Journal, Record
-from actionbus.core.gateway.sql_events import KEY
+from actionbus.core.storage.backend import ACTING
 from actionbus.projections.ledger import Checkpoint, Ledger
 
 
@@ -33,7 +33,7 @@ class Stops:
 
     def __init__(self, session: Session) -> None:
         self._connection = session.connection()
-        self._ledger = Ledger(self._connection.engine, self._connection.info[KEY].schema)
+        self._ledger = Ledger(self._connection.engine, self._connection.info[ACTING].schema)
 
     def of(self, projection: str) -> list[Checkpoint]:
         """All checkpoints of a projection, stopped or not."""

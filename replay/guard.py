@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
+import psycopg2
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
 from actionbus.core.declare.dependencies import being_made
-from actionbus.core.gateway.inside import is_reaching_out
+from actionbus.core.declare.reaching import is_reaching_out
 from actionbus.replay.errors import LeavesSandbox
 
 _REFUSED: Final = {
@@ -90,10 +91,6 @@ def _install() -> None:
     _installed = True
     sys.addaudithook(_hook)
     event.listen(Pool, "checkout", _checkout)
-    try:
-        import psycopg2
-    except ImportError:  # pragma: no cover - a fixed dependency
-        return
     psycopg2._connect = _watched(psycopg2._connect)  # type: ignore[attr-defined]
 
 

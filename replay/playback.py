@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 from uuid import UUID
@@ -12,12 +13,13 @@ from actionbus.core.declare.dependencies import Provider
 from actionbus.core.declare.handler import ActionHandler
 from actionbus.core.gateway.outside_calls import Call, CallLog, Recorded, asked_of
 from actionbus.core.gateway.world import World
+from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.determinism import Secrets
+from actionbus.core.values.limits import Limits
 from actionbus.replay.errors import CannotPlayBack, NotRecorded
 
 if TYPE_CHECKING:
-    from actionbus.core.gateway.execution import Attempt
     from actionbus.replay.history import Entry
 
 Run = Callable[[ActionHandler], Any]
@@ -39,9 +41,11 @@ class PlayedWorld(World):
         self.redacted = False
         """Whether an argument had to be replaced, whose value may decide how the action ends."""
 
-    def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
+    def calls(
+        self, action_id: UUID, limits: Limits, scrubber: Scrubber, earlier: deque[Call], tape: list[Call]
+    ) -> CallLog:
         """A log whose calls are answered from the journal."""
-        return PlayedCalls(self, attempt, action_id)
+        return PlayedCalls(self, action_id, limits, scrubber)
 
     def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
         """A stand-in: the dependency itself is not even made."""
@@ -99,10 +103,10 @@ def _class_of(provider: Provider) -> type:
 class PlayedCalls(CallLog):
     """Answers calls from the journal, and notes them as the gateway would."""
 
-    def __init__(self, world: PlayedWorld, attempt: Attempt, action_id: UUID) -> None:
-        super().__init__(attempt.limits)
+    def __init__(self, world: PlayedWorld, action_id: UUID, limits: Limits, scrubber: Scrubber) -> None:
+        super().__init__(limits)
         self._world = world
-        self._scrubber = attempt.scrubber
+        self._scrubber = scrubber
         self._action_id = action_id
         self.live: set[str] = set()
         """Dependencies that were replaced by fakes."""

@@ -176,11 +176,11 @@ class Sandbox:
         intent = self._intent(entry, arguments, world, scrubber)
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
-            self.bus.backend, self.connection, self.bus.session_factory, self.bus.application.limits,
+            self.bus.backend, self.connection, self.bus.services.session_factory, self.bus.application.limits,
             identity.action_id, Generated(entry, self.fresh, scrubber), self._point(),
         )  # fmt: skip
         attempt = Attempt(
-            self.bus, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
+            self.bus.services, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
             mode="replay", world=world,
         )  # fmt: skip
         try:

@@ -9,9 +9,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Insert
 from sqlalchemy.orm import Session
 
-from actionbus.core.gateway.sql_events import KEY
 from actionbus.core.gateway.transaction import ActionTransaction
-from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.backend import ACTING, Backend
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.values.limits import Limits
 from actionbus.replay.generated import Generated
@@ -73,7 +72,7 @@ class SandboxTransaction(ActionTransaction):
 
     def end(self, *, keep: bool) -> None:
         """Keep what was written, or take it back."""
-        self._connection.info.pop(KEY, None)
+        self._connection.info.pop(ACTING, None)
         self.close()
         cursor = self._dbapi.cursor()
         if not keep:

@@ -12,6 +12,7 @@ import click
 
 from actionbus.adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment, say
 from actionbus.adapters.library.app import library
+from actionbus.adapters.library.tokens import authenticator
 from actionbus.adapters.logs import log_to_stderr
 
 _HELP = "Who sends a request: a function (request → actor or None), or 'none' to let everybody in as nobody."
@@ -102,8 +103,6 @@ def _authenticator(env: Environment, path: str | None) -> Any:
     if path:
         return _load(path)
     if env.application is library:
-        from actionbus.adapters.library.tokens import authenticator
-
         return authenticator(env.bus)
     raise click.UsageError(
         "say how requests tell who sends them: --authenticate MODULE:FUNCTION, or --authenticate none"

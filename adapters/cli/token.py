@@ -8,6 +8,7 @@ from uuid import UUID
 import click
 
 from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.library import tokens
 from actionbus.adapters.library.app import library
 from actionbus.core import Bus
 
@@ -26,15 +27,13 @@ def token() -> None:
 @pass_environment
 def add(env: Environment, actor: str, days: float, label: str, as_json: bool) -> None:
     """Make a token for ACTOR and show it, this once, with the id to revoke it by."""
-    from actionbus.adapters.library.tokens import id_of, issue
-
     bus = _bus(env)
-    made = issue(bus, actor, days=days, label=label)
+    made = tokens.issue(bus, actor, days=days, label=label)
     if as_json:
-        print_json({"token": made, "token_id": id_of(bus, made)})
+        print_json({"token": made, "token_id": tokens.id_of(bus, made)})
         return
     say(made)
-    say(f"token id {id_of(bus, made)}, valid for {days:g} days; it is shown only now", stderr=True)
+    say(f"token id {tokens.id_of(bus, made)}, valid for {days:g} days; it is shown only now", stderr=True)
 
 
 @token.command("list")
@@ -43,9 +42,7 @@ def add(env: Environment, actor: str, days: float, label: str, as_json: bool) ->
 @pass_environment
 def list_tokens(env: Environment, actor: str | None, as_json: bool) -> None:
     """List tokens that were not revoked, the newest last."""
-    from actionbus.adapters.library.tokens import listed
-
-    found = listed(_bus(env), actor)
+    found = tokens.listed(_bus(env), actor)
     if as_json:
         for each in found:
             print_json(each)
@@ -58,8 +55,6 @@ def list_tokens(env: Environment, actor: str | None, as_json: bool) -> None:
 @pass_environment
 def revoke(env: Environment, token_id: UUID) -> None:
     """Let a token be accepted no more, from now on."""
-    from actionbus.adapters.library import tokens
-
     tokens.revoke(_bus(env), token_id)
     say(f"revoked {token_id}")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from actionbus.core.declare.asynchronous import async_methods, async_problem, refuse_awaitable
+from actionbus.core.declare.reaching import reaching_out
 from actionbus.core.errors import Misuse
-from actionbus.core.gateway.inside import reaching_out
 
 BUILT_IN: Final = frozenset(
     {"session", "actor", "context", "clock", "ids", "random", "secrets", "logger", "runner", "serializer"}

@@ -7,14 +7,8 @@ done in `storage.runs`. So a broker may lose, repeat and reorder messages.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-from actionbus.core.errors import WHOLE_ACTION, InvalidArguments
-
-if TYPE_CHECKING:
-    from actionbus.core.declare.registry import Action
-    from actionbus.core.storage.runs import Run
 
 DEFAULT_QUEUE = "actions"
 """The queue of actions whose handler names none."""
@@ -46,17 +40,3 @@ class Queue(ABC):
     @abstractmethod
     def publish(self, message: Message) -> None:
         """Send it, or raise BrokerUnavailable within a few seconds."""
-
-
-def message_of(run: Run) -> Message:
-    """The message for an action that is queued."""
-    return Message(run.action_id, run.action, run.queue)
-
-
-def refuse_secrets(action: Action) -> None:
-    """Raise InvalidArguments for an action with sensitive arguments, which nothing keeps until a worker comes."""
-    if action.sensitive:
-        names = ", ".join(sorted(action.sensitive))
-        raise InvalidArguments(
-            {WHOLE_ACTION: [f"{action.name} takes secrets ({names}), so it cannot be queued; call it with execute()"]}
-        )

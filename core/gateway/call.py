@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection
 
@@ -34,13 +34,15 @@ from actionbus.core.gateway.execution import (
     status_of,
 )
 from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.lost_connection import append_after_loss
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outside_calls import Call as OutsideCall
-from actionbus.core.gateway.sql_events import KEY
+from actionbus.core.gateway.publishing import publish
+from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Appended, Backend, Row, Statement
+from actionbus.core.storage.backend import ACTING, Appended, Backend, Row, Statement
 from actionbus.core.storage.drivers import is_usable, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.statements import ENDED_INSIDE
@@ -48,9 +50,6 @@ from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import new_action_id, new_seed, now
 from actionbus.core.values.record import Outcome, Record
-
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
 
 log = logging.getLogger("actionbus")
 E = TypeVar("E", bound=BaseException)
@@ -61,10 +60,12 @@ class Call:
 
     mode = "execute"
 
-    def __init__(self, bus: Bus, action: Action | None, intent: Intent, identity: Identity, scrubber: Scrubber) -> None:
-        self._bus = bus
-        self._backend = bus.backend
-        self._limits = bus.application.limits
+    def __init__(
+        self, services: Services, action: Action | None, intent: Intent, identity: Identity, scrubber: Scrubber
+    ) -> None:
+        self._services = services
+        self._backend = services.backend
+        self._limits = services.application.limits
         self._scrubber = scrubber
         self._action = action
         self._intent = intent
@@ -75,15 +76,15 @@ class Call:
         self._started_at: datetime | None = None
 
     @classmethod
-    def of(cls, bus: Bus, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
+    def of(cls, services: Services, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
         """A new call, whatever was passed."""
         scrubber = Scrubber()
-        action = bus.registry.find(name)
-        intent = intent_of(name, arguments, key, action, bus.application.limits, scrubber)
+        action = services.registry.find(name)
+        intent = intent_of(name, arguments, key, action, services.application.limits, scrubber)
         action_id = new_action_id()
         correlation = caller.correlation_id or str(action_id)
-        identity = Identity(action_id, new_seed(), caller, correlation, None, bus.application.release)
-        return cls(bus, action, intent, identity, scrubber)
+        identity = Identity(action_id, new_seed(), caller, correlation, None, services.application.release)
+        return cls(services, action, intent, identity, scrubber)
 
     def told(self) -> ActionCall:
         """The call as middleware sees it."""
@@ -129,7 +130,7 @@ class Call:
             self._backend.renew_pool()
             self._backend.renew(connection)
             appended = self._backend.append_submitted(connection, row, durable=durable)
-            there = self._bus.journal.get(row.action_id, connection) if appended is None else None
+            there = self._services.journal.get(row.action_id, connection) if appended is None else None
             if there is None:
                 return appended
             self._backend.claim(connection, row.action_id)
@@ -139,13 +140,13 @@ class Call:
         """Attempt the action until it succeeds or fails for good."""
         earlier: list[OutsideCall] = []
         self._started_at = now()
-        for number in range(1, self._bus.attempts + 1):
+        for number in range(1, self._services.attempts + 1):
             attempt = self._attempt(connection, action, earlier)
             transaction = attempt.transaction
             try:
                 row, position = self._run_once(attempt, action, number)
             except BaseException as error:
-                again = self._backend.chain_is_transient(error) and number < self._bus.attempts
+                again = self._backend.chain_is_transient(error) and number < self._services.attempts
                 ended_inside = isinstance(error, Exception) and transaction.was_ended_inside(error)
                 is_back = _rolled_back(transaction, connection)
                 if ended_inside:
@@ -159,18 +160,18 @@ class Call:
                 self._tell_outcome(row, position)
                 for queued in transaction.queued:
                     if queued.message:
-                        self._bus.publish(queued.message, connection)
+                        publish(self._services, queued.message, connection)
                 return outcome_of(row, position)
         raise AssertionError("the last attempt either returns or raises")
 
     def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall]) -> Attempt:
         transaction = ActionTransaction(
-            self._backend, connection, action.isolation, self._bus.session_factory, self._limits,
+            self._backend, connection, action.isolation, self._services.session_factory, self._limits,
             self._identity.action_id,
         )  # fmt: skip
         assert self._started_at is not None
         return Attempt(
-            self._bus, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
+            self._services, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
             mode=self.mode,
         )  # fmt: skip
 
@@ -215,7 +216,7 @@ class Call:
         """Whether there is a submitted record to settle. Ctrl-C may strike before we have noted that there is."""
         if self._is_submitted or isinstance(error, Exception):
             return self._is_submitted
-        return self._bus.journal.get(self._identity.action_id, usable(connection)) is not None
+        return self._services.journal.get(self._identity.action_id, usable(connection)) is not None
 
     def _failure(self, error: BaseException) -> Row:
         if self._execution:
@@ -236,7 +237,7 @@ class Call:
         version = self._action.handler.version if self._action else None
         _give_up(self._backend, connection)
         submitted = self._submitted(version, self._intent.idempotency_key)
-        return self._bus.append_after_loss(submitted, row, self._also())
+        return append_after_loss(self._services, submitted, row, self._also())
 
     def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
         if was_lost:
@@ -255,7 +256,7 @@ class Call:
 
     def _answer(self, connection: Connection, error: BaseException) -> Outcome:
         """The outcome that somebody else wrote for this action: it is the truth."""
-        record = self._bus.journal.outcome(self._identity.action_id, usable(connection))
+        record = self._services.journal.outcome(self._identity.action_id, usable(connection))
         if record is None:
             raise self._told(JournalUnavailable("the action has an outcome that cannot be read")) from error
         return given(record)
@@ -263,7 +264,7 @@ class Call:
     def repeat(self, connection: Connection) -> Outcome:
         """Answer a call whose idempotency key was used before."""
         first = self._first(connection)
-        outcome = self._bus.journal.outcome(first.action_id, connection)
+        outcome = self._services.journal.outcome(first.action_id, connection)
         self._identity.action_id = first.action_id
         if outcome is None:
             raise self._told(
@@ -276,7 +277,7 @@ class Call:
 
     def _first(self, connection: Connection) -> Record:
         """The record that used the idempotency key before, for the same arguments."""
-        first = self._bus.journal.by_key(
+        first = self._services.journal.by_key(
             self._intent.name, self._caller_actor(), self._intent.idempotency_key, connection
         )
         if first is None:
@@ -308,8 +309,8 @@ class Call:
         return error
 
     def _tell_outcome(self, row: Row, position: int) -> None:
-        if self._bus.announcer:
-            self._bus.announcer.announce()
+        if self._services.announcer:
+            self._services.announcer.announce()
         log.info(
             "%s %s in %.1f ms, action %s, position %d",
             row.action,
@@ -346,7 +347,7 @@ def _leave_nothing_open(backend: Backend, connection: Connection) -> None:
     """Roll back what an interruption left open where nobody held it: the outcome must not join that."""
     if not is_usable(connection):
         return
-    left: ActionTransaction | None = connection.info.get(KEY)
+    left: ActionTransaction | None = connection.info.get(ACTING)
     try:
         if left is not None:
             left.rollback()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from marshmallow import ValidationError
@@ -36,6 +36,7 @@ from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
 from actionbus.core.gateway.outside_calls import Call
 from actionbus.core.gateway.row_recorder import RowRecorder
+from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.gateway.world import World
 from actionbus.core.secrecy.action_logger import ActionLogger
@@ -48,10 +49,6 @@ from actionbus.core.values.limits import Limits
 from actionbus.core.values.record import Outcome
 from actionbus.core.values.serializer import Serializer
 from actionbus.core.values.tagged import class_name
-
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
-    from actionbus.core.gateway.nested import NestedRunner
 
 log = logging.getLogger("actionbus")
 
@@ -116,7 +113,7 @@ _ACTIONS = "actionbus.core.actions."
 class Attempt:
     """One try at an outermost action, with everything that its nested actions share."""
 
-    bus: Bus
+    services: Services
     transaction: ActionTransaction
     scrubber: Scrubber
     started_at: datetime
@@ -132,12 +129,12 @@ class Attempt:
     @property
     def registry(self) -> Registry:
         """The actions there are."""
-        return self.bus.registry
+        return self.services.registry
 
     @property
     def limits(self) -> Limits:
         """How large things may be."""
-        return self.bus.application.limits
+        return self.services.application.limits
 
     def nested_identity(self) -> tuple[UUID, str]:
         """Id and seed of the next nested action."""
@@ -145,15 +142,24 @@ class Attempt:
         return nested_identity(self.seed, self.nested)
 
 
+class Nesting(Protocol):
+    """Makes the `runner` dependency: `gateway.nested` answers."""
+
+    def inside(self, execution: Execution) -> Any:
+        """A runner whose actions are caused by `execution`'s."""
+
+
 class Execution:
     """One handler's run."""
 
-    def __init__(self, attempt: Attempt, action: Action, identity: Identity, runner: NestedRunner) -> None:
+    def __init__(self, attempt: Attempt, action: Action, identity: Identity, runner: Nesting) -> None:
         self.attempt = attempt
         self.action = action
         self.identity = identity
         self.recorder: RowRecorder = attempt.transaction.recorder
-        self.calls = attempt.world.calls(attempt, identity.action_id)
+        self.calls = attempt.world.calls(
+            identity.action_id, attempt.limits, attempt.scrubber, attempt.earlier, attempt.tape
+        )
         self.arguments: str | None = None
         self._runner = runner
         self._built = Built()
@@ -218,14 +224,14 @@ class Execution:
         attempt = self.attempt
         scrubbing = active.set(attempt.scrubber)
         try:
-            attempt.bus.middleware.around_execution(
+            attempt.services.middleware.around_execution(
                 lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
             )
         finally:
             active.reset(scrubbing)
 
     def _handling(self, action_id: UUID | None) -> handling:
-        return handling(self.attempt.transaction, self.attempt.bus.engine, action_id)
+        return handling(self.attempt.transaction, self.attempt.services.engine, action_id)
 
     def _validate(self, handler: ActionHandler) -> None:
         self._inject(handler)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from contextvars import ContextVar, copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
@@ -20,12 +20,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, object_mapper
 from sqlalchemy.pool import Pool, PoolProxiedConnection, SingletonThreadPool, StaticPool
 
+from actionbus.core.declare.reaching import OUTSIDE, is_reaching_out
 from actionbus.core.errors import Misuse
+from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.values.determinism import lock_key
-
-if TYPE_CHECKING:
-    from actionbus.core.gateway.transaction import ActionTransaction
 
 _SECOND: Final = (
     "a handler has one connection to its database, the action's: what it writes over a second one would be no part of "
@@ -113,7 +112,6 @@ class Running:
 
 
 _running: ContextVar[Running | None] = ContextVar("actionbus_running", default=None)
-_outside: ContextVar[bool] = ContextVar("actionbus_outside", default=False)
 
 
 def running() -> Running | None:
@@ -136,30 +134,13 @@ class handling:  # noqa: N801 - a context manager, written out because every act
         self._running = Running(transaction, engine, action_id) if self._own else above
 
     def __enter__(self) -> None:
-        self._tokens = _running.set(self._running), _outside.set(False)
+        self._tokens = _running.set(self._running), OUTSIDE.set(False)
 
     def __exit__(self, *_: object) -> None:
         if self._own and self._running is not None:
             self._running.over = True
         _running.reset(self._tokens[0])
-        _outside.reset(self._tokens[1])
-
-
-class reaching_out:  # noqa: N801 - as above: every outside call enters it
-    """While the block runs, connections of its own are an outside dependency's business."""
-
-    __slots__ = ("_token",)
-
-    def __enter__(self) -> None:
-        self._token = _outside.set(True)
-
-    def __exit__(self, *_: object) -> None:
-        _outside.reset(self._token)
-
-
-def is_reaching_out() -> bool:
-    """Whether an outside dependency is being made, called or cleaned up here."""
-    return _outside.get()
+        OUTSIDE.reset(self._tokens[1])
 
 
 def watch(engine: Engine) -> None:
@@ -185,7 +166,7 @@ def _guard(pool: Pool) -> None:
     def connect_unless_inside() -> PoolProxiedConnection:
         here = running()
         if here is not None and here.engine.pool is pool:
-            if not _outside.get():
+            if not is_reaching_out():
                 raise Misuse(_SECOND)
             if is_shared:
                 raise Misuse(_SHARED)
@@ -202,7 +183,7 @@ def _disposed(engine: Engine) -> None:
 def _here() -> Running | None:
     """The action whose handler runs here, unless it reaches out."""
     found = _running.get()
-    return None if found is None or found.is_over or _outside.get() else found
+    return None if found is None or found.is_over or is_reaching_out() else found
 
 
 def _checkout(dbapi: Any, record: Any, proxy: Any) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from actionbus.core.declare.queue import message_of, refuse_secrets
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import ActionBusError, Misuse
 from actionbus.core.gateway.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
 from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.publishing import message_of, refuse_secrets
 from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.gateway.ticket import Ticket, due_at, moment
 from actionbus.core.gateway.transaction import Queued
@@ -81,7 +81,9 @@ class _NestedCall:
         return self._around("execute_async", lambda: self._queue(due))
 
     def _around(self, mode: str, proceed: Callable[[], R]) -> R:
-        return self._attempt.bus.middleware.around_call(lambda: self._identity.call(self._intent.name, mode), proceed)
+        return self._attempt.services.middleware.around_call(
+            lambda: self._identity.call(self._intent.name, mode), proceed
+        )
 
     def _submit(self) -> None:
         version = self._action.handler.version if self._action else None
@@ -100,7 +102,7 @@ class _NestedCall:
             transaction.recorder = above
 
     def _queue(self, due: float | None) -> Ticket:
-        queue = self._attempt.bus.needed_queue()
+        queue = self._attempt.services.needed_queue()
         transaction, identity = self._attempt.transaction, self._identity
         self._submit()
         above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
@@ -110,7 +112,7 @@ class _NestedCall:
             transaction.recorder = above
         run = Run.new(identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
         withdrawn = identity.outcome(action.name, "failed", started_at=self._attempt.started_at)
-        insert = self._attempt.bus.runs.inserting(run)
+        insert = self._attempt.services.runs.inserting(run)
         message = message_of(run)
         transaction.queued.append(Queued(message if run.published else None, insert, withdrawn))
         return Ticket(identity.action_id, action.name, moment(run.due_at))

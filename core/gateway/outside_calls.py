@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actionbus.core.declare.asynchronous import refuse_awaitable
-from actionbus.core.gateway.inside import reaching_out
+from actionbus.core.declare.reaching import reaching_out
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.limits import Limits
 

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from actionbus.core.declare.handler import Arguments
 from actionbus.core.gateway.execution import Attempt, Execution, Identity
 from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import new_action_id, new_seed, now
 
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
 
-
-def ask(bus: Bus, caller: Caller, permission: str, arguments: Arguments) -> None:
+def ask(services: Services, caller: Caller, permission: str, arguments: Arguments) -> None:
     """Build the checkpoint for `caller` as an action would have it, ask, and roll back. Raises PermissionDenied."""
-    action = bus.registry.permission
+    action = services.registry.permission
     identity = Identity(new_action_id(), new_seed(), caller, caller.correlation_id or "", None, None)
-    with bus.backend.connection() as connection:
+    with services.backend.connection() as connection:
         transaction = ActionTransaction(
-            bus.backend, connection, action.isolation, bus.session_factory, bus.application.limits, identity.action_id
+            services.backend,
+            connection,
+            action.isolation,
+            services.session_factory,
+            services.application.limits,
+            identity.action_id,
         )
-        attempt = Attempt(bus, transaction, Scrubber(), now(), identity.seed, deque())
+        attempt = Attempt(services, transaction, Scrubber(), now(), identity.seed, deque())
         execution = Execution(attempt, action, identity, NestedRunner())
         try:
             execution.ask(permission, arguments)

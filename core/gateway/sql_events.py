@@ -1,12 +1,13 @@
 """SQLAlchemy event listeners on the bus's engine: they feed the row recorder and guard the action's transaction.
 
-Installed once per engine by `storage.backend`; a connection that runs no action passes through untouched.
+Installed once per engine by the Bus; a connection that runs no action passes through untouched.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, TextClause, event
@@ -15,13 +16,40 @@ from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
 from actionbus.core.errors import Misuse
 from actionbus.core.gateway import row_recorder as touched
+from actionbus.core.gateway.row_recorder import RowRecorder
+from actionbus.core.storage.backend import ACTING
 from actionbus.core.storage.drivers import is_usable
 
-if TYPE_CHECKING:
-    from actionbus.core.gateway.transaction import ActionTransaction
 
-KEY = "actionbus.transaction"
-"""Where a connection's `info` holds the action transaction that runs on it."""
+class Listens(Protocol):
+    """What is told what happens on its connection: `gateway.transaction` answers."""
+
+    recorder: RowRecorder
+    doomed: bool
+
+    def imposed(
+        self, statement: Insert, many: Sequence[Mapping[str, Any]]
+    ) -> tuple[Insert, Sequence[Mapping[str, Any]]]:
+        """Before an INSERT: it, and its values, as they are to be sent."""
+
+    def before_statement(self, statement: str, params: Any) -> str:
+        """Before each statement: it as it is to be sent. Raises Misuse for what a handler may not say."""
+
+    def check_side_effects(self, table: Any) -> None:
+        """After rows of a table were written."""
+
+    def is_at_rest(self) -> bool:
+        """Whether no statement is under way."""
+
+    def savepoint(self, name: str) -> None:
+        """A savepoint is set."""
+
+    def rollback_savepoint(self, name: str) -> None:
+        """What came after a savepoint is rolled back."""
+
+    def release_savepoint(self, name: str) -> None:
+        """A savepoint is given up, what came after it kept."""
+
 
 _savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
@@ -40,14 +68,14 @@ def install(engine: Engine) -> None:
     event.listen(engine, "commit", _refuse_commit)
     event.listen(engine, "rollback", _rolled_back)
     event.listen(engine, "savepoint", _savepoint)
-    event.listen(engine, "rollback_savepoint", lambda c, name, context: _each(c, "rollback_savepoint", name))
-    event.listen(engine, "release_savepoint", lambda c, name, context: _each(c, "release_savepoint", name))
+    event.listen(engine, "rollback_savepoint", _rolled_back_to)
+    event.listen(engine, "release_savepoint", _released)
 
 
-def _transaction(connection: Connection) -> ActionTransaction | None:
+def _transaction(connection: Connection) -> Listens | None:
     if not is_usable(connection):
         return None
-    found: ActionTransaction | None = connection.info.get(KEY)
+    found: Listens | None = connection.info.get(ACTING)
     return found
 
 
@@ -93,7 +121,7 @@ def _before_cursor_execute(
     return transaction.before_statement(statement, params), params
 
 
-def _note_text(transaction: ActionTransaction, statement: str) -> None:
+def _note_text(transaction: Listens, statement: str) -> None:
     if not _READS.match(statement) or _WRITES.search(statement):
         transaction.recorder.unknown("raw SQL")
 
@@ -136,9 +164,15 @@ def _rolled_back(connection: Connection) -> None:
 def _savepoint(connection: Connection, _name: str | None) -> None:
     # SQLAlchemy names a savepoint only after this event, by a count of its own per Connection.
     number = _savepoints[connection] = _savepoints.get(connection, 0) + 1
-    _each(connection, "savepoint", f"sa_savepoint_{number}")
-
-
-def _each(connection: Connection, what: str, name: str) -> None:
     if transaction := _transaction(connection):
-        getattr(transaction, what)(name)
+        transaction.savepoint(f"sa_savepoint_{number}")
+
+
+def _rolled_back_to(connection: Connection, name: str, _context: Any) -> None:
+    if transaction := _transaction(connection):
+        transaction.rollback_savepoint(name)
+
+
+def _released(connection: Connection, name: str, _context: Any) -> None:
+    if transaction := _transaction(connection):
+        transaction.release_savepoint(name)

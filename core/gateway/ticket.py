@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from actionbus.core.errors import ActionFailed, ActionInterrupted, Misuse
+from actionbus.core.gateway.services import Services
 from actionbus.core.values.record import Outcome, Record
-
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
 
 LONGEST_DELAY_S: Final = 3_000_000_000
 """Of a countdown: 95 years."""
@@ -29,16 +27,16 @@ class Ticket:
     repeated: bool = False
     problem: str | None = None
     """Why the broker did not take it yet. It is queued all the same, and sent again later."""
-    _bus: Bus | None = field(default=None, repr=False, compare=False)
+    _services: Services | None = field(default=None, repr=False, compare=False)
 
     @property
     def state(self) -> str:
         """`queued` before its time, `due` from then on, `running` once a worker has it, `done` with an outcome."""
-        bus = self._reading_bus()
-        run = bus.runs.get(self.action_id)
+        services = self._readable()
+        run = services.runs.get(self.action_id)
         if run is not None:
             return run.state
-        return "queued" if bus.journal.outcome(self.action_id) is None else "done"
+        return "queued" if services.journal.outcome(self.action_id) is None else "done"
 
     def wait(self, timeout: float = 30.0) -> Outcome:
         """The outcome, waited for at most `timeout` seconds.
@@ -46,9 +44,9 @@ class Ticket:
         Raises TimeoutError; ActionFailed, which carries the outcome, if it is no success; ActionInterrupted if
         recovery settled it.
         """
-        bus = self._reading_bus()
+        services = self._readable()
         deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
-        while (record := bus.journal.outcome(self.action_id)) is None:
+        while (record := services.journal.outcome(self.action_id)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
@@ -58,13 +56,13 @@ class Ticket:
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
         return given(record)
 
-    def _reading_bus(self) -> Bus:
-        if self._bus is None:
+    def _readable(self) -> Services:
+        if self._services is None:
             raise Misuse(
                 "a handler cannot wait for what it queued: it leaves for the broker once the handler's own "
                 "transaction is committed; return ticket.action_id and let the caller wait"
             )
-        return self._bus
+        return self._services
 
 
 def given(record: Record, *, repeated: bool = False) -> Outcome:

@@ -18,8 +18,7 @@ from sqlalchemy.orm import Session
 from actionbus.core.declare.queue import Message
 from actionbus.core.errors import Misuse
 from actionbus.core.gateway.row_recorder import RowRecorder
-from actionbus.core.gateway.sql_events import KEY
-from actionbus.core.storage.backend import UNCLEAN, Backend, Row, Statement, TransactionState
+from actionbus.core.storage.backend import ACTING, UNCLEAN, Backend, Row, Statement, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.statements import ENDED_INSIDE, outlasts, read
 from actionbus.core.values.limits import Limits
@@ -75,7 +74,7 @@ class ActionTransaction:
         """Set when a server-side cursor was opened, which would outlast COMMIT."""
         self.is_open = True
         self._is_ending = False
-        connection.info[KEY] = self
+        connection.info[ACTING] = self
 
     @property
     def schema(self) -> str | None:
@@ -194,7 +193,7 @@ class ActionTransaction:
     def _let_go(self) -> None:
         """The connection is the gateway's alone again."""
         if is_usable(self._connection):
-            self._connection.info.pop(KEY, None)
+            self._connection.info.pop(ACTING, None)
             self._backend.watch(driver_connection(self._connection), None)
 
     def is_at_rest(self) -> bool:

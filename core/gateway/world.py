@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 from actionbus.core.declare.dependencies import Provider
 from actionbus.core.declare.handler import ActionHandler
-from actionbus.core.gateway.outside_calls import CallLog, Recorded
+from actionbus.core.gateway.outside_calls import Call, CallLog, Recorded
+from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values.determinism import Secrets
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from actionbus.core.gateway.execution import Attempt
+from actionbus.core.values.limits import Limits
 
 
 class World:
     """The real one: outside dependencies are made, and their calls recorded."""
 
-    def calls(self, attempt: Attempt, action_id: UUID) -> CallLog:
-        """The log of one action's outside calls."""
-        return CallLog(attempt.limits, attempt.earlier, attempt.tape)
+    def calls(
+        self, action_id: UUID, limits: Limits, scrubber: Scrubber, earlier: deque[Call], tape: list[Call]
+    ) -> CallLog:
+        """The log of one action's outside calls: `earlier` answers those of a retry, `tape` takes those of this try."""
+        return CallLog(limits, earlier, tape)
 
     def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
         """What the handler gets for an `outside` dependency."""

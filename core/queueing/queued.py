@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from actionbus.core.declare.queue import message_of, refuse_secrets
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import (
     AttemptsExhausted,
@@ -30,6 +29,8 @@ from actionbus.core.gateway.call import Call
 from actionbus.core.gateway.execution import Execution, Identity
 from actionbus.core.gateway.intent import intent_of
 from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.publishing import message_of, publish, refuse_secrets
+from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import Ticket, moment
 from actionbus.core.queueing.versions import ForAnotherWorker, adopted
 from actionbus.core.secrecy.scrubbing import Scrubber
@@ -39,9 +40,6 @@ from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import now
 from actionbus.core.values.record import Outcome, Record
-
-if TYPE_CHECKING:
-    from actionbus.core.bus import Bus
 
 log = logging.getLogger("actionbus")
 FIRST_PAUSE_S: Final = 1.0
@@ -58,23 +56,23 @@ class QueueingCall(Call):
 
     def queue(self, connection: Connection, action: Action, due: float | None) -> Ticket:
         """Validate and queue. The row comes after validation, so that no worker sees what may yet be refused."""
-        queue = self._bus.needed_queue()
+        queue = self._services.needed_queue()
         refuse_secrets(action)
         self._started_at = now()
         self._check(connection, action)
         run = Run.new(self._identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
-        self._backend.run_alone(connection, self._bus.runs.inserting(run))
+        self._backend.run_alone(connection, self._services.runs.inserting(run))
         self._backend.release(connection, run.action_id)
-        problem = self._bus.publish(message_of(run), connection) if run.published else None
+        problem = publish(self._services, message_of(run), connection) if run.published else None
         log.info("%s queued, action %s", run.action, run.action_id, extra=self._extra() | {"queue": run.queue})
-        return Ticket(run.action_id, run.action, moment(run.due_at), problem=problem, _bus=self._bus)
+        return Ticket(run.action_id, run.action, moment(run.due_at), problem=problem, _services=self._services)
 
     def ticket_of_first(self, connection: Connection) -> Ticket:
         """Answer a call whose idempotency key was used before."""
         first = self._first(connection)
-        run = self._bus.runs.get(first.action_id, connection)
+        run = self._services.runs.get(first.action_id, connection)
         due = moment(run.due_at) if run else first.recorded_at
-        return Ticket(first.action_id, first.action, due, repeated=True, _bus=self._bus)
+        return Ticket(first.action_id, first.action, due, repeated=True, _services=self._services)
 
     def _check(self, connection: Connection, action: Action) -> None:
         attempt = self._attempt(connection, action, [])
@@ -86,7 +84,7 @@ class QueueingCall(Call):
             attempt.transaction.rollback()
 
     def _also(self) -> Sequence[Statement]:
-        return (self._bus.runs.deleting(self._identity.action_id),)
+        return (self._services.runs.deleting(self._identity.action_id),)
 
 
 class QueuedCall(Call):
@@ -95,19 +93,19 @@ class QueuedCall(Call):
     mode = "worker"
 
     @classmethod
-    def again(cls, bus: Bus, submitted: Record) -> QueuedCall:
+    def again(cls, services: Services, submitted: Record) -> QueuedCall:
         """The call that a submitted record tells of. Raises ForAnotherWorker."""
-        action, arguments = adopted(bus.registry, submitted)
+        action, arguments = adopted(services.registry, submitted)
         text = payload.dumps(submitted.context) if submitted.context is not None else None
         caller = Caller(submitted.actor, submitted.correlation_id, text)
         scrubber = Scrubber()
-        intent = intent_of(submitted.action, arguments, None, action, bus.application.limits, scrubber)
+        intent = intent_of(submitted.action, arguments, None, action, services.application.limits, scrubber)
         assert submitted.seed is not None
         identity = Identity(
             submitted.action_id, submitted.seed, caller, submitted.correlation_id, submitted.cause_id,
-            bus.application.release,
+            services.application.release,
         )  # fmt: skip
-        call = cls(bus, action, intent, identity, scrubber)
+        call = cls(services, action, intent, identity, scrubber)
         call._is_submitted = True
         return call
 
@@ -117,7 +115,7 @@ class QueuedCall(Call):
             if run.attempts > attempts:
                 last = f"; the last problem: {run.problem}" if run.problem else ""
                 raise AttemptsExhausted(f"given up after {attempts} attempts, none of which came to an end{last}")
-            return self.run(connection, self._bus.registry.get(run.action))
+            return self.run(connection, self._services.registry.get(run.action))
         except BaseException as error:
             return self.settle(connection, error)
 
@@ -146,73 +144,73 @@ class QueuedCall(Call):
         return self._backend.append_alone(connection, row, self._also())
 
     def _also(self) -> Sequence[Statement]:
-        return (self._bus.runs.deleting(self._identity.action_id),)
+        return (self._services.runs.deleting(self._identity.action_id),)
 
 
-def run_queued(bus: Bus, action_id: UUID, worker: str) -> Outcome | None:
+def run_queued(services: Services, action_id: UUID, worker: str) -> Outcome | None:
     """Run an action that is queued and due; None if there is nothing to do, or if it is to be tried again later.
 
     Raises what the action raises once its outcome is written, as `execute` does.
     """
-    queue = bus.needed_queue()
-    with bus.backend.connection() as connection:
-        if not bus.backend.claim(connection, action_id):
+    queue = services.needed_queue()
+    with services.backend.connection() as connection:
+        if not services.backend.claim(connection, action_id):
             return None
         try:
-            claimed = _claimed(bus, connection, action_id, worker, queue.redeliver_after)
+            claimed = _claimed(services, connection, action_id, worker, queue.redeliver_after)
             if claimed is None:
                 return None
             call, run = claimed
-            return bus.middleware.around_call(call.told, partial(call.attempt, connection, run, queue.attempts))
+            return services.middleware.around_call(call.told, partial(call.attempt, connection, run, queue.attempts))
         except AttemptUnfinished as error:
             unfinished = error
         finally:
-            _release(bus, connection, action_id)
+            _release(services, connection, action_id)
     # The connection may be lost, and another is taken only once it is given back.
-    _try_later(bus, run, unfinished)
+    _try_later(services, run, unfinished)
     return None
 
 
 def _claimed(
-    bus: Bus, connection: Connection, action_id: UUID, worker: str, redeliver_after: float
+    services: Services, connection: Connection, action_id: UUID, worker: str, redeliver_after: float
 ) -> tuple[QueuedCall, Run] | None:
     """The call that a message asks for, if it is to be run here and now, noted as begun by `worker`."""
-    submitted = bus.journal.get(action_id, connection)
+    submitted = services.journal.get(action_id, connection)
     if submitted is None:
         return None
     if submitted.kind == "outcome":
-        bus.backend.run_alone(connection, bus.runs.deleting(action_id))
+        services.backend.run_alone(connection, services.runs.deleting(action_id))
         return None
     try:
-        call = QueuedCall.again(bus, submitted)
+        call = QueuedCall.again(services, submitted)
     except ForAnotherWorker as why:
-        pause = bus.runs.leave_to_others(action_id, str(why), connection)
+        pause = services.runs.leave_to_others(action_id, str(why), connection)
         if pause is not None:
             log.warning(
                 "%s is left to another worker for %.0f s, action %s: %s", submitted.action, pause, action_id, why
             )
         return None
-    run = bus.runs.claim(action_id, worker, redeliver_after, connection)
+    run = services.runs.claim(action_id, worker, redeliver_after, connection)
     return (call, run) if run else None
 
 
-def _release(bus: Bus, connection: Connection, action_id: UUID) -> None:
+def _release(services: Services, connection: Connection, action_id: UUID) -> None:
     if connection.invalidated:
         return
     try:
-        bus.backend.release(connection, action_id)
+        services.backend.release(connection, action_id)
     except Exception as error:
         log.debug("the lock of action %s goes with its connection: %s", action_id, error)
         connection.invalidate()
 
 
-def _try_later(bus: Bus, run: Run, unfinished: AttemptUnfinished) -> None:
+def _try_later(services: Services, run: Run, unfinished: AttemptUnfinished) -> None:
     cause = unfinished.__cause__
     ended = cause is not None and not isinstance(cause, Exception)
     pause = 0.0 if ended else min(FIRST_PAUSE_S * 2 ** (run.attempts - 1), LONGEST_PAUSE_S)
     log.warning("%s is tried again in %.0f s, action %s: %s", run.action, pause, run.action_id, unfinished)
     try:
-        bus.runs.hand_back(run, pause, str(unfinished))
+        services.runs.hand_back(run, pause, str(unfinished))
     except Exception as error:
         # The database is away: the row has a time for its next message already.
         log.warning("the run of action %s could not be handed back: %s", run.action_id, error)

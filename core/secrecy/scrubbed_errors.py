@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sqlalchemy.exc import StatementError
-
-if TYPE_CHECKING:
-    from actionbus.core.secrecy.scrubbing import Scrubber
 
 _PLAIN = (str, bytes, bytearray, list, tuple, dict, set, frozenset, int, float)
 
 
-def cleaned(error: BaseException, scrubber: Scrubber) -> BaseException:
+class Scrubs(Protocol):
+    """Takes secrets out of values: `secrecy.scrubbing` answers."""
+
+    def text(self, text: str) -> str:
+        """A text without them."""
+
+    def value(self, value: Any) -> Any:
+        """Any value without them."""
+
+    def holds(self, value: object) -> bool:
+        """Whether there is one in it."""
+
+
+def cleaned(error: BaseException, scrubber: Scrubs) -> BaseException:
     """`error` without secrets, and so all that it was raised from, holds as a group or has as an attribute.
 
     Another object only for a BaseExceptionGroup, whose message nothing can change.
@@ -61,7 +71,7 @@ def _own(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def _clean(error: BaseException, scrubber: Scrubber) -> None:
+def _clean(error: BaseException, scrubber: Scrubs) -> None:
     if isinstance(error, StatementError):
         error.hide_parameters = True
         error.params = None
@@ -81,7 +91,7 @@ def _clean(error: BaseException, scrubber: Scrubber) -> None:
     _speak_clean(error, scrubber)
 
 
-def _clean_attribute(error: BaseException, name: str, value: Any, scrubber: Scrubber) -> None:
+def _clean_attribute(error: BaseException, name: str, value: Any, scrubber: Scrubs) -> None:
     # An attribute that cannot be read or set is left to `_speak_clean`.
     with suppress(Exception):
         if isinstance(value, BaseException) or not scrubber.holds(value):
@@ -92,7 +102,7 @@ def _clean_attribute(error: BaseException, name: str, value: Any, scrubber: Scru
             setattr(error, name, scrubber.value(value))
 
 
-def _speak_clean(error: BaseException, scrubber: Scrubber) -> None:
+def _speak_clean(error: BaseException, scrubber: Scrubs) -> None:
     """Where the words still hold a secret (made by `__str__`, or a group's), give the object a class that says others.
 
     It has the same name, is a subclass, and so is caught wherever its own is.
@@ -122,14 +132,14 @@ def _saying(words: str) -> Any:
     return lambda self: words
 
 
-def _is_rigid(error: BaseException, scrubber: Scrubber) -> bool:
+def _is_rigid(error: BaseException, scrubber: Scrubs) -> bool:
     """Whether it is a group that still says a secret, or holds one that does."""
     if not isinstance(error, BaseExceptionGroup):
         return False
     return scrubber.holds(str(error)) or any(_is_rigid(each, scrubber) for each in error.exceptions)
 
 
-def _rebuilt(group: BaseException, scrubber: Scrubber) -> BaseException:
+def _rebuilt(group: BaseException, scrubber: Scrubs) -> BaseException:
     assert isinstance(group, BaseExceptionGroup)
     parts = [_rebuilt(each, scrubber) if _is_rigid(each, scrubber) else each for each in group.exceptions]
     fresh: BaseExceptionGroup[Any] = BaseExceptionGroup.__new__(type(group), scrubber.text(group.message), parts)
@@ -139,7 +149,7 @@ def _rebuilt(group: BaseException, scrubber: Scrubber) -> BaseException:
     return fresh
 
 
-def _driver_error(error: BaseException, scrubber: Scrubber) -> BaseException:
+def _driver_error(error: BaseException, scrubber: Scrubs) -> BaseException:
     """A driver's error keeps the server's message, which quotes values, where only a new one can drop it."""
     state, said = getattr(error, "pgcode", None), getattr(error, "pgerror", None)
     if state is None or not scrubber.holds([said or "", str(error)]):

@@ -21,8 +21,6 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from actionbus.core.errors import JournalUnavailable, chain_of
-from actionbus.core.gateway import sql_events as events
-from actionbus.core.gateway.inside import watch
 from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
@@ -90,6 +88,8 @@ GATEWAY: Final = "actionbus.gateway"
 """Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
 UNCLEAN: Final = "actionbus.unclean"
 """Where a connection's `info` holds that a handler has changed settings of its session: it is not to be used again."""
+ACTING: Final = "actionbus.transaction"
+"""Where a connection's `info` holds the action transaction that runs on it."""
 HOLDING: Final = "actionbus.holding"
 """Where a connection's `info` holds the id of the action whose lock it has."""
 
@@ -104,11 +104,9 @@ class Backend(ABC):
         # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
         # listeners, which must hear of actions too; a joined engine costs more, hence not always.
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
-        events.install(self.gateway)
         if not event.contains(engine, "reset", _given_back):
             event.listen(engine, "reset", _given_back)
         keep_secrets_out(self.gateway)
-        watch(engine)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
@@ -325,7 +323,7 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
     itself, the pool throws the connection away.
     """
     info = record.info
-    transaction = info.pop(events.KEY, None)
+    transaction = info.pop(ACTING, None)
     if transaction is not None:
         transaction.is_open = False
     if GATEWAY in info:

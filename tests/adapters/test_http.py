@@ -284,7 +284,7 @@ def test_queued(ana: Client, bob: Client, bus: Bus) -> None:
 
 
 def test_without_a_broker_queueing_is_not_offered(ana: Client, bus: Bus) -> None:
-    bus.queue = None
+    bus.services.queue = None
     response = ana.post("/actions/create_kit", {"name": "A"}, headers={"Prefer": "respond-async"})
     assert response.status_code == 501
     assert "Retry-After" not in response.headers
@@ -438,7 +438,7 @@ def test_a_trace_is_continued(ana: Client, bus: Bus) -> None:
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    bus.middleware = Chain([Tracing(provider)])
+    bus.services.middleware = Chain([Tracing(provider)])
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "Prefer": "respond-async"}
     ticket = ana.post("/actions/create_kit", {"name": "A"}, headers=headers)

@@ -70,7 +70,7 @@ def putting(url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
                 "CREATE TABLE things (id integer PRIMARY KEY CHECK (id > 0), name varchar(100) NOT NULL)"
             )
             connection.exec_driver_sql("INSERT INTO things VALUES (1, 'one')")
-        bus.queue = Held()
+        bus.services.queue = Held()
         app = Flask("putting")
         app.extensions["the bus"] = bus
         ActionBus(app, bus=bus)

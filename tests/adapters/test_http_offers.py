@@ -27,7 +27,7 @@ def test_who_does_not_say_who_he_is_is_told_nothing_of_the_application(web: Web,
 def test_queueing_is_offered_where_there_is_a_queue(web: Web, sent: str) -> None:
     ana = web.as_("ana")
     for queue, status in ((Held(), 202), (None, 501), (Held(), 202)):
-        web.bus.queue = queue
+        web.bus.services.queue = queue
         operation = ana.get("/openapi.json").get_json()["paths"]["/actions/create_kit"]["post"]
         names = {parameter["name"] for parameter in operation["parameters"]}
         assert names >= {"Idempotency-Key", "wait_for"}

@@ -91,7 +91,7 @@ def shop(url: URL, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         bus.journal.create()
         with bus.engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE notes (text VARCHAR(200))")
-        bus.queue = Held()
+        bus.services.queue = Held()
         app = Flask("paying")
         ActionBus(app, bus=bus, authenticate=lambda request: request.headers.get("X-Actor"))
         buses.append(bus)

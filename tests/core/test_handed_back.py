@@ -72,10 +72,9 @@ def test_a_worker_of_another_version_hands_it_back_and_says_so(
     _matches(told, run.problem)
     _matches(told, caplog.text)
     longest = [min(2**number, 64) for number in range(1, len(pauses) + 1)]
-    wrong = [each for each, most in zip(pauses, longest, strict=True) if not most // 2 <= each <= most]
+    wrong = [each for each, most in zip(pauses, longest, strict=True) if each[1] < most // 2 or each[0] > most]
     assert wrong == [], "asked less and less often, and never in step with who listens"
-    assert 1 <= pauses[0] <= 5, "soon, for a worker of the right version may be there already"
-    assert 30 <= pauses[-1] <= 120
+    assert pauses[0][0] <= 5, "soon, for a worker of the right version may be there already"
     assert bus.journal.outcome(ticket.action_id) is None
     time_passes(bus)
     outcome = bus.run_queued(ticket.action_id)
@@ -83,16 +82,17 @@ def test_a_worker_of_another_version_hands_it_back_and_says_so(
     assert outcome.result == {"balance": 5}
 
 
-def _refused_for_a_long_time(bus: Bus, action_id: Any) -> list[float]:
-    """How long it was left alone each time: a message comes whenever the dispatcher sends one."""
+def _refused_for_a_long_time(bus: Bus, action_id: Any) -> list[tuple[float, float]]:
+    """How long it was left alone each time, at least and at most: a message comes whenever the dispatcher sends one."""
     pauses = []
     for _ in range(30):
+        before = _now(bus)
         assert bus.run_queued(action_id, "other") is None
         assert bus.run_queued(action_id, "other") is None, "a message too many does nothing"
         run = bus.runs.get(action_id)
         assert run is not None
         assert run.publish_at == run.due_at
-        pauses.append(round(run.due_at - _now(bus)))
+        pauses.append((run.due_at - _now(bus), run.due_at - before))
         assert Dispatcher(bus).send() == []
         time_passes(bus)
         assert Dispatcher(bus).send() == [action_id]

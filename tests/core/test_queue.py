@@ -140,7 +140,7 @@ def test_validation_leaves_nothing_behind(bus: Bus, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(OpenAccount, "validate", careless)
     bus.runner("ana").execute_async("open_account", {"id": 1, "name": "a"})
-    with bus.session_factory(bind=bus.engine) as session:
+    with bus.services.session_factory(bind=bus.engine) as session:
         assert session.query(Account).all() == []
 
 

