@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test torture bench lint format clean
+.PHONY: help run test test-fast torture bench lint format clean
 
 help:  ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which with PYTHON=python3.12")'
@@ -29,8 +29,13 @@ run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, s
 test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
+test-fast: $(STAMP)  ## Run what needs no server, on SQLite: a minute
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" -k "not postgresql and not elasticsearch" \
+		tests/core tests/test_rooms.py tests/projections/test_declaration.py
+
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
-	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/core/test_crashes.py tests/core/test_order.py \
+	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/test_structure.py tests/core/test_crashes.py tests/core/test_order.py \
+		tests/core/test_interruptions.py tests/core/test_hostile_defaults.py tests/projections/test_first_start.py \
 		tests/projections/test_kills.py tests/projections/test_rebuild.py \
 		tests/adapters/test_celery.py tests/adapters/test_serving.py \
 		tests/replay/test_properties.py tests/replay/test_concurrency.py --timeout 3600

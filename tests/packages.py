@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("actionbus", "core", "projections", "replay", "adapters", "pyproject.toml", "README.md")
+SOURCES = ("actionbus", "core", "projections", "replay", "adapters", "pyproject.toml", "README.md", "LICENSE")
 
 
 def build_wheel(folder: Path) -> Path:
