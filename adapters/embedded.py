@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Engine, MetaData, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError, DataError, SQLAlchemyError
 
+from actionbus.core.storage.backend import in_text, quoted
+from actionbus.core.storage.ddl import verbatim
 from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from actionbus.projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write
 
@@ -28,26 +30,26 @@ _WORD_OR_NOT: Final = re.compile(r"\w+|\W+")
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
 
 _SQLITE: Final = (
-    """CREATE TABLE IF NOT EXISTS projection_indices (
+    """CREATE TABLE IF NOT EXISTS {p}projection_indices (
     name TEXT PRIMARY KEY, projection TEXT NOT NULL, version INTEGER NOT NULL, journal TEXT NOT NULL,
     pruned_to INTEGER NOT NULL DEFAULT 0, text_fields TEXT NOT NULL)""",
-    "CREATE TABLE IF NOT EXISTS projection_aliases (alias TEXT PRIMARY KEY, index_name TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS projection_documents (
+    "CREATE TABLE IF NOT EXISTS {p}projection_aliases (alias TEXT PRIMARY KEY, index_name TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS {p}projection_documents (
     id INTEGER PRIMARY KEY, index_name TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL,
     document TEXT, words TEXT, deleted_at TEXT, UNIQUE (index_name, key))""",
-    """CREATE VIRTUAL TABLE IF NOT EXISTS projection_words USING fts5(
+    """CREATE VIRTUAL TABLE IF NOT EXISTS {p}projection_words USING fts5(
     words, content='projection_documents', content_rowid='id', tokenize='unicode61 remove_diacritics 2')""",
-    """CREATE TRIGGER IF NOT EXISTS projection_words_insert AFTER INSERT ON projection_documents
+    """CREATE TRIGGER IF NOT EXISTS {p}projection_words_insert AFTER INSERT ON projection_documents
     WHEN NEW.words IS NOT NULL
     BEGIN INSERT INTO projection_words(rowid, words) VALUES (NEW.id, NEW.words); END""",
-    """CREATE TRIGGER IF NOT EXISTS projection_words_update AFTER UPDATE ON projection_documents
+    """CREATE TRIGGER IF NOT EXISTS {p}projection_words_update AFTER UPDATE ON projection_documents
     WHEN OLD.words IS NOT NULL OR NEW.words IS NOT NULL
     BEGIN
     INSERT INTO projection_words(projection_words, rowid, words)
         SELECT 'delete', OLD.id, OLD.words WHERE OLD.words IS NOT NULL;
     INSERT INTO projection_words(rowid, words) SELECT NEW.id, NEW.words WHERE NEW.words IS NOT NULL;
     END""",
-    """CREATE TRIGGER IF NOT EXISTS projection_words_delete AFTER DELETE ON projection_documents
+    """CREATE TRIGGER IF NOT EXISTS {p}projection_words_delete AFTER DELETE ON projection_documents
     WHEN OLD.words IS NOT NULL
     BEGIN INSERT INTO projection_words(projection_words, rowid, words) VALUES ('delete', OLD.id, OLD.words); END""",
 )
@@ -73,9 +75,8 @@ class EmbeddedStore(Store):
     def __init__(self, engine: Engine, schema: str | None = None) -> None:
         self._engine = engine
         self._postgresql = engine.dialect.name == "postgresql"
-        self._prefix = f'"{schema}".' if schema and self._postgresql else ""
-        self._metadata = MetaData(schema=schema)
-        self._documents = f"{self._prefix}projection_documents"
+        self._schema = schema if self._postgresql else "main"
+        self._prefix = f"{quoted(self._schema)}." if self._schema else ""
         self._is_ready = False
         self._text_fields: dict[str, list[str]] = {}
 
@@ -105,14 +106,14 @@ class EmbeddedStore(Store):
                 # CREATE ... IF NOT EXISTS by two sessions at once can fail; one after the other it cannot.
                 connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('actionbus embedded store'))"))
             for statement in _POSTGRESQL if self._postgresql else _SQLITE:
-                connection.exec_driver_sql(statement.replace("{p}", self._prefix))
+                connection.execute(verbatim(statement.replace("{p}", self._prefix)))
         self._is_ready = True
 
     def _has_tables(self) -> bool:
         """Whether the tables are there. Asked without a write, for a handler that reads holds SQLite's only lock."""
         if not self._is_ready:
             with self._begin() as connection:
-                self._is_ready = inspect(connection).has_table("projection_documents", schema=self._metadata.schema)
+                self._is_ready = inspect(connection).has_table("projection_documents", schema=self._schema)
         return self._is_ready
 
     def _rows(self, statement: str, **values: Any) -> list[Any]:
@@ -121,7 +122,7 @@ class EmbeddedStore(Store):
                 raise IndexMissing("nothing was ever projected")
             self._create_tables()
         with self._begin() as connection:
-            result = connection.execute(text(statement.replace("{p}", self._prefix)), values)
+            result = connection.execute(text(statement.replace("{p}", in_text(self._prefix))), values)
             return list(result) if result.returns_rows else []
 
     def create_index(
@@ -169,11 +170,10 @@ class EmbeddedStore(Store):
     def delete_index(self, index: str) -> None:
         if not self._has_tables():
             return
+        tables = f"{in_text(self._prefix)}projection_"
         with self._begin() as connection:
             for table, column in (("aliases", "index_name"), ("documents", "index_name"), ("indices", "name")):
-                connection.execute(
-                    text(f"DELETE FROM {self._prefix}projection_{table} WHERE {column} = :name"), {"name": index}
-                )
+                connection.execute(text(f"DELETE FROM {tables}{table} WHERE {column} = :name"), {"name": index})
 
     def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
         self._fields(index)
@@ -220,17 +220,18 @@ class EmbeddedStore(Store):
         tail = (
             " ON CONFLICT (index_name, key) DO UPDATE SET version = excluded.version, document = excluded.document, "
             "words = excluded.words, deleted_at = excluded.deleted_at "
-            f"WHERE {self._documents}.version < excluded.version"
+            "WHERE d.version < excluded.version"
         )
+        prefix = self._prefix.replace("%", "%%") if self._postgresql else self._prefix
+        into = f"INSERT INTO {prefix}projection_documents AS d ({columns}) VALUES "
         if not self._postgresql:
             with self._begin() as connection:
-                statement = f"INSERT INTO {self._documents} ({columns}) VALUES {marks}{tail}"
-                connection.exec_driver_sql(statement, list(rows))
+                connection.exec_driver_sql(f"{into}{marks}{tail}", list(rows))
             return
         with self._begin() as connection:
             for start in range(0, len(rows), _PAGE):
                 page = rows[start : start + _PAGE]
-                statement = f"INSERT INTO {self._documents} ({columns}) VALUES {', '.join([marks] * len(page))}{tail}"
+                statement = f"{into}{', '.join([marks] * len(page))}{tail}"
                 connection.exec_driver_sql(statement, tuple(value for row in page for value in row))
 
     def highest_version(self, index: str) -> int:
@@ -312,8 +313,9 @@ class EmbeddedStore(Store):
         words = _WORD.findall(search.text)
         fields = self._fields(index)
         where, values = self._where(index, words, search.filters)
-        source = f"{self._documents} AS d" + ("" if self._postgresql or not words else
-                                              " JOIN projection_words ON projection_words.rowid = d.id")  # fmt: skip
+        source = "{p}projection_documents AS d"
+        if words and not self._postgresql:
+            source += " JOIN {p}projection_words ON projection_words.rowid = d.id"
         score = "0.0"
         if words:
             score = "ts_rank(search, to_tsquery('simple', :words))" if self._postgresql else "-bm25(projection_words)"

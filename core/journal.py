@@ -196,6 +196,8 @@ class Journal:
         self, action: str, actor: str | None, key: str | None, connection: Connection | None = None
     ) -> Record | None:
         """The submitted record that used an idempotency key, or None."""
+        if key is None:
+            return None
         c = self._table.c
         is_it = and_(c.idempotency_key == key, c.action == action, func.coalesce(c.actor, "") == (actor or ""))
         found = self._fetch(self._select().where(is_it), connection)

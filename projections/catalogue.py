@@ -23,7 +23,7 @@ class Catalogue:
 
     def __init__(self, bus: Bus, store: Store) -> None:
         self._bus, self.store = bus, store
-        self.ledger = Ledger(bus.engine, bus.backend.schema)
+        self.ledger = Ledger(bus.backend)
         declared: Sequence[Any] = bus.application.projections
         self.projections: dict[str, type[Projection]] = {projection.name: projection for projection in declared}
 

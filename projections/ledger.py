@@ -8,7 +8,8 @@ finds out before it writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -18,7 +19,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Double,
-    Engine,
     Integer,
     MetaData,
     Table,
@@ -33,6 +33,8 @@ from sqlalchemy import (
     text,
     update,
 )
+
+from actionbus.core.storage.backend import Backend, in_text
 
 LEASE_S = 10.0
 """Seconds that a sign of life holds. On SQLite another projector takes over after them."""
@@ -74,11 +76,12 @@ class Checkpoint(NamedTuple):
 class Ledger:
     """Reads and writes checkpoint rows."""
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
+    def __init__(self, backend: Backend) -> None:
+        self._backend, engine = backend, backend.engine
         self._postgresql = engine.dialect.name == "postgresql"
         # What is read under a lock must be newer than the lock, whatever the database's default.
         self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._postgresql else engine
-        metadata = MetaData(schema=schema)
+        metadata = MetaData(schema=backend.schema)
         types: dict[str, Any] = {
             "slice": Integer, "slices": Integer, "version": Integer, "built": Boolean, "position": BigInteger,
             "writing_to": BigInteger, "documents": BigInteger, "documents_then": BigInteger, "alive_until": Double,
@@ -90,6 +93,11 @@ class Ledger:
         seconds = "extract(epoch FROM clock_timestamp())" if self._postgresql else (
             "((julianday('now') - 2440587.5) * 86400.0)")  # fmt: skip
         self._now: ColumnElement[float] = literal_column(seconds, Double)
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection, self._backend.placed(connection):
+            yield connection
 
     def checkpoints(self, projection: str | None = None, index: str | None = None) -> list[Checkpoint]:
         """The rows of a projection or an index, or all, in the order of their indices' names and slices."""
@@ -106,7 +114,8 @@ class Ledger:
             statement = statement.where(c.projection == projection)
         if index is not None:
             statement = statement.where(c.index_name == index)
-        return [Checkpoint(*tuple(row)) for row in connection.execute(statement)]
+        with self._backend.placed(connection):
+            return [Checkpoint(*tuple(row)) for row in connection.execute(statement)]
 
     def checkpoint(self, index: str, part: int) -> Checkpoint | None:
         """One row, or None."""
@@ -120,7 +129,7 @@ class Ledger:
                    "alive_until": 0.0, "frozen_until": 0.0}
             for part in range(1, slices + 1)
         ]  # fmt: skip
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             self._lock(connection)
             here = select(func.count()).where(self._table.c.projection == projection)
             if first and connection.execute(here).scalar_one():
@@ -133,7 +142,7 @@ class Ledger:
 
         What is then absorbed again is there already; only the count of documents is lost.
         """
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             self._lock(connection)
             here = self._table.c.index_name == index
             rows = connection.execute(select(*self._table.c, self._now).where(here)).all()
@@ -153,7 +162,7 @@ class Ledger:
     def _lock(self, connection: Connection) -> None:
         """Let nobody else change rows until the transaction ends."""
         if self._postgresql:
-            name = self._engine.dialect.identifier_preparer.format_table(self._table)
+            name = f"{in_text(self._backend.prefix)}actionbus_checkpoints"
             connection.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
         else:
             connection.execute(update(self._table).where(literal(0) == 1).values(state="new"))
@@ -204,7 +213,7 @@ class Ledger:
 
     def freeze(self, index: str, seconds: float) -> None:
         """Let nobody write to the index for a while; 0 ends it."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             statement = update(self._table).where(self._table.c.index_name == index)
             connection.execute(statement.values(frozen_until=self._now + seconds if seconds else 0.0))
 
@@ -215,7 +224,7 @@ class Ledger:
 
     def set_built(self, index: str) -> None:
         """From now on the index may be fed by any projector."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             statement = update(self._table).where(self._table.c.index_name == index)
             connection.execute(statement.values(built=True))
 
@@ -224,14 +233,14 @@ class Ledger:
 
         What stopped an index that is being built stays: only another `rebuild` tries it again, which asks for it.
         """
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             c = self._table.c
             statement = update(self._table).where(c.projection == projection, c.built, c.state == "stopped")
             return connection.execute(statement.values(state="new", detail=None)).rowcount
 
     def remove(self, index: str) -> None:
         """Forget an index."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             connection.execute(delete(self._table).where(self._table.c.index_name == index))
 
     def lag(self, journal: Table, position: int, last: int) -> tuple[int, float]:
@@ -244,7 +253,7 @@ class Ledger:
             else (func.julianday(c.recorded_at) - 2440587.5) * 86400.0
         )
         first = select(self._now - recorded).where(beyond).order_by(c.position).limit(1)
-        with self._engine.connect() as connection:
+        with self._begin() as connection:
             count = connection.execute(select(func.count()).where(beyond)).scalar_one()
             age = connection.execute(first).scalar() if count else 0.0
         return count, max(0.0, float(age or 0.0))
@@ -254,7 +263,7 @@ class Ledger:
     ) -> bool:
         c = self._table.c
         statement = update(self._table).where(c.index_name == index, c.slice == part, condition).values(**values)
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             if durable and self._postgresql:
                 connection.execute(text("SET LOCAL synchronous_commit TO on"))
             return connection.execute(statement).rowcount == 1

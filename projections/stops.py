@@ -33,7 +33,7 @@ class Stops:
 
     def __init__(self, session: Session) -> None:
         self._connection = session.connection()
-        self._ledger = Ledger(self._connection.engine, self._connection.info[ACTING].schema)
+        self._ledger = Ledger(self._connection.info[ACTING].backend)
 
     def of(self, projection: str) -> list[Checkpoint]:
         """All checkpoints of a projection, stopped or not."""

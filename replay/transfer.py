@@ -24,6 +24,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text
 
 from actionbus.core import Bus, Journal, Record
+from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.ddl import LATEST
 from actionbus.core.storage.table import PAYLOADS, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
@@ -84,14 +85,14 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None) -> int:
     """
     table = journal_table(bus.backend.schema)
     count = 0
-    with bus.engine.begin() as connection:
+    with bus.engine.begin() as connection, bus.backend.placed(connection):
         if connection.execute(select(func.count()).select_from(table)).scalar():
             raise ReplayError("the journal is not empty; import into a new database (`actionbus db upgrade` makes one)")
         lines = _lines(path)
         head = next(lines)
         postgresql = connection.dialect.name == "postgresql"
         while batch := list(islice(lines, _BATCH)):
-            _append(connection, table, [_read(each, postgresql) for each in batch], postgresql)
+            _append(connection, bus.backend.journal_name, [_read(each, postgresql) for each in batch], postgresql)
             count += len(batch)
             if progress:
                 for _ in batch:
@@ -105,13 +106,12 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None) -> int:
     return count
 
 
-def _append(connection: Connection, table: Any, rows: list[dict[str, Any]], postgresql: bool) -> None:
+def _append(connection: Connection, journal: str, rows: list[dict[str, Any]], postgresql: bool) -> None:
     # SQL of our own, since the payloads are text already, which SQLAlchemy's JSON type would encode once more.
     columns = ", ".join(rows[0])
     values = ", ".join(f"CAST(:{name} AS json)" if postgresql and name in PAYLOADS else f":{name}" for name in rows[0])
     overriding = "OVERRIDING SYSTEM VALUE " if postgresql else ""
-    name = connection.dialect.identifier_preparer.format_table(table)
-    connection.execute(text(f"INSERT INTO {name} ({columns}) {overriding}VALUES ({values})"), rows)
+    connection.execute(text(f"INSERT INTO {in_text(journal)} ({columns}) {overriding}VALUES ({values})"), rows)
 
 
 def header(path: Path) -> dict[str, Any]:

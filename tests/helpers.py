@@ -46,7 +46,7 @@ def let_time_pass(bus: Bus, seconds: float) -> None:
     columns = ("queued_at", "due_at", "publish_at", "claimed_at")
     earlier = ", ".join(f"{column} = {column} - :seconds" for column in columns)
     with bus.engine.begin() as connection:
-        connection.execute(text(f"UPDATE actionbus_runs SET {earlier}"), {"seconds": seconds})
+        connection.execute(text(f"UPDATE {bus.backend.prefix}actionbus_runs SET {earlier}"), {"seconds": seconds})
 
 
 def subcommands(command: click.Command) -> dict[str, click.Command]:

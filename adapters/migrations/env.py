@@ -1,7 +1,7 @@
 """Alembic's entry: `adapters.database` hands it a connection, or a dialect's name to print SQL for."""
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy.schema import CreateSchema
 
 from actionbus.core.storage.ddl import VERSION_TABLE, begin_alone
 
@@ -16,11 +16,11 @@ if context.is_offline_mode():
         literal_binds=True,
     )
     if schema:
-        context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        context.execute(CreateSchema(schema, if_not_exists=True))
 else:
     begin_alone(attributes["connection"])
     if schema:
-        attributes["connection"].execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+        attributes["connection"].execute(CreateSchema(schema, if_not_exists=True))
     context.configure(connection=attributes["connection"], version_table=VERSION_TABLE, version_table_schema=schema)
 
 with context.begin_transaction():

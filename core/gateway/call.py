@@ -110,6 +110,8 @@ class Call:
             why = NO_JOURNAL if is_missing(error) else "the submitted record could not be written"
             raise self._told(JournalUnavailable(f"{why}; nothing was run")) from error
         if appended is None:
+            if row.idempotency_key is None:
+                raise self._told(JournalUnavailable("the journal holds this action already; nothing was run"))
             return False
         self._is_submitted = True
         self._seen = appended.seen

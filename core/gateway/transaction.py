@@ -77,9 +77,9 @@ class ActionTransaction:
         connection.info[ACTING] = self
 
     @property
-    def schema(self) -> str | None:
-        """Where the journal and what belongs to it are (PostgreSQL); None for the connection's own schema."""
-        return self._backend.schema
+    def backend(self) -> Backend:
+        """Which knows where the journal and what belongs to it are."""
+        return self._backend
 
     @property
     def connection(self) -> Connection:

@@ -100,7 +100,8 @@ class Backend(ABC):
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         self.engine = engine
         self.schema = schema
-        self.journal_name = f"{quoted(schema)}.journal" if schema else "journal"
+        self.home = schema
+        """The schema where the journal is; None on PostgreSQL while nobody has looked, or if there is none."""
         # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
         # listeners, which must hear of actions too; a joined engine costs more, hence not always.
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
@@ -111,6 +112,21 @@ class Backend(ABC):
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
         _survive_fork(self)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before a name of ours in SQL."""
+        return f"{quoted(self.home)}." if self.home else ""
+
+    @property
+    def journal_name(self) -> str:
+        """The journal's name in SQL."""
+        return f"{self.prefix}journal"
+
+    @contextmanager
+    def placed(self, connection: Connection) -> Iterator[None]:
+        """Meanwhile, names of ours that have no schema mean what is beside the journal."""
+        yield
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -192,7 +208,8 @@ class Backend(ABC):
         for number in range(1, ATTEMPTS + 1):
             with self.on(connection) as used:
                 try:
-                    return work(used)
+                    with self.placed(used):
+                        return work(used)
                 except Exception as error:
                     if again_if_lost and self.is_lost(error, used):
                         again_if_lost = False
@@ -353,3 +370,8 @@ def _survive_fork(backend: Backend) -> None:
 def quoted(name: str) -> str:
     """A name as SQL takes it, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def in_text(name: str) -> str:
+    """A quoted name as `sqlalchemy.text` takes it, to whom a colon may begin a parameter."""
+    return name.replace(":", r"\:")

@@ -5,7 +5,10 @@ A version that was released is never edited: a change is a new version with a mi
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import DDL, Connection, text
+from sqlalchemy.schema import CreateSchema
+
+from actionbus.core.storage.backend import quoted
 
 VERSION_TABLE = "actionbus_version"
 """Alembic's version table for our history; an application's own keeps its own."""
@@ -23,7 +26,7 @@ _KEPT = "these tables are not the application''s: its migrations leave them alon
 _REFUSAL = "the journal is append-only: records are never changed or removed"
 
 
-def statements(dialect: str, version: str, schema: str | None = None) -> list[str]:
+def statements(dialect: str, version: str, schema: str | None = None) -> list[DDL]:
     """The statements of one version. Raises ValueError for a database that is not supported."""
     made = {
         ("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001,
@@ -32,20 +35,20 @@ def statements(dialect: str, version: str, schema: str | None = None) -> list[st
     }.get((dialect, version))  # fmt: skip
     if made is None:
         raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
-    wanted = made(f'"{schema}".' if schema else "")
+    wanted = [verbatim(each) for each in made(_prefix(schema))]
     return [*wanted, keeper(version, schema)] if dialect == "postgresql" else wanted
 
 
 def create(connection: Connection, schema: str | None = None) -> None:
     """Create the journal in a database that has none, as `actionbus db upgrade` would."""
-    if schema:
-        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
-    table = f'"{schema}".{VERSION_TABLE}' if schema else VERSION_TABLE
-    connection.exec_driver_sql(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)")
+    if schema and connection.dialect.name == "postgresql":
+        connection.execute(CreateSchema(schema, if_not_exists=True))
+    table = f"{_prefix(schema)}{VERSION_TABLE}"
+    connection.execute(verbatim(f"CREATE TABLE {table} (version_num VARCHAR(32) PRIMARY KEY)"))
     for version in VERSIONS:
         for statement in statements(connection.dialect.name, version, schema):
-            connection.exec_driver_sql(statement)
-    connection.execute(text(f"INSERT INTO {table} VALUES (:version)"), {"version": LATEST})
+            connection.execute(statement)
+    connection.execute(verbatim(f"INSERT INTO {table} VALUES ('{LATEST}')"))
 
 
 def begin_alone(connection: Connection) -> None:
@@ -56,15 +59,24 @@ def begin_alone(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def keeper(version: str, schema: str | None = None) -> str:
+def keeper(version: str, schema: str | None = None) -> DDL:
     """SQL for a view that needs our tables as they are at `version`, so that PostgreSQL refuses to drop one of them.
 
     Without CASCADE, that is, which no migration tool writes by itself. To remove the journal for good, drop it first.
     """
-    prefix = f'"{schema}".' if schema else ""
+    prefix = _prefix(schema)
     kept = [table for each in VERSIONS if each <= version for table in _TABLES[each]]
-    return f"""CREATE OR REPLACE VIEW {prefix}{KEEPER} AS SELECT '{_KEPT}'::text AS why
-    FROM {", ".join(prefix + table for table in kept)} WHERE false"""
+    return verbatim(f"""CREATE OR REPLACE VIEW {prefix}{KEEPER} AS SELECT '{_KEPT}'::text AS why
+    FROM {", ".join(prefix + table for table in kept)} WHERE false""")
+
+
+def _prefix(schema: str | None) -> str:
+    return f"{quoted(schema)}." if schema else ""
+
+
+def verbatim(statement: str) -> DDL:
+    """A statement whose colons and percent signs mean nothing, to be executed."""
+    return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
 
 
 def _postgresql_0001(prefix: str) -> list[str]:
@@ -118,7 +130,7 @@ def _sqlite_0001(prefix: str) -> list[str]:
     # last trigger looks for every row that could be replaced.
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
     return [
-        """CREATE TABLE journal (
+        """CREATE TABLE main.journal (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     action_id CHAR(32) NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome')),
@@ -146,13 +158,13 @@ def _sqlite_0001(prefix: str) -> list[str]:
     CONSTRAINT journal_one_outcome UNIQUE (action_id, kind),
     CONSTRAINT journal_status_of_outcome CHECK ((kind = 'outcome') = (status IS NOT NULL))
 )""",
-        """CREATE UNIQUE INDEX journal_idempotency ON journal (idempotency_key, action, coalesce(actor, ''))
+        """CREATE UNIQUE INDEX main.journal_idempotency ON journal (idempotency_key, action, coalesce(actor, ''))
     WHERE idempotency_key IS NOT NULL""",
-        "CREATE INDEX journal_correlation ON journal (correlation_id)",
-        "CREATE INDEX journal_cause ON journal (cause_id) WHERE cause_id IS NOT NULL",
-        f"CREATE TRIGGER journal_no_update BEFORE UPDATE ON journal {refuse}",
-        f"CREATE TRIGGER journal_no_delete BEFORE DELETE ON journal {refuse}",
-        """CREATE TRIGGER journal_no_replace BEFORE INSERT ON journal
+        "CREATE INDEX main.journal_correlation ON journal (correlation_id)",
+        "CREATE INDEX main.journal_cause ON journal (cause_id) WHERE cause_id IS NOT NULL",
+        f"CREATE TRIGGER main.journal_no_update BEFORE UPDATE ON journal {refuse}",
+        f"CREATE TRIGGER main.journal_no_delete BEFORE DELETE ON journal {refuse}",
+        """CREATE TRIGGER main.journal_no_replace BEFORE INSERT ON journal
     WHEN EXISTS (SELECT 1 FROM journal WHERE position = NEW.position)
     OR EXISTS (SELECT 1 FROM journal WHERE action_id = NEW.action_id AND kind = NEW.kind)
     OR NEW.idempotency_key IS NOT NULL AND EXISTS (
@@ -170,7 +182,10 @@ def _postgresql_0002(prefix: str) -> list[str]:
 
 
 def _sqlite_0002(prefix: str) -> list[str]:
-    return [*_projection_tables(""), "INSERT INTO actionbus_identity (identity) VALUES (lower(hex(randomblob(16))))"]
+    return [
+        *_projection_tables("main."),
+        "INSERT INTO main.actionbus_identity (identity) VALUES (lower(hex(randomblob(16))))",
+    ]
 
 
 def _projection_tables(prefix: str) -> list[str]:
@@ -203,14 +218,14 @@ def _projection_tables(prefix: str) -> list[str]:
 
 
 def _postgresql_0003(prefix: str) -> list[str]:
-    return _runs_table(prefix, "uuid")
+    return _runs_table(prefix, "uuid", f"actionbus_runs_publish_at ON {prefix}actionbus_runs")
 
 
 def _sqlite_0003(prefix: str) -> list[str]:
-    return _runs_table("", "CHAR(32)")
+    return _runs_table("main.", "CHAR(32)", "main.actionbus_runs_publish_at ON actionbus_runs")
 
 
-def _runs_table(prefix: str, key: str) -> list[str]:
+def _runs_table(prefix: str, key: str, index: str) -> list[str]:
     """Queued actions on their way. Times are seconds since 1970."""
     return [
         f"""CREATE TABLE {prefix}actionbus_runs (
@@ -226,5 +241,5 @@ def _runs_table(prefix: str, key: str) -> list[str]:
     claimed_at DOUBLE PRECISION,
     problem TEXT
 )""",
-        f"CREATE INDEX actionbus_runs_publish_at ON {prefix}actionbus_runs (publish_at)",
+        f"CREATE INDEX {index} (publish_at)",
     ]

@@ -16,4 +16,4 @@ def is_missing(error: BaseException) -> bool:
     told = str(original)
     if getattr(original, "pgcode", None) == _UNDEFINED_TABLE:
         return "journal" in told or "actionbus_" in told
-    return told.startswith(("no such table: journal", "no such table: actionbus_"))
+    return told.startswith(("no such table: main.journal", "no such table: main.actionbus_"))

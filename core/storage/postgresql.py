@@ -4,8 +4,8 @@ The gateway's connections are in autocommit mode and transactions are begun and 
 the outcome's INSERT, COMMIT and the release of the action's lock are one. BEGIN is a round trip of its own, so that
 nothing a handler sends, by whatever way, can come before it.
 
-Names are qualified with the schema where the journal was found first, and the role is set back before the outcome is
-appended, so no `SET LOCAL search_path` or `SET LOCAL ROLE` of a handler decides where its records go.
+Names are qualified with the schema where the journal was found first, also when it is read, and the role is set back
+before the outcome is appended: no `SET LOCAL search_path` or `SET LOCAL ROLE` of a handler decides where records go.
 
 The lock of a running action is a session-level advisory lock on its id, taken in the RETURNING of its submitted
 record, hence before that is visible to anybody, and given back after COMMIT. A backend that dies gives it back too.
@@ -13,7 +13,8 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -47,6 +48,7 @@ from actionbus.core.storage.backend import (
 )
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.positions import find_home, see_that_it_draws_above, sequence
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
@@ -101,9 +103,27 @@ class PostgreSQL(Backend):
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, schema, own_engine=own_engine)
-        self._home = f"{quoted(schema)}." if schema else None
-        """The schema of the journal and a dot, once known: resolved once, whatever `search_path` says later."""
         self._may_write = False
+
+    def _locate(self, cursor: Any) -> str | None:
+        """The journal's schema: looked for once, whatever `search_path` says later."""
+        if self.home is None:
+            self.home = find_home(cursor)
+        return self.home
+
+    @contextmanager
+    def placed(self, connection: Connection) -> Iterator[None]:
+        if self.schema is not None:  # then the names have it
+            yield
+            return
+        with driver_connection(connection).cursor() as cursor:
+            home = self._locate(cursor)
+        before = connection.get_execution_options().get("schema_translate_map")
+        connection.execution_options(schema_translate_map={None: home} if home else before)
+        try:
+            yield
+        finally:
+            connection.execution_options(schema_translate_map=before)
 
     def driver_mode(self, dbapi: Any) -> bool:
         mode: bool = dbapi.autocommit
@@ -151,26 +171,31 @@ class PostgreSQL(Backend):
         except pg_errors.InvalidSqlStatementName:  # somebody discarded what the session had prepared
             self._prepare_statements(connection, anew=True)
             cursor.execute(statement, values)
+        except pg_errors.UniqueViolation as error:
+            if _is_there_already(error):
+                return None
+            raise
         told = cursor.fetchone()
         cursor.close()
         return Appended(told[0], told[1]) if told else None
 
     def _prepare_statements(self, connection: Connection, *, anew: bool = False) -> None:
         """Prepare the write path's statements, unless this connection has them, for the same journal."""
-        home = self._home
-        if home is not None and connection.info.get(_PREPARED) == home and not anew:
+        known = connection.info.get(_PREPARED)
+        if known is not None and known == self.home and not anew:
             return
         cursor = driver_connection(connection).cursor()
         if not self._may_write:
             see_that_it_may(cursor, self.schema, self.uses)
             self._may_write = True
+        home = self._locate(cursor)
         if home is None:
-            home = self._home = _home(cursor)
-            if home is None:
-                raise JournalUnavailable(f"{NO_JOURNAL}; nothing was run")
+            raise JournalUnavailable(f"{NO_JOURNAL}; nothing was run")
+        if known != home:
+            see_that_it_draws_above(cursor, home)
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
-        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(home)]))
+        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(self.prefix)]))
         connection.info[_PREPARED] = home
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
@@ -210,7 +235,7 @@ class PostgreSQL(Backend):
         try:
             cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:
-            if error.diag.constraint_name == "journal_one_outcome":
+            if _is_there_already(error):
                 raise CommitConflict("the action has an outcome already") from error
             raise
         except pg_errors.DivisionByZero as error:
@@ -248,7 +273,7 @@ class PostgreSQL(Backend):
         values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
         self._prepare_statements(connection)
-        statement = "; ".join([*map(self._placed, also), _alone(self._home or "")])
+        statement = "; ".join([*map(self._placed, also), _alone(self._prefix)])
         cursor.execute(statement, (*values, *_written(row), str(row.action_id)))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
@@ -294,7 +319,12 @@ class PostgreSQL(Backend):
         return list(connection.execute(_SIDE_EFFECTS, {"name": name}).scalars())
 
     def _placed(self, statement: Statement) -> str:
-        return statement.sql.replace("?", "%s").replace("{schema}", self._home or "")
+        return statement.sql.replace("?", "%s").replace("{schema}", self._prefix)
+
+    @property
+    def _prefix(self) -> str:
+        """What qualifies a name, in statements that are sent with values."""
+        return self.prefix.replace("%", "%%")
 
 
 class _WatchedCursor(psycopg2.extensions.cursor):
@@ -328,20 +358,17 @@ _watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By driver's connection: the action's transaction on it."""
 
 
-def _home(cursor: Any) -> str | None:
-    """The schema where the journal is found, and a dot; None if there is no journal."""
-    cursor.execute(
-        "SELECT quote_ident(nspname) || '.' FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
-        "WHERE pg_class.oid = to_regclass('journal')"
-    )
-    found = cursor.fetchone()
-    return str(found[0]) if found else None
+def _is_there_already(error: pg_errors.UniqueViolation) -> bool:
+    """Whether the action has such a record, submitted or outcome."""
+    return error.diag.constraint_name == "journal_one_outcome"
 
 
 def _statements(home: str) -> str:
     insert = f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_NUMBERED}"
     told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
-    submit = f"{insert} ON CONFLICT DO NOTHING {told}"
+    # Of this index alone: a conflict on any other must never be taken for a key that was used before.
+    used = "(idempotency_key, action, coalesce(actor, '')) WHERE idempotency_key IS NOT NULL"
+    submit = f"{insert} ON CONFLICT {used} DO NOTHING {told}"
     # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
     unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
     # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
@@ -352,7 +379,7 @@ def _statements(home: str) -> str:
         f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
         f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}; "
         f"PREPARE actionbus_still (text) AS SELECT {still}, {role}; "
-        f"PREPARE actionbus_end (bigint) AS SELECT currval('{home}journal_position_seq'), pg_advisory_unlock($1)"
+        f"PREPARE actionbus_end (bigint) AS SELECT currval({sequence(home)}), pg_advisory_unlock($1)"
     )
 
 

@@ -58,6 +58,8 @@ from sqlalchemy import (
 
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.positions import refused_to_read
+from actionbus.core.storage.rights import STANDBY
 from actionbus.core.storage.row_decoding import fetch
 
 log = logging.getLogger("actionbus")
@@ -82,10 +84,6 @@ _IS_FLUSHED: Final = "pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()"
 _FLUSH: Final = text(
     "SELECT set_config('synchronous_commit', 'local', true), "
     "pg_logical_emit_message(true, 'actionbus', CAST('flush' AS text))"
-)
-_SUBSCRIBER: Final = (
-    "this journal is filled by logical replication, in the order in which transactions committed, so that a reader "
-    "would skip records; read from the publisher (once this server takes over, drop the subscription)"
 )
 _SUBSCRIBED: Final = table("pg_subscription_rel", column("srrelid"), schema="pg_catalog")
 
@@ -112,7 +110,7 @@ class SettledReader:
         position = self._table.c.position
         beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
         next_ones = beyond.limit(bindparam("size", type_=Integer))
-        end = self.last() if upto is None else upto
+        end = self._end() if upto is None else upto
         left = limit
         while after < end and (left is None or left > 0):
             settled = min(self._beyond(after, wait), end)
@@ -128,6 +126,19 @@ class SettledReader:
         """The last position that can be seen, settled or not."""
         last = select(func.max(self._table.c.position))
         return self._backend.read(lambda connection: int(connection.execute(last).scalar() or 0))
+
+    def _end(self) -> int:
+        """The last position now, on a server that is read in order: an empty answer is an answer as well."""
+        return self._backend.read(self._end_here) if self._has_holes else self.last()
+
+    def _end_here(self, connection: Connection) -> int:
+        here = select(func.max(self._table.c.position), _is_subscribed(), func.pg_is_in_recovery())
+        last, is_subscribed, is_standby = connection.execute(here, {"journal": self._backend.journal_name}).one()
+        if is_standby:
+            raise JournalUnavailable(STANDBY)
+        if is_subscribed:
+            raise refused_to_read(self._backend.home)
+        return last or 0
 
     def _beyond(self, after: int, wait: bool) -> int:
         """A settled position beyond `after`, if there is one: remembered, seen now, or waited for."""
@@ -178,7 +189,7 @@ class SettledReader:
             given = {"start": start, "journal": self._backend.journal_name}
             count, last, is_flushed, is_subscribed = connection.execute(self._probe, given).one()
             if is_subscribed:
-                raise JournalUnavailable(_SUBSCRIBER)
+                raise refused_to_read(self._backend.home)
             if not count:
                 return start
             if last - start != count:
@@ -253,6 +264,9 @@ def _probe(journal: Table) -> Executable:
     another server's journal."""
     position = journal.c.position
     beyond = select(position).where(position > bindparam("start")).order_by(position).limit(_SCAN).subquery()
+    return select(func.count(), func.max(beyond.c.position), literal_column(_IS_FLUSHED), _is_subscribed())
+
+
+def _is_subscribed() -> ColumnElement[bool]:
     of_journal = _SUBSCRIBED.c.srrelid == func.to_regclass(bindparam("journal"))
-    subscribed = select(_SUBSCRIBED.c.srrelid).where(of_journal).exists()
-    return select(func.count(), func.max(beyond.c.position), literal_column(_IS_FLUSHED), subscribed)
+    return select(_SUBSCRIBED.c.srrelid).where(of_journal).exists()

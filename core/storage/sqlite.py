@@ -37,6 +37,12 @@ _BUSY_TIMEOUT_MS: Final = 30_000
 _PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
 _MARK: Final = "actionbus_begun"
+_MAIN: Final = "main"
+"""The file, as SQLite calls it. A name without this means a temporary table first, if there is one of that name."""
+_HOLDS: Final = f"""SELECT EXISTS (SELECT 1 FROM {_MAIN}.journal WHERE action_id = ?1 AND kind = ?2)
+    OR EXISTS (SELECT 1 FROM {_MAIN}.journal
+        WHERE idempotency_key = ?3 AND action = ?4 AND coalesce(actor, '') = coalesce(?5, ''))"""
+"""Whether the journal holds the action's record, or its idempotency key, already."""
 _TAKEN_BACK: Final = frozenset(
     {
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT,
@@ -50,11 +56,11 @@ class SQLite(Backend):
     """The backend for SQLite."""
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
-        super().__init__(engine, None, own_engine=own_engine)
+        super().__init__(engine, _MAIN, own_engine=own_engine)
         if schema:
             raise ValueError("SQLite has no schemas; leave `schema` out")
         event.listen(engine, "connect", _prepare)
-        self._insert = f"INSERT INTO journal ({WRITTEN}) VALUES "
+        self._insert = f"INSERT INTO {_MAIN}.journal ({WRITTEN}) VALUES "
         self._one = self._insert + _VALUES
         self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
         self._running = RunningActions(shared_memory(engine.url))
@@ -101,11 +107,10 @@ class SQLite(Backend):
                 # The outcome's fsync of the same write-ahead log covers this record too.
                 dbapi.execute("PRAGMA synchronous=NORMAL")
             cursor = dbapi.execute(self._one, _written(row))
-        except sqlite3.IntegrityError:
+        except BaseException as error:
             self.release(connection, row.action_id)
-            return None
-        except BaseException:
-            self.release(connection, row.action_id)
+            if isinstance(error, sqlite3.IntegrityError) and _holds(dbapi, row):
+                return None
             raise
         finally:
             if level == 2:
@@ -124,7 +129,7 @@ class SQLite(Backend):
         """Nothing: sqlite3 lets nobody stand before a cursor of its own, so that the end of the action must notice."""
 
     def seen(self, connection: Connection) -> str | None:
-        found = driver_connection(connection).execute("SELECT max(position) FROM journal").fetchone()
+        found = driver_connection(connection).execute(f"SELECT max(position) FROM {_MAIN}.journal").fetchone()
         return str(found[0] or 0)
 
     def finish(
@@ -148,7 +153,7 @@ class SQLite(Backend):
             try:
                 position = dbapi.execute(self._one, _written(row)).lastrowid
             except sqlite3.IntegrityError as error:
-                if "journal" in str(error):
+                if _holds(dbapi, row):
                     raise CommitConflict("the action has an outcome already") from error
                 raise
         dbapi.execute("COMMIT")
@@ -193,6 +198,8 @@ class SQLite(Backend):
             return position
         except sqlite3.IntegrityError:
             dbapi.rollback()
+            if not _holds(dbapi, row):
+                raise
             for each in also:
                 dbapi.execute(*_placed(each))
             return None
@@ -268,7 +275,13 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _placed(statement: Statement) -> tuple[str, tuple[Any, ...]]:
-    return statement.sql.replace("{schema}", ""), statement.values
+    return statement.sql.replace("{schema}", f"{_MAIN}."), statement.values
+
+
+def _holds(dbapi: Any, row: Row) -> bool:
+    """Whether this is why a record was refused: a trigger or constraint of somebody else may have done so as well."""
+    values = (row.action_id.hex, row.kind, row.idempotency_key, row.action, row.actor)
+    return bool(dbapi.execute(_HOLDS, values).fetchone()[0])
 
 
 def _written(row: Row) -> list[Any]:

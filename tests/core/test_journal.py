@@ -23,9 +23,10 @@ from actionbus import (
     ConfigurationError,
     IdempotencyConflict,
     InvalidArguments,
+    JournalUnavailable,
 )
 from actionbus.core.storage.table import COLUMNS, journal_table
-from tests.conftest import BusFactory, elsewhere
+from tests.conftest import BusFactory, elsewhere, query
 from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
 from tests.waiting import PATIENCE_S, eventually
@@ -255,6 +256,38 @@ def test_a_bad_key_is_refused_and_kept(bus: Bus, key: Any) -> None:
     with pytest.raises(InvalidArguments) as caught:
         bus.execute("deposit", {"id": 1}, idempotency_key=key)
     assert "idempotency_key" in caught.value.errors
+
+
+REFUSALS = {
+    "a trigger of somebody else": {
+        "sqlite": "CREATE TRIGGER no BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'not today'); END",
+        "postgresql": "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE unique_violation; END$$; "
+        "CREATE TRIGGER no BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION no()",
+    },
+    "a position that is taken": {  # SQLite's trigger finds it at the position that none is known for yet
+        "sqlite": "INSERT INTO journal (position, action_id, kind, action, correlation_id) "
+        "VALUES (-1, 'x', 'submitted', 'x', 'x')",
+        "postgresql": "SELECT setval('journal_position_seq', 1)",
+    },
+}
+
+
+@pytest.mark.parametrize("key", [None, "new"])
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_record_that_is_refused_is_never_taken_for_a_repeated_one(bus: Bus, refusal: str, key: str | None) -> None:
+    opened(bus, 1)
+    bus.execute("deposit", {"id": 1, "amount": 1})
+    dialect = bus.engine.dialect.name
+    query(bus.engine.url, REFUSALS[refusal][dialect])
+    with pytest.raises(JournalUnavailable, match="nothing was run"):
+        bus.execute("deposit", {"id": 1, "amount": 1}, idempotency_key=key)
+    assert balance(bus, 1) == 1
+
+
+def test_no_record_is_found_by_no_key(bus: Bus) -> None:
+    opened(bus, 1)
+    assert bus.journal.by_key("open_account", "ann", None) is None
 
 
 # -- recovery

@@ -1,4 +1,4 @@
-"""No path takes a second pooled connection while it holds one: all of them work with a pool of one."""
+"""No path takes a second pooled connection while it holds one, nor a table for ours that only has its name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from actionbus import ActionFailed, Bus, Dispatcher, IdempotencyConflict, PermissionDenied, UnknownAction
 from tests.conftest import prepared, query
 from tests.core.queues import Broker, lost_database, time_passes
+from tests.decoys import lead_astray
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
@@ -255,6 +256,17 @@ def test_a_pool_of_one_is_enough(
     monkeypatch.setattr(CallBack, "function", CallBack.function)  # what a path puts there goes with it
     path(bus, queue)
     assert watch.seconds == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+def test_no_path_takes_another_table_for_ours(
+    watched: tuple[Bus, Watch], queue: Broker, monkeypatch: pytest.MonkeyPatch, path: Callable[[Bus, Broker], None]
+) -> None:
+    bus, _ = watched
+    lead_astray(bus)
+    test_a_pool_of_one_is_enough(watched, queue, monkeypatch, path)
+    with bus.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM journal").scalar() == 0, "names lead to the decoys"
 
 
 def test_what_a_broker_raises_undoes_nothing(watched: tuple[Bus, Watch], queue: Broker) -> None:

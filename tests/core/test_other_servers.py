@@ -137,13 +137,29 @@ def test_it_is_noticed_however_long_the_reader_is_at_work(pair: Pair) -> None:
             bus.journal.settled()
 
 
-def test_once_it_takes_over_a_subscriber_is_read(pair: Pair) -> None:
+def test_a_subscriber_is_written_once_what_it_says_is_done(pair: Pair) -> None:
     replicated_out_of_order(pair)
-    pair.part()
-    query(pair.subscriber, "SELECT setval('journal_position_seq', (SELECT max(position) FROM journal))")
     with Bus(make_application(), pair.subscriber) as bus:
+        told = refused(bus, "drop the subscription and then run ")
+        pair.part()
+        assert refused(bus, "somebody who may has to run ") == told
+        query(pair.subscriber, told)
         bus.execute("open_account", {"id": 1, "name": "a"})
         assert [record.position for record in bus.journal.read()] == [1, 2, 3, 4]
+
+
+def refused(bus: Bus, words: str) -> str:
+    """What an action is refused with, after these words."""
+    with pytest.raises(JournalUnavailable, match=f"nothing was run.*{words}") as caught:
+        bus.execute("open_account", {"id": 1, "name": "a"})
+    return str(caught.value).partition(words)[2]
+
+
+def test_an_empty_subscriber_is_refused_too(pair: Pair) -> None:
+    with Bus(make_application(), pair.subscriber) as bus:
+        for read in READS.values():
+            with pytest.raises(JournalUnavailable, match="read from the publisher"):
+                read(bus)
 
 
 @pytest.mark.parametrize("before", ["at once", "after reading the primary"])
@@ -151,7 +167,13 @@ def test_a_standby_is_refused_by_name(server: Server, postgres_url: URL, before:
     prepared(postgres_url)
     with Bus(make_application(), postgres_url) as primary:
         primary.execute("open_account", {"id": 1, "name": "a"})
+    empty = server.database()
+    prepared(empty)
     with server.standby() as standby, Bus(make_application(), standby.set(database=postgres_url.database)) as bus:
+        with Bus(make_application(), standby.set(database=empty.database)) as nothing:
+            for read in READS.values():
+                with pytest.raises(JournalUnavailable, match="standby"):
+                    read(nothing)
         if before == "after reading the primary":  # a name that leads to another server after a failover
             bus.journal.look_anew(1)
         assert bus.journal.get(uuid4()) is None, "what asks for one action is answered"
@@ -160,3 +182,4 @@ def test_a_standby_is_refused_by_name(server: Server, postgres_url: URL, before:
                 read(bus)
         with pytest.raises(JournalUnavailable, match="refuses writes"):
             bus.execute("open_account", {"id": 2, "name": "b"})
+    server.drop(empty)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -28,11 +29,21 @@ WAYS: dict[str, Say] = {
 @pytest.fixture
 def bus(url: URL) -> Iterator[Bus]:
     """A bus whose pool has one connection, so that what an action leaves behind meets the next."""
+    yield from one_connection(url)
+
+
+def one_connection(url: URL) -> Iterator[Bus]:
     prepared(url)
     engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=2)
     with Bus(make_application(), engine) as bus:
         yield bus
     engine.dispose()
+
+
+@pytest.fixture
+def sqlite_bus(sqlite_url: URL) -> Iterator[Bus]:
+    """The same on SQLite alone."""
+    yield from one_connection(sqlite_url)
 
 
 @pytest.fixture
@@ -195,6 +206,17 @@ def test_what_a_handler_leaves_in_its_session_does_not_reach_the_next_action(
         # A server notices a moment later that a connection was closed.
         eventually(lambda: session_of(bus) == usual, lambda sql=sql: f"{sql} is undone: {session_of(bus)}")
         assert bus.execute("open_account", {"id": number, "name": str(number)}).status == "succeeded", sql
+
+
+@pytest.mark.parametrize("name", ["journal", "actionbus_runs"])
+def test_no_temporary_table_captures_what_is_ours(sqlite_bus: Bus, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Neither the action's own outcome nor what comes after it, though the gateway does not see how it was made."""
+    make = f"CREATE TABLE temp.{name} AS SELECT * FROM main.{name}"
+    run(sqlite_bus, monkeypatch, lambda handler: WAYS["driver"](handler, make).close())
+    sqlite_bus.execute("open_account", {"id": 1, "name": "a"})
+    assert [record.status for record in sqlite_bus.journal.read()] == [None, "succeeded"] * 2
+    assert counted(sqlite_bus.engine.url, "journal") == 4
+    assert sqlite_bus.recover(timedelta(0)).interrupted == []
 
 
 def test_what_a_handler_leaves_in_an_in_memory_database_is_put_right(monkeypatch: pytest.MonkeyPatch) -> None:

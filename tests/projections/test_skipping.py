@@ -13,9 +13,11 @@ from actionbus.projections import Projection, Projector, Stopped, on
 from actionbus.projections.actions.skip_record import SkipRecord
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.ledger import Ledger
+from actionbus.projections.store import Search
 from actionbus.replay import Replayer
 from actionbus.replay.documents import documents_at
-from tests.projections.conftest import MakeWorld, World, worlds
+from tests.decoys import lead_astray
+from tests.projections.conftest import PAIRS, MakeWorld, World, worlds
 from tests.projections.notes.app import Notes, make_application
 from tests.projections.test_projector import running
 from tests.projections.waiting import Calls, eventually
@@ -37,6 +39,18 @@ def stopped_at(world: World, note: str = "bad") -> int:
     with pytest.raises(Stopped):
         world.catch_up("notes")
     return position
+
+
+@pytest.mark.parametrize("make_world", PAIRS[:2], indirect=True)
+def test_no_table_that_only_has_its_name_is_taken_for_ours(make_world: MakeWorld) -> None:
+    world = make_world()
+    lead_astray(world.bus)
+    world.operations.skip("notes", stopped_at(world))
+    world.catch_up("notes")
+    world.operations.rebuild("notes")
+    assert set(world.documents()) == {"a", "b"}
+    assert {status.lag_records for status in world.operations.status() if status.projection == "notes"} == {0}
+    assert world.store.search("notes", Search("fine")).total == 2
 
 
 # --- who may
