@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from actionbus.core.declare.middleware import ActionCall
 from actionbus.core.declare.registry import Action
@@ -53,6 +54,7 @@ from actionbus.core.values.record import Outcome, Record
 
 log = logging.getLogger("actionbus")
 E = TypeVar("E", bound=BaseException)
+_KEY_UNKNOWN: Final = "the database could not tell what became of the first call with this key; nothing was run"
 
 
 class Call:
@@ -194,6 +196,9 @@ class Call:
         """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
         _leave_nothing_open(self._backend, connection)
         if not self._was_submitted(connection, error):
+            if isinstance(error, (DBAPIError, self._backend.engine.dialect.loaded_dbapi.Error)):
+                self._scrubber.exception(error)
+                raise self._told(JournalUnavailable(_KEY_UNKNOWN)) from error
             raise error
         error = as_ours(error)
         self._scrubber.exception(error)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from actionbus.core.errors import ConfigurationError
 from actionbus.core.storage.backend import Backend
@@ -47,9 +47,14 @@ def make_engine(url: str | URL) -> Engine:
 
 
 def backend_for(engine: Engine, schema: str | None, *, own_engine: bool) -> Backend:
-    """The backend of an engine. Raises ConfigurationError for a database that is not supported."""
+    """The backend of an engine. Raises ConfigurationError for a database, or a pool, that is not supported."""
     name, driver = engine.dialect.name, engine.dialect.driver
     if (name, driver) == ("postgresql", "psycopg2"):
+        if isinstance(engine.pool, (StaticPool, SingletonThreadPool)):
+            raise ConfigurationError(
+                [f"{type(engine.pool).__name__} hands out what an action holds already, so that others would write in "
+                 "its transaction; make the engine without poolclass, or with NullPool"]
+            )  # fmt: skip
         return PostgreSQL(engine, schema, own_engine=own_engine)
     if (name, driver) == ("sqlite", "pysqlite"):
         return SQLite(engine, schema, own_engine=own_engine)

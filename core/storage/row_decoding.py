@@ -13,6 +13,7 @@ from uuid import UUID, SafeUUID
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, Text, cast, func, literal
 
+from actionbus.core.errors import JournalUnavailable
 from actionbus.core.storage.table import COLUMNS, PAYLOADS
 from actionbus.core.values import payload
 from actionbus.core.values.record import Record
@@ -44,19 +45,25 @@ def fetch(
 
 
 def decoder(dialect: str) -> Decode:
-    """What makes a Record of a row."""
+    """What makes a Record of a row. It raises JournalUnavailable, which names the position, for one that is none."""
     loads, identity = payload.loads, _identity
     utc = _utc_of_text if dialect == "sqlite" else _utc
 
     def decode(row: Sequence[Any]) -> Record:
         (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
          payloads, seed, xid, seen, duration, form) = row  # fmt: skip
-        context, arguments, result, error, calls, touched = loads(payloads)
-        return Record(
-            position, identity(action_id), kind, status, action, version, actor, correlation,
-            identity(cause) if cause else None, key, utc(recorded), utc(started) if started else None, release,
-            context, arguments or {}, result, error, calls, touched, seed, xid, seen, duration, form,
-        )  # fmt: skip
+        try:
+            context, arguments, result, error, calls, touched = loads(payloads)
+            return Record(
+                position, identity(action_id), kind, status, action, version, actor, correlation,
+                identity(cause) if cause else None, key, utc(recorded), utc(started) if started else None, release,
+                context, arguments or {}, result, error, calls, touched, seed, xid, seen, duration, form,
+            )  # fmt: skip
+        except Exception as why:  # by SQL anything can be put there
+            raise JournalUnavailable(
+                f"the record at position {position} cannot be read, and was not written by an action "
+                f"({type(why).__name__}: {why}); read up to it, or on with after={position}"
+            ) from why
 
     return decode
 

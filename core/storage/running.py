@@ -4,12 +4,13 @@ A running action holds a POSIX lock on one byte of a file beside the database, a
 kernel gives it back when the process dies. SQLite itself is asked which file it has open, so that it does not matter
 by which name: a symbolic link, a URI, a relative path. Only a hard link is another file to SQLite as well, with a
 write-ahead log of its own, which ends in a corrupt database; that is refused.
+
+There is no lock of Python's around all this, which an interruption could leave locked for ever: each step is atomic.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -26,7 +27,8 @@ except ImportError:  # pragma: no cover - not a POSIX system
 class _Locks(NamedTuple):
     """The offsets that this process holds in one file; no descriptor for a database in memory."""
 
-    held: set[int]
+    held: dict[int, object]
+    """By offset, whose it is: `setdefault` looks and adds in one step."""
     descriptor: int | None
 
 
@@ -36,40 +38,38 @@ class RunningActions:
     _known: ClassVar[dict[Any, _Locks]] = {}
     """By device and inode of the file with the locks: a process never conflicts with its own POSIX locks, so its buses
     share what they hold; and closing any descriptor would drop every lock of the process on that file."""
-    _guard = threading.Lock()
 
     def __init__(self, memory: str | None = None) -> None:
         self._memory = memory
+        self._own = _Locks({}, None)
         self._locks: _Locks | None = None
 
     def claim(self, action_id: UUID, dbapi: Any) -> bool:
         """Whether the action ran nowhere; from now on it runs here. `dbapi` is a connection to the database."""
         offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            if self._locks is None:
-                self._locks = self._found(_file_of(dbapi))
-            held, descriptor = self._locks
-            if offset in held:
-                return False
-            held.add(offset)  # first, so that whoever is interrupted here can give it back
-            if descriptor is not None and not _lock(descriptor, offset):
-                held.discard(offset)
-                return False
-            return True
+        if self._locks is None:
+            self._locks = self._found(_file_of(dbapi))
+        held, descriptor = self._locks
+        mine = object()
+        if held.setdefault(offset, mine) is not mine:  # first, so that whoever is interrupted here can give it back
+            return False
+        if descriptor is not None and not _lock(descriptor, offset):
+            held.pop(offset, None)
+            return False
+        return True
 
     def release(self, action_id: UUID) -> None:
         """The action no longer runs here."""
         offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
-        with self._guard:
-            held, descriptor = self._locks or (set(), None)
-            if offset in held:
-                held.discard(offset)
-                if descriptor is not None:
-                    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+        held, descriptor = self._locks or self._own
+        if offset in held:
+            if descriptor is not None:
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+            held.pop(offset, None)  # last: before, no other thread has the lock, which would be given back for it
 
     def _found(self, database: Path | None) -> _Locks:
         if database is None:
-            return self._known.setdefault(self._memory, _Locks(set(), None)) if self._memory else _Locks(set(), None)
+            return self._known.setdefault(self._memory, self._own) if self._memory else self._own
         if fcntl is None:
             raise JournalUnavailable(
                 "SQLite files need POSIX file locks, which this system lacks; use sqlite:// or PostgreSQL"
@@ -78,14 +78,13 @@ class RunningActions:
         path.touch(0o644)
         there = path.stat()
         known = (there.st_dev, there.st_ino)
-        if known not in self._known:
-            self._known[known] = _Locks(set(), os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        if known not in self._known:  # two threads may both open it, and neither descriptor may ever be closed
+            self._known.setdefault(known, _Locks({}, os.open(path, os.O_RDWR | os.O_CLOEXEC)))
         return self._known[known]
 
     @classmethod
     def forget(cls) -> None:
         """In a forked child, which holds none of its parent's locks."""
-        cls._guard = threading.Lock()
         for locks in cls._known.values():
             locks.held.clear()
 

@@ -6,13 +6,16 @@ import gc
 import linecache
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -21,9 +24,11 @@ from sqlalchemy.pool import QueuePool
 
 import actionbus.core
 from actionbus import Bus
+from actionbus.core.storage.running import RunningActions
 from tests.conftest import TORTURE, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
+from tests.waiting import PATIENCE_S
 
 CORE = str(Path(actionbus.core.__file__).parent) + os.sep
 
@@ -215,3 +220,33 @@ def test_a_signal_during_a_statement_reaches_the_caller_as_itself_with_an_outcom
     assert query(bus.engine.url, "SELECT id FROM accounts") == []
     whole(bus, 2)
     other.dispose()
+
+
+@pytest.mark.parametrize("step", ["claim", "release"])
+def test_what_says_which_actions_run_is_never_left_locked(
+    sqlite_url: URL, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """At whichever line it is interrupted, where a block exits too, another thread takes the same action up."""
+    monkeypatch.setattr(sys.modules[__name__], "_is_with", lambda frame: False)
+    database = sqlite3.connect(str(sqlite_url.database), check_same_thread=False)
+    database.execute("CREATE TABLE t (x)")
+    for at in range(1, 100):
+        running, action, claimed = RunningActions(), uuid4(), list[bool]()
+        steps = {"claim": partial(running.claim, action, database), "release": partial(running.release, action)}
+        if step == "release":
+            steps["claim"]()
+        interrupter, _ = interrupted(at, Watchdog, steps[step])
+
+        def take_up(steps: dict[str, Any] = steps, claimed: list[bool] = claimed) -> None:
+            steps["release"]()
+            claimed.append(steps["claim"]())
+
+        thread = threading.Thread(target=take_up, daemon=True)
+        thread.start()
+        thread.join(PATIENCE_S)
+        assert claimed == [True], interrupter.where
+        steps["release"]()
+        if interrupter.where is None:
+            break
+    database.close()
+    assert 3 < at < 99

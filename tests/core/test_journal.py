@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ import psycopg2
 import pytest
 from sqlalchemy import create_engine, delete, insert, text, update
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from actionbus import (
     ActionFailed,
@@ -26,6 +27,7 @@ from actionbus import (
     JournalUnavailable,
 )
 from actionbus.core.storage.table import COLUMNS, journal_table
+from actionbus.testing import HeldQueue
 from tests.conftest import BusFactory, elsewhere, query
 from tests.helpers import balance, opened
 from tests.shop.actions.call_back import CallBack
@@ -283,6 +285,56 @@ def test_a_record_that_is_refused_is_never_taken_for_a_repeated_one(bus: Bus, re
     with pytest.raises(JournalUnavailable, match="nothing was run"):
         bus.execute("deposit", {"id": 1, "amount": 1}, idempotency_key=key)
     assert balance(bus, 1) == 1
+
+
+@pytest.mark.parametrize("lookup", ["by_key", "outcome"])
+@pytest.mark.parametrize("call", ["execute", "execute_async"])
+def test_a_database_lost_while_a_key_is_looked_up_is_told(
+    make_postgres_bus: BusFactory, monkeypatch: pytest.MonkeyPatch, call: str, lookup: str
+) -> None:
+    bus = opened(make_postgres_bus(queue=HeldQueue()), 1)
+    runner = bus.runner("ann")
+    lost = bus.runs if (call, lookup) == ("execute_async", "outcome") else bus.journal
+    lookup = "get" if lost is bus.runs else lookup
+    getattr(runner, call)("deposit", {"id": 1}, idempotency_key="k")
+    original = getattr(lost, lookup)
+
+    def lose(*given: Any) -> Any:
+        pid = given[-1].exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        elsewhere(lambda: query(bus.engine.url, f"SELECT pg_terminate_backend({pid}, 10000)"))
+        return original(*given)
+
+    monkeypatch.setattr(lost, lookup, lose)
+    with pytest.raises(JournalUnavailable, match="nothing was run") as caught:
+        getattr(runner, call)("deposit", {"id": 1}, idempotency_key="k")
+    assert caught.value.action_id
+    monkeypatch.undo()
+    assert getattr(runner, call)("deposit", {"id": 1}, idempotency_key="k").repeated
+
+
+UNREADABLE = {
+    "nested too deeply": "[" * 5_000 + "]" * 5_000,
+    "a number with more digits than Python reads": "1" * 5_000,
+    "broken": "{nope",
+}
+
+
+@pytest.mark.parametrize("payload", UNREADABLE)
+def test_a_row_that_is_no_record_is_named_by_its_position(bus: Bus, payload: str) -> None:
+    opened(bus, 1)
+    insert = text(
+        "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+        f"VALUES ('{uuid4().hex}', 'submitted', 'x', 'x', :arguments)"
+    )
+    with suppress(DataError), bus.engine.begin() as connection:  # PostgreSQL refuses what is no JSON
+        connection.execute(insert, {"arguments": UNREADABLE[payload]})
+    if bus.journal.last() == 2:
+        return
+    opened(bus, 2)
+    for read in (lambda: list(bus.journal.read()), lambda: bus.journal.tail(9), lambda: bus.journal.at(3)):
+        with pytest.raises(JournalUnavailable, match="position 3 cannot be read"):
+            read()
+    assert len(list(bus.journal.read(upto=2))) == len(list(bus.journal.read(after=3))) == 2
 
 
 def test_no_record_is_found_by_no_key(bus: Bus) -> None:

@@ -11,11 +11,22 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, NullPool, QueuePool, StaticPool, create_engine, event, select, text
+from sqlalchemy import (
+    Engine,
+    NullPool,
+    Pool,
+    QueuePool,
+    SingletonThreadPool,
+    StaticPool,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from actionbus import ActionCall, Application, Arg, Bus, Middleware, Misuse, outside
+from actionbus import ActionCall, Application, Arg, Bus, ConfigurationError, Middleware, Misuse, outside
 from actionbus.adapters.testing.guarding import Guarding
 from actionbus.replay import LeavesSandbox
 from tests.conftest import BusFactory, query
@@ -594,3 +605,9 @@ def test_other_threads_go_on_as_they_like(bus: Bus, url: URL, function: Any) -> 
     finally:
         done.set()
         acting.join()
+
+
+@pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool])
+def test_a_pool_that_hands_out_what_an_action_holds_is_refused_on_postgresql(engines: Any, pool: type[Pool]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{pool.__name__} hands out"):
+        Bus(make_application(), engines("postgresql+psycopg2://nobody@nowhere/nothing", poolclass=pool))
