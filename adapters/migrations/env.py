@@ -14,6 +14,7 @@ if context.is_offline_mode():
         version_table=VERSION_TABLE,
         version_table_schema=schema,
         literal_binds=True,
+        dialect_opts={"paramstyle": "named"},  # else percent signs are doubled, for a driver that is not there
     )
     if schema:
         context.execute(CreateSchema(schema, if_not_exists=True))

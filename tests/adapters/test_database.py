@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg2
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -12,8 +13,13 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.adapters import database
+from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.core.storage.ddl import LATEST, VERSION_TABLE
 from actionbus.core.storage.table import COLUMNS
+from actionbus.projections.ledger import Ledger
+from actionbus.projections.store import IndexInfo, Stored, Write
+from actionbus.replay.transfer import export, import_into
+from actionbus.testing import HeldQueue
 from tests.conftest import query
 from tests.shop.app import Base, make_application
 
@@ -65,6 +71,52 @@ def test_a_schema_of_its_own(postgres_url: URL) -> None:
         assert bus.execute("open_account", {"id": 1, "name": "a"}, idempotency_key="k").repeated
     engine.dispose()
     assert query(postgres_url, "SELECT count(*) FROM audit.journal") == [(2,)]
+
+
+@pytest.mark.parametrize("made_by", ["create", "upgrade", "printed"])
+@pytest.mark.parametrize("schema", ["o'brien", 'we"ird 100%', "%(x)s :y ?{p}{schema}\\z"])
+def test_whatever_is_in_a_schemas_name_it_is_one_name(
+    postgres_url: URL, tmp_path: Path, schema: str, made_by: str
+) -> None:
+    queue = HeldQueue()
+    with Bus(make_application(), postgres_url, schema=schema, queue=queue) as bus:
+        Base.metadata.create_all(bus.engine)
+        if made_by == "create":
+            bus.journal.create()
+        elif made_by == "upgrade":
+            database.upgrade(bus.engine, schema)
+            database.upgrade(bus.engine, schema)
+        else:
+            execute(postgres_url, database.upgrade_sql("postgresql", schema))
+        assert database.current(bus.engine, schema) == LATEST
+        for _ in range(2):
+            bus.execute("open_account", {"id": 1, "name": "a"}, idempotency_key="k")
+        with pytest.raises(LookupError):
+            bus.execute("withdraw", {"id": 9, "amount": 1})
+        bus.runner().execute_async("deposit", {"id": 1})
+        assert [outcome.status for outcome in queue.run(bus)] == ["succeeded"]
+        assert bus.recover().interrupted == []
+        ledger = Ledger(bus.backend)
+        assert ledger.add("index", "accounts", 1, 1, first=True)
+        assert [row.index_name for row in ledger.checkpoints()] == ["index"]
+        store = EmbeddedStore(bus.engine, schema)
+        store.create_index(IndexInfo("index", "accounts", 1, "j"), {}, {}, loading=False)
+        store.write_many("index", [Write("1", 1, b"{}")])
+        assert store.get_many("index", ["1"]) == {"1": Stored(1, {})}
+        store.delete_index("index")
+        assert len(list(bus.journal.read())) == export(bus.journal, tmp_path / "journal.gz") == 6
+    with Bus(make_application(), postgres_url, schema=schema + "2") as second:
+        second.journal.create()
+        assert import_into(second, tmp_path / "journal.gz") == 6
+        assert second.execute("deposit", {"id": 1}).status == "succeeded"
+
+
+def execute(url: URL, script: str) -> None:
+    """As psql would: all of it, as it stands."""
+    connection = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    connection.cursor().execute(script)
+    connection.commit()
+    connection.close()
 
 
 def test_two_journals_over_one_pool_do_not_mix(postgres_url: URL) -> None:
