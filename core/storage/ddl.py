@@ -130,7 +130,7 @@ def _sqlite_0001(prefix: str) -> list[str]:
     # last trigger looks for every row that could be replaced.
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
     return [
-        """CREATE TABLE main.journal (
+        """CREATE TABLE journal (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     action_id CHAR(32) NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome')),

@@ -107,8 +107,7 @@ class PostgreSQL(Backend):
 
     def _locate(self, cursor: Any) -> str | None:
         """The journal's schema: looked for once, whatever `search_path` says later."""
-        if self.home is None:
-            self.home = find_home(cursor)
+        self.home = self.home or find_home(cursor)
         return self.home
 
     @contextmanager
@@ -116,8 +115,7 @@ class PostgreSQL(Backend):
         if self.schema is not None:  # then the names have it
             yield
             return
-        with driver_connection(connection).cursor() as cursor:
-            home = self._locate(cursor)
+        home = self._locate(driver_connection(connection).cursor())
         before = connection.get_execution_options().get("schema_translate_map")
         connection.execution_options(schema_translate_map={None: home} if home else before)
         try:
@@ -172,9 +170,9 @@ class PostgreSQL(Backend):
             self._prepare_statements(connection, anew=True)
             cursor.execute(statement, values)
         except pg_errors.UniqueViolation as error:
-            if _is_there_already(error):
-                return None
-            raise
+            if not _is_there_already(error):
+                raise
+            return None
         told = cursor.fetchone()
         cursor.close()
         return Appended(told[0], told[1]) if told else None
