@@ -7,6 +7,7 @@ the reducers being pure, is left unchanged again.
 
 from __future__ import annotations
 
+import json
 import traceback
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -109,7 +110,9 @@ class Fold:
             try:
                 if wanted := self.keys(record):
                     plan.append((record, wanted))
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # such as SystemExit, which would end whoever folds
                 poison = _poison(record, None, error)
                 break
         keys = dict.fromkeys(key for _, wanted in plan for _, several in wanted for key in several)
@@ -138,7 +141,9 @@ class Fold:
                     document, text = entry.both()
                 try:
                     new_text = self._reduced(reducer, document, text, record)
-                except Exception as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
                     entry.document = None  # it may have been tampered with; the text has not
                     return _poison(record, key, error)
                 if new_text != text:
@@ -168,7 +173,18 @@ class Fold:
             raise NotAbsorbed(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
         if RESERVED in new:
             raise NotAbsorbed(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
-        return orjson.dumps(new)
+        return _as_text(reducer, new)
+
+
+def _as_text(reducer: Reducer, document: dict[str, Any]) -> bytes:
+    """JSON text. What has no place in JSON is refused, also the floats of which orjson makes null."""
+    text = orjson.dumps(document)
+    if b"null" in text:
+        try:
+            json.dumps(document, allow_nan=False, default=lambda other: getattr(other, "__dict__", None))
+        except ValueError:
+            raise NotAbsorbed(f"{reducer.name} returned NaN or Infinity, which JSON does not have") from None
+    return text
 
 
 def _writes(entries: Mapping[str, _Entry]) -> tuple[list[Write], int]:
@@ -181,6 +197,6 @@ def _writes(entries: Mapping[str, _Entry]) -> tuple[list[Write], int]:
     return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared
 
 
-def _poison(record: Record, key: str | None, error: Exception) -> Poison:
+def _poison(record: Record, key: str | None, error: BaseException) -> Poison:
     shown = "".join(traceback.format_exception(error, limit=-8))
     return Poison(record.position, key, f"{type(error).__name__}: {error}", shown)

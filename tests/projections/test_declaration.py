@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import math
 import random
+import sys
 import time
 import uuid
 from typing import Any
@@ -149,6 +152,10 @@ def _counts(document: Document | None) -> Document:
     return {"n": len(COUNTER)}
 
 
+async def _cancelled() -> None:
+    raise asyncio.CancelledError
+
+
 @pytest.mark.parametrize(
     ("reduce", "message"),
     [
@@ -159,7 +166,11 @@ def _counts(document: Document | None) -> Document:
         (lambda document: {"x": object()}, "not JSON serializable"),
         (lambda document: {1: 2}, "Dict key must be str"),
         (lambda document: {"n": 2**70}, "Integer exceeds 64-bit range"),
+        (lambda document: {"x": [{"y": math.nan, "z": None}]}, "NaN or Infinity"),
+        (lambda document: {"x": (-math.inf,)}, "NaN or Infinity"),
         (lambda document: 1 // 0, "ZeroDivisionError"),
+        (lambda document: sys.exit(3), "SystemExit: 3"),
+        (lambda document: asyncio.run(_cancelled()), "CancelledError"),
     ],
 )
 def test_what_a_reducer_may_not_do_stops_it_and_leaves_its_documents(
@@ -184,6 +195,19 @@ def test_what_a_reducer_may_not_do_stops_it_and_leaves_its_documents(
         assert world.documents("bad")["b"] == {"list": [], "n": 0}
 
 
+def test_what_is_nothing_may_be_null(make_world: MakeWorld) -> None:
+    class Sparse(Projection):
+        @on("put_note", key="note")
+        def put(self, document: Any, record: Any) -> Any:
+            return {"none": None, "text": "null", "n": 1.5, "at": record.recorded_at, "by": record.action_id}
+
+    world = make_world(Sparse)
+    world.put("a")
+    world.catch_up("sparse")
+    assert {name: world.documents("sparse")["a"][name] for name in ("none", "text", "n")} == {
+        "none": None, "text": "null", "n": 1.5}  # fmt: skip
+
+
 def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) -> None:
     class Keyless(Projection):
         @on("put_note", key="nothing")
@@ -195,12 +219,19 @@ def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) ->
         def put(self, document: Any, record: Any) -> Any:
             return {}
 
-    world = make_world(Keyless, Long)
+    class Exiting(Projection):
+        @on("put_note", key=lambda record: sys.exit(3))
+        def put(self, document: Any, record: Any) -> Any:
+            return {}
+
+    world = make_world(Keyless, Long, Exiting)
     world.put("a")
     with pytest.raises(Stopped, match="neither result nor arguments of 'put_note' have a 'nothing'"):
         world.catch_up("keyless")
     with pytest.raises(Stopped, match="512 bytes, not 600"):
         world.catch_up("long")
+    with pytest.raises(Stopped, match="SystemExit: 3"):
+        world.catch_up("exiting")
 
 
 def test_notes_is_what_the_other_tests_use() -> None:
