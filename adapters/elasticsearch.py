@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
@@ -39,7 +40,12 @@ _NDJSON: Final = {"content-type": f"application/vnd.elasticsearch+x-ndjson; comp
 _PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
 _PAGE: Final = 1_000
 _TOO_BUSY: Final = frozenset({429, 502, 503, 504})
+_BUSY: Final = 429
 _BULK_BYTES: Final = 8_000_000
+
+
+class _Busy(StoreUnavailable):
+    """It has no room for a request, now or, if the request alone is too big for it, ever."""
 
 
 class ElasticsearchStore(Store):
@@ -151,38 +157,57 @@ class ElasticsearchStore(Store):
 
     def write_many(self, index: str, writes: Sequence[Write]) -> None:
         refused: list[tuple[str, int, str]] = []
-        body: list[bytes] = []
-        sent: list[Write] = []
+        bulk: list[tuple[Write, bytes]] = []
         size = 0
         for write in writes:
             lines = _lines(write)
-            body.append(lines)
-            sent.append(write)
+            if bulk and size + len(lines) > _BULK_BYTES:
+                refused += self._send(index, bulk)
+                bulk, size = [], 0
+            bulk.append((write, lines))
             size += len(lines)
-            if size > _BULK_BYTES:
-                refused += self._bulk(index, sent, b"".join(body))
-                body, sent, size = [], [], 0
-        if body:
-            refused += self._bulk(index, sent, b"".join(body))
+        if bulk:
+            refused += self._send(index, bulk)
         if refused:
             raise DocumentsRefused(refused)
 
-    def _bulk(self, index: str, writes: Sequence[Write], body: bytes) -> list[tuple[str, int, str]]:
+    def _send(self, index: str, bulk: Sequence[tuple[Write, bytes]]) -> list[tuple[str, int, str]]:
+        """Write a bulk; what was refused of it. One that is refused as a whole for what is in it is sent in halves."""
+        try:
+            return self._bulk(index, bulk)
+        except (StoreRefused, _Busy):
+            self._see_that_small_ones_are_taken(index, bulk[0][0].key)
+        if half := len(bulk) // 2:
+            return self._send(index, bulk[:half]) + self._send(index, bulk[half:])
+        try:
+            return self._bulk(index, bulk)  # once more: what was too busy may just have become less so
+        except (StoreRefused, _Busy) as error:
+            write, lines = bulk[0]
+            return [(write.key, write.version, f"{error} (alone, with {len(lines):,} bytes)")]
+
+    def _see_that_small_ones_are_taken(self, index: str, key: str) -> None:
+        """Send a bulk that changes nothing. Raises what any request meets now, however small."""
+        self._post(index, b'{"update":{"_id":%b}}\n{"doc":{}}\n' % orjson.dumps(key))
+
+    def _post(self, index: str, body: bytes) -> list[dict[str, Any]]:
+        """What became of the items of a bulk; nothing where all were taken. Raises what is no matter of one item."""
         path = f"/{self._real(index)}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
         with _told():
             answer = self._client.perform_request("POST", path, headers=_NDJSON, body=body).body
-        if not answer["errors"]:
-            return []
-        refused = []
-        for write, item in zip(writes, answer["items"], strict=True):
-            result = next(iter(item.values()))
-            status, error = result["status"], result.get("error", {})
-            if status < 300 or status == 409:
-                continue  # 409: this version, or a later one, is there already
-            kind, reason = error.get("type", ""), error.get("reason", f"status {status}")
+        items = [next(iter(item.values())) for item in answer["items"]] if answer["errors"] else []
+        for item in items:
+            status, kind = item["status"], item.get("error", {}).get("type", "")
             if status in _TOO_BUSY or status == 403 or "block" in kind or "index_not_found" in kind:
-                raise _whole(kind, reason)
-            refused.append((write.key, write.version, f"{kind}: {reason}"))
+                raise _whole(kind, item["error"].get("reason", ""), status)
+        return items
+
+    def _bulk(self, index: str, bulk: Sequence[tuple[Write, bytes]]) -> list[tuple[str, int, str]]:
+        refused = []
+        for (write, _), item in zip(bulk, self._post(index, b"".join(lines for _, lines in bulk)), strict=False):
+            status, error = item["status"], item.get("error", {})
+            if status >= 300 and status != 409:  # 409: this version, or a later one, is there already
+                why = f"{error.get('type', '')}: {error.get('reason', f'status {status}')}"
+                refused.append((write.key, write.version, why))
         return refused
 
     def highest_version(self, index: str) -> int:
@@ -263,10 +288,13 @@ class ElasticsearchStore(Store):
         return found and found.removeprefix(self._prefix)
 
     def _all_aliased(self, alias: str) -> list[str]:
-        """The real names of what readers of an alias see; more than one only if somebody else made it so."""
+        """The real names of what readers of an alias see; more than one only if somebody else made it so.
+
+        It is the name itself where that is no alias but an index.
+        """
         try:
             with _told():
-                return sorted(self._client.indices.get_alias(name=self._real(alias)).body)
+                return sorted(self._client.indices.get_alias(index=self._real(alias)).body)
         except IndexMissing:
             return []
 
@@ -364,6 +392,8 @@ def _told() -> Iterator[None]:
         raise IndexMissing(_reason(error)) from None
     except ApiError as error:
         status = error.meta.status
+        if status == _BUSY:
+            raise _Busy(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
         if status in _TOO_BUSY or status in (401, 403) or status >= 500:
             raise StoreUnavailable(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
         raise StoreRefused(f"Elasticsearch does not accept this ({status}): {_reason(error)}") from error
@@ -371,14 +401,14 @@ def _told() -> Iterator[None]:
         raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}") from error
 
 
-def _whole(kind: str, reason: str) -> StoreUnavailable | IndexMissing:
+def _whole(kind: str, reason: str, status: int = 0) -> StoreUnavailable | IndexMissing:
     if "index_not_found" in kind:
         return IndexMissing(reason)
-    return StoreUnavailable(f"Elasticsearch refuses for now: {kind}: {reason}")
+    return (_Busy if status == _BUSY else StoreUnavailable)(f"Elasticsearch refuses for now: {kind}: {reason}")
 
 
 def _reason(error: ApiError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("error", {})
-    causes = inner.get("root_cause") or [inner] if isinstance(inner, dict) else []
-    return "; ".join(str(cause.get("reason", cause)) for cause in causes) or str(error)
+    causes = inner.get("root_cause") or ([inner] if inner else []) if isinstance(inner, dict) else []
+    return "; ".join(str(cause.get("reason", cause)) for cause in causes) or HTTPStatus(error.meta.status).phrase

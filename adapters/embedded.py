@@ -24,6 +24,8 @@ from actionbus.projections.store import Hit, Hits, IndexInfo, Search, Store, Sto
 
 log = logging.getLogger("actionbus.projections")
 _PAGE: Final = 500
+_BEYOND_LIMITS: Final = "54"
+"""SQLSTATEs of PostgreSQL that are about a document, such as one with more words than a `tsvector` takes."""
 _FACET_SIZE: Final = 50
 _WORD: Final = re.compile(r"\w+")
 _WORD_OR_NOT: Final = re.compile(r"\w+|\W+")
@@ -94,6 +96,8 @@ class EmbeddedStore(Store):
         except DataError:
             raise
         except DatabaseError as error:
+            if str(getattr(error.orig, "pgcode", "")).startswith(_BEYOND_LIMITS):
+                raise DataError(error.statement, error.params, error.orig or error) from error
             if error.connection_invalidated or "locked" in str(error) or "readonly" in str(error.orig):
                 raise StoreUnavailable(f"the database refuses for now: {error.orig}") from error
             raise StoreRefused(f"the database does not accept this: {error.orig}") from error

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from actionbus.core import Bus, Record
+from actionbus.projections.belonging import why_not
 from actionbus.projections.claim import Claim
-from actionbus.projections.errors import DocumentsRefused, Held, IndexMissing, NeedsRebuild, Stopped
+from actionbus.projections.errors import DocumentsRefused, Held, NeedsRebuild, Stopped
 from actionbus.projections.fold import Fold, Folded, Poison
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.projection import Projection
@@ -68,6 +69,8 @@ class Feeder:
         self._bus, self._store, self._ledger, self._projection = bus, store, ledger, projection
         self.row, self._claim, self._batch = row, claim, batch
         self._fold = Fold(projection, row.slice, row.slices)
+        self._size = batch
+        """Of the next batch: halved while the store refuses one of its documents, until that is one record's."""
         self._rate: float | None = row.rate
         self._actions = projection.wanted_actions()
         self.left_out: set[int] = set()
@@ -83,44 +86,25 @@ class Feeder:
         self.left_out = left_out(self._bus.journal, self._projection.name, self.row.version, self.row.position)
 
     def _check(self) -> None:
-        name, row = self.row.index_name, self.row
-        try:
-            info = self._store.info(name)
-        except IndexMissing:
-            where = self._store.describe()
-            raise self._needs_rebuild(
-                f"the index {name} is not in {where}; if that is not where it was, say where"
-            ) from None
-        if info.journal != self._bus.journal.identity():
-            raise self._needs_rebuild(f"the index {name} was fed from another journal")
-        last, allowed = self._bus.journal.last(), max(row.position, row.writing_to)
-        if allowed > last:
-            raise self._needs_rebuild(
-                f"the checkpoint of {name} is at {allowed}, but the journal ends at {last}: it was restored or lost "
-                "records"
+        if why := why_not(self._bus, self._store, self._ledger, self.row):
+            name, index = self._projection.name, self.row.index_name
+            served = self._store.aliased(name) if self.row.built else None
+            mend = (
+                f"run `actionbus projections rebuild {name}`"
+                if served in (None, index)
+                else f"readers see {served}, and `actionbus projections prune` removes this one"
             )
+            raise NeedsRebuild(f"{why}; {mend}", {"rebuild": True})
         # What was absorbed was settled; what this process believes beyond that may be of a database that is no more.
-        self._bus.journal.look_anew(row.position)
-        highest = max(self._store.highest_version(name), info.pruned_to)
-        if highest > self._allowed():
-            raise self._needs_rebuild(
-                f"the index {name} holds documents up to position {highest}, but its checkpoint only knows of "
-                f"{self._allowed()}: the journal's database was restored from an older state"
-            )
-
-    def _allowed(self) -> int:
-        """How far documents may be: every slice writes to the same index."""
-        rows = self._ledger.checkpoints(index=self.row.index_name)
-        return max(max(row.position, row.writing_to) for row in rows)
-
-    def _needs_rebuild(self, why: str) -> NeedsRebuild:
-        return NeedsRebuild(f"{why}; run `actionbus projections rebuild {self._projection.name}`", {"rebuild": True})
+        self._bus.journal.look_anew(self.row.position)
 
     def _reload(self) -> None:
         found = self._ledger.checkpoint(self.row.index_name, self.row.slice)
         if found is None:
             raise NeedsRebuild(f"the index {self.row.index_name} is no longer in the ledger", {"rebuild": True})
         self.row = found
+        if found.told.get("refused"):
+            self._size = 1  # that record is the next
 
     def step(self) -> Absorbed:
         """Absorb one batch. Raises Stopped, which the status then shows, Held, or what store and database raise."""
@@ -156,10 +140,11 @@ class Feeder:
             records = [record for record in records if record.position < folded.poison.position]
             end = max(folded.poison.position - 1, row.position)
         elif batch.is_full and not cut_off:
-            self._ahead = self._reader.submit(self._read, end)
+            self._ahead = self._reader.submit(self._read, end, self._size)
         if end > row.position:
-            if not self._write(folded, end):
+            if not self._write(folded, end, len(records)):
                 return Absorbed(0, row.position, more=True)
+            self._size = min(2 * self._size, self._batch)
             self._rate = self._smoothed(len(records), time.monotonic() - started)
         if folded.poison:
             raise _stopped_by(folded.poison, self._projection.name)
@@ -169,14 +154,14 @@ class Feeder:
         """The batch read ahead while the last one was written, if it begins where we are; else one read now."""
         ahead, self._ahead = self._ahead, None
         batch = ahead.result() if ahead else None
-        return batch if batch and batch.start == self.row.position else self._read(self.row.position)
+        return batch if batch and batch.start == self.row.position else self._read(self.row.position, self._size)
 
     def is_to_be_left_out(self, position: int) -> bool:
         """Whether an operator decided so by now. The decision is itself a record, later than the one it is about."""
         self.left_out |= left_out(self._bus.journal, self._projection.name, self.row.version, position)
         return position in self.left_out
 
-    def _read(self, start: int) -> _Batch:
+    def _read(self, start: int, size: int) -> _Batch:
         """The next records that could matter, and the position up to which there are no others."""
         end = self._bus.journal.settled()
         if end <= start:
@@ -184,16 +169,17 @@ class Feeder:
             end = self._bus.journal.settled(wait=True, patience=_PATIENCE_S)
         if end <= start:
             return _Batch(start, end, [], is_full=False)
-        reading = self._bus.journal.read(start, self._batch, upto=end, kind="outcome", action=self._actions, wait=False)
+        reading = self._bus.journal.read(start, size, upto=end, kind="outcome", action=self._actions, wait=False)
         records = list(reading)
-        is_full = len(records) == self._batch
+        is_full = len(records) == size
         return _Batch(start, records[-1].position if is_full else end, records, is_full)
 
     def _load(self, keys: Collection[str]) -> Mapping[str, Stored]:
         return self._store.get_many(self.row.index_name, keys)
 
-    def _write(self, folded: Folded, end: int) -> bool:
-        """Write a batch between the two durable steps; False if it must be folded again without a skipped record."""
+    def _write(self, folded: Folded, end: int, count: int) -> bool:
+        """Write a batch between the two durable steps; False if less of it must be folded again, or without a skipped
+        record."""
         row, holder = self.row, self._claim.holder
         documents = None if row.documents is None else row.documents + folded.appeared
         if row.writing_to > row.position and end == row.writing_to:
@@ -209,8 +195,9 @@ class Feeder:
                 key, position, reason = error.refused[0]
                 # An index that is being built is not mended but begun anew, see `Rebuild`: what the store took of the
                 # refused record would stay in it.
-                if row.built and self.is_to_be_left_out(position):
+                if count > 1 or (row.built and self.is_to_be_left_out(position)):
                     self.row = row._replace(documents=None, documents_then=None)  # what it counted is no longer true
+                    self._size = max(1, count // 2)
                     return False
                 raise Stopped(
                     str(error),

@@ -181,9 +181,9 @@ class Ledger:
 
     def intend(self, row: Checkpoint, holder: str) -> bool:
         """Before a batch's first write: durably say how far it goes. With it every record up to there is durable."""
-        values: dict[str, Any] = {"writing_to": row.writing_to, "documents_then": row.documents_then}
-        return self._set(row.index_name, row.slice, self._still(row, holder), durable=True, **values,
-                         alive_until=self._now + LEASE_S)  # fmt: skip
+        counts = {"documents": row.documents, "documents_then": row.documents_then}
+        return self._set(row.index_name, row.slice, self._still(row, holder), durable=True, writing_to=row.writing_to,
+                         alive_until=self._now + LEASE_S, **counts)  # fmt: skip
 
     def absorbed(self, row: Checkpoint, holder: str, end: int, documents: int | None, rate: float | None) -> bool:
         """After a batch's last write: move the checkpoint."""

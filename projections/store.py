@@ -164,7 +164,10 @@ class Store(ABC):
 
     @abstractmethod
     def aliased(self, alias: str) -> str | None:
-        """The index that readers see under `alias`, or None, as after that index was deleted."""
+        """The index that readers see under `alias`, or None, as after that index was deleted.
+
+        It is `alias` itself where an index has that name, which no alias can then be given.
+        """
 
     @abstractmethod
     def point_alias(self, alias: str, index: str) -> None:

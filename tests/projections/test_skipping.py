@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +11,10 @@ from actionbus import Application, Bus, ConfigurationError, InvalidArguments, Mi
 from actionbus.core.declare.registry import Registry
 from actionbus.projections import Projection, Projector, Stopped, on
 from actionbus.projections.actions.skip_record import SkipRecord
+from actionbus.projections.errors import DocumentsRefused
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.ledger import Ledger
-from actionbus.projections.store import Search
+from actionbus.projections.store import Search, Write
 from actionbus.replay import Replayer
 from actionbus.replay.documents import documents_at
 from tests.decoys import lead_astray
@@ -332,6 +333,57 @@ def test_nothing_of_a_record_that_the_store_refused_is_in_the_index_that_a_rebui
     assert world.operations.skip("strict").result["position"] == position
     world.operations.rebuild("strict")
     assert world.documents("strict") == {"sum": {"sum": 5}, "x": {"n": "1"}, "y": {"n": "4"}}
+
+
+class Growing(Projection):
+    """Documents that become too big for the store."""
+
+    @on("put_note", key="note")
+    def put(self, document: Document | None, record: Any) -> Document:
+        """All texts there were."""
+        return {"texts": [*(document or {}).get("texts", []), record.arguments["text"]]}
+
+
+@pytest.mark.parametrize("batch", [5000, 4])
+def test_a_document_that_the_store_refuses_stops_just_before_the_record_that_made_it_so(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Not the last one of the batch that touched it, nor the first; and other projections go on."""
+    world = make_world(Growing, Notes)
+    original = type(world.store).write_many
+
+    def refuse_big_ones(self: Any, index: str, writes: Sequence[Write]) -> None:
+        if small := [write for write in writes if len(write.text or b"") < 100 or index.startswith("notes")]:
+            original(self, index, small)
+        if big := [(write.key, write.version, "too big") for write in writes if write not in small]:
+            raise DocumentsRefused(big)
+
+    monkeypatch.setattr(type(world.store), "write_many", refuse_big_ones)
+    for number in range(7):
+        world.put("x", str(number))
+        world.put(f"before {number}", "1")
+    bad = world.put("x", "much" * 30)
+    for number in range(7):
+        world.put(f"after {number}", "1")
+        last = world.put("x", f"+{number}")
+
+    def feed() -> dict[str, int]:
+        return Projector(world.bus, world.store, batch=batch).catch_up()
+
+    for _ in range(2):
+        with pytest.raises(Stopped, match=r"'x' of record .* was refused: too big") as caught:
+            feed()
+        assert caught.value.detail["position"] == bad
+        told = {status.projection: status for status in world.operations.status()}
+        assert told["growing"].state == "stopped"
+        assert bad - 2 <= told["growing"].position < bad, "only what was submitted lies between"
+        assert told["notes"].position >= last
+    assert world.documents("growing")["x"] == {"texts": [str(number) for number in range(7)]}
+    world.operations.skip("growing")
+    assert feed()["growing"] >= last
+    assert world.documents("growing")["x"] == {"texts": [*map(str, range(7)), *(f"+{n}" for n in range(7))]}
+    assert len(world.documents("growing")) == 15
+    world.operations.rebuild("growing")
 
 
 # --- retry and skip are heard

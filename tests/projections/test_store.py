@@ -6,8 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import ApiError
+from sqlalchemy import create_engine
 
-from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused
+from actionbus.adapters.elasticsearch import ElasticsearchStore
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from actionbus.projections.store import IndexInfo, Search, Store, Stored, Write
 
 MAPPINGS = {"dynamic": "strict", "properties": {
@@ -180,3 +185,79 @@ def test_a_document_that_does_not_fit_is_refused_and_the_others_are_taken(
         elasticsearch_store.write_many(INDEX.name, [write("1", 1, n=1), write("2", 2, n="x"), write("3", 3, zz=1)])
     assert [(key, version) for key, version, _ in caught.value.refused] == [("2", 2), ("3", 3)]
     assert set(elasticsearch_store.get_many(INDEX.name, ["1", "2", "3"])) == {"1"}
+
+
+BIG = "x" * 300_000
+
+
+def refuse(store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch, status: int, above: int = 0) -> list[int]:
+    """Let a node, or a proxy before it, refuse bulks of more bytes than that; the sizes of all that were sent."""
+    original = store.client.perform_request
+    sent: list[int] = []
+
+    def limited(method: str, path: str, **more: Any) -> Any:
+        if "_bulk" in path:
+            sent.append(len(more["body"]))
+            if sent[-1] > above:
+                meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "localhost", 9200))
+                raise ApiError("", meta, {})
+        return original(method, path, **more)
+
+    monkeypatch.setattr(store.client, "perform_request", limited)
+    return sent
+
+
+@pytest.mark.parametrize("status", [413, 429])
+def test_a_document_too_big_for_a_request_is_refused_alone_and_bulks_that_were_too_big_are_taken(
+    elasticsearch_store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    elasticsearch_store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    refuse(elasticsearch_store, monkeypatch, status, above=200_000)
+    writes = [write(str(number), number, title=BIG[:50_000]) for number in range(1, 12)]
+    writes[7] = write("big", 8, title=BIG)
+    with pytest.raises(DocumentsRefused, match=rf"{status}.* \(alone, with 300,\d+ bytes\)") as caught:
+        elasticsearch_store.write_many(INDEX.name, writes)
+    assert [(key, version) for key, version, _ in caught.value.refused] == [("big", 8)]
+    assert dict(elasticsearch_store.scan(INDEX.name)).keys() == {str(n) for n in range(1, 12)} - {"8"}
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, StoreUnavailable), (400, StoreRefused)])
+def test_a_node_that_takes_no_bulk_at_all_refuses_no_document_and_is_not_asked_again_and_again(
+    elasticsearch_store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch, status: int, error: type[Exception]
+) -> None:
+    elasticsearch_store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    sent = refuse(elasticsearch_store, monkeypatch, status)
+    with pytest.raises(error, match=str(status)):
+        elasticsearch_store.write_many(INDEX.name, [write(str(number), number) for number in range(1, 100)])
+    assert len(sent) == 2
+
+
+def test_no_bulk_is_greater_than_its_bound_but_for_one_document(
+    elasticsearch_store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actionbus.adapters.elasticsearch._BULK_BYTES", 100_000)
+    elasticsearch_store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    sent: list[bytes] = []
+    original = elasticsearch_store.client.perform_request
+
+    def noted(method: str, path: str, **more: Any) -> Any:
+        sent.append(more["body"])
+        return original(method, path, **more)
+
+    monkeypatch.setattr(elasticsearch_store.client, "perform_request", noted)
+    sizes = (10_000, 60_000, 90_000, 200_000, 5_000, 5_000)
+    writes = [write(str(at), at, title=BIG[:size]) for at, size in enumerate(sizes, 1)]
+    elasticsearch_store.write_many(INDEX.name, writes)
+    assert [body.count(b"\n") // 2 for body in sent] == [2, 1, 1, 2]
+
+
+def test_more_words_than_postgresql_indexes_are_a_refused_document(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    store = EmbeddedStore(engine)
+    store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    words = " ".join(f"word{number}" for number in range(150_000))
+    with pytest.raises(DocumentsRefused, match="tsvector") as caught:
+        store.write_many(INDEX.name, [write("1", 1, title="a"), write("big", 2, title=words), write("3", 3, title="c")])
+    assert [key for key, _, _ in caught.value.refused] == ["big"]
+    assert dict(store.scan(INDEX.name)).keys() == {"1", "3"}
+    engine.dispose()
