@@ -76,6 +76,13 @@ class Catalogue:
     def stranger(self, projection: type[Projection], served: str) -> NeedsRebuild:
         """Why an index that readers see and this database knows nothing of is not fed."""
         name = projection.name
+        if served == name:
+            return NotOurs(
+                f"{self.store.describe()} has an index that is itself called {name}, where readers of this projection "
+                "look, so that its name cannot be taken over. Give this application a prefix "
+                "(ACTIONBUS_ELASTICSEARCH_PREFIX) of its own",
+                {"rebuild": True},
+            )
         seen = f"readers of {name} see the index {served}, which this database knows nothing of"
         if self.is_ours(projection, served):
             return NeedsRebuild(

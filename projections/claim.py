@@ -8,6 +8,7 @@ what keeps two projectors from harm is the condition on the holder in `Ledger.in
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import select
 import socket
@@ -20,11 +21,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.storage.notifier import CHANNEL
-from actionbus.projections.ledger import Checkpoint, Ledger
+from actionbus.projections.ledger import LEASE_S, Checkpoint, Ledger
+
+log = logging.getLogger("actionbus")
 
 _POLL_POSTGRESQL_S = 1.0
 _POLL_SQLITE_S = 0.1
 _GLANCE_S = 0.2
+_GRACE_S = 2.0
 
 
 class Claim:
@@ -52,6 +56,25 @@ class Claim:
         finally:
             if self._connection is None:
                 _discard(connection)
+        return False
+
+    def acquire_from_the_dead(self) -> bool:
+        """Become the holder, if need be once the lease of one that was killed runs out; False if a living one has it.
+
+        Whoever lives shows it within a lease's time.
+        """
+        if self.acquire():
+            return True
+        before = self._ledger.checkpoint(self._row.index_name, self._row.slice)
+        give_up = time.monotonic() + LEASE_S + _GRACE_S
+        log.warning("%s: waits up to %.0f s to see whether who feeds it lives", self._row.index_name, LEASE_S)
+        while time.monotonic() < give_up:
+            time.sleep(_GLANCE_S)
+            if self.acquire():
+                return True
+            now = self._ledger.checkpoint(self._row.index_name, self._row.slice)
+            if before and now and now.alive_until > before.alive_until:
+                return False
         return False
 
     def release(self) -> None:

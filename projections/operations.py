@@ -6,17 +6,22 @@ projections.wait_for("assets", runner.execute("add_asset", {...}), timeout=5)
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from actionbus.core import Bus, Outcome
+from actionbus.projections.belonging import why_not
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.errors import Lagging, Stopped
 from actionbus.projections.ledger import Checkpoint
+from actionbus.projections.projection import Projection
 from actionbus.projections.rebuild import Difference, Rebuild, Watch, nobody_watches
 from actionbus.projections.status import Status, status_of
 from actionbus.projections.store import Store
+
+log = logging.getLogger("actionbus")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.2
 
@@ -119,15 +124,18 @@ class Projections:
     def prune(self, tombstones_older_than: timedelta = timedelta(days=1)) -> dict[str, int]:
         """Remove indices that nobody reads, unfinished ones nobody builds, and old tombstones; what was removed.
 
-        Only what the store says is of this journal and projection. While readers see no index of ours, all are kept:
-        one of them may be what a rollback needs.
+        Only what the store says is of this journal and projection. While readers see no index of ours that this code
+        can feed, all are kept: one of them may be what a rollback needs.
         """
         removed = {"indices": 0, "tombstones": 0}
         for projection in self._catalogue.projections.values():
             rows = self._catalogue.ledger.checkpoints(projection.name)
             served = self.store.aliased(projection.name)
             kept = [row for row in rows if row.index_name == served]
-            if served is None or not kept or not self._catalogue.is_ours(projection, served):
+            if served is None or not kept:
+                continue
+            if why := self._why_kept(projection, kept[0]):
+                log.warning("%s: nothing is removed, since what readers see is not in order: %s", projection.name, why)
                 continue
             known = {row.index_name for row in rows}
             busy = {row.index_name for row in rows if not row.built and row.alive}
@@ -135,6 +143,14 @@ class Projections:
                 removed["indices"] += self._catalogue.remove(projection, index)
             removed["tombstones"] += self._clear(served, kept, tombstones_older_than)
         return removed
+
+    def _why_kept(self, projection: type[Projection], served: Checkpoint) -> str | None:
+        """Why the index that readers see is not yet the only one to keep."""
+        if served.version != projection.version:
+            return str(self._catalogue.outdated(projection))
+        if not self._catalogue.is_ours(projection, served.index_name):
+            return str(self._catalogue.stranger(projection, served.index_name))
+        return why_not(self._bus, self.store, self._catalogue.ledger, served)
 
     def _clear(self, index: str, rows: list[Checkpoint], older_than: timedelta) -> int:
         below = min(row.position for row in rows)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from actionbus.core import Bus, JournalUnavailable
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.claim import Claim
-from actionbus.projections.errors import Held, NeedsRebuild, Stopped, StoreError
+from actionbus.projections.errors import Held, NeedsRebuild, ProjectionError, Stopped, StoreError
 from actionbus.projections.feeder import BATCH, Feeder
 from actionbus.projections.ledger import Checkpoint
 from actionbus.projections.projection import Projection
@@ -108,29 +108,43 @@ class Projector:
     def catch_up(self, watch: Watch = nobody_watches) -> dict[str, int]:
         """Absorb all there is now, for searches to see; the position each projection has reached.
 
-        Raises Stopped (or NeedsRebuild) at a record that cannot be absorbed, after feeding the other projections; Held
-        if another projector works.
+        Raises Stopped (or NeedsRebuild) at a record that cannot be absorbed, or Held if another projector works, after
+        feeding the other projections. One that was killed is waited for until its lease runs out.
         """
         reached: dict[str, int] = {}
-        stopped: list[Stopped] = []
+        failed: list[ProjectionError] = []
         for projection in self._projections:
             try:
-                reached[projection.name] = min(self._caught_up(projection, watch))
-            except Stopped as error:
-                stopped.append(error)
-        if stopped:
-            raise stopped[0]
+                reached[projection.name] = self._caught_up(projection, watch)
+            except (Stopped, Held) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
         return reached
 
-    def _caught_up(self, projection: type[Projection], watch: Watch) -> list[int]:
+    def _caught_up(self, projection: type[Projection], watch: Watch) -> int:
+        """Feed every index, whatever becomes of another; where that one is which readers see."""
         rows = self._rows(projection)
         if not rows:
             raise self.catalogue.outdated(projection)
-        return [self._catch_up_one(projection, row, watch) for row in rows]
+        reached: dict[str, int] = {}
+        failed: dict[str, ProjectionError] = {}
+        for row in rows:
+            try:
+                reached[row.index_name] = self._catch_up_one(projection, row, watch)
+            except (Stopped, Held) as error:
+                failed[row.index_name] = error
+        served = self._store.aliased(projection.name)
+        chief = served if served in {*reached, *failed} else rows[-1].index_name
+        if chief in failed:
+            raise failed[chief]
+        for index, reason in failed.items():
+            log.warning("%s, which is kept for a rollback, is not fed: %s", index, reason)
+        return reached[chief]
 
     def _catch_up_one(self, projection: type[Projection], row: Checkpoint, watch: Watch) -> int:
         claim = self.claim(row)
-        if not claim.acquire():
+        if not claim.acquire_from_the_dead():
             raise Held(f"another projector feeds {row.index_name}")
         try:
             feeder = self.feeder(projection, row, claim)

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from actionbus.core import Bus, Record
+from actionbus.projections.belonging import why_not
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.claim import Claim
 from actionbus.projections.errors import Held, NeedsRebuild, Stopped
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.fold import Fold
-from actionbus.projections.ledger import LEASE_S, Checkpoint
+from actionbus.projections.ledger import Checkpoint
 from actionbus.projections.projection import Projection
 from actionbus.projections.stops import left_out
 from actionbus.projections.store import Stored
@@ -32,7 +34,8 @@ _FREEZE_S = 30.0
 _MARGIN_S = 10.0
 _SAMPLE = 100
 _CLOSE = 2_000
-_RETRY_S = 0.5
+_PATIENCE_S = 10.0
+_POLL_S = 0.1
 
 
 def nobody_watches(_what: str, _done: int, _total: int) -> None:
@@ -58,8 +61,7 @@ class Rebuild:
     def run(self, *, take_over: bool = False) -> str:
         """Build, verify, swap; the new index's name."""
         name = self._projection.name
-        if not take_over:
-            self._refuse_strangers()
+        self._refuse_strangers(take_over=take_over)
         rows = self._ledger.checkpoints(name)
         if not rows and self._store.aliased(name) is None:
             rows = self._catalogue.ensure(self._projection)
@@ -75,20 +77,21 @@ class Rebuild:
             self._load(feeders)
             self._store.finish_loading(row.index_name, self._projection.settings)
             self._verify(feeders, decided.union(*(feeder.left_out for feeder in feeders)))
-            if not take_over:
-                self._refuse_strangers()  # again, since it takes its time to build an index
-            self._swap(feeders, self._store.aliased(name))
+            self._refuse_strangers(take_over=take_over)  # again, since it takes its time to build an index
+            self._switch(row.index_name, self._store.aliased(name), partial(self._caught_up, feeders))
             self._ledger.set_built(row.index_name)
         finally:
             for _, claim in claims:
                 claim.release()
         return row.index_name
 
-    def _refuse_strangers(self) -> None:
-        """Raise NotOurs if readers see what is not this projection of this journal."""
-        served = self._store.aliased(self._projection.name)
-        if served and not self._catalogue.is_ours(self._projection, served):
-            raise self._catalogue.stranger(self._projection, served)
+    def _refuse_strangers(self, *, take_over: bool = False) -> None:
+        """Raise NotOurs if readers see what is not this projection of this journal, and is not to be taken over."""
+        name = self._projection.name
+        served = self._store.aliased(name)
+        if served is None or (served != name and (take_over or self._catalogue.is_ours(self._projection, served))):
+            return
+        raise self._catalogue.stranger(self._projection, served)
 
     def _unfinished(self, rows: list[Checkpoint]) -> Checkpoint | None:
         """A rebuild of this version that was cut off, unless it has in it a part of a record that is now left out."""
@@ -105,13 +108,13 @@ class Rebuild:
         return self._ledger.checkpoints(index=index)[0]
 
     def _claimed(self, row: Checkpoint) -> tuple[Checkpoint, Claim]:
-        claim = Claim(self._bus.engine, self._ledger, row, self._bus.backend.schema)
-        give_up = time.monotonic() + LEASE_S + 2  # so long the lease of one that was killed may last
-        while not claim.acquire():
-            if time.monotonic() > give_up:
-                raise Held(f"another process rebuilds {self._projection.name} ({row.index_name})")
-            time.sleep(_RETRY_S)
+        claim = self._claim(row)
+        if not claim.acquire_from_the_dead():
+            raise Held(f"another process rebuilds {self._projection.name} ({row.index_name})")
         return row, claim
+
+    def _claim(self, row: Checkpoint) -> Claim:
+        return Claim(self._bus.engine, self._ledger, row, self._bus.backend.schema)
 
     def _feeder(self, claim: Claim, row: Checkpoint) -> Feeder:
         feeder = Feeder(self._bus, self._store, self._ledger, self._projection, row, claim)
@@ -129,6 +132,12 @@ class Rebuild:
             while feeder.step().more:
                 self._watch("building", min(each.row.position for each in feeders), total)
         self._watch("building", total, total)
+
+    def _caught_up(self, feeders: list[Feeder], reach: int) -> bool:
+        for feeder in feeders:
+            while feeder.row.position < reach and feeder.step().records:
+                pass
+        return all(feeder.row.position >= reach for feeder in feeders)
 
     def _verify(self, feeders: list[Feeder], skipped: Collection[int]) -> None:
         """Counts, and sampled documents against a fold of the journal of their own. Raises Stopped.
@@ -183,48 +192,86 @@ class Rebuild:
         absorb()
         return folded
 
-    def _swap(self, feeders: list[Feeder], old: str | None) -> None:
-        name, new = self._projection.name, feeders[0].row.index_name
+    def _switch(self, new: str, old: str | None, catch_up: Callable[[int], bool]) -> None:
+        """Let readers see `new`, with `old` frozen meanwhile. `catch_up` brings `new` to a position if it can."""
         while old is not None and self._ledger.checkpoints(index=old):
-            self._load(feeders)
+            catch_up(self._reach(old))
             self._ledger.freeze(old, _FREEZE_S)
             try:
-                rows = self._ledger.checkpoints(index=old)
-                # An index may be ahead of a journal that was restored; it is then no measure.
-                reach = min(max(max(row.position, row.writing_to) for row in rows), self._bus.journal.last())
-                for feeder in feeders:
-                    while feeder.row.position < reach and feeder.step().records:
-                        pass
-                behind = any(feeder.row.position < reach for feeder in feeders)
-                if not behind and self._ledger.is_frozen_for(old, _MARGIN_S):
-                    self._store.refresh(new)
-                    self._store.point_alias(name, new)
+                if catch_up(self._reach(old)) and self._ledger.is_frozen_for(old, _MARGIN_S):
+                    self._serve(new)
                     return
             finally:
                 self._ledger.freeze(old, 0)
-        self._store.refresh(new)
-        self._store.point_alias(name, new)
+        self._serve(new)
+
+    def _serve(self, index: str) -> None:
+        self._store.refresh(index)
+        self._store.point_alias(self._projection.name, index)
+
+    def _reach(self, index: str) -> int:
+        """How far the documents of an index may be. It may be ahead of a journal that was restored, and no measure."""
+        rows = self._ledger.checkpoints(index=index)
+        return min(max((max(row.position, row.writing_to) for row in rows), default=0), self._bus.journal.last())
 
     def rollback(self) -> str:
-        """Serve the latest other index that is fed by this version's code."""
-        name = self._projection.name
+        """Serve the latest other index that is of this journal, as soon as it has all that readers see now.
+
+        It is fed until then, by us where nobody else does. Raises Stopped, with readers left where they are.
+        """
         self._refuse_strangers()
-        served = self._store.aliased(name)
+        served = self._store.aliased(self._projection.name)
+        chosen = self._way_back(served)
+        self._switch(chosen, served, partial(self._bring_up, chosen))
+        return chosen
+
+    def _way_back(self, served: str | None) -> str:
+        """The latest index that readers could see instead. Raises Stopped, saying what is wrong with all."""
+        name = self._projection.name
         rows = [row for row in self._ledger.checkpoints(name) if row.built and row.index_name != served]
         rows = [row for row in rows if self._catalogue.is_ours(self._projection, row.index_name)]
-        if not rows:
-            raise Stopped(f"there is no other index of {name} to go back to")
-        chosen = max(rows, key=lambda row: (row.version, row.index_name)).index_name
-        reach = max((row.position for row in self._ledger.checkpoints(index=served or "")), default=0)
-        behind = reach - min(row.position for row in rows if row.index_name == chosen)
-        if behind > _CLOSE:
-            raise Stopped(
-                f"{chosen} is {behind} positions behind {served}: it is fed by code of its own version, which must "
-                "run (`actionbus projections run`) before a rollback"
+        wrong: list[str] = []
+        for row in sorted(rows, key=lambda row: (row.version, row.index_name), reverse=True):
+            why = why_not(self._bus, self._store, self._ledger, row)
+            if not why:
+                return row.index_name
+            wrong.append(why)
+        raise Stopped("; ".join([f"there is no other index of {name} to go back to", *dict.fromkeys(wrong)]))
+
+    def _bring_up(self, index: str, reach: int) -> bool:
+        """Wait until an index has absorbed a position, and feed it meanwhile unless somebody does. Raises Stopped."""
+        give_up = time.monotonic() + _PATIENCE_S
+        while behind := [row for row in self._ledger.checkpoints(index=index) if row.position < reach]:
+            why = self._why_not_fed(behind[0], reach)
+            if why or time.monotonic() > give_up:
+                why = why or "whoever feeds it takes its time"
+                raise Stopped(
+                    f"readers of {self._projection.name} see what they saw: {index} is "
+                    f"{reach - behind[0].position} positions behind that, and {why}"
+                )
+            time.sleep(_POLL_S)
+        return True
+
+    def _why_not_fed(self, row: Checkpoint, reach: int) -> str | None:
+        """Feed a slice up to a position, if that is ours to do; why nobody can."""
+        if row.version != self._projection.version:
+            return (
+                f"it is fed by the code of version {row.version} alone, not by this one of version "
+                f"{self._projection.version}: run that (`actionbus projections run`) and ask it for the rollback"
             )
-        self._store.refresh(chosen)
-        self._store.point_alias(name, chosen)
-        return chosen
+        claim = self._claim(row)
+        if not claim.acquire():
+            found = self._ledger.checkpoint(row.index_name, row.slice)
+            return str(found.told.get("message", "it is stopped")) if found and found.state == "stopped" else None
+        try:
+            feeder = Feeder(self._bus, self._store, self._ledger, self._projection, row, claim)
+            feeder.check()
+            self._caught_up([feeder], reach)
+        except Stopped as error:
+            return str(error)
+        finally:
+            claim.release()
+        return None
 
     def differences(self) -> Iterator[Difference]:
         """Build an index that nobody sees, compare it with the one that is served, remove it again."""

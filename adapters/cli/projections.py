@@ -56,7 +56,10 @@ def projections() -> None:
 def run(
     env: Environment, names: tuple[str, ...], once: bool, part: str, metrics: int | None, metrics_host: str
 ) -> None:
-    """Feed projections (all, or those named) until Ctrl-C. Another process that does so already is stood by for."""
+    """Feed projections (all, or those named) until Ctrl-C. Another process that does so already is stood by for.
+
+    With --once it is not: that fails. The lease of one that was killed is waited for until it runs out.
+    """
     number, of = _slice(part)
     projector = Projector(env.bus, env.store, names or None, part=number, parts=of)
     if once:
@@ -144,7 +147,7 @@ def _explain(each: Status) -> None:
 @projections.command()
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Report what would differ, document by document; change nothing.")
-@click.option("--rollback", is_flag=True, help="Let readers see the index before the last rebuild again.")
+@click.option("--rollback", is_flag=True, help="Let readers see the index before the last rebuild, if it is current.")
 @click.option(
     "--take-over", is_flag=True, help="Even if the name is in use for another journal: its readers see this one then."
 )

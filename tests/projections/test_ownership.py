@@ -240,6 +240,31 @@ def test_an_alias_that_shows_an_index_without_our_prefix_is_not_ours(make_at: Re
     assert set(production.documents()) == {"a"}
 
 
+@pytest.mark.parametrize("prefix", ["", "staging-"])
+def test_an_index_that_has_a_projections_name_is_found_before_anything_is_made(make_at: Real, prefix: str) -> None:
+    """Even if it looks as if it were ours, as a copy of one of ours does."""
+    world = make_at(prefix)
+    world.put("a", "1")
+    assert isinstance(world.store, ElasticsearchStore)
+    ours = {"actionbus": {"projection": "notes", "version": 1, "journal": world.bus.journal.identity()}}
+    world.store.client.indices.create(index=f"{prefix}notes", mappings={"_meta": ours} if prefix else {})
+    before = names(world)
+    for refused in (
+        lambda: world.catch_up("notes"),
+        lambda: world.operations.rebuild("notes"),
+        lambda: world.operations.rebuild("notes", take_over=True),
+        lambda: world.operations.rollback("notes"),
+    ):
+        with pytest.raises(NotOurs, match=r"an index that is itself called notes, .* Give this application a prefix"):
+            refused()
+    assert names(world) == before
+    assert world.operations._catalogue.ledger.checkpoints("notes") == []
+    assert "prefix" in world.operations.status()[0].detail["message"]
+    world.store.client.indices.delete(index=f"{prefix}notes")
+    world.catch_up("notes")
+    assert world.documents() == expected_notes(world.bus)
+
+
 def test_the_prefix_comes_from_the_environment_or_as_a_parameter(
     make_at: Real, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,19 @@ def test_of_two_projectors_one_works_and_the_other_takes_over(
     assert other.documents() == expected_notes(other.bus)
 
 
+def test_fed_once_after_a_projector_was_killed_its_lease_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a", "1")
+    world.catch_up("notes")
+    ledger = world.operations._catalogue.ledger
+    monkeypatch.setattr("actionbus.projections.ledger.LEASE_S", 0.5)
+    assert ledger.take(ledger.checkpoints("notes")[0], "somebody killed", steal=True)
+    world.put("b", "2")
+    world.catch_up("notes")
+    assert world.documents() == expected_notes(world.bus)
+
+
 def test_slices_share_the_documents(make_world: MakeWorld) -> None:
     worlds = [make_world(Notes) for _ in range(3)]
     for number in range(60):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actionbus.projections import Stopped, on
+from actionbus.projections import NeedsRebuild, Stopped, on
 from actionbus.projections.store import IndexInfo, Search, Write
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
@@ -135,6 +135,105 @@ def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) ->
     assert world.documents() == expected_notes(world.bus)
 
 
+def test_a_rollback_first_brings_the_index_up_or_says_how_far_it_is_behind(make_world: MakeWorld) -> None:
+    old, new = make_world(Notes), make_world(Second)
+    old.put("a", "1")
+    old.catch_up()
+    before = old.store.aliased("notes")
+    after = new.operations.rebuild("notes")
+    new.put("b", "2")
+    new.catch_up()
+    with pytest.raises(Stopped, match=r"is 2 positions behind that, and it is fed by the code of version 1 alone"):
+        new.operations.rollback("notes")
+    assert new.store.aliased("notes") == after
+    assert old.operations.rollback("notes") == before
+    assert old.documents() == expected_notes(old.bus)
+
+
+def test_a_rollback_to_an_index_that_is_stopped_is_refused(make_world: MakeWorld) -> None:
+    old, new = make_world(Notes), make_world(Second)
+    old.put("a", "1")
+    old.catch_up()
+    after = new.operations.rebuild("notes")
+    old.put("b", "poison")
+    new.catch_up()
+
+    def refused() -> None:
+        with pytest.raises(Stopped, match=r"positions behind that, and notes stopped before record .* be digested"):
+            old.operations.rollback("notes")
+        assert old.store.aliased("notes") == after
+
+    refused()
+    with running(old):
+        eventually(lambda: "stopped" in {status.state for status in old.operations.status()})
+        refused()
+
+
+def restored(world: World) -> tuple[str, str]:
+    """The index that holds what a restored journal never knew, and the one of the rebuild that is then asked for."""
+    world.put("a", "kept")
+    world.catch_up("notes")
+    wrong = world.store.aliased("notes")
+    assert wrong
+    world.store.write_many(wrong, [Write("lost", world.bus.journal.last() + 1, b'{"text":"lost"}')])
+    world.put("c", "new")
+    with pytest.raises(NeedsRebuild, match="restored from an older state; run `actionbus projections rebuild notes`"):
+        world.catch_up("notes")
+    return wrong, world.operations.rebuild("notes")
+
+
+def test_after_a_restore_the_rebuilt_index_is_fed_and_no_way_leads_back(world: World) -> None:
+    _, right = restored(world)
+    position = world.put("d", "later")
+    assert world.catch_up("notes")["notes"] >= position
+    assert world.documents() == expected_notes(world.bus)
+    told = {status.role: status for status in world.operations.status() if status.projection == "notes"}
+    assert told["serving"].state == "idle"
+    assert told["kept"].state == "stopped"
+    assert "`actionbus projections prune` removes this one" in str(told["kept"].detail["message"])
+    with pytest.raises(Stopped, match=r"no other index of notes to go back to; the index .* holds documents up to"):
+        world.operations.rollback("notes")
+    with running(world):
+        world.operations.wait_for("notes", world.put("e", "later"), PATIENCE_S)
+    assert world.operations.prune()["indices"] == 1
+    assert world.store.indices("notes") == [right]
+    assert world.documents() == expected_notes(world.bus)
+
+
+def test_while_readers_see_what_is_not_of_this_journal_prune_keeps_the_one_that_is(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong, right = restored(world)
+    world.store.point_alias("notes", wrong)
+    assert world.operations.prune() == {"indices": 0, "tombstones": 0}
+    assert "nothing is removed" in caplog.text
+    assert world.operations.rollback("notes") == right
+    assert world.documents() == expected_notes(world.bus)
+
+
+def test_what_is_of_another_version_of_the_code_is_all_that_prune_sees_and_it_removes_none(
+    make_world: MakeWorld,
+) -> None:
+    old, new = make_world(Notes), make_world(Second)
+    old.put("a", "1")
+    old.catch_up()
+    new.operations.rebuild("notes")
+    assert old.operations.prune()["indices"] == 0
+    assert new.operations.prune()["indices"] == 1
+
+
+class Second(Notes):
+    """The same, in another version, which digests everything."""
+
+    name = "notes"
+    version = 2
+
+    @on("put_note", key="note")
+    def put(self, document: Any, record: Any) -> Any:
+        """New or changed."""
+        return {"text": "second"}
+
+
 def test_a_new_version_is_tried_out_document_by_document(make_world: MakeWorld) -> None:
     old = make_world(Notes)
     old.put("same", "x")
@@ -142,7 +241,7 @@ def test_a_new_version_is_tried_out_document_by_document(make_world: MakeWorld) 
     old.put("old only", "z")
     old.catch_up("notes")
 
-    class Second(Notes):
+    class Tried(Notes):
         name = "notes"
         version = 2
 
@@ -160,7 +259,7 @@ def test_a_new_version_is_tried_out_document_by_document(make_world: MakeWorld) 
         def copied(self, document: Any, record: Any) -> Any:
             return {"text": "copy"}
 
-    new = make_world(Second)
+    new = make_world(Tried)
     before = old.documents()
     found = {each.key: each for each in new.operations.differences("notes")}
     assert {key: each.change for key, each in found.items()} == {
