@@ -326,7 +326,7 @@ class ElasticsearchStore(Store):
                     highlight={"encoder": "html", "fields": {name: {"number_of_fragments": 0} for name in fields}},
                 ).body  # fmt: skip
         except StoreRefused as error:
-            raise QueryRefused(str(error)) from None
+            raise QueryRefused(str(error).replace(self._real(self.aliased(alias) or alias), alias)) from None
         hits = [
             Hit(hit["_id"], float(hit["_score"] or 0), _stored(hit["_source"]).document or {}, hit.get("highlight", {}))
             for hit in answer["hits"]["hits"]

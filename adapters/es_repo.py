@@ -7,11 +7,12 @@ played back in a sandbox. Documents that the application keeps itself, not a pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from actionbus.projections.projection import Projection
 from actionbus.projections.store import Hits, IndexInfo, Search, Store, Write, index_name
 
 OWN = "own"
@@ -19,10 +20,14 @@ OWN = "own"
 
 
 class EsRepo:
-    """Reads the documents of projections, tombstones hidden."""
+    """Reads the documents of projections, tombstones hidden.
 
-    def __init__(self, store: Store) -> None:
+    Of the projections given, only fields that their mappings declare are searched by: for whoever is asked by clients.
+    """
+
+    def __init__(self, store: Store, projections: Iterable[Any] = ()) -> None:
         self._store = store
+        self._projections: dict[str, type[Projection]] = {each.name: each for each in projections}
 
     def get(self, projection: str, key: object) -> dict[str, Any] | None:
         """A document by its key, or None."""
@@ -43,6 +48,8 @@ class EsRepo:
         `facets` are fields whose values are counted over all hits. Raises QueryRefused, IndexMissing (nothing was
         ever projected) or StoreUnavailable.
         """
+        if declared := self._projections.get(projection):
+            declared.refuse_undeclared([*(filters or ()), *facets])
         wanted = Search(text, dict(filters or {}), tuple(facets), limit, offset)
         return self._store.search(projection, wanted)
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from actionbus.core import Record
+from actionbus.projections.errors import QueryRefused
 from actionbus.projections.purity import impurities
 from actionbus.projections.stops import projection_stops
 
@@ -119,6 +120,28 @@ class Projection:
         """The names of the actions it has reducers for; None for all."""
         named = {action for reducer in cls.reducers for action in reducer.rule.actions}
         return None if "*" in named else sorted(named)
+
+    @classmethod
+    def refuse_undeclared(cls, fields: Iterable[str]) -> None:
+        """Raise QueryRefused unless the mapping declares them all, as fields that are kept as they are and not as text.
+
+        So that what can be filtered and counted by is the same in every store, and nothing that a store has besides.
+        """
+        declared = sorted(_exact(cls.mappings.get("properties", {})))
+        for name in fields:
+            if name not in declared:
+                there = ", ".join(declared) or "none"
+                raise QueryRefused(f"{cls.name} has no field {name[:100]!r} to filter and count by; there are: {there}")
+
+
+def _exact(properties: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, each in properties.items():
+        kind = each.get("type", "object")
+        if kind == "object":
+            yield from _exact(each.get("properties", {}), f"{before}{name}.")
+        elif kind not in ("text", "nested"):
+            yield before + name
+        yield from _exact(each.get("fields", {}), f"{before}{name}.")
 
 
 def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:

@@ -35,7 +35,7 @@ def search(
     actionbus search Gesicht --where kind=icon --facet tags
     actionbus search --in activity --where actor=dora
     """
-    found = EsRepo(env.store).search(
+    found = EsRepo(env.store, env.application.projections).search(
         _chosen(env, projection),
         " ".join(words),
         filters=_filters(filters),

@@ -154,7 +154,8 @@ class Api:
 
     def _found(self, projection: str, asked: dict[str, Any], limit: int, page: int) -> Hits:
         try:
-            return EsRepo(self.projections().store).search(projection, limit=limit, offset=(page - 1) * limit, **asked)
+            repo = EsRepo(self.projections().store, self.bus.application.projections)
+            return repo.search(projection, limit=limit, offset=(page - 1) * limit, **asked)
         except UnknownProjection as error:
             raise NotFound(str(error)) from None
         except QueryRefused as error:

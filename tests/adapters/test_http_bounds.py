@@ -129,6 +129,16 @@ def test_a_search_that_the_store_cannot_run_is_the_clients_mistake(
     assert "SELECT" not in response.text
 
 
+@pytest.mark.parametrize("query", ["filter=_seq_no:1", "facet=_index", "facet=actionbus.position", "filter=name:a"])
+def test_only_declared_fields_are_searched_by(web: Web, do: Callable[..., Any], query: str) -> None:
+    ana = web.as_("ana")
+    kit = do(ana, "create_kit", name="A")["kit_id"]
+    web.project()
+    response = ana.get(f"/search/assets?filter=kit_id:{kit}&{query}")
+    assert response.status_code == 400
+    assert "assets has no field" in response.get_json()["detail"]
+
+
 LENGTH = 400_000
 
 

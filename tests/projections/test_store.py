@@ -12,8 +12,10 @@ from sqlalchemy import create_engine
 
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.projections import Projection
 from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from actionbus.projections.store import IndexInfo, Search, Store, Stored, Write
+from actionbus.search import EsRepo
 
 MAPPINGS = {"dynamic": "strict", "properties": {
     "title": {"type": "text"}, "names": {"type": "text"}, "tags": {"type": "keyword"}, "kind": {"type": "keyword"},
@@ -175,6 +177,31 @@ def test_hostile_field_names_are_refused_or_find_nothing(searchable: Store) -> N
             assert searchable.search("things", Search("", {name: "1"})).total == 0
         except QueryRefused:
             pass
+
+
+class Things(Projection):
+    """What the index of these tests is mapped as."""
+
+    mappings = MAPPINGS
+
+
+@pytest.mark.parametrize(
+    "name", ["_seq_no", "_id", "_index", "actionbus.position", "actionbus", "nosuch", "*", "", "title", "a\nb"]
+)
+def test_no_field_that_the_mapping_does_not_declare_is_filtered_or_counted_by(searchable: Store, name: str) -> None:
+    repo = EsRepo(searchable, [Things])
+    for asked in ({"filters": {name: "1"}}, {"facets": [name]}):
+        with pytest.raises(QueryRefused, match=r"things has no field .* there are: kind, n, tags, yes"):
+            repo.search("things", **asked)  # type: ignore[arg-type]
+    assert repo.search("things", filters={"n": 1}, facets=["kind"]).facets == {"kind": {"icon": 1}}
+
+
+def test_what_a_search_is_refused_for_names_the_projection(elasticsearch_store: Store) -> None:
+    elasticsearch_store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    elasticsearch_store.point_alias("things", INDEX.name)
+    with pytest.raises(QueryRefused, match=r"\[things\]") as caught:
+        elasticsearch_store.search("things", Search(facets=("title",)))
+    assert INDEX.name not in str(caught.value)
 
 
 def test_a_document_that_does_not_fit_is_refused_and_the_others_are_taken(
