@@ -57,10 +57,14 @@ class _Faulty:
         return lambda *given, **named: self._faults.around(name, lambda: found(*given, **named), self._error())
 
 
+def faulty_store(store: Store, faults: Faults) -> Store:
+    """A store whose calls break."""
+    return cast("Store", _Faulty(store, faults, lambda: StoreUnavailable("no answer")))
+
+
 def projector(bus: Bus, store: Store, faults: Faults, *projections: type[Projection]) -> Projector:
     """A projector between which and its store and ledger calls break."""
-    broken = _Faulty(store, faults, lambda: StoreUnavailable("no answer"))
-    made = Projector(bus, cast("Store", broken), [projection.name for projection in projections] or None)
+    made = Projector(bus, faulty_store(store, faults), [projection.name for projection in projections] or None)
     ledger = _Faulty(made.catalogue.ledger, faults, lambda: OperationalError("no answer", {}, Exception()))
     made.catalogue.ledger = cast("Ledger", ledger)
     return made

@@ -15,7 +15,7 @@ from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.projections import Projections, Projector
 from actionbus.projections.store import Store
-from tests.projections.faults import Faults
+from tests.projections.faults import Faults, faulty_store
 from tests.projections.faults import projector as faulty_projector
 from tests.projections.notes.app import Notes, make_application
 
@@ -32,18 +32,18 @@ def project(url: str, where: str, batch: str = "1000") -> None:
 
 def first_start(url: str, where: str, step: str, when: Literal["before", "after"]) -> None:
     """A first start that kills itself before or after a step."""
-
-    def kill(_: Exception) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
     bus = Bus(make_application(Notes), url)
-    faulty_projector(bus, _store(url, where), Faults(step, when, kill), Notes).catch_up()
+    faulty_projector(bus, _store(url, where), Faults(step, when, _kill), Notes).catch_up()
 
 
-def rebuild(url: str, where: str) -> None:
-    """One rebuild of the notes."""
+def rebuild(url: str, where: str, step: str = "", when: Literal["before", "after"] = "before") -> None:
+    """One rebuild of the notes, which may kill itself before or after a step."""
     bus = Bus(make_application(Notes), url)
-    Projections(bus, _store(url, where)).rebuild("notes")
+    Projections(bus, faulty_store(_store(url, where), Faults(step, when, _kill))).rebuild("notes")
+
+
+def _kill(_: Exception) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write(url: str, seed: str) -> None:

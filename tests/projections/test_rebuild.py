@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -114,6 +115,38 @@ def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(mak
     removed = world.operations.prune()
     assert removed["indices"] >= 1
     assert world.store.indices("notes") == [world.store.aliased("notes")]
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        ("point_alias", "before"),
+        ("point_alias", "after"),
+        *([("write_many", "before"), ("write_many", "after")] * TORTURE),
+    ],
+)
+def test_killed_at_a_bulk_or_at_the_switch_under_writers_a_rebuild_is_finished_by_the_next(
+    make_world: MakeWorld, step: str, when: str
+) -> None:
+    world = make_world(Notes)
+    for number in range(20):
+        world.put(f"old {number}", "old")
+    world.catch_up()
+    before = world.store.aliased("notes")
+    url = world.url.render_as_string(hide_password=False)
+    with running(world):
+        writer = start("write", url, "1")
+        try:
+            assert start("rebuild", url, world.store_at, step, when).wait(PATIENCE_S) == -signal.SIGKILL
+            assert (world.store.aliased("notes") == before) == ((step, when) != ("point_alias", "after"))
+            end_building_leases(world)
+            after = world.operations.rebuild("notes")
+            assert world.store.aliased("notes") == after != before
+        finally:
+            writer.kill()
+            writer.wait()
+        world.operations.wait_for("notes", world.put("last"), PATIENCE_S)
+    assert world.documents() == expected_notes(world.bus)
 
 
 def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) -> None:
