@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
+from actionbus.core.values.readable import WHOLE_ACTION as WHOLE_ACTION
+from actionbus.core.values.readable import readable
 from actionbus.core.values.record import Outcome
 
-WHOLE_ACTION = "_action"
-"""The key in `InvalidArguments.errors` for messages about the action as a whole."""
-
 FieldErrors = dict[str, Any]
-"""Field name -> list of messages; for nested schemas, a dict or an index -> messages map."""
+"""Field name -> list of messages; for nested schemas and lists a dict, by name or by index as text (`"0"`)."""
 
 
 class ActionBusError(Exception):
@@ -37,11 +36,12 @@ class UnknownAction(ActionBusError):
 
 
 class InvalidArguments(ActionBusError):
-    """The arguments were refused; `errors` maps each field to its messages."""
+    """The arguments were refused; `errors` maps each field to its messages: text, whatever it was made of, and no more
+    than can be read."""
 
-    def __init__(self, errors: FieldErrors, message: str | None = None) -> None:
-        self.errors = errors
-        super().__init__(message or "; ".join(f"{field}: {_flat(told)}" for field, told in errors.items()))
+    def __init__(self, errors: Mapping[Any, Any], message: str | None = None) -> None:
+        self.errors: FieldErrors = readable(errors)
+        super().__init__(message or "; ".join(f"{field}: {_flat(told)}" for field, told in self.errors.items()))
 
 
 class LimitExceeded(InvalidArguments):

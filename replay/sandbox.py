@@ -23,7 +23,8 @@ from actionbus.core import Application, Bus
 from actionbus.core.declare.handler import ActionHandler
 from actionbus.core.declare.queue import Message, Queue
 from actionbus.core.errors import ActionBusError
-from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, describe_error, status_of
+from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, status_of
+from actionbus.core.gateway.failures import row_of_failure
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.secrecy.scrubbing import Scrubber
@@ -231,10 +232,8 @@ class Sandbox:
         except Exception as caught:
             error = as_ours(caught)
             attempt.scrubber.exception(error)
-            if execution is not None:
-                return execution.outcome(status_of(error), None, error), error
-            told, started = describe_error(error, attempt.scrubber), attempt.started_at
-            return identity.outcome(intent.name, status_of(error), started_at=started, error=told), error
+            status, started = status_of(error), attempt.started_at
+            return row_of_failure(execution, identity, intent.name, status, error, attempt.scrubber, started), error
 
     def _point(self) -> str:
         """The name of the savepoint that sessions join; a new one where the last was rolled back."""

@@ -25,15 +25,8 @@ from actionbus.core.errors import (
     Misuse,
     OutcomeUnknown,
 )
-from actionbus.core.gateway.execution import (
-    Attempt,
-    Execution,
-    Identity,
-    as_ours,
-    describe_error,
-    outcome_of,
-    status_of,
-)
+from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, outcome_of, status_of
+from actionbus.core.gateway.failures import note_id, row_of_failure, undescribed
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.lost_connection import append_after_loss
 from actionbus.core.gateway.nested import NestedRunner
@@ -200,8 +193,7 @@ class Call:
                 self._scrubber.exception(error)
                 raise self._told(JournalUnavailable(_KEY_UNKNOWN)) from error
             raise error
-        error = as_ours(error)
-        self._scrubber.exception(error)
+        error = self._clean(as_ours(error))
         if isinstance(error, CommitConflict):
             self._backend.release(connection, self._identity.action_id)
             return self._answer(connection, error)
@@ -225,13 +217,27 @@ class Call:
             return self._is_submitted
         return self._services.journal.get(self._identity.action_id, usable(connection)) is not None
 
+    def _clean(self, error: BaseException) -> BaseException:
+        try:
+            return self._scrubber.exception(error)
+        except Exception as why:
+            name = type(error).__name__
+            return Misuse(f"a {name} was raised, and secrets cannot be taken out of it ({type(why).__name__})")
+
     def _failure(self, error: BaseException) -> Row:
-        if self._execution:
-            return self._execution.outcome(status_of(error), None, error)
-        told = describe_error(error, self._scrubber)
-        started = self._started_at or now()
-        status = status_of(error)
-        return self._identity.outcome(self._intent.name, status, started_at=started, error=told, seen=self._seen)
+        return row_of_failure(
+            self._execution, self._identity, self._intent.name, status_of(error), error, self._scrubber,
+            self._started_at or now(), self._seen,
+        )  # fmt: skip
+
+    def _shortened(self, row: Row, error: BaseException, why: Exception) -> Row:
+        """An outcome that the database did not take, without what may be too large for it."""
+        log.warning("the outcome of action %s is kept without what it tells: %s", row.action_id, type(why).__name__)
+        told = undescribed(error, why)
+        return self._identity.outcome(
+            row.action, row.status or "failed", version=row.handler_version, started_at=row.started_at,
+            arguments=row.arguments, error=told, seen=row.seen, duration_us=row.duration_us,
+        )  # fmt: skip
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
         """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
@@ -240,7 +246,9 @@ class Call:
                 return self._backend.append_alone(connection, row, self._also())
             except Exception as failure:
                 if not self._backend.is_lost(failure, connection):
-                    raise
+                    if self._backend.chain_is_transient(failure):
+                        raise
+                    return self._backend.append_alone(connection, self._shortened(row, error, failure), self._also())
         version = self._action.handler.version if self._action else None
         _give_up(self._backend, connection)
         submitted = self._submitted(version, self._intent.idempotency_key)
@@ -309,10 +317,7 @@ class Call:
 
     def _told(self, error: E) -> E:
         """The error with the action's id: as an attribute on ours, as a note on others."""
-        if not isinstance(error, ActionBusError):
-            error.add_note(f"actionbus: raised by {self._intent.name}, action {self._identity.action_id}")
-        elif error.action_id is None:
-            error.action_id = self._identity.action_id
+        note_id(error, self._intent.name, self._identity.action_id)
         return error
 
     def _tell_outcome(self, row: Row, position: int) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from types import FrameType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -24,7 +22,6 @@ from actionbus.core.declare.middleware import ActionCall
 from actionbus.core.declare.registry import Action, Registry
 from actionbus.core.errors import (
     WHOLE_ACTION,
-    ActionBusError,
     ConfigurationError,
     IdempotencyConflict,
     InvalidArguments,
@@ -32,6 +29,7 @@ from actionbus.core.errors import (
     PermissionDenied,
     UnknownAction,
 )
+from actionbus.core.gateway.failures import describe_error
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
 from actionbus.core.gateway.outside_calls import Call
@@ -46,9 +44,9 @@ from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import Clock, Ids, nested_identity, seeded_random
 from actionbus.core.values.limits import Limits
+from actionbus.core.values.readable import readable
 from actionbus.core.values.record import Outcome
 from actionbus.core.values.serializer import Serializer
-from actionbus.core.values.tagged import class_name
 
 log = logging.getLogger("actionbus")
 
@@ -105,8 +103,6 @@ class Identity:
 
 REAL_WORLD = World()
 _SERIALIZER = Serializer()
-_CORE = "actionbus.core."
-_ACTIONS = "actionbus.core.actions."
 
 
 @dataclass(slots=True)
@@ -176,10 +172,7 @@ class Execution:
 
             def proceed() -> None:
                 try:
-                    with self._cleaned_up():
-                        self._validate(handler)
-                        results.append(refuse_awaitable(self.attempt.world.run(handler), "execute()"))
-                        _stop_if_rejected(handler)
+                    self._then_clean_up(lambda: results.append(self._executed(handler)))
                     self.attempt.transaction.flush()
                 except BaseException as error:
                     if self.attempt.scrubber:  # here, so that no middleware sees a secret either
@@ -196,19 +189,19 @@ class Execution:
         with self._handling(self.identity.action_id):
             handler = self._with_arguments(intent)
 
-            def proceed() -> None:
-                with self._cleaned_up():
-                    self._validate(handler)
-
-            self._inside(proceed)
+            self._inside(lambda: self._then_clean_up(lambda: self._validate(handler)))
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
         handler = self.action.handler()
-        with self._handling(None), self._cleaned_up():
+
+        def require() -> None:
             self._inject(handler)
             if "checkpoint" in self._built.objects:
                 self._require(permission, arguments)
+
+        with self._handling(None):
+            self._then_clean_up(require)
 
     def _require(self, permission: str, arguments: Arguments) -> None:
         refuse_awaitable(self._built.objects["checkpoint"].require(permission, arguments), "checkpoint.require()")
@@ -239,6 +232,12 @@ class Execution:
         refuse_awaitable(handler.validate(), "validate()")  # type: ignore[func-returns-value]
         _stop_if_rejected(handler)
 
+    def _executed(self, handler: ActionHandler) -> Any:
+        self._validate(handler)
+        result = refuse_awaitable(self.attempt.world.run(handler), "execute()")
+        _stop_if_rejected(handler)
+        return result
+
     def _ask_leave(self, handler: ActionHandler) -> None:
         """Ask for the handler's permission. Where there is no checkpoint to ask, what is for operators is denied."""
         if not handler.permission or (handler.for_operators and self.identity.caller.operator):
@@ -250,14 +249,14 @@ class Execution:
             )
         self._require(handler.permission, handler.args)
 
-    @contextmanager
-    def _cleaned_up(self) -> Iterator[None]:
-        """Let the dependencies clean up after the block, still inside the transaction, so that nothing escapes it.
+    def _then_clean_up(self, do: Callable[[], None]) -> None:
+        """Let the dependencies clean up after it, still inside the transaction, so that nothing escapes that.
 
-        What cleaning up raises fails the action, as any other exception does; after another one it is logged.
+        What cleaning up raises fails the action, as any other exception does; after another one it is logged. No
+        generator's context manager, which would set the traceback of what was raised, and so fail if that is frozen.
         """
         try:
-            yield
+            do()
         except BaseException:
             self._built.close(self._complain)
             raise
@@ -390,40 +389,18 @@ def status_of(error: BaseException) -> str:
 
 
 def as_ours(error: BaseException) -> BaseException:
-    """A ValidationError that a handler raised is a rejection; everything else stays what it is."""
+    """A ValidationError that a handler raised is a rejection; everything else stays what it is.
+
+    So does InvalidArguments, but for errors that were put into it later, or by a class of the application's own.
+    """
+    if isinstance(error, InvalidArguments):
+        with suppress(Exception):
+            error.errors = readable(error.errors)
+        return error
     if isinstance(error, ValidationError):
         told = error.messages if isinstance(error.messages, dict) else {WHOLE_ACTION: error.messages}
-        return InvalidArguments({WHOLE_ACTION if key == "_schema" else str(key): each for key, each in told.items()})
+        return InvalidArguments({WHOLE_ACTION if key == "_schema" else key: each for key, each in told.items()})
     return error
-
-
-def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:
-    """An error as the outcome keeps it: type, message, fields, database's codes, and where it was raised."""
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be read)"
-    told: dict[str, Any] = {"type": class_name(type(error)), "message": scrubber.text(message)[:10_000]}
-    if isinstance(error, InvalidArguments):
-        told["errors"] = scrubber.json(payload.primitive(error.errors, Limits()))
-    original = getattr(error, "orig", None)
-    if code := getattr(original, "pgcode", None):
-        told["sqlstate"] = code
-    if constraint := getattr(getattr(original, "diag", None), "constraint_name", None):
-        told["constraint"] = constraint
-    if not isinstance(error, ActionBusError):
-        told["traceback"] = [
-            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
-            for frame, line in traceback.walk_tb(error.__traceback__)
-            if not _is_of_the_gateway(frame)
-        ][-20:]
-    return told
-
-
-def _is_of_the_gateway(frame: FrameType) -> bool:
-    """Whether a frame says how the action was run and nothing of what it did."""
-    module = str(frame.f_globals.get("__name__"))
-    return module.startswith(_CORE) and not module.startswith(_ACTIONS)
 
 
 def outcome_of(row: Row, position: int) -> Outcome:

@@ -8,7 +8,8 @@ from typing import Any, NoReturn, TypeVar
 
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import ActionBusError, Misuse
-from actionbus.core.gateway.execution import Execution, Identity, as_ours, describe_error, outcome_of, status_of
+from actionbus.core.gateway.execution import Execution, Identity, as_ours, outcome_of, status_of
+from actionbus.core.gateway.failures import note_id, row_of_failure
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.publishing import message_of, refuse_secrets
 from actionbus.core.gateway.row_recorder import RowRecorder
@@ -126,7 +127,7 @@ class _NestedCall:
             with self._attempt.transaction.session.begin_nested() as savepoint:
                 execution.check(self._intent)
                 savepoint.rollback()
-        except Exception as caught:
+        except BaseException as caught:
             self._fail(execution, caught)
         return action
 
@@ -138,10 +139,10 @@ class _NestedCall:
             execution = Execution(self._attempt, action, self._identity, NestedRunner())
             with transaction.session.begin_nested():
                 result = execution.run(self._intent)
-            row = execution.outcome("succeeded", result, None)
+                row = execution.outcome("succeeded", result, None)
             transaction.nested.append(row)
             return outcome_of(row, 0)
-        except Exception as caught:
+        except BaseException as caught:
             self._fail(execution, caught)
 
     def _get_action_handler(self) -> Action:
@@ -150,19 +151,18 @@ class _NestedCall:
             raise Misuse(f"{action.name} is an operator's decision; no other action runs it")
         return action
 
-    def _fail(self, execution: Execution | None, caught: Exception) -> NoReturn:
+    def _fail(self, execution: Execution | None, caught: BaseException) -> NoReturn:
         """Note the outcome of what was raised, and raise it to the outer handler."""
         error = as_ours(caught)
         self._attempt.transaction.nested.append(self._failure(execution, error))
-        if isinstance(error, ActionBusError) and error.action_id is None:
-            error.action_id = self._identity.action_id
+        if isinstance(error, ActionBusError):
+            note_id(error, self._intent.name, self._identity.action_id)
         if error is caught:
             raise
         raise error from None
 
     def _failure(self, execution: Execution | None, error: BaseException) -> Row:
-        if execution:
-            return execution.outcome(status_of(error), None, error)
-        told = describe_error(error, self._attempt.scrubber)
-        started = self._attempt.started_at
-        return self._identity.outcome(self._intent.name, status_of(error), started_at=started, error=told)
+        return row_of_failure(
+            execution, self._identity, self._intent.name, status_of(error), error, self._attempt.scrubber,
+            self._attempt.started_at,
+        )  # fmt: skip

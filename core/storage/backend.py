@@ -11,7 +11,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from actionbus.core.errors import JournalUnavailable, chain_of
 from actionbus.core.secrecy.engine_log import keep_secrets_out
-from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 
 T = TypeVar("T")
@@ -128,21 +128,14 @@ class Backend(ABC):
         """Meanwhile, names of ours that have no schema mean what is beside the journal."""
         yield
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> AbstractContextManager[Connection]:
         """A connection of the gateway, for one action or one read.
 
         Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that COMMIT
         rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
         nothing open (see `_given_back`), or not at all.
         """
-        with self.gateway.connect() as connection:
-            self.take(connection)
-            try:
-                yield connection
-            finally:
-                if is_usable(connection) and connection.info.get(UNCLEAN):
-                    self.cleanse(connection)
+        return Taken(self)
 
     def take(self, connection: Connection) -> None:
         """Make a pooled connection the gateway's, until the pool has it back."""
@@ -329,7 +322,7 @@ class Backend(ABC):
 
     def chain_is_transient(self, error: BaseException) -> bool:
         """Whether `error`, or one that it was raised from, is transient."""
-        return any(self.is_transient(getattr(each, "orig", None) or each) for each in chain_of(error))
+        return any(self.is_transient(driver_error(each)) for each in chain_of(error))
 
 
 def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
@@ -348,6 +341,40 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
         backend.restore_driver(dbapi, mode, info.get(HOLDING))
         info.pop(HOLDING, None)
         del info[GATEWAY]
+
+
+class Taken(AbstractContextManager[Connection]):
+    """A connection while it is the gateway's, and a turn in which nobody else has one.
+
+    No generator's context manager: that sets the traceback of what is raised, which a frozen exception refuses.
+    """
+
+    __slots__ = ("_backend", "_connection", "_turn")
+
+    def __init__(self, backend: Backend, turn: AbstractContextManager[Any] | None = None) -> None:
+        self._backend = backend
+        self._turn = turn or nullcontext()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Connection:
+        self._turn.__enter__()
+        try:
+            connection = self._connection = self._backend.gateway.connect()
+            self._backend.take(connection)
+            return connection
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        connection = self._connection
+        try:
+            if connection is not None:
+                with connection:
+                    if is_usable(connection) and connection.info.get(UNCLEAN):
+                        self._backend.cleanse(connection)
+        finally:
+            self._turn.__exit__(None, None, None)
 
 
 def pause(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
 
 
 def driver_connection(connection: Connection) -> Any:
@@ -20,3 +21,8 @@ def is_usable(connection: Connection) -> bool:
 def usable(connection: Connection) -> Connection | None:
     """The connection while it is usable, or None, for what takes one of its own then."""
     return connection if is_usable(connection) else None
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """The driver's error that SQLAlchemy wrapped; any other is itself, of whose attributes nothing is known."""
+    return (error.orig if isinstance(error, StatementError) else None) or error

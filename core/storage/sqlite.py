@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,9 +25,10 @@ from actionbus.core.storage.backend import (
     Backend,
     Row,
     Statement,
+    Taken,
     TransactionState,
 )
-from actionbus.core.storage.drivers import driver_connection, is_usable
+from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
@@ -65,10 +66,8 @@ class SQLite(Backend):
         self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
         self._running = RunningActions(shared_memory(engine.url))
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        with self._turn or nullcontext(), super().connection() as connection:
-            yield connection
+    def connection(self) -> AbstractContextManager[Connection]:
+        return Taken(self, self._turn)
 
     def take(self, connection: Connection) -> None:
         super().take(connection)
@@ -170,7 +169,7 @@ class SQLite(Backend):
             raise
 
     def took_back(self, dbapi: Any, error: BaseException) -> bool:
-        found = (getattr(each, "orig", None) or each for each in chain_of(error))
+        found = (driver_error(each) for each in chain_of(error))
         return any(isinstance(each, sqlite3.Error) and _code(each) in _TAKEN_BACK for each in found)
 
     def is_still(self, connection: Connection, action_id: UUID) -> bool:

@@ -1,0 +1,99 @@
+"""What an outcome says of an error. Whatever the error is, there is something to say: no action ends without outcome.
+
+Called by `gateway.execution`, and by whoever runs an action, for what was raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import suppress
+from datetime import datetime
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from actionbus.core.errors import ActionBusError, InvalidArguments
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.storage.backend import Row
+from actionbus.core.storage.drivers import driver_error
+from actionbus.core.values.readable import words
+from actionbus.core.values.tagged import class_name
+
+if TYPE_CHECKING:
+    from actionbus.core.gateway.execution import Execution, Identity
+
+log = logging.getLogger("actionbus")
+_CORE: Final = "actionbus.core."
+_ACTIONS: Final = "actionbus.core.actions."
+_LONGEST_MESSAGE: Final = 10_000
+_FRAMES: Final = 20
+
+
+def row_of_failure(
+    execution: Execution | None,
+    identity: Identity,
+    name: str,
+    status: str,
+    error: BaseException,
+    scrubber: Scrubber,
+    started_at: datetime,
+    seen: str | None = None,
+) -> Row:
+    """The outcome's row of what was raised; where that cannot be described, one that tells its type alone."""
+    try:
+        if execution:
+            return execution.outcome(status, None, error)
+        told = describe_error(error, scrubber)
+    except Exception as why:
+        log.warning("the %s that %s raised cannot be described: %s", type(error).__name__, name, type(why).__name__)
+        told = undescribed(error, why)
+    return identity.outcome(name, status, started_at=started_at, error=told, seen=seen)
+
+
+def undescribed(error: BaseException, why: BaseException) -> dict[str, Any]:
+    """An error as the outcome keeps it where no more of it can be kept."""
+    return {"type": _class(error), "message": f"(what it says could not be kept: {type(why).__name__})"}
+
+
+def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:
+    """An error as the outcome keeps it: type, message, fields, database's codes, and where it was raised."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    told: dict[str, Any] = {"type": _class(error), "message": scrubber.text(message)[:_LONGEST_MESSAGE]}
+    if isinstance(error, InvalidArguments):
+        told["errors"] = scrubber.json(error.errors)
+    original = driver_error(error)
+    if code := getattr(original, "pgcode", None):
+        told["sqlstate"] = words(code)
+    if constraint := getattr(getattr(original, "diag", None), "constraint_name", None):
+        told["constraint"] = words(constraint)
+    if not isinstance(error, ActionBusError):
+        told["traceback"] = [
+            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if not _is_of_the_gateway(frame)
+        ][-_FRAMES:]
+    return told
+
+
+def note_id(error: BaseException, name: str, action_id: UUID) -> None:
+    """Tell the action's id: as an attribute of our errors, as a note on others, even of a class that forbids both."""
+    with suppress(Exception):
+        if not isinstance(error, ActionBusError):
+            notes = [*getattr(error, "__notes__", ()), f"actionbus: raised by {name}, action {action_id}"]
+            BaseException.__setattr__(error, "__notes__", notes)
+        elif error.action_id is None:
+            BaseException.__setattr__(error, "action_id", action_id)
+
+
+def _class(error: BaseException) -> str:
+    return class_name(type(error))
+
+
+def _is_of_the_gateway(frame: FrameType) -> bool:
+    """Whether a frame says how the action was run and nothing of what it did."""
+    module = str(frame.f_globals.get("__name__"))
+    return module.startswith(_CORE) and not module.startswith(_ACTIONS)
