@@ -145,7 +145,7 @@ class PlayedCalls(CallLog):
         except tagged.Opaque as why:
             raise self._cannot(call, str(why)) from None
         if "context" in ended:
-            return Played(self, f"{call.name}()", object)
+            return Played(self, f"{call.name}()", _loaded(ended["context"]))
         raise self._cannot(call, str(ended.get("opaque", "its end was not recorded")))
 
     def _cannot(self, call: Call, why: str) -> CannotPlayBack:
@@ -172,9 +172,29 @@ class Played(Recorded):
         found: type = self._target
         return Played if found is object else found
 
+    @staticmethod
+    def _kind(target: Any) -> type:
+        found: type = target
+        return found
+
+    def __repr__(self) -> str:
+        return f"<{self._name}, played back>"
+
+    def __dir__(self) -> list[str]:
+        return dir(self._target)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._log.perform(self._name, args, kwargs, lambda: None)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._log.perform(f"{self._name}[]", (key,), {}, lambda: None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._log.perform(f"{self._name}.__iter__", (), {}, lambda: None))
+
     def __enter__(self) -> Any:
         entered = self._log.perform(f"{self._name}.__enter__", (), {}, lambda: None)
-        return Played(self._log, self._name, object) if entered is None else entered
+        return Played(self._log, self._name, self._target) if entered is None else entered
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
         told = (kind.__name__,) if kind else ()
@@ -228,6 +248,14 @@ class StandIns(Secrets):
     def randbelow(self, limit: int) -> int:
         """A whole number from 0 up to `limit`, exclusive."""
         return self._kept(int.from_bytes(self._world.draw(16), "big") % limit)
+
+
+def _loaded(name: Any) -> type:
+    """The class of that name; nothing more than an object where it is not loaded, or older records do not tell it."""
+    try:
+        return tagged.find_class(name)
+    except (tagged.Opaque, AttributeError):
+        return object
 
 
 def _exception(told: dict[str, Any]) -> BaseException:

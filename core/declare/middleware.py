@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.asynchronous import async_problem, refuse_awaitable
-from actionbus.core.errors import ConfigurationError
+from actionbus.core.errors import ConfigurationError, Misuse
+from actionbus.core.values.readable import words
 
 _METHODS = ("around_call", "around_execution")
 R = TypeVar("R")
@@ -43,7 +44,10 @@ class ActionCall:
 
 
 class Middleware:
-    """Override one method or both. What they raise reaches the caller as if the action had raised it."""
+    """Override one method or both. What they raise reaches the caller as if the action had raised it.
+
+    One that does not call `proceed`, calls it twice, or keeps what it raised or returned to itself is refused (Misuse).
+    """
 
     def around_call(self, call: ActionCall, proceed: Callable[[], R]) -> R:
         """Around the whole call, its two records included. Call `proceed` once and return what it returns.
@@ -75,8 +79,9 @@ class Chain:
             return proceed()
         told = call()
         for each in reversed(self._calls):
-            proceed = partial(each.around_call, told, proceed)
-        return refuse_awaitable(proceed(), "a middleware's around_call()")
+            turn = _Turn(each, "around_call", proceed)
+            proceed = partial(turn.take, partial(each.around_call, told, turn))
+        return proceed()
 
     def around_execution(
         self, call: Callable[[], ActionCall], session: Callable[[], Session], proceed: Callable[[], None]
@@ -87,8 +92,48 @@ class Chain:
             return
         told, opened = call(), session()
         for each in reversed(self._executions):
-            proceed = partial(each.around_execution, told, opened, proceed)
-        refuse_awaitable(proceed(), "a middleware's around_execution()")  # type: ignore[func-returns-value]
+            turn = _Turn(each, "around_execution", proceed)
+            proceed = partial(turn.take, partial(each.around_execution, told, opened, turn))
+        proceed()
+
+
+class _Turn(Generic[R]):
+    """`proceed` as one middleware gets it; what it makes of that is checked once it has returned."""
+
+    __slots__ = ("_name", "_proceed", "_raised", "_result", "_was_called")
+
+    def __init__(self, middleware: Middleware, method: str, proceed: Callable[[], R]) -> None:
+        self._name = f"{type(middleware).__qualname__}.{method}()"
+        self._proceed = proceed
+        self._result: R | None = None
+        self._raised: BaseException | None = None
+        self._was_called = False
+
+    def __call__(self) -> R:
+        if self._was_called:
+            raise Misuse(f"{self._name} called proceed() a second time; an action is run once")
+        self._was_called = True
+        try:
+            result = self._result = self._proceed()
+        except BaseException as error:
+            self._raised = error
+            raise
+        return result
+
+    def take(self, run: Callable[[], R]) -> R:
+        """Let the middleware run. Raises what it raises, and Misuse if it did not what it is there for."""
+        try:
+            result = refuse_awaitable(run(), self._name)
+            if not self._was_called:
+                raise Misuse(f"{self._name} returned without calling proceed()")
+            if (lost := self._raised) is not None:
+                told = f"{type(lost).__name__}: {words(lost)}"[:1000]
+                raise Misuse(f"{self._name} kept to itself what proceed() raised: {told}") from lost
+            if result is None and self._result is not None:
+                raise Misuse(f"{self._name} returned None instead of what proceed() returns")
+            return result
+        finally:
+            self._raised = None  # whose traceback leads here
 
 
 def _problem(middleware: Middleware, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from actionbus.core.errors import (
 )
 from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, outcome_of, status_of
 from actionbus.core.gateway.failures import note_id, row_of_failure, undescribed
+from actionbus.core.gateway.inside import running
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.lost_connection import append_after_loss
 from actionbus.core.gateway.nested import NestedRunner
@@ -37,7 +39,7 @@ from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.backend import ACTING, Appended, Backend, Row, Statement
-from actionbus.core.storage.drivers import is_usable, usable
+from actionbus.core.storage.drivers import is_usable, leave_to_parent, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values import payload
@@ -48,6 +50,10 @@ from actionbus.core.values.record import Outcome, Record
 log = logging.getLogger("actionbus")
 E = TypeVar("E", bound=BaseException)
 _KEY_UNKNOWN: Final = "the database could not tell what became of the first call with this key; nothing was run"
+_IN_CHILD: Final = (
+    "this process was forked inside a handler, whose action is its parent's to end: let a child end by itself "
+    "(os._exit), or use subprocess"
+)
 
 
 class Call:
@@ -69,6 +75,7 @@ class Call:
         self._seen: str | None = None
         self._execution: Execution | None = None
         self._started_at: datetime | None = None
+        self._process = os.getpid()
 
     @classmethod
     def of(cls, services: Services, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
@@ -178,6 +185,8 @@ class Call:
         attempt.seen = self._seen
         execution = self._execution = Execution(attempt, action, self._identity, NestedRunner())
         result = execution.run(self._intent)
+        if os.getpid() != self._process:
+            raise Misuse(_IN_CHILD)
         row = execution.outcome("succeeded", result, None)
         return row, attempt.transaction.finish([row], self._also())
 
@@ -186,7 +195,14 @@ class Call:
         return ()
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
-        """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have."""
+        """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have.
+
+        In a child that was forked meanwhile nothing is written: the action is its parent's.
+        """
+        if os.getpid() != self._process:
+            raise (
+                error if isinstance(error, Misuse) or not isinstance(error, Exception) else Misuse(_IN_CHILD)
+            ) from error
         _leave_nothing_open(self._backend, connection)
         if not self._was_submitted(connection, error):
             if isinstance(error, (DBAPIError, self._backend.engine.dialect.loaded_dbapi.Error)):
@@ -342,6 +358,15 @@ class Call:
             "actor": identity.caller.actor,
             "correlation_id": identity.correlation_id,
         }
+
+
+def _leave_to_parent() -> None:
+    """In a child that was forked inside a handler: the action, and the connection that it has, are the parent's."""
+    if (here := running()) is not None:
+        leave_to_parent(here.transaction.connection)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool:

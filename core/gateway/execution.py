@@ -25,7 +25,6 @@ from actionbus.core.errors import (
     ConfigurationError,
     IdempotencyConflict,
     InvalidArguments,
-    Misuse,
     PermissionDenied,
     UnknownAction,
 )
@@ -180,8 +179,6 @@ class Execution:
                     raise
 
             self._inside(proceed)
-            if not results:
-                raise Misuse("a middleware's around_execution() returned without calling proceed()")
             return self._result_text(results[-1])
 
     def check(self, intent: Intent) -> None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from io import IOBase
+from typing import Any, Final, Self
 
 from actionbus.core.declare.asynchronous import refuse_awaitable
 from actionbus.core.declare.reaching import reaching_out
+from actionbus.core.gateway.specials import has, is_plain_iterator, with_specials
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.limits import Limits
+
+_FOR_C: Final = (IOBase, memoryview)
+"""What is handed to code that wants the very object, and not one that behaves like it."""
 
 
 @dataclass(slots=True)
@@ -27,11 +32,12 @@ class Call:
     value: Any = None
     error: BaseException | None = None
 
-    def answer(self) -> Any:
-        """Return or raise again what the call gave."""
+    def answer(self, log: CallLog) -> Any:
+        """Return or raise again what the call gave; what is asked of it further goes to `log`."""
         if self.error is not None:
             raise self.error
-        return self.value.again() if isinstance(self.value, RecordedItems) else self.value
+        is_ours = issubclass(type(self.value), (Recorded, RecordedItems))
+        return self.value._again(log) if is_ours else self.value
 
     def shown(self) -> dict[str, Any]:
         """The call as the journal keeps it."""
@@ -70,7 +76,7 @@ class CallLog:
             earlier = self._answers.popleft()
             if earlier.name == name and earlier.asked == asked:
                 self._note(earlier)
-                return earlier.answer()
+                return earlier.answer(self)
             self._answers.clear()
         call = Call(name, asked)
         self._note(call)
@@ -79,7 +85,7 @@ class CallLog:
                 value = refuse_awaitable(do(), name)
         except BaseException as error:
             call.error = error
-            call.ended = {"raised": describe_exception(error)}
+            call.ended = {"raised": self._described(error)}
             raise
         call.value = self._returned(call, value)
         return call.value
@@ -116,66 +122,110 @@ class CallLog:
             return None, f"a {type(value).__name__} that JSON cannot hold"
         return (shown, None) if size <= self._limits.call_bytes else (None, f"{size} bytes, above the limit")
 
+    def _described(self, error: BaseException) -> dict[str, Any]:
+        """An exception by class, arguments and attributes, so far as they can be written down."""
+        told: dict[str, Any] = {"class": tagged.class_name(type(error))}
+        try:
+            parts = {"args": list(error.args), "attributes": dict(vars(error))}
+        except Exception:
+            return told | {"opaque": "its arguments cannot be read"}
+        for key, value in parts.items():
+            shown, why = self._encoded(value)
+            told |= {key: shown} if why is None else {"opaque": why}
+        return told
+
     def _returned(self, call: Call, value: Any) -> Any:
-        if isinstance(value, Iterator):
-            return RecordedItems(self, call, value)
+        kind = type(value)
         shown, why = self._encoded(value)
         if why is None:
             call.ended = {"returned": shown}
             return value
-        if hasattr(value, "__enter__") and hasattr(value, "__exit__"):
-            call.ended = {"context": True}
+        if isinstance(value, _FOR_C):
+            call.ended = {"opaque": why}
+            return value
+        if has(kind, "__enter__") and has(kind, "__exit__"):
+            call.ended = {"context": tagged.class_name(kind)}
             return Recorded(self, f"{call.name}()", value)
+        if is_plain_iterator(kind):
+            return RecordedItems(self, call, value)
         call.ended = {"opaque": why}
         return value
 
 
 class Recorded:
-    """A dependency, or a part of it reached by attribute, whose calls are recorded under their path."""
+    """A dependency, or a part of it reached by attribute, whose calls are recorded under their path.
 
-    __slots__ = ("_log", "_name", "_target")
+    It has the special methods that the class of its target has: see `gateway.specials`.
+    """
+
+    __slots__ = ("__weakref__", "_log", "_name", "_target")
+
+    def __new__(cls, log: CallLog, name: str, target: Any) -> Self:
+        made: Self = object.__new__(with_specials(cls, cls._kind(target), _RECORDED))
+        return made
 
     def __init__(self, log: CallLog, name: str, target: Any) -> None:
         object.__setattr__(self, "_log", log)
         object.__setattr__(self, "_name", name)
         object.__setattr__(self, "_target", target)
 
+    @staticmethod
+    def _kind(target: Any) -> type:
+        return type(target)
+
     @property  # type: ignore[misc]  # so that isinstance() sees the dependency's own class
     def __class__(self) -> type:
         return type(self._target)
+
+    def _again(self, log: CallLog) -> Recorded:
+        return Recorded(log, self._name, self._target)
 
     def __getattr__(self, attribute: str) -> Any:
         name = f"{self._name}.{attribute}"
         with reaching_out():
             found = refuse_awaitable(getattr(self._target, attribute), name)
-        plain = not callable(found) and self._log._encoded(found)[1] is None
+        plain = isinstance(found, _FOR_C) or (not callable(found) and self._log._encoded(found)[1] is None)
         return self._log.read(name, lambda: found) if plain else Recorded(self._log, name, found)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         name = f"{self._name}.{attribute}="
         self._log.perform(name, (value,), {}, lambda: setattr(self._target, attribute, value))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._log.perform(self._name, args, kwargs, lambda: self._target(*args, **kwargs))
+    def __delattr__(self, attribute: str) -> None:
+        self._log.perform(f"{self._name}.{attribute}=", (), {}, lambda: delattr(self._target, attribute))
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._log.perform(f"{self._name}[]", (key,), {}, lambda: self._target[key])
+    def __repr__(self) -> str:
+        return repr(self._target)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._log.perform(f"{self._name}.__iter__", (), {}, lambda: iter(self._target)))
+    def __dir__(self) -> list[str]:
+        return dir(self._target)
 
-    def __enter__(self) -> Any:
-        entered = self._log.perform(f"{self._name}.__enter__", (), {}, self._enter)
-        return Recorded(self._log, self._name, self._target) if entered is None else entered
 
-    def _enter(self) -> Any:
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return self._log.perform(self._name, args, kwargs, lambda: self._target(*args, **kwargs))
+
+
+def _iter(self: Any) -> Iterator[Any]:
+    # A generator, whatever iterator the target has: its items are recorded one by one.
+    return iter(self._log.perform(f"{self._name}.__iter__", (), {}, lambda: (each for each in self._target)))
+
+
+def _enter(self: Any) -> Any:
+    def enter() -> Any:
         entered = self._target.__enter__()
         return None if entered is self._target else entered
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
-        told = (kind.__name__,) if kind else ()
-        name = f"{self._name}.__exit__"
-        return bool(self._log.perform(name, told, {}, lambda: self._target.__exit__(kind, error, traceback)))
+    entered = self._log.perform(f"{self._name}.__enter__", (), {}, enter)
+    return Recorded(self._log, self._name, self._target) if entered is None else entered
+
+
+def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> bool | None:
+    told = (kind.__name__,) if kind else ()
+    name = f"{self._name}.__exit__"
+    return bool(self._log.perform(name, told, {}, lambda: self._target.__exit__(kind, error, traceback)))
+
+
+_RECORDED: Final = {"__call__": _call, "__iter__": _iter, "__enter__": _enter, "__exit__": _exit}
 
 
 class RecordedItems(Iterator[Any]):
@@ -189,6 +239,17 @@ class RecordedItems(Iterator[Any]):
         self._size = 0
         call.ended = {"items": self._shown}
         self._call = call
+
+    @property  # type: ignore[misc]  # as of Recorded
+    def __class__(self) -> type:
+        return type(self._items)
+
+    def __getattr__(self, attribute: str) -> Any:
+        # Such as a generator's `close` and `send`: it works, and nobody can tell what it did.
+        if attribute.startswith("__") and attribute.endswith("__"):
+            raise AttributeError(attribute)
+        self._call.ended = {"opaque": f"its {attribute} was used"}
+        return getattr(self._items, attribute)
 
     def __next__(self) -> Any:
         if self._ahead:
@@ -204,8 +265,9 @@ class RecordedItems(Iterator[Any]):
         self._keep(item)
         return item
 
-    def again(self) -> RecordedItems:
+    def _again(self, log: CallLog) -> RecordedItems:
         """The same iterator from its first item, for a retry."""
+        self._log = log
         self._ahead = deque(self._taken)
         return self
 
@@ -218,14 +280,3 @@ class RecordedItems(Iterator[Any]):
             self._call.ended = {"opaque": why}
         else:
             self._shown.append(shown)
-
-
-def describe_exception(error: BaseException) -> dict[str, Any]:
-    """An exception by class, arguments and attributes, so far as they can be written down."""
-    told: dict[str, Any] = {"class": tagged.class_name(type(error))}
-    for key, value in (("args", list(error.args)), ("attributes", dict(vars(error)))):
-        try:
-            told[key] = tagged.encode(value)
-        except tagged.Opaque as why:
-            told["opaque"] = str(why)
-    return told

@@ -10,6 +10,7 @@ and its lock with its connection, and the row brings the next message.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -121,7 +122,7 @@ class QueuedCall(Call):
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
         """As for any call; but after what another attempt may not meet, nothing is written."""
-        if self._is_worth_another_try(error, connection):
+        if os.getpid() == self._process and self._is_worth_another_try(error, connection):
             self._scrubber.exception(error)
             raise self._told(AttemptUnfinished(f"{type(error).__name__}: {error}")) from error
         try:

@@ -9,8 +9,9 @@ from typing import Any, Final, NoReturn
 from actionbus.core.secrecy.scrubbed_errors import cleaned
 from actionbus.core.secrecy.secret import SHORT, Secret, short_codes
 from actionbus.core.secrecy.spellings import leaves, texts
-from actionbus.core.secrecy.unescaping import levels
+from actionbus.core.secrecy.unescaping import levels, may_hide
 from actionbus.core.values import payload
+from actionbus.core.values.tagged import PATHS
 
 SCRUBBED: Final = "[secret]"
 _STRUCTURE: Final = frozenset({
@@ -19,7 +20,9 @@ _STRUCTURE: Final = frozenset({
 })  # fmt: skip
 """Names in the journal's own form: a secret that is one of them says nothing there."""
 _WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
-_TAGS: Final = _WHOLE | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "opaque"}
+_TAGS: Final = (
+    _WHOLE | {kind.__name__ for kind in PATHS} | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "opaque"}
+)
 
 active: ContextVar[Scrubber | None] = ContextVar("active", default=None)
 """The scrubber of the action whose handler runs here."""
@@ -100,7 +103,12 @@ class Scrubber:
             text = payload.dumps(value)
         except (ValueError, TypeError, RecursionError):
             return self._secrets.values()
-        return [secret for secret in self._secrets.values() if secret.may_be_in(text)]
+        return _possible(text, self._secrets.values())
+
+
+def _possible(text: str, secrets: Collection[Secret]) -> Collection[Secret]:
+    """The secrets that need be looked for in a text."""
+    return secrets if may_hide(text) else [secret for secret in secrets if secret.may_be_in(text)]
 
 
 def _without(text: str, secrets: Collection[Secret]) -> str:
@@ -109,7 +117,7 @@ def _without(text: str, secrets: Collection[Secret]) -> str:
 
 
 def _replaced(text: str, secrets: Collection[Secret]) -> str:
-    possible = [secret for secret in secrets if secret.may_be_in(text)]
+    possible = _possible(text, secrets)
     unescaped = levels(text) if possible else []
     spans = sorted(span for secret in possible for span in secret.spans(unescaped))
     parts, done = [], 0
@@ -152,6 +160,6 @@ def _holds(value: object, secrets: Collection[Secret]) -> bool:
 
 
 def _is_in(text: str, secrets: Collection[Secret]) -> bool:
-    possible = [secret for secret in secrets if secret.may_be_in(text)]
+    possible = _possible(text, secrets)
     unescaped = levels(text) if possible else []
     return any(secret.is_in(unescaped) for secret in possible)

@@ -46,7 +46,8 @@ class Secret:
         self._hex_signs = tuple(sign for data in kept for sign in (data.hex(), data.hex().upper()))
 
     def may_be_in(self, text: str) -> bool:
-        """Whether it is worth while to look; never false where it is there in a spelling that is known."""
+        """Whether it is worth while to look; never false where it is there in a spelling that is known, unless its
+        letters are escaped themselves (`unescaping.may_hide`)."""
         return _any_in(self._signs, text) or _any_in(self._base64_signs, text) or _any_in(self._hex_signs, text)
 
     def is_in(self, found: Sequence[Level]) -> bool:

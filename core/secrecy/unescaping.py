@@ -21,6 +21,13 @@ _ESCAPE: Final = re.compile(
     | [\xc2-\xdf][\x80-\xbf] | [\xe0-\xef][\x80-\xbf]{2} | [\xf0-\xf4][\x80-\xbf]{3}""",
     re.VERBOSE | re.DOTALL,
 )
+_HIDING: Final = re.compile(
+    r"""%(?: 2[2-7] | 3[0-9Bb] | [4-7][0-9A-Fa-f] )
+    | \\(?: u00[2-7] | x[2-7] | U000000[2-7] | [01][0-7]{2} )
+    | &(?: \# | [A-Za-z][A-Za-z0-9]{1,30}; )""",
+    re.VERBOSE,
+)
+"""Escapes of letters and digits, which need none, and of what begins another escape."""
 _LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
 
 
@@ -79,6 +86,11 @@ class Level:
 
     def _beyond(self, number: int, at: int) -> int:
         return self._ends[number] + at - self._outs[number] - 1
+
+
+def may_hide(text: str) -> bool:
+    """Whether letters or digits of a text may be escaped; quickly false for ordinary ones."""
+    return ("%" in text or "\\" in text or "&" in text) and _HIDING.search(text) is not None
 
 
 def levels(text: str) -> list[Level]:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID
 
 _TAG: Final = "$"
+PATHS: Final = (type(Path()), PurePosixPath, PureWindowsPath)
 _TEXTUAL: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     datetime: (datetime.isoformat, datetime.fromisoformat),
     date: (date.isoformat, date.fromisoformat),
@@ -25,6 +27,7 @@ _TEXTUAL: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     UUID: (str, UUID),
     bytes: (lambda v: b64encode(v).decode(), b64decode),
     float: (repr, float),
+    **{kind: (str, kind) for kind in PATHS},
 }
 _BY_NAME: Final = {kind.__name__: decode for kind, (_, decode) in _TEXTUAL.items()}
 _SEQUENCES: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
@@ -39,11 +42,12 @@ def encode(value: Any) -> Any:
     try:
         tagged = _encode(value)
         again = decode(tagged)
+        same = type(again) is type(value) and bool(again == value)
     except Opaque:
         raise
     except Exception as error:
         raise Opaque(f"{type(value).__name__}: {type(error).__name__}") from None
-    if type(again) is not type(value) or again != value:
+    if not same:
         raise Opaque(f"a {type(value).__name__} that does not compare equal after a round trip")
     return tagged
 

@@ -364,3 +364,49 @@ def test_a_forked_child_uses_connections_of_its_own(make_bus: BusFactory) -> Non
         child.join()
         assert child.exitcode == 0
     assert balance(bus, 1) == 4
+
+
+def test_a_child_forked_inside_a_handler_leaves_the_action_to_its_parent(
+    make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the child does then: it returns, writes, raises, or runs a nested action."""
+    bus = make_bus()
+    parent = os.getpid()
+    reading, writing = os.pipe()
+
+    def goes_on(handler: Any, number: int) -> Any:
+        if number == 1:
+            handler.session.execute(text("UPDATE accounts SET balance = 99"))
+        if number == 2:
+            raise ValueError("in the child")
+        return "child"
+
+    def fork(handler: Any) -> Any:
+        handler.session.execute(
+            text("INSERT INTO accounts (id, name, balance) VALUES (:n, :n, 0)"), {"n": handler.args.n}
+        )
+        if child := os.fork():
+            return "parent" if os.waitpid(child, 0) == (child, 0) else "a child that failed"
+        return goes_on(handler, handler.args.n)
+
+    def nested(handler: Any) -> Any:
+        return handler.runner.execute("call_back", {"n": 3}).result if handler.args.n == 4 else fork(handler)
+
+    monkeypatch.setattr(CallBack, "function", nested)
+    for number in (0, 1, 2, 4):
+        try:
+            outcome = bus.execute("call_back", {"n": number})
+        except BaseException as error:
+            if os.getpid() != parent:
+                os.write(writing, f"{type(error).__name__} ".encode())
+        finally:
+            if os.getpid() != parent:
+                os._exit(0)
+        assert outcome.result == "parent"
+        record = bus.journal.get(outcome.action_id)
+        assert record
+        assert (record.status, record.result) == ("succeeded", "parent")
+    assert os.read(reading, 1000) == b"Misuse " * 4
+    assert query(bus.engine.url, "SELECT id, balance FROM accounts ORDER BY id") == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    os.close(reading)
+    os.close(writing)

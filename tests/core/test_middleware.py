@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from actionbus import ActionCall, InvalidArguments, Middleware, Misuse, UnknownAction
 from tests.conftest import BusFactory
+from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
 R = TypeVar("R")
@@ -104,10 +106,45 @@ def test_what_it_raises_inside_is_the_actions_failure(make_bus: BusFactory) -> N
     assert [record.status for record in bus.journal.read(kind="outcome")] == ["failed"]
 
 
-def test_forgetting_to_proceed_is_told(make_bus: BusFactory) -> None:
-    class Forgetful(Middleware):
-        def around_execution(self, call: ActionCall, session: Session, proceed: Callable[[], None]) -> None:
-            return None
+def swallowing(proceed: Callable[[], R]) -> R | None:
+    try:
+        return proceed()
+    except Exception:
+        return None
 
-    with pytest.raises(Misuse, match="proceed"):
-        make_bus(middleware=[Forgetful()]).execute("open_account", {"id": 1, "name": "a"}, actor="ana")
+
+UNRULY: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "returned without calling proceed()": lambda proceed: None,
+    "called proceed() a second time": lambda proceed: (proceed(), proceed())[1],
+    "kept to itself what proceed() raised: ValueError: no": swallowing,
+    "returned None instead of what proceed() returns": lambda proceed: (proceed(), None)[1],
+}
+
+
+@pytest.mark.parametrize("told", UNRULY)
+@pytest.mark.parametrize("method", ["around_call", "around_execution"])
+def test_what_middleware_makes_of_proceed_is_checked_by_name(
+    make_sqlite_bus: BusFactory, method: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unruly(Middleware):
+        pass
+
+    runs: list[int] = []
+
+    def run(handler: Any) -> None:
+        runs.append(1)
+        if "ValueError" in told:
+            raise ValueError("no")
+
+    monkeypatch.setattr(Unruly, method, lambda self, *given: UNRULY[told](given[-1]))
+    monkeypatch.setattr(CallBack, "function", run)
+    bus = make_sqlite_bus(middleware=[Unruly()])
+    if method == "around_execution" and "None" in told:
+        assert bus.execute("call_back").status == "succeeded"  # there is nothing to be returned
+        return
+    with pytest.raises(Misuse, match=re.escape(f"Unruly.{method}() {told}")) as caught:
+        bus.execute("call_back")
+    assert len(runs) == ("without" not in told)
+    if method == "around_execution":
+        record = bus.journal.tail(1)[0]
+        assert (record.status, (record.error or {})["message"]) == ("failed", str(caught.value))

@@ -129,3 +129,38 @@ def test_lost_updates_of_eight_threads_never_happen(bus: Bus) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: serializable.execute("deposit", {"id": 1}), range(80)))
     assert balance(bus, 1) == 80
+
+
+def test_what_a_call_gave_is_not_asked_twice_either(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session of a client, opened by the attempt before: what is asked of it goes on record with the retry."""
+    tries: list[int] = []
+    said: list[str] = []
+
+    class Session:
+        def __enter__(self) -> Session:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def send(self, text: str) -> int:
+            said.append(text)
+            return len(said)
+
+    def run(handler: Any) -> int:
+        tries.append(1)
+        with handler.mailer.session() as session:
+            number: int = session.send("hello")
+        if len(tries) == 1:
+            handler.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$"))
+        return number
+
+    monkeypatch.setattr(Mailer, "session", Session, raising=False)
+    monkeypatch.setattr(CallBack, "function", run)
+    outcome = bus.execute("call_back")
+    assert (len(tries), said, outcome.result) == (2, ["hello"], 1)
+    record = bus.journal.get(outcome.action_id)
+    assert record
+    assert [call["call"] for call in record.calls or ()] == [
+        "mailer.session", "mailer.session().__enter__", "mailer.session().send", "mailer.session().__exit__",
+    ]  # fmt: skip
