@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from actionbus import Arg, Bus, InvalidArguments
 from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.secrecy.unescaping import may_hide
 from tests.conftest import BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application, outside
@@ -164,6 +166,46 @@ def test_scrubbing_leaves_the_rest_alone() -> None:
     scrubber.remember({"a": "hunter2", "b": [7]})
     assert scrubber.text("hunter2 and 7, not 17") == "[secret] and [secret], not 17"
     assert scrubber.json({"x": [7, True, "17"], "hunter2": 1}) == {"x": ["[secret]", True, "17"], "[secret]": 1}
+
+
+EVERY_CHARACTER: dict[str, Callable[[str], str]] = {
+    "url": lambda text: "".join(f"%{ord(each):02X}" for each in text),
+    "url in small letters": lambda text: "".join(f"%{ord(each):02x}" for each in text),
+    "json": lambda text: "".join(f"\\u{ord(each):04x}" for each in text),
+    "python": lambda text: "".join(f"\\x{ord(each):02x}" for each in text),
+    "python at length": lambda text: "".join(f"\\U{ord(each):08x}" for each in text),
+    "octal": lambda text: "".join(f"\\{ord(each):03o}" for each in text),
+    "html": lambda text: "".join(f"&#x{ord(each):x};" for each in text),
+    "html in decimals": lambda text: "".join(f"&#{ord(each)};" for each in text),
+}
+"""Ways to escape even what need not be."""
+
+
+def every_second(text: str) -> str:
+    return "".join(f"%{ord(each):02X}" if number % 2 else each for number, each in enumerate(text))
+
+
+@pytest.mark.parametrize("outer", [*EVERY_CHARACTER, "none"])
+@pytest.mark.parametrize("inner", EVERY_CHARACTER)
+def test_a_secret_is_found_with_every_character_escaped(inner: str, outer: str) -> None:
+    scrubber = Scrubber()
+    scrubber.remember("hunter2pass")
+    spelled = EVERY_CHARACTER.get(outer, str)(EVERY_CHARACTER[inner]("hunter2pass"))
+    assert scrubber.text(every_second("hunter2pass")) == "[secret]"
+    assert scrubber.text(f"it is {spelled}, so") == "it is [secret], so"
+    assert scrubber.json({"is": [spelled]}) == {"is": ["[secret]"]}
+    assert scrubber.holds(spelled)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nothing at all, 100 % & more", "https://x.org/a%20b/%C3%A4?q=1&c=%2F", json.dumps({"name": "Käthe \n \"x\" 👩"}),
+        "C:\\users\\new", "a\tb\\tc",
+    ],
+)  # fmt: skip
+def test_ordinary_texts_are_seen_quickly_to_hide_nothing(text: str) -> None:
+    assert not may_hide(text)
 
 
 def test_tokens_handed_out_by_secrets_are_scrubbed(bus: Bus) -> None:
