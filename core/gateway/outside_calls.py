@@ -184,7 +184,8 @@ class Recorded:
         name = f"{self._name}.{attribute}"
         with reaching_out():
             found = refuse_awaitable(getattr(self._target, attribute), name)
-        plain = isinstance(found, _FOR_C) or (not callable(found) and self._log._encoded(found)[1] is None)
+        itself = isinstance(found, _FOR_C) or tagged.is_exception_class(found)
+        plain = itself or (not callable(found) and self._log._encoded(found)[1] is None)
         return self._log.read(name, lambda: found) if plain else Recorded(self._log, name, found)
 
     def __setattr__(self, attribute: str, value: Any) -> None:

@@ -21,7 +21,9 @@ _STRUCTURE: Final = frozenset({
 """Names in the journal's own form: a secret that is one of them says nothing there."""
 _WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
 _TAGS: Final = (
-    _WHOLE | {kind.__name__ for kind in PATHS} | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "opaque"}
+    _WHOLE
+    | {kind.__name__ for kind in PATHS}
+    | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "exception", "opaque"}
 )
 
 active: ContextVar[Scrubber | None] = ContextVar("active", default=None)

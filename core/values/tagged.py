@@ -71,6 +71,8 @@ def _encode(value: Any) -> Any:
         return {_TAG: kind.__name__, "value": items if kind is tuple else sorted(items, key=repr)}
     if isinstance(value, Enum):
         return {_TAG: "enum", "class": class_name(kind), "value": value.name}
+    if is_exception_class(value):
+        return {_TAG: "exception", "class": class_name(value), "value": None}
     if dataclasses.is_dataclass(value):
         shown = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {_TAG: "dataclass", "class": class_name(kind), "value": shown}
@@ -95,9 +97,16 @@ def decode(tagged: Any) -> Any:
     found = find_class(tagged["class"])
     if tag == "enum" and issubclass(found, Enum):
         return found[value]
+    if tag == "exception" and is_exception_class(found):
+        return found
     if tag == "dataclass" and dataclasses.is_dataclass(found):
         return _dataclass(found, {name: decode(each) for name, each in value.items()})
     raise Opaque(f"tag {tag!r}")
+
+
+def is_exception_class(value: Any) -> bool:
+    """Whether it is what an `except` takes."""
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def class_name(kind: type) -> str:

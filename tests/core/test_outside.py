@@ -73,8 +73,21 @@ class Answer:
         return "not found"
 
 
+class Gone(Exception):
+    """What a client raises."""
+
+
 class Store:
     """The outside world."""
+
+    Gone = Gone
+    Refused = type("Refused", (Exception,), {})
+
+    def fail(self) -> None:
+        raise Gone("for good")
+
+    def refuse(self) -> None:
+        raise self.Refused("no")
 
     attribute = 3
     folder = Path("/data")
@@ -145,6 +158,17 @@ class Store:
         return True
 
 
+def caught(store: Any) -> list[str]:
+    """As clients want it that make their exceptions as they go, such as boto3's."""
+    told = []
+    for ask in (store.fail, store.refuse):
+        try:
+            ask()
+        except (store.Gone, store.Refused) as error:
+            told.append(str(error))
+    return told
+
+
 def entered(value: Any, ask: Callable[[Any], Any]) -> Any:
     with value as found:
         return ask(found)
@@ -175,6 +199,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "is store": lambda s: isinstance(s, Store), "repr": lambda s: type(repr(s)).__name__, "dir": lambda s: dir(s),
     "is no path": lambda s: isinstance(s, os.PathLike), "can": lambda s: [callable(s.path), callable(s.answer()), hasattr(s, "__fspath__")],
     "missing": lambda s: getattr(s, "missing", "none"), "no addition": lambda s: s + 1, "not entered": lambda s: entered(s, str),
+    "caught": caught,
     "unhashed": lambda s: isinstance(hash(s), int),
 }  # fmt: skip
 
