@@ -200,9 +200,9 @@ class Call:
         In a child that was forked meanwhile nothing is written: the action is its parent's.
         """
         if os.getpid() != self._process:
-            raise (
-                error if isinstance(error, Misuse) or not isinstance(error, Exception) else Misuse(_IN_CHILD)
-            ) from error
+            if isinstance(error, Misuse) or not isinstance(error, Exception):
+                raise error
+            raise Misuse(_IN_CHILD) from error
         _leave_nothing_open(self._backend, connection)
         if not self._was_submitted(connection, error):
             if isinstance(error, (DBAPIError, self._backend.engine.dialect.loaded_dbapi.Error)):

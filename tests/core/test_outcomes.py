@@ -184,6 +184,17 @@ class OddOriginal(Exception):
         pgcode = object()
 
 
+class OddErrors(InvalidArguments):
+    """Of which nothing can be written down."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self)
+
+    @property
+    def errors(self) -> Any:  # type: ignore[override]
+        return object()
+
+
 class NoOriginal(Exception):
     @property
     def orig(self) -> Any:
@@ -207,7 +218,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "read-only refusal": lambda: ReadOnlyRefusal({"a": ["b"]}), "no arguments": NoArguments, "odd original": OddOriginal,
     "no original": NoOriginal, "odd notes": with_odd_notes, "circle": in_a_circle,
     "huge": lambda: ValueError("x" * 3_000_000), "surrogate": lambda: ValueError("\ud800 \0"),
-    "exit": lambda: SystemExit(2), "ctrl-c": KeyboardInterrupt, "group": lambda: BaseExceptionGroup("g", [SystemExit()]),
+    "odd errors": OddErrors, "exit": lambda: SystemExit(2), "ctrl-c": KeyboardInterrupt, "group": lambda: BaseExceptionGroup("g", [SystemExit()]),
     "generator's": GeneratorExit, "stop": StopIteration, "memory": MemoryError, "recursion": RecursionError,
 }  # fmt: skip
 
