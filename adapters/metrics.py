@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from actionbus.core import ActionCall, Bus, Middleware, Outcome, UnknownAction
 from actionbus.core.errors import AttemptUnfinished
-from actionbus.core.gateway.execution import as_ours, status_of
+from actionbus.core.gateway.failures import as_ours, status_of
 from actionbus.projections import Projections
 
 try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from actionbus.core import ActionCall, Middleware, Outcome
-from actionbus.core.gateway.execution import as_ours, status_of
+from actionbus.core.gateway.failures import as_ours, status_of
 
 try:
     from opentelemetry import trace

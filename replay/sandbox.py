@@ -23,10 +23,12 @@ from actionbus.core import Application, Bus
 from actionbus.core.declare.handler import ActionHandler
 from actionbus.core.declare.queue import Message, Queue
 from actionbus.core.errors import ActionBusError
-from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, status_of
-from actionbus.core.gateway.failures import row_of_failure
+from actionbus.core.gateway.execution import Attempt, Execution
+from actionbus.core.gateway.failures import as_ours, status_of
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.outcomes import row_of_failure
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.backend import Row
 from actionbus.core.storage.drivers import driver_connection

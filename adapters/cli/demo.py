@@ -22,7 +22,7 @@ from actionbus.adapters.library.emoji_input import CURATOR, Step, steps
 from actionbus.adapters.local_elasticsearch.install import NotInstallable
 from actionbus.adapters.wiring import EMBEDDED
 from actionbus.core import ActionRunner, Bus, InvalidArguments, PermissionDenied
-from actionbus.core.gateway.execution import status_of
+from actionbus.core.gateway.failures import status_of
 from actionbus.core.storage.engines import make_engine
 from actionbus.projections import Projector
 

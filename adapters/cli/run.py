@@ -42,7 +42,7 @@ from actionbus.core import (
 )
 from actionbus.core.declare.registry import Action, Registry
 from actionbus.core.errors import OutcomeUnknown
-from actionbus.core.gateway.execution import as_ours, status_of
+from actionbus.core.gateway.failures import as_ours, status_of
 from actionbus.core.gateway.ticket import due_at
 from actionbus.core.values.payload import dumps, parse
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from actionbus.core import Bus, InvalidArguments, Record
-from actionbus.core.gateway.execution import as_ours, status_of
+from actionbus.core.gateway.failures import as_ours, status_of
 
 Results = list[Any]
 """The results of the actions run so far, in order."""

@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final, NoReturn, Self, TypeVar
 
@@ -26,20 +26,22 @@ from actionbus.core.errors import (
     Misuse,
     OutcomeUnknown,
 )
-from actionbus.core.gateway.execution import Attempt, Execution, Identity, as_ours, outcome_of, status_of
-from actionbus.core.gateway.failures import note_id, row_of_failure, undescribed
-from actionbus.core.gateway.inside import running
+from actionbus.core.gateway.execution import Attempt, Execution
+from actionbus.core.gateway.failures import as_ours, note_id, status_of, undescribed
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.leftovers import give_up, leave_nothing_open, rolled_back
 from actionbus.core.gateway.lost_connection import append_after_loss
 from actionbus.core.gateway.nested import NestedRunner
+from actionbus.core.gateway.outcomes import outcome_of, row_of_failure
 from actionbus.core.gateway.outside_calls import Call as OutsideCall
 from actionbus.core.gateway.publishing import publish
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import ACTING, Appended, Backend, Row, Statement
-from actionbus.core.storage.drivers import is_usable, leave_to_parent, usable
+from actionbus.core.storage.backend import Appended, Row, Statement
+from actionbus.core.storage.drivers import is_usable, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values import payload
@@ -152,7 +154,7 @@ class Call:
             except BaseException as error:
                 again = self._backend.chain_is_transient(error) and number < self._services.attempts
                 ended_inside = isinstance(error, Exception) and transaction.was_ended_inside(error)
-                is_back = _rolled_back(transaction, connection)
+                is_back = rolled_back(transaction, connection)
                 if ended_inside:
                     raise Misuse(f"{ENDED_INSIDE}; then it raised {type(error).__name__}") from error
                 if not is_back or not again:
@@ -203,7 +205,7 @@ class Call:
             if isinstance(error, Misuse) or not isinstance(error, Exception):
                 raise error
             raise Misuse(_IN_CHILD) from error
-        _leave_nothing_open(self._backend, connection)
+        leave_nothing_open(self._backend, connection)
         if not self._was_submitted(connection, error):
             if isinstance(error, (DBAPIError, self._backend.engine.dialect.loaded_dbapi.Error)):
                 self._scrubber.exception(error)
@@ -218,7 +220,7 @@ class Call:
             position = self._append_outcome(connection, row, error)
         except Exception as unwritten:
             was_lost = self._backend.is_lost(error, connection)
-            _give_up(self._backend, connection)  # the action's lock goes with it
+            give_up(self._backend, connection)  # the action's lock goes with it
             raise self._unwritten(error, unwritten, was_lost) from error
         if position is None and isinstance(error, Exception):
             return self._answer(connection, error)
@@ -266,7 +268,7 @@ class Call:
                         raise
                     return self._backend.append_alone(connection, self._shortened(row, error, failure), self._also())
         version = self._action.handler.version if self._action else None
-        _give_up(self._backend, connection)
+        give_up(self._backend, connection)
         submitted = self._submitted(version, self._intent.idempotency_key)
         return append_after_loss(self._services, submitted, row, self._also())
 
@@ -358,46 +360,3 @@ class Call:
             "actor": identity.caller.actor,
             "correlation_id": identity.correlation_id,
         }
-
-
-def _leave_to_parent() -> None:
-    """In a child that was forked inside a handler: the action, and the connection that it has, are the parent's."""
-    if (here := running()) is not None:
-        leave_to_parent(here.transaction.connection)
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _rolled_back(transaction: ActionTransaction, connection: Connection) -> bool:
-    """Roll back, so that the error which led here is the one that is told; a connection that cannot is thrown away."""
-    try:
-        transaction.rollback()
-    except Exception:
-        if not connection.closed:
-            connection.invalidate()
-        return False
-    return True
-
-
-def _leave_nothing_open(backend: Backend, connection: Connection) -> None:
-    """Roll back what an interruption left open where nobody held it: the outcome must not join that."""
-    if not is_usable(connection):
-        return
-    left: ActionTransaction | None = connection.info.get(ACTING)
-    try:
-        if left is not None:
-            left.rollback()
-        else:
-            backend.rollback(connection)
-    except Exception:
-        connection.invalidate()
-
-
-def _give_up(backend: Backend, connection: Connection) -> None:
-    """Throw a connection away, so that the pool has its place back and the database what it held."""
-    if is_usable(connection):
-        with suppress(Exception):
-            backend.rollback(connection)  # a driver's connection may outlive this while a traceback has its cursor
-    if not connection.closed:
-        connection.invalidate()

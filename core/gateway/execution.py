@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,17 +17,14 @@ from marshmallow import ValidationError
 from actionbus.core.declare.asynchronous import refuse_awaitable
 from actionbus.core.declare.dependencies import Built, Provider
 from actionbus.core.declare.handler import ActionHandler, Arguments
-from actionbus.core.declare.middleware import ActionCall
 from actionbus.core.declare.registry import Action, Registry
 from actionbus.core.errors import (
-    WHOLE_ACTION,
     ConfigurationError,
-    IdempotencyConflict,
     InvalidArguments,
     PermissionDenied,
-    UnknownAction,
 )
 from actionbus.core.gateway.failures import describe_error
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
 from actionbus.core.gateway.outside_calls import Call
@@ -40,64 +36,11 @@ from actionbus.core.secrecy.action_logger import ActionLogger
 from actionbus.core.secrecy.scrubbing import Scrubber, active
 from actionbus.core.storage.backend import Row
 from actionbus.core.values import payload
-from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import Clock, Ids, nested_identity, seeded_random
 from actionbus.core.values.limits import Limits
-from actionbus.core.values.readable import readable
-from actionbus.core.values.record import Outcome
 from actionbus.core.values.serializer import Serializer
 
 log = logging.getLogger("actionbus")
-
-
-@dataclass(slots=True)
-class Identity:
-    """What a record says of an action besides its arguments; the same for its submitted record and its outcome."""
-
-    action_id: UUID
-    seed: str
-    caller: Caller
-    correlation_id: str
-    cause_id: UUID | None
-    release: str | None
-
-    def call(self, name: str, mode: str) -> ActionCall:
-        """The call as middleware sees it."""
-        caller = self.caller
-        return ActionCall(
-            name, self.action_id, caller.actor, self.correlation_id, self.cause_id, caller.context(), mode
-        )
-
-    def submitted(self, name: str, version: int | None, key: str | None, arguments: str, scrubber: Scrubber) -> Row:
-        """The submitted record's row."""
-        caller = self.caller
-        context = payload.dumps(scrubber.arguments(caller.context())) if scrubber else caller.context_text
-        return Row(
-            self.action_id, "submitted", None, name, version, caller.actor, self.correlation_id, self.cause_id, key,
-            None, self.release, context, arguments, None, None, None, None, self.seed, None, None,
-        )  # fmt: skip
-
-    def outcome(
-        self,
-        name: str,
-        status: str,
-        *,
-        version: int | None = None,
-        started_at: datetime | None = None,
-        arguments: str | None = None,
-        result: str | None = None,
-        error: dict[str, Any] | None = None,
-        calls: str | None = None,
-        touched: str | None = None,
-        seen: str | None = None,
-        duration_us: int | None = None,
-    ) -> Row:
-        """The outcome's row."""
-        told = payload.dumps(error) if error else None
-        return Row(
-            self.action_id, "outcome", status, name, version, self.caller.actor, self.correlation_id, self.cause_id,
-            None, started_at, self.release, None, arguments, result, told, calls, touched, None, seen, duration_us,
-        )  # fmt: skip
 
 
 REAL_WORLD = World()
@@ -376,40 +319,6 @@ def arguments_text(action: Action, values: Mapping[str, Any], limits: Limits, sc
             # A value that the application's own field made: the field knows its JSON form.
             shown[name] = payload.primitive(action.schema.fields[name].serialize(name, values), limits, depth=2)
     return payload.dumps(scrubber.arguments(shown))
-
-
-def status_of(error: BaseException) -> str:
-    """The outcome's status for what an action raised."""
-    if isinstance(error, (InvalidArguments, UnknownAction, IdempotencyConflict)):
-        return "rejected"
-    return "denied" if isinstance(error, PermissionDenied) else "failed"
-
-
-def as_ours(error: BaseException) -> BaseException:
-    """A ValidationError that a handler raised is a rejection; everything else stays what it is.
-
-    So does InvalidArguments, but for errors that were put into it later, or by a class of the application's own.
-    """
-    if isinstance(error, InvalidArguments):
-        with suppress(Exception):
-            error.errors = readable(error.errors)
-        return error
-    if isinstance(error, ValidationError):
-        told = error.messages if isinstance(error.messages, dict) else {WHOLE_ACTION: error.messages}
-        return InvalidArguments({WHOLE_ACTION if key == "_schema" else key: each for key, each in told.items()})
-    return error
-
-
-def outcome_of(row: Row, position: int) -> Outcome:
-    """The caller's Outcome of a row just written."""
-    return Outcome(
-        action_id=row.action_id,
-        action=row.action,
-        status=row.status or "",
-        result=payload.loads(row.result) if row.result is not None else None,
-        position=position,
-        error=payload.loads(row.error) if row.error else None,
-    )
 
 
 def _stop_if_rejected(handler: ActionHandler) -> None:

@@ -8,20 +8,24 @@ from __future__ import annotations
 import logging
 import traceback
 from contextlib import suppress
-from datetime import datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
-from actionbus.core.errors import ActionBusError, InvalidArguments
-from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Row
-from actionbus.core.storage.drivers import driver_error
-from actionbus.core.values.readable import words
-from actionbus.core.values.tagged import class_name
+from marshmallow import ValidationError
 
-if TYPE_CHECKING:
-    from actionbus.core.gateway.execution import Execution, Identity
+from actionbus.core.errors import (
+    WHOLE_ACTION,
+    ActionBusError,
+    IdempotencyConflict,
+    InvalidArguments,
+    PermissionDenied,
+    UnknownAction,
+)
+from actionbus.core.secrecy.scrubbing import Scrubber
+from actionbus.core.storage.drivers import driver_error
+from actionbus.core.values.readable import readable, words
+from actionbus.core.values.tagged import class_name
 
 log = logging.getLogger("actionbus")
 _CORE: Final = "actionbus.core."
@@ -30,25 +34,26 @@ _LONGEST_MESSAGE: Final = 10_000
 _FRAMES: Final = 20
 
 
-def row_of_failure(
-    execution: Execution | None,
-    identity: Identity,
-    name: str,
-    status: str,
-    error: BaseException,
-    scrubber: Scrubber,
-    started_at: datetime,
-    seen: str | None = None,
-) -> Row:
-    """The outcome's row of what was raised; where that cannot be described, one that tells its type alone."""
-    try:
-        if execution:
-            return execution.outcome(status, None, error)
-        told = describe_error(error, scrubber)
-    except Exception as why:
-        log.warning("the %s that %s raised cannot be described: %s", type(error).__name__, name, type(why).__name__)
-        told = undescribed(error, why)
-    return identity.outcome(name, status, started_at=started_at, error=told, seen=seen)
+def status_of(error: BaseException) -> str:
+    """The outcome's status for what an action raised."""
+    if isinstance(error, (InvalidArguments, UnknownAction, IdempotencyConflict)):
+        return "rejected"
+    return "denied" if isinstance(error, PermissionDenied) else "failed"
+
+
+def as_ours(error: BaseException) -> BaseException:
+    """A ValidationError that a handler raised is a rejection; everything else stays what it is.
+
+    So does InvalidArguments, but for errors that were put into it later, or by a class of the application's own.
+    """
+    if isinstance(error, InvalidArguments):
+        with suppress(Exception):
+            error.errors = readable(error.errors)
+        return error
+    if isinstance(error, ValidationError):
+        told = error.messages if isinstance(error.messages, dict) else {WHOLE_ACTION: error.messages}
+        return InvalidArguments({WHOLE_ACTION if key == "_schema" else key: each for key, each in told.items()})
+    return error
 
 
 def undescribed(error: BaseException, why: BaseException) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from typing import Any, NoReturn, TypeVar
 
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import ActionBusError, Misuse
-from actionbus.core.gateway.execution import Execution, Identity, as_ours, outcome_of, status_of
-from actionbus.core.gateway.failures import note_id, row_of_failure
+from actionbus.core.gateway.execution import Execution
+from actionbus.core.gateway.failures import as_ours, note_id, status_of
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
+from actionbus.core.gateway.outcomes import outcome_of, row_of_failure
 from actionbus.core.gateway.publishing import message_of, refuse_secrets
 from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.gateway.ticket import Ticket, due_at, moment

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from actionbus.core.declare.handler import Arguments
-from actionbus.core.gateway.execution import Attempt, Execution, Identity
+from actionbus.core.gateway.execution import Attempt, Execution
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction

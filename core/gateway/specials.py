@@ -1,6 +1,6 @@
 """What Python asks of an object's class and not of the object: `len`, `in`, `str`, `/`, indexing, truth, comparison.
 
-`gateway.outside_calls` gives a proxy those that the class has for which it stands, so that it can do neither less nor more.
+`gateway.outside_calls` gives a proxy those of the class for which it stands, so that it can do neither less nor more.
 """
 
 from __future__ import annotations

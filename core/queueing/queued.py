@@ -27,7 +27,8 @@ from actionbus.core.errors import (
     OutcomeUnknown,
 )
 from actionbus.core.gateway.call import Call
-from actionbus.core.gateway.execution import Execution, Identity
+from actionbus.core.gateway.execution import Execution
+from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.publishing import message_of, publish, refuse_secrets
