@@ -14,7 +14,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import BadRequest, Error
+from waitress.utilities import BadRequest, Error, InternalServerError
 
 from actionbus.adapters.http.access import log_request
 from actionbus.adapters.http.health import live
@@ -64,13 +64,27 @@ class _Live(Task):  # type: ignore[misc]
 
 
 class _Unreadable(ErrorTask):  # type: ignore[misc]
-    """The answer to what cannot be read as a request, which no application sees: so it is logged here."""
+    """The answer to what cannot be read as a request, which no application sees: so it is logged here. It is the answer
+    as well for an application that raised, whose request is logged already."""
 
     def execute(self) -> None:
         super().execute()
         request = self.request
+        if isinstance(request.error, InternalServerError):
+            return
         method, path = getattr(request, "command", "-"), getattr(request, "path", "-")
         log_request(method, path, request.error.code, time.time() - self.start_time, self.channel.addr[0])
+
+
+class _Application(WSGITask):  # type: ignore[misc]
+    def execute(self) -> None:
+        """As waitress does, which answers 500 to an Exception, but to a SystemExit nothing."""
+        try:
+            super().execute()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"the application raised {type(error).__name__}") from error
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]
@@ -88,7 +102,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     def task_class(self, channel: Connection, request: Any) -> Task:
         """What serves a request."""
-        return (_Live if self.server.is_liveness(request) else WSGITask)(channel, request)
+        return (_Live if self.server.is_liveness(request) else _Application)(channel, request)
 
     def received(self, data: bytes) -> bool:
         """Note when a request begins."""
@@ -105,9 +119,16 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     def service(self) -> None:
         """Serve the next request, unless the client takes no answers: waitress would let the thread wait for him."""
-        if self.total_outbufs_len <= _MOST_UNTAKEN:
-            super().service()
+        if self.total_outbufs_len > _MOST_UNTAKEN:
+            self._give_up()
             return
+        try:
+            super().service()
+        except BaseException:
+            self._give_up()  # else nobody would ever serve it again, nor close it
+            raise
+
+    def _give_up(self) -> None:
         with self.requests_lock:
             for request in self.requests:
                 request.close()
@@ -156,11 +177,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         (self._for_liveness if asks_for_life else self.task_dispatcher).add_task(task)
 
     def maintenance(self, now: float) -> None:
-        """What waitress does to idle connections, and the deadlines."""
-        super().maintenance(now)
+        """The deadlines first, so that who stalls is answered; then what waitress does to idle connections."""
         deadline = time.monotonic() - self.adj.channel_timeout
         for connection in list(self.active_channels.values()):
             connection.end_if_slow(deadline)
+        super().maintenance(now)
 
     def handle_accept(self) -> None:
         """Make room if all places are taken, at the cost of whoever was not served for longest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
@@ -10,11 +11,13 @@ from typing import Any, ParamSpec, TypeVar, cast
 import flask
 from flask import Response, current_app, g
 from flask.wrappers import Request as FlaskRequest
+from werkzeug.exceptions import HTTPException
 
 from actionbus.adapters.http.access import ACTOR, CORRELATION_ID
 from actionbus.adapters.http.answer import Answer
 from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.caller import context_of, correlation_id_of
+from actionbus.adapters.http.problems import explain, raised_by
 from actionbus.adapters.http.refusals import Unauthorized
 from actionbus.adapters.http.request import Request
 from actionbus.core import ActionRunner, Bus
@@ -96,14 +99,25 @@ def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:
     """Decorate a view: while it runs, `flask.g.action_runner` is the gateway, bound to the request's caller."""
 
     @functools.wraps(view)
-    def with_runner(*args: P.args, **kwargs: P.kwargs) -> R:
+    def with_runner(*args: P.args, **kwargs: P.kwargs) -> R | Response:
         runner = g.action_runner = runner_of_request()
         try:
             return view(*args, **kwargs)
+        except BaseException as error:
+            if raised_by(error) is None or not _would_be_answered_amiss(error):
+                raise
+            return responded(explain(error))
         finally:
             runner.close()
 
-    return with_runner
+    return cast("Callable[P, R]", with_runner)
+
+
+def _would_be_answered_amiss(error: BaseException) -> bool:
+    """Whether Flask would take what an action raised for a view's answer, or would not answer at all."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        return False  # it came from the keyboard, and means the server
+    return isinstance(error, HTTPException) or not isinstance(error, Exception)
 
 
 def responded(answer: Answer) -> Response:

@@ -27,7 +27,7 @@ from actionbus.core import (
     PermissionDenied,
     UnknownAction,
 )
-from actionbus.projections.errors import IndexMissing, ProjectionError, StoreUnavailable
+from actionbus.projections.errors import IndexMissing, StoreUnavailable
 
 log = logging.getLogger("actionbus.http")
 RETRY_AFTER_S: Final = "5"
@@ -70,7 +70,7 @@ class Problem:
 def explain(error: BaseException) -> Answer:
     """The answer to what a call of the gateway raised. Our own mistakes go to the log, with cause."""
     found = problem_of(error)
-    if found.status >= 500 and not isinstance(error, Refused):
+    if found.status >= 500 and (found.action_id is not None or not isinstance(error, Refused)):
         level = logging.WARNING if found.status == 503 else logging.ERROR
         log.log(level, "a request failed with %d: %s", found.status, type(error).__name__, exc_info=error)
     return found.answer()
@@ -78,9 +78,9 @@ def explain(error: BaseException) -> Answer:
 
 def problem_of(error: BaseException) -> Problem:
     """What a client is told of an error."""
-    action_id = getattr(error, "action_id", None)
+    action_id = raised_by(error)
     match error:
-        case Refused():
+        case Refused() if action_id is None:
             return Problem(error.status, error.kind, error.title, str(error), error.errors, retry=error.retry)
         case InvalidArguments():
             return _invalid(error.errors, action_id, too_large=isinstance(error, LimitExceeded))
@@ -102,15 +102,14 @@ def problem_of(error: BaseException) -> Problem:
             detail = "the service is not set up for this; whoever runs it finds in its log what is missing"
             return Problem(500, "not-set-up", "Not set up", detail, action_id=action_id)
         case StoreUnavailable() | IndexMissing():
-            return Problem(503, "unavailable", "Unavailable", "the documents cannot be searched now", retry=True)
-        case ProjectionError():
-            return Problem(500, "failed", "Failed", "the request failed")
+            detail = "the documents cannot be searched now"
+            return Problem(503, "unavailable", "Unavailable", detail, action_id=action_id, retry=True)
     return _unexpected(error)
 
 
 def _unexpected(error: BaseException) -> Problem:
     """An exception that is no answer: the application's own, or the database's."""
-    action_id = _action_of(error)
+    action_id = raised_by(error)
     ours = isinstance(error, JournalUnavailable)
     database = databases.of_database(error) if ours else error if databases.is_of_database(error) else None
     if (ours and database is None) or (database is not None and databases.is_lost(database)):
@@ -123,9 +122,12 @@ def _unexpected(error: BaseException) -> Problem:
     return Problem(500, "failed", "Failed", detail, action_id=action_id)
 
 
-def _action_of(error: BaseException) -> UUID | None:
-    """The id of the action that raised it: an attribute of our errors, in a note of others."""
-    note = next((each for each in getattr(error, "__notes__", []) if each.startswith("actionbus:")), None)
+def raised_by(error: BaseException) -> UUID | None:
+    """The id of the action that raised it: an attribute of our errors, in a note of others. An exception that is raised
+    time and again has a note of each, and the last is meant.
+    """
+    notes = reversed(getattr(error, "__notes__", []))
+    note = next((each for each in notes if each.startswith("actionbus:")), None)
     return UUID(note.rsplit(" ", 1)[-1]) if note else getattr(error, "action_id", None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from sqlalchemy.engine import URL
 
 from tests.adapters.test_serving import TOOL, Served
 from tests.conftest import prepared
+from tests.waiting import PATIENCE_S
 
 HEAD = b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 DRIPS: dict[str, tuple[bytes, bytes]] = {
@@ -84,6 +86,69 @@ def test_a_request_has_one_deadline_however_slowly_it_drips(start: Start, what: 
     assert b" 408 " in heard
     assert " 408 in " in served.log.read_text(), "the access log has it"
     assert served.request("GET", "/health/ready")[0] == 200
+
+
+@pytest.mark.parametrize("what", DRIPS)
+def test_who_stalls_is_answered_too(start: Start, what: str) -> None:
+    """Without a word for as long as a request may take."""
+    served = start("--patience", "1")
+    with served.socket() as client:
+        client.sendall(b"".join(DRIPS[what]))
+        heard = b""
+        while piece := client.recv(4096):
+            heard += piece
+    assert b" 408 " in heard
+    assert " 408 in " in served.log.read_text(), "the access log has it"
+
+
+LEAVING = """
+import sys
+from flask import Flask
+from tests.shop.app import checkpoint, make_application, repo
+from actionbus import outside
+
+
+class Leaving:
+    def send(self, to, text):
+        sys.exit(to)
+
+
+app = make_application(dependencies={"repo": repo, "checkpoint": checkpoint, "mailer": outside(Leaving)})
+flask_app = Flask("leaving")
+flask_app.get("/leave")(sys.exit)
+"""
+
+
+def leave(served: Served, tmp_path: Path, ask: Callable[[], int]) -> None:
+    """Ask more often than there are threads, keeping the connections; then the server stops at once."""
+    for _ in range(6):
+        assert ask() == 500
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(PATIENCE_S) == 0
+    assert "cut off" not in served.log.read_text()
+    assert served.log.read_text().count(" 500 in ") == 6
+
+
+def test_an_action_that_exits_is_answered_and_keeps_no_place(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    served = start(ACTIONBUS_APP="leaving:app", PYTHONPATH=path)
+    leave(served, tmp_path, lambda: served.request("POST", "/actions/notify", {"to": "x"})[0])
+    assert "SystemExit: x" in served.log.read_text()
+
+
+def test_an_application_that_exits_is_answered_and_keeps_no_place(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    served = start(
+        "--wsgi", "leaving:flask_app", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+
+    def ask() -> int:
+        with served.socket() as client:
+            client.sendall(b"GET /leave HTTP/1.1\r\nHost: x\r\n\r\n")
+            return int(client.recv(4096).split(b" ")[1])
+
+    leave(served, tmp_path, ask)
 
 
 def test_an_answer_that_is_not_taken_is_given_up(start: Start) -> None:
