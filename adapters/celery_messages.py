@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Callable
 from queue import Empty
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from kombu.connection import Connection
+from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.transport import redis
 
 log = logging.getLogger("actionbus")
@@ -32,17 +33,70 @@ class OnlyIds(Connection):
         found = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return _Transport if found is redis.Transport else found
 
+    def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802 - kombu's name
+        """As kombu's, whose connections would have kombu's transport again."""
+        return _Pool(self, limit, **options)  # type: ignore[no-untyped-call]
+
+
+class _Pooled(PooledConnection, OnlyIds):
+    """A connection that senders share."""
+
+
+class _Pool(ConnectionPool):
+    def new(self) -> _Pooled:
+        return _Pooled(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
+
 
 class _Channel(redis.Channel):
+    """Uses no key in Redis but the queue's lists, and makes room for these where somebody wrote something else."""
+
+    def _queue_bind(self, *what: Any) -> None:
+        """Our messages name their queue, so nobody has to look up which queues an exchange has."""
+
+    def get_table(self, exchange: str) -> list[Any]:
+        """Nor is there anything to be looked up."""
+        return []
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        self._with_lists([queue], super()._put, queue, message, **options)
+
+    def _size(self, queue: str) -> int:
+        return int(self._with_lists([queue], super()._size, queue))
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except self.ResponseError as error:
+            self._make_room(self.active_queues, error)
+            raise Empty from None
         except (Empty, *self.connection_errors, *self.connection.channel_errors):
             raise
         except Exception as error:
             # Once read as JSON it is in the hands of `_deliver`, so what remains is what json came up with.
             log.error("a message was dropped that is not JSON (%s)", type(error).__name__)
             raise Empty from None
+
+    def _with_lists(self, queues: list[str], do: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        try:
+            return do(*args, **options)
+        except self.ResponseError as error:
+            self._make_room(queues, error)
+        return do(*args, **options)
+
+    def _make_room(self, queues: list[str], error: Exception) -> None:
+        """Rename what stands under the names of the queues' lists and is none; it may be somebody's all the same.
+
+        Raises `error` if that is about something else.
+        """
+        if "WRONGTYPE" not in str(error):
+            raise error
+        keys = [self._q_for_pri(queue, step) for queue in queues for step in self.priority_steps]  # type: ignore[no-untyped-call]
+        with self.conn_or_acquire() as client:
+            for key in keys:
+                if client.type(key) not in (b"list", b"none"):
+                    aside = f"{key}:set-aside-{uuid4()}"
+                    client.rename(key, aside)
+                    log.error("the key %r in Redis was no list; it is now called %r", key, aside)
 
 
 class _Transport(redis.Transport):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from kombu.transport.redis import Channel
 from redis import Redis as Client
 from sqlalchemy.engine import URL, make_url
 
@@ -167,17 +168,53 @@ def test_only_the_id_travels(station: Station) -> None:
             assert kept not in told
 
 
-def test_what_is_written_over_the_queue_itself_does_not_end_the_worker(station: Station) -> None:
-    """Redis answers the worker with errors until somebody removes it; nothing is lost meanwhile."""
-    station.client.delete("actions")
-    station.client.set("actions", "no list")
-    station.workers.until(lambda: "server:ResponseError" in station.workers.told())
-    account = uuid4().int % 2**31
-    ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
-    assert ticket.problem is not None
-    station.client.delete("actions")
-    assert ticket.wait(60).status == "succeeded"
+WRITTEN: dict[str, Callable[[Client, str], Any]] = {
+    "text": lambda client, key: client.set(key, "x"), "a hash": lambda client, key: client.hset(key, "x", "y"),
+    "a set": lambda client, key: client.sadd(key, "x"), "a sorted set": lambda client, key: client.zadd(key, {"x": 0}),
+    "a list": lambda client, key: client.lpush(key, "x"), "a stream": lambda client, key: client.xadd(key, {"x": "y"}),
+}  # fmt: skip
+NAMES = [getattr(Channel, name) for name in dir(Channel) if name.endswith("_key") or name.startswith("keyprefix_")]
+KEYS = [f"actions{Channel.sep}{step}".removesuffix(f"{Channel.sep}0") for step in Channel.priority_steps]
+KEYS += [name.replace("%s", "actions") for name in NAMES if isinstance(name, str)]
+"""All that kombu keeps in Redis."""
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_key_of_another_kind_stops_neither_worker_nor_publishing(station: Station, written: str) -> None:
+    """Whichever of kombu's keys it is; for a worker that runs, and for connections that are made anew."""
+    for cut in (False, True):
+        for key in KEYS:
+            station.client.delete(key)
+            WRITTEN[written](station.client, key)
+        mine = station.client.client_id()
+        for other in [each["id"] for each in station.client.client_list() if cut and int(each["id"]) != mine]:
+            station.client.client_kill_filter(_id=other)
+        account = uuid4().int % 2**31
+        ticket = station.bus.runner("ana").execute_async("open_account", {"id": account, "name": str(account)})
+        assert ticket.wait(60).status == "succeeded"
+    assert written == "a list" or station.client.keys("*:set-aside-*")
+    station.client.flushdb()
     station.works()
+
+
+def test_a_worker_starts_whatever_lies_in_redis(station: Station) -> None:
+    for key, write in zip(KEYS, [*WRITTEN.values()] * len(KEYS), strict=False):
+        write(station.client, key)
+    ready = station.workers.told().count(" ready.")
+    second = station.workers.start("--queue", "actions")
+    station.workers.until(lambda: station.workers.told().count(" ready.") > ready)
+    second.terminate()
+    assert second.wait(60) == 0
+    station.client.flushdb()
+    station.works()
+
+
+def test_our_side_keeps_nothing_in_redis_but_the_queue(station: Station) -> None:
+    station.client.flushdb()
+    ticket = station.bus.runner("ana").execute_async("call_back", {}, countdown=0)
+    assert ticket.problem is None
+    station.works()
+    assert {*station.client.keys()} <= {b"actions"}
 
 
 def test_what_is_written_beside_the_queue_does_not_end_the_worker(station: Station) -> None:
