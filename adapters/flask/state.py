@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 import flask
@@ -20,7 +21,8 @@ from actionbus.adapters.http.caller import context_of, correlation_id_of
 from actionbus.adapters.http.problems import explain, raised_by
 from actionbus.adapters.http.refusals import Unauthorized
 from actionbus.adapters.http.request import Request
-from actionbus.core import ActionRunner, Bus
+from actionbus.core import ActionRunner, Bus, Outcome
+from actionbus.core.gateway.ticket import Ticket
 from actionbus.projections import Projections
 
 P = ParamSpec("P")
@@ -92,7 +94,28 @@ def actor_of_request() -> str | None:
 def runner_of_request() -> ActionRunner:
     """A runner for the caller of the current request. Raises Unauthorized."""
     actor = actor_of_request()
-    return current_bus().runner(actor, correlation_id=correlation_id(), context=context_of(asked()))
+    runner = current_bus().runner(actor, correlation_id=correlation_id(), context=context_of(asked()))
+    return _Guarded(runner, partial(state().api.gate.check_page, asked()))
+
+
+class _Guarded(ActionRunner):
+    """Runs nothing for a page of another site, not even where the request's method says that it only reads."""
+
+    def __init__(self, runner: ActionRunner, check: Callable[[], None]) -> None:
+        super().__init__(runner._bus, runner._caller)
+        self._check = check
+
+    def execute(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Outcome:
+        """As it does elsewhere; raises CrossSite besides."""
+        self._check()
+        return super().execute(name, arguments, idempotency_key=idempotency_key)
+
+    def execute_async(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Ticket:
+        """As it does elsewhere; raises CrossSite besides."""
+        self._check()
+        return super().execute_async(name, arguments, **options)
 
 
 def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:

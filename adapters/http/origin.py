@@ -37,9 +37,14 @@ class Gate:
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     def admit(self, request: Request) -> None:
-        """Raises Misdirected, or CrossSite for what would change something."""
+        """Raises Misdirected, or CrossSite for what by its method would change something."""
         self.check_host(request)
-        if request.method not in _SAFE and self._is_ambient(request) and not self._is_ours(request):
+        if request.method not in _SAFE:
+            self.check_page(request)
+
+    def check_page(self, request: Request) -> None:
+        """Asked before an action runs, for a view may run one whatever the method. Raises CrossSite."""
+        if self._is_ambient(request) and not self._is_ours(request):
             raise CrossSite("a page of another site may not run actions here; allow its origin if it should")
 
     def check_host(self, request: Request) -> None:

@@ -28,6 +28,21 @@ def app_of(bus: Bus, authenticate: Callable[..., str | None] | None, **config: A
     def view() -> Any:
         return {"ran": bool(g.action_runner)}
 
+    @app.get("/links/now")
+    @provide_action_runner
+    def link() -> Any:
+        return {"id": g.action_runner.execute("create_kit", {"name": "a"}).action_id}
+
+    @app.get("/links/later")
+    @provide_action_runner
+    def link_for_later() -> Any:
+        return {"id": g.action_runner.execute_async("create_kit", {"name": "a"}).action_id}
+
+    @app.get("/reads")
+    @provide_action_runner
+    def reads() -> Any:
+        return {"actor": g.action_runner.actor}
+
     return app
 
 
@@ -70,6 +85,23 @@ def test_a_page_of_another_site_runs_nothing(library_bus: Bus, way: str, path: s
             assert response.status_code == 403, elsewhere
             assert response.get_json()["type"] == "urn:actionbus:cross-site"
     assert not list(library_bus.journal.read())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("path", ["/links/now", "/links/later"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nor_by_an_image_or_a_link(library_bus: Bus, way: str, path: str, method: str) -> None:
+    """A view may run an action whatever the method. What only reads is let through."""
+    authenticate, headers = WAYS[way]
+    client = app_of(library_bus, authenticate).test_client(use_cookies=False)
+    for elsewhere in ELSEWHERE:
+        assert client.open(path, method=method, headers=headers | elsewhere).status_code == 403, elsewhere
+        assert client.get("/reads", headers=headers | elsewhere).status_code == 200
+    assert not list(library_bus.journal.read())
+    for ours in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+        response = client.open(path, method=method, headers=headers | ours)
+        assert response.status_code != 403 or authenticate is None, "the checkpoint lets nobody make kits"
+    assert list(library_bus.journal.read())
 
 
 @pytest.mark.parametrize("way", WAYS)
