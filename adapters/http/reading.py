@@ -24,21 +24,24 @@ def longest_body(limits: Limits) -> int:
     return 2 * limits.arguments_bytes
 
 
-def json_of(request: Request, body: bytes) -> Any:
-    """The body's JSON value; an empty object for an empty body. Raises Malformed or UnsupportedType."""
+def json_of(request: Request, body: bytes) -> dict[str, Any]:
+    """The body's JSON object; an empty one for an empty body. Raises Malformed or UnsupportedType."""
     if not body and not request.header("Content-Type"):
         return {}
     kind = request.header("Content-Type").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    if kind != "application/json":
         raise UnsupportedType("send the arguments as application/json")
     if request.header("Content-Encoding"):
         raise UnsupportedType("send the body without a Content-Encoding")
     try:
-        return parse(body.decode())
+        read = parse(body.decode())
     except UnicodeDecodeError:
         raise Malformed("the body is not UTF-8") from None
     except ValueError as error:
         raise Malformed(f"the body is not JSON: {error}"[:500]) from None
+    if not isinstance(read, dict):
+        raise Malformed("the body must be a JSON object: the arguments by name")
+    return read
 
 
 def wants_queue(request: Request) -> bool:
@@ -53,6 +56,7 @@ def when(request: Request) -> datetime | None:
     try:
         if (eta := request.first("eta")) is not None:
             given = datetime.fromisoformat(eta)
+            due_at(given, None)
             found.append(given if given.tzinfo else given.replace(tzinfo=UTC))
         if (countdown := request.first("countdown")) is not None:
             found.append(moment(due_at(None, float(countdown)) or 0))

@@ -82,7 +82,10 @@ def _integer(value: Any) -> int:
     if type(value) is float and value.is_integer() and abs(value) <= _EXACT_IN_A_DOUBLE:
         return int(value)
     if type(value) is str and _WHOLE.fullmatch(value.strip()):
-        return int(value)
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError("has more digits than can be read") from None
     raise ValueError("must be a whole number")
 
 

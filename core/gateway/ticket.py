@@ -100,4 +100,9 @@ def due_at(eta: datetime | None, countdown: float | None) -> float | None:
         return time.time() + countdown
     if eta is None:
         return None
-    return (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).timestamp()
+    due = (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).timestamp()
+    try:
+        moment(due)
+    except (ValueError, OverflowError):
+        raise ValueError("eta must lie in the years 1 to 9999, in UTC") from None
+    return due

@@ -36,6 +36,10 @@ class Unencodable(ValueError):
     """The value has no exact JSON form; the message says what it is and what to pass instead."""
 
 
+class TooManyDigits:
+    """Stands for a whole number from outside that is longer than Python reads; nobody takes it for an argument."""
+
+
 class TooDeep(ValueError):
     """Lists and dicts lie inside each other deeper than the limit."""
 
@@ -64,7 +68,8 @@ def loads(text: str) -> Any:
 def parse(text: str | bytes) -> Any:
     """The value of JSON text from outside, without losing digits.
 
-    A number that no double holds exactly comes as Decimal. Raises ValueError for anything that is not JSON (RFC 8259),
+    A number that no double holds exactly comes as Decimal, and one of thousands of digits as TooManyDigits, which
+    `primitive` refuses. Raises ValueError for anything that is not JSON (RFC 8259),
     and for an object with the same name twice: whoever checked the text before may have read the other value.
     """
     try:
@@ -101,8 +106,11 @@ def _exact_number(text: str) -> float | Decimal:
     return number if math.isfinite(number) and Decimal(repr(number)) == exact else exact
 
 
-def _exact_integer(text: str) -> int | float:
-    return -0.0 if text == "-0" else int(text)
+def _exact_integer(text: str) -> int | float | TooManyDigits:
+    try:
+        return -0.0 if text == "-0" else int(text)
+    except ValueError:
+        return TooManyDigits()
 
 
 def _no_constant(text: str) -> Any:
@@ -157,6 +165,8 @@ def _special(value: Any, limits: Limits, depth: int) -> Any:
         return primitive(list(value), limits, depth)
     if isinstance(value, (set, frozenset)):
         return sorted(primitive(list(value), limits, depth), key=_encode)
+    if isinstance(value, TooManyDigits):
+        raise Unencodable(f"a whole number of more than {limits.digits} digits")
     raise Unencodable(f"a {type(value).__name__} has no JSON form")
 
 

@@ -68,6 +68,9 @@ def test_queueing_from_the_command_line(run: Run, redis: Redis) -> None:
     rejected = run(*broker, "run", "deposit", "--id", "x", "--async", code=3)
     assert "id: must be a whole number" in rejected.stderr
     run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--eta", "soon", code=2)
+    for beyond in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        refused = run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--eta", beyond, code=2)
+        assert "years 1 to 9999" in refused.stderr
     run(*broker, "run", "deposit", "--id", "1", "--amount", "1", "--countdown", "-1", code=2)
     assert "ACTIONBUS_BROKER_URL" in run("run", "deposit", "--id", "1", "--amount", "1", "--async", code=2).stderr
 

@@ -159,6 +159,16 @@ def test_parse_keeps_digits() -> None:
             payload.parse(bad)
 
 
+def test_a_number_of_thousands_of_digits_is_told_by_field(kept: Bus) -> None:
+    """In our words, whether it comes as a number, inside of another value, or as text."""
+    digits = "9" * 5_000
+    sent = payload.parse(f'{{"i": "{digits}", "s": {digits}, "j": {{"a": [1, {digits}]}}, "d": {digits}}}')
+    with pytest.raises(InvalidArguments) as refused:
+        kept.execute("call_back", sent)
+    long = ["a whole number of more than 1000 digits"]
+    assert refused.value.errors == {"i": ["has more digits than can be read"], "s": long, "j": long, "d": long}
+
+
 @pytest.fixture
 def kept(make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     """A bus whose `call_back` takes arguments of several types and does nothing."""

@@ -167,6 +167,9 @@ def test_eta_and_its_mistakes(bus: Bus, queue: Broker) -> None:
     for wrong in ({"eta": tomorrow, "countdown": 1}, {"countdown": -1}, {"countdown": float("nan")}):
         with pytest.raises(ValueError, match=r"eta or countdown|countdown must"):
             runner.execute_async("deposit", {"id": 1, "amount": 1}, **wrong)
+    for beyond in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        with pytest.raises(ValueError, match="years 1 to 9999"):
+            runner.execute_async("deposit", {"id": 1, "amount": 1}, eta=datetime.fromisoformat(beyond))
 
 
 def test_a_broker_that_is_away_is_told_and_loses_nothing(bus: Bus, queue: Broker) -> None:
