@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from uuid import uuid4
 
 from actionbus.core.actions import FILE_NAME
 
@@ -28,9 +29,12 @@ class FolderStorage:
         if not re.fullmatch(FILE_NAME, name):
             raise ValueError("a file name has letters, digits, dots, dashes and underscores only")
         self._folder.mkdir(exist_ok=True)
-        path, part = self._folder / name, self._folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        path, part = self._folder / name, self._folder / f".{uuid4().hex}"  # no file's name begins with a dot
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         return str(path)
 
 

@@ -45,6 +45,27 @@ def test_exports_of_several_actors_do_not_collide(bus: Bus, exports: Path) -> No
         assert path.resolve().parent.parent == exports.resolve()
 
 
+@pytest.mark.parametrize("name", ["a.json", "x" * 251, "x" * 255])
+def test_an_export_overwrites_none_of_another_name(bus: Bus, exports: Path, name: str) -> None:
+    """Not even one whose name is made of this one's; and any name that may be asked for can be had."""
+    kit = bus.execute("create_kit", {"name": "A"}, actor="ana").result["kit_id"]
+    others = [f"{name}{end}"[:255] for end in (".part", ".tmp", "~")] if len(name) < 200 else []
+    for each in (*others, name):
+        bus.execute("export_kit", {"kit_id": kit, "file": each}, actor="ana")
+    [folder] = exports.iterdir()
+    assert {path.name for path in folder.iterdir()} == {name, *others}
+
+
+def test_a_failed_export_leaves_nothing(bus: Bus, exports: Path) -> None:
+    kit = bus.execute("create_kit", {"name": "A"}, actor="ana").result["kit_id"]
+    bus.execute("export_kit", {"kit_id": kit, "file": "a.json"}, actor="ana")
+    [folder] = exports.iterdir()
+    (folder / "b.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        bus.execute("export_kit", {"kit_id": kit, "file": "b.json"}, actor="ana")
+    assert {path.name for path in folder.iterdir()} == {"a.json", "b.json"}
+
+
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "a\nb", "a b", "-x", ".hidden", "x" * 256, "é", "a.json\n"],
