@@ -36,6 +36,7 @@ USAGE: Final = 2
 REJECTED: Final = 3
 DENIED: Final = 4
 UNAVAILABLE: Final = 5
+INTERRUPTED: Final = 130
 EXIT_CODES: Final = {
     "succeeded": SUCCEEDED,
     "failed": FAILED,
@@ -249,6 +250,8 @@ def _plain_messages() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise _read_enough() from None
+    except (KeyboardInterrupt, click.Abort):
+        raise fail("interrupted", INTERRUPTED) from None
     except click.ClickException as error:
         told = error.format_message()
         if (clean := plain_lines(told)) == told:
@@ -260,8 +263,20 @@ def _plain_messages() -> Iterator[None]:
 
 def _read_enough() -> SystemExit:
     """For when whoever reads our output has gone."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
+    print_no_more()
     return SystemExit(SUCCEEDED)
+
+
+def print_no_more() -> None:
+    """Throw away what is printed from now on, so that the interpreter's last flush is quiet."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the interpreter closes it
+
+
+def open_streams() -> None:
+    """Where a shell closed them (`>&-`), Python has no streams, and the next file that is opened gets their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - the interpreter closes it
 
 
 class MomentType(click.ParamType[datetime]):

@@ -54,6 +54,7 @@ def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> Non
     """Show what was done, oldest first; the last 20 outcomes unless you ask for more."""
     bus = env.bus
     bus.journal.require()
+    _refuse_unknown(bus, options["action"], options["touching"])
     show_one = (lambda r: print_json(r.public())) if as_json else _print_line
     last = 0
     for record in _chosen(bus, **options):
@@ -76,6 +77,30 @@ def _chosen(bus: Bus, **options: Any) -> Iterator[Record]:
     if narrowed or options["after"] is not None:
         return bus.journal.read(options["after"] or 0, options["limit"], wait=False, **filters)
     return iter(bus.journal.tail(options["limit"] or 20, kind=filters["kind"]))
+
+
+def _refuse_unknown(bus: Bus, action: str | None, touching: str | None) -> None:
+    """A mistyped name would find nothing, as if nothing had been done. What history has may be declared no more."""
+    if action is not None:
+        known = [each.name for each in bus.registry.everyday()]
+        if action not in known and bus.registry.find(action) is None and not _any(bus, action=action):
+            raise click.BadParameter(_unknown("action", action, known), param_hint="--action")
+    if touching is not None:
+        table = touching.partition(":")[0]
+        if not table:
+            raise click.BadParameter(f"{touching!r} names no table", param_hint="--touching")
+        models = bus.application.models
+        tables = [table] if models is None else sorted(models.tables)  # nobody knows which tables there are
+        if table not in tables and not _any(bus, touching=(table,)):
+            raise click.BadParameter(_unknown("table", table, tables), param_hint="--touching")
+
+
+def _any(bus: Bus, **filters: Any) -> bool:
+    return next(iter(bus.journal.read(0, 1, wait=False, **filters)), None) is not None
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> str:
+    return f"there is no {what} {name!r}, nor was there one; there are: {', '.join(known)}"
 
 
 def _filters(

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from actionbus.adapters.cli.common import Environment, PlainGroup, explained
+from actionbus.adapters.cli.common import Environment, PlainGroup, explained, open_streams
 from actionbus.adapters.logs import log_to_stderr
 from actionbus.adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
@@ -110,6 +110,7 @@ def group(
 
 def main() -> None:
     """The entry point."""
+    open_streams()
     with explained():
         group(prog_name="actionbus")
 

@@ -16,6 +16,7 @@ from marshmallow import Schema
 from actionbus.adapters.cli.common import (
     EXIT_CODES,
     FAILED,
+    INTERRUPTED,
     REJECTED,
     SUCCEEDED,
     USAGE,
@@ -23,6 +24,7 @@ from actionbus.adapters.cli.common import (
     fail,
     first_line,
     print_json,
+    print_no_more,
     say,
 )
 from actionbus.adapters.cli.progress import progress
@@ -33,6 +35,7 @@ from actionbus.core import (
     ActionBusError,
     ActionRunner,
     Arg,
+    Bus,
     ConfigurationError,
     InvalidArguments,
     JournalUnavailable,
@@ -151,7 +154,19 @@ def _run(context: click.Context, action: Action, values: dict[str, Any]) -> None
         raise SystemExit(_run_lines(call, action, source, as_json))
     arguments = _from_options(action, given) | (_from_json(source) if source is not None else {})
     arguments |= _asked_for(action, arguments)
-    raise SystemExit(_run_one(call, action.name, arguments, as_json))
+    try:
+        raise SystemExit(_run_one(call, action.name, arguments, as_json))
+    except KeyboardInterrupt as error:
+        raise fail(_interrupted(bus, error), INTERRUPTED) from None
+
+
+def _interrupted(bus: Bus, error: KeyboardInterrupt) -> str:
+    action_id = _action_of(error)
+    outcome = bus.journal.outcome(action_id) if action_id else None
+    if outcome is None:
+        return "interrupted; `actionbus log --submitted` shows what was asked, if anything was"
+    done = "had succeeded already" if outcome.status == "succeeded" else "changed nothing in the database"
+    return f"interrupted; the action {action_id} {done}: actionbus show {action_id}"
 
 
 def _caller_of(runner: ActionRunner, values: dict[str, Any]) -> _Caller:
@@ -212,6 +227,21 @@ def _run_one(call: _Caller, name: str, arguments: dict[str, Any], as_json: bool)
         else:
             _explain(error, status)
         return EXIT_CODES[status]
+    try:
+        _print_outcome(outcome, as_json)
+    except OSError as error:
+        what = "queued" if isinstance(outcome, Ticket) else outcome.status
+        raise _unprinted(f"the action {outcome.action_id} was {what}", error, SUCCEEDED) from None
+    return SUCCEEDED
+
+
+def _unprinted(done: str, error: OSError, code: int) -> SystemExit:
+    """A disk that is full, or a reader that is gone, undoes nothing: the exit code stays that of what was done."""
+    print_no_more()
+    return fail(f"{done}, but this could not be printed: {error.strerror}", code)
+
+
+def _print_outcome(outcome: Outcome | Ticket, as_json: bool) -> None:
     if as_json:
         print_json(_shown(outcome))
     elif isinstance(outcome, Ticket):
@@ -222,7 +252,6 @@ def _run_one(call: _Caller, name: str, arguments: dict[str, Any], as_json: bool)
         again = " (repeated)" if outcome.repeated else ""
         say(f"{outcome.status}{again}  action {outcome.action_id}  position {outcome.position}")
         print_json(outcome.result)
-    return SUCCEEDED
 
 
 def _shown(outcome: Outcome | Ticket) -> dict[str, Any]:
@@ -246,11 +275,15 @@ def _explain(error: Exception, status: str) -> None:
             say(f"  {field}: {shown}", stderr=True)
     else:
         say((status, "red"), f": {type(error).__name__}: {first_line(error)}", stderr=True)
-    action_id = getattr(error, "action_id", None) or next(
+    if action_id := _action_of(error):
+        say(f"  see: actionbus show {action_id}", stderr=True)
+
+
+def _action_of(error: BaseException) -> Any:
+    """The id of the action that raised it, or None."""
+    return getattr(error, "action_id", None) or next(
         (note.rsplit(" ", 1)[-1] for note in getattr(error, "__notes__", []) if note.startswith("actionbus:")), None
     )
-    if action_id:
-        say(f"  see: actionbus show {action_id}", stderr=True)
 
 
 def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int:
@@ -265,17 +298,23 @@ def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int
                     advance()
                     continue
                 with guard.uninterrupted():
-                    status, message = _run_line(call, action.name, line, number, as_json)
+                    status, message, told = _run_line(call, action.name, line)
                     done = number
-                counts[status] = counts.get(status, 0) + 1
+                    counts[status] = counts.get(status, 0) + 1
+                    if as_json:
+                        print_json({"line": number, **told})
                 if message and len(listed) < _LISTED:
                     listed.append(f"line {number}: {status}: {message}")
                 advance()
     except KeyboardInterrupt:
         _report(counts, listed)
         raise fail(
-            f"interrupted after line {done}; everything up to it is done, nothing of later lines is", 130
+            f"interrupted after line {done}; everything up to it is done, nothing of later lines is", INTERRUPTED
         ) from None
+    except OSError as error:
+        _report(counts, listed)
+        done_so_far = f"everything up to line {done} is done, nothing of later lines is"
+        raise _unprinted(done_so_far, error, FAILED) from None
     _report(counts, listed)
     return (
         SUCCEEDED
@@ -286,25 +325,21 @@ def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int
     )
 
 
-def _run_line(call: _Caller, name: str, line: str, number: int, as_json: bool) -> tuple[str, str]:
+def _run_line(call: _Caller, name: str, line: str) -> tuple[str, str, dict[str, Any]]:
+    """What came of a line: its status, the message if that is no good one, and all of it."""
     try:
         arguments = parse(line)
     except ValueError as error:
-        if as_json:
-            print_json({"line": number, "status": "rejected", "error": "NotJson", "message": str(error)})
-        return "rejected", f"not JSON: {error}"
+        told = {"status": "rejected", "error": "NotJson", "message": str(error)}
+        return "rejected", f"not JSON: {error}", told
     try:
         outcome = call(name, arguments)
     except (JournalUnavailable, OutcomeUnknown, ConfigurationError):
         raise
     except Exception as error:
         status = status_of(as_ours(error))
-        if as_json:
-            print_json({"line": number, "status": status, **_told(error)})
-        return status, first_line(error)
-    if as_json:
-        print_json({"line": number, **_shown(outcome)})
-    return "queued" if isinstance(outcome, Ticket) else outcome.status, ""
+        return status, first_line(error), {"status": status, **_told(error)}
+    return "queued" if isinstance(outcome, Ticket) else outcome.status, "", _shown(outcome)
 
 
 def _report(counts: dict[str, int], listed: list[str]) -> None:
@@ -324,9 +359,10 @@ def _lines(source: str) -> Iterator[tuple[Iterable[str], int | None]]:
         return
     path = Path(source[1:])
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            total = sum(1 for _ in file)
-            file.seek(0)
-            yield file, total
+        file = path.open(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise fail(f"{path} cannot be read: {error.strerror}", USAGE) from None
+    with file:
+        total = sum(1 for _ in file)
+        file.seek(0)
+        yield file, total

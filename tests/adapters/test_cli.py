@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import URL
 
+from actionbus import ActionRunner, Bus
+from tests.conftest import prepared
 from tests.helpers import Run, documents, environment
+from tests.shop.app import make_application
 from tests.waiting import PATIENCE_S, eventually
 
 
@@ -165,6 +169,73 @@ def test_log_follows(run: Run, url: URL) -> None:
     follower.send_signal(signal.SIGINT)
     assert follower.wait(PATIENCE_S) == 0
     follower.stdout.close()
+
+
+CAN_BE_PRINTED = ">/dev/null"
+CANNOT_BE_PRINTED = [">/dev/full", ">&-", ">&- 2>&-", ">&- <&-", "<&-"]
+
+
+@pytest.mark.parametrize("where", [CAN_BE_PRINTED, *CANNOT_BE_PRINTED])
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_what_succeeded_did_so_wherever_it_is_printed(sqlite_url: URL, where: str, options: str) -> None:
+    prepared(sqlite_url)
+    script = f"{sys.executable} -m actionbus run open_account --id 1 --name a {options} {where}"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env=environment(sqlite_url), check=False
+    )
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    assert ("could not be printed" in done.stderr) == (where == ">/dev/full")
+    with Bus(make_application(), sqlite_url) as bus:
+        assert [record.status for record in bus.journal.read(kind="outcome")] == ["succeeded"]
+
+
+@pytest.mark.parametrize("source", ["-", "@"])
+def test_lines_end_where_their_outcomes_cannot_be_printed(sqlite_url: URL, source: str, tmp_path: Path) -> None:
+    """What is done is told, and it is no success, for the other lines are not."""
+    prepared(sqlite_url)
+    lines = tmp_path / "lines"
+    lines.write_text("".join(f'{{"id": {number}, "name": "{number}"}}\n' for number in range(1, 4)))
+    given = source + (str(lines) if source == "@" else "")
+    script = f"{sys.executable} -m actionbus run open_account --arguments {given} --json >/dev/full <{lines}"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env=environment(sqlite_url), check=False
+    )
+    assert done.returncode == 1
+    assert "everything up to line 1 is done" in done.stderr
+    with Bus(make_application(), sqlite_url) as bus:
+        assert len(list(bus.journal.read(kind="outcome"))) == 1
+
+
+@pytest.mark.parametrize("when", ["while it runs", "after it has succeeded"])
+def test_ctrl_c_tells_what_became_of_an_action(run: Run, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    real = ActionRunner.execute
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def execute(runner: ActionRunner, *arguments: Any, **options: Any) -> Any:
+        outcome = real(runner, *arguments, **options)
+        error = KeyboardInterrupt()
+        error.add_note(f"actionbus: raised by open_account, action {outcome.action_id}")
+        raise error
+
+    if when == "while it runs":
+        monkeypatch.setattr("tests.shop.app.Repo.open", interrupted)
+    else:
+        monkeypatch.setattr(ActionRunner, "execute", execute)
+    told = run("run", "open_account", "--id", "1", "--name", "a", code=130).stderr
+    assert ("had succeeded already" if "after" in when else "changed nothing") in told
+    [record] = documents(run("log", "--json"))
+    assert record["action_id"] in told
+
+
+def test_ctrl_c_ends_any_command_alike(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("actionbus.core.journal.Journal.tail", interrupted)
+    assert run("log", code=130).stderr == "error: interrupted\n"
 
 
 def test_ctrl_c_leaves_nothing_half_done(run: Run, url: URL) -> None:
