@@ -93,9 +93,9 @@ def _refuse_unusable(broker: str) -> None:
         scheme, separator, _ = url.partition("://")
         try:
             known = bool(separator) and _is_readable(OnlyIds(url))  # type: ignore[no-untyped-call]
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError):  # TypeError: an option that kombu does not know
             known = False
-        except ImportError as error:
+        except (ImportError, NameError) as error:  # NameError: some of kombu's transports find out so
             raise ValueError(f"a broker at {scheme[:40]}:// needs what is not installed: {error}") from None
         if not known:
             # Not more of the URL: it may hold a password.

@@ -59,18 +59,26 @@ def bus_for(
 
     Raises ImportError saying what to install, ValueError for a broker that is none.
     """
-    broker = broker or os.environ.get("ACTIONBUS_BROKER_URL")
-    queue: Queue | None = None
-    if broker:
-        from actionbus.adapters.celery import CeleryQueue
-
-        queue = CeleryQueue(
-            broker,
-            redeliver_after=float(os.environ.get("ACTIONBUS_REDELIVER_AFTER", "60")),
-            attempts=int(os.environ.get("ACTIONBUS_ATTEMPTS", "10")),
-        )
+    queue = queue_for(broker)
     return Bus(
         application, database, schema=schema, queue=queue, middleware=telemetry(), session_factory=session_factory
+    )
+
+
+def queue_for(broker: str | None) -> Queue | None:
+    """The queue of a broker, by default of what ACTIONBUS_BROKER_URL says; None if there is none.
+
+    Raises ImportError saying what to install, ValueError for a broker that is none.
+    """
+    broker = broker or os.environ.get("ACTIONBUS_BROKER_URL")
+    if not broker:
+        return None
+    from actionbus.adapters.celery import CeleryQueue
+
+    return CeleryQueue(
+        broker,
+        redeliver_after=float(os.environ.get("ACTIONBUS_REDELIVER_AFTER", "60")),
+        attempts=int(os.environ.get("ACTIONBUS_ATTEMPTS", "10")),
     )
 
 
@@ -108,7 +116,8 @@ def load_application(path: str) -> Application:
     if not module_name or not attribute:
         raise ValueError(f"{path!r} is not of the form module:attribute, such as shop.app:app")
     here = str(Path.cwd())
-    if here not in sys.path:
+    if path != DEFAULT_APPLICATION and here not in sys.path:
+        # Only for one that is asked for: a file there may have the name of a module that something here imports.
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module_name), attribute)

@@ -16,6 +16,7 @@ from actionbus.core.declare.registry import Action, Registry
 def actions(env: Environment, name: str | None, as_json: bool) -> None:
     """List the actions, or describe the one called NAME."""
     registry = Registry(env.application)
+    env.tell_default()
     chosen = [registry.get(name)] if name else list(registry)
     if as_json:
         for action in chosen:

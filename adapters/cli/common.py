@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -22,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from actionbus.adapters.plain import joined, plain, plain_lines
-from actionbus.adapters.wiring import bus_for, load_application, store_for
+from actionbus.adapters.wiring import bus_for, load_application, queue_for, store_for
 from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from actionbus.core.storage.sqlite_url import file_of
 from actionbus.core.values.limits import Limits
@@ -61,6 +62,8 @@ class Environment:
     elasticsearch: str | None = None
     broker: str | None = None
     log_format: str = "text"
+    app_is_default: bool = False
+    """Whether nobody named an application."""
 
     @cached_property
     def application(self) -> Application:
@@ -76,11 +79,22 @@ class Environment:
         application = self.application
         refuse_missing(self.database)
         try:
-            bus = bus_for(application, self.database, schema=self.schema, broker=self.broker)
+            queue_for(self.broker)
         except (ImportError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--broker") from None
+        try:
+            bus = bus_for(application, self.database, schema=self.schema, broker=self.broker)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--schema" if self.schema else "--database") from None
+        self.tell_default()
         click.get_current_context().find_root().call_on_close(bus.close)
         return bus
+
+    def tell_default(self) -> None:
+        """Say on standard error whose actions these are, if nobody named an application: it may have been forgotten."""
+        if self.app_is_default:
+            self.app_is_default = False
+            say("the application is the bundled reference; name yours with --app or ACTIONBUS_APP", stderr=True)
 
     @cached_property
     def store(self) -> Store:
@@ -94,7 +108,8 @@ class Environment:
 
     @cached_property
     def operations(self) -> Projections:
-        """What operators do with projections."""
+        """What operators do with projections, for which there must be a journal."""
+        self.bus.journal.require()
         return Projections(self.bus, self.store)
 
 
@@ -130,7 +145,7 @@ def refuse_missing(database: str) -> None:
 def _sqlite_file(database: str) -> Path | None:
     try:
         url = make_url(database)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         return None
     file = file_of(url) if url.drivername.startswith("sqlite") else None
     return Path(file) if file else None
@@ -277,6 +292,15 @@ def open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - the interpreter closes it
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that NaN, which is neither below nor above any, is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if math.isnan(number := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class MomentType(click.ParamType[datetime]):

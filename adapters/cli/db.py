@@ -38,6 +38,7 @@ def upgrade(env: Environment, models: bool) -> None:
     after = database.current(engine, env.schema)
     say(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
     if models and env.application.models is not None:
+        env.tell_default()
         env.application.models.create_all(engine)
         say(f"models:  {', '.join(sorted(env.application.models.tables))}")
 

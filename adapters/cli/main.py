@@ -104,6 +104,8 @@ def group(
                  actionbus search WORDS
     """
     context.obj = Environment(app_path, database, schema, elasticsearch_at, broker, log_format)
+    named = context.get_parameter_source("app_path") is not click.core.ParameterSource.DEFAULT
+    context.obj.app_is_default = not named and context.invoked_subcommand != "demo"
     if verbose or log_format == "json":
         log_to_stderr(log_format)
 

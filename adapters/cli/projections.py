@@ -61,6 +61,7 @@ def run(
     With --once it is not: that fails. The lease of one that was killed is waited for until it runs out.
     """
     number, of = _slice(part)
+    env.bus.journal.require()
     projector = Projector(env.bus, env.store, names or None, part=number, parts=of)
     if once:
         with watched() as watch:
@@ -112,7 +113,9 @@ def status(env: Environment, as_json: bool, check: bool, max_lag: timedelta | No
             print_json({**asdict(each), "healthy": each.healthy})
     else:
         columns = ("projection", "index", "slice", "role", "state", "alive", "position", "lag", "rate", "eta")
-        print_table(columns, [_row(each) for each in found], whole=("projection", "role", "state", "position", "lag"))
+        print_table(
+            columns, [_row(each) for each in found], whole=("projection", "index", "role", "state", "position", "lag")
+        )
         for each in found:
             _explain(each)
     late = [each for each in found if max_lag and each.role == "serving" and each.lag_seconds > max_lag.total_seconds()]

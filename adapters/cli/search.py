@@ -10,6 +10,7 @@ from rich.text import Text
 
 from actionbus.adapters.cli.common import Environment, json_option, line, pass_environment, print_json, say, say_short
 from actionbus.adapters.es_repo import EsRepo
+from actionbus.projections.errors import QueryRefused
 from actionbus.projections.store import Hit, Hits
 
 _SHOWN = 4
@@ -35,14 +36,19 @@ def search(
     actionbus search Gesicht --where kind=icon --facet tags
     actionbus search --in activity --where actor=dora
     """
-    found = EsRepo(env.store, env.application.projections).search(
-        _chosen(env, projection),
-        " ".join(words),
-        filters=_filters(filters),
-        facets=facets,
-        limit=limit,
-        offset=(page - 1) * limit,
-    )
+    env.bus.journal.require()
+    repo = EsRepo(env.store, env.application.projections)
+    try:
+        found = repo.search(
+            _chosen(env, projection),
+            " ".join(words),
+            filters=_filters(filters),
+            facets=facets,
+            limit=limit,
+            offset=(page - 1) * limit,
+        )
+    except QueryRefused as error:
+        raise click.UsageError(str(error)) from None
     if as_json:
         for hit in found.hits:
             print_json({"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights})

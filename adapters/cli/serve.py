@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from actionbus.adapters.cli.common import UNAVAILABLE, Environment, fail, pass_environment, say
+from actionbus.adapters.cli.common import UNAVAILABLE, Environment, FiniteRange, fail, pass_environment, say
 from actionbus.adapters.library.app import library
 from actionbus.adapters.library.tokens import authenticator
 from actionbus.adapters.logs import log_to_stderr
@@ -22,11 +22,11 @@ _HELP = "Who sends a request: a function (request → actor or None), or 'none' 
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for the whole network.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any free one.")
 @click.option("--threads", type=click.IntRange(1, 500), default=8, show_default=True, help="Requests served at a time.")
-@click.option("--drain", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--drain", type=FiniteRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
               help="How long SIGTERM waits for requests under way.")  # fmt: skip
 @click.option("--authenticate", "authenticate_path", envvar="ACTIONBUS_AUTHENTICATE", show_envvar=True,
               metavar="MODULE:FUNCTION", help=_HELP)  # fmt: skip
-@click.option("--patience", type=click.FloatRange(1, 3600), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--patience", type=FiniteRange(1, 3600), default=30.0, show_default=True, metavar="SECONDS",
               help="How long a client may take to send a request, and to take its answer, in all.")  # fmt: skip
 @click.option("--allowed-host", "hosts", multiple=True, envvar="ACTIONBUS_ALLOWED_HOSTS", show_envvar=True,
               metavar="NAME", help="A host name that requests may be sent to; '*' for any, '.NAME' for all below. By "

@@ -7,7 +7,15 @@ from uuid import UUID
 
 import click
 
-from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
+from actionbus.adapters.cli.common import (
+    Environment,
+    FiniteRange,
+    json_option,
+    pass_environment,
+    print_json,
+    print_table,
+    say,
+)
 from actionbus.adapters.library import tokens
 from actionbus.adapters.library.app import library
 from actionbus.core import Bus
@@ -20,7 +28,7 @@ def token() -> None:
 
 @token.command()
 @click.argument("actor")
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=90.0, show_default=True,
+@click.option("--days", type=FiniteRange(0, 3650, min_open=True), default=90.0, show_default=True,
               help="How long it is valid.")  # fmt: skip
 @click.option("--label", default="", help="What it is for.")
 @json_option

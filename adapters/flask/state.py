@@ -102,7 +102,7 @@ class _Guarded(ActionRunner):
     """Runs nothing for a page of another site, not even where the request's method says that it only reads."""
 
     def __init__(self, runner: ActionRunner, check: Callable[[], None]) -> None:
-        super().__init__(runner._bus, runner._caller)
+        super().__init__(runner._services, runner._caller)
         self._check = check
 
     def execute(

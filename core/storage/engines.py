@@ -22,7 +22,7 @@ def make_engine(url: str | URL) -> Engine:
     """An engine for `postgresql://`, `postgresql+psycopg2://` or `sqlite://`. Raises ConfigurationError."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise ConfigurationError(
             ["the database URL cannot be read; expected postgresql+psycopg2://user@host/name or sqlite:///file.db"]
         ) from None

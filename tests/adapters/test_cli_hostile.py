@@ -315,3 +315,5 @@ def test_a_projections_state_is_never_cut(notes: Run, monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", str(width))
     shown = notes("projections", "status").stdout
     assert re.search(r"^shelves .*\bserving +stopped\b", shown, re.MULTILINE)
+    for told in documents(notes("projections", "status", "--json")):
+        assert told["index"] is None or told["index"] in shown

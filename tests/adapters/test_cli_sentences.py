@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from actionbus.adapters import database
+from actionbus.adapters.cli.main import main
+from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.adapters.library.app import library
+from actionbus.adapters.library.models import Base
+from actionbus.adapters.wiring import bus_for
+from actionbus.projections import Projector
 from tests.conftest import prepared
 from tests.helpers import ROOT, environment
 from tests.projections.notes.app import make_application as notes_application
@@ -61,6 +69,135 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *told: str) -> None:
 def test_a_value_out_of_range_is_said_in_a_sentence(sqlite_url: URL, words: list[str], told: str) -> None:
     prepared(sqlite_url)
     assert_sentence(tool(sqlite_url, *words), told)
+
+
+WRONG = [
+    (["--broker", "redis://h/0?bad=1", "runs"], "no broker's URL"),
+    (["--broker", "amqp://h?bad=1", "runs"], "no broker's URL"),
+    (["--broker", "nosuch://h", "runs"], "no broker's URL"),
+    (["--broker", "confluentkafka://h", "runs"], "needs what is not installed"),
+    (["--database", "postgresql://h:abc/x", "log"], "database URL cannot be read"),
+    (["--database", "postgresql://h:abc/x", "db", "current"], "database URL cannot be read"),
+    (["--schema", "nosuch", "log"], "--schema"),
+    (["--schema", "nosuch", "token", "list"], "--schema"),
+    (["token", "add", "ana", "--days", "nan"], "is not a number"),
+    (["serve", "--patience", "nan"], "is not a number"),
+    (["log", "--touching", ":"], "names no table"),
+    (["log", "--touching", "nosuch"], "there is no table 'nosuch', nor was there one; there are: "),
+    (["log", "--touching", "nosuch:1"], "there is no table 'nosuch'"),
+    (["log", "--action", "nosuch"], "there is no action 'nosuch', nor was there one; there are: "),
+    (["search", "--facet", "nosuch"], "has a field 'nosuch'; there are: "),
+    (["search", "x", "--where", "nosuch=1"], "has a field 'nosuch'; there are: "),
+]
+
+
+@pytest.fixture
+def library_here(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference application with a kit in its documents, for commands in this process that name none."""
+    with bus_for(library, sqlite_url) as bus:
+        database.upgrade(bus.engine)
+        Base.metadata.create_all(bus.engine)
+        bus.execute("create_kit", {"name": "a"}, actor="ana")
+        Projector(bus, EmbeddedStore(bus.engine)).catch_up()
+    for name in [name for name in os.environ if name.startswith("ACTIONBUS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ACTIONBUS_DATABASE_URL", sqlite_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", "embedded")
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Runs a command in this process: exit code, standard output, standard error."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["actionbus", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.mark.parametrize(("words", "told"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_a_name_that_is_none_is_told(library_here: None, here: Here, words: list[str], told: str) -> None:
+    code, out, error = here(*words)
+    assert (code, out) == (2, "")
+    assert told in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["log", "--action", "create_kit"], ["log", "--touching", "kits"], ["log", "--touching", "assets"],
+        ["search", "--in", "kits", "a", "--facet", "owner"], ["search", "--where", "kind=icon"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_name_that_is_one_is_none_the_less_if_nothing_has_it(
+    library_here: None, here: Here, words: list[str]
+) -> None:
+    assert here(*words)[0] == 0
+
+
+SAYS = "the application is the bundled reference"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["log"], True), (["log", "--json"], True), (["actions"], True), (["db", "upgrade", "--models"], True),
+        (["run", "create_kit", "--name", "x", "--actor", "ana", "--json"], True), (["runs"], True),
+        (["db", "upgrade"], False), (["db", "current"], False), (["run", "create_kit", "--help"], False),
+        (["--version"], False), (["completion", "bash"], False), (["elasticsearch", "status"], False),
+        (["--app", "actionbus.adapters.library.app:library", "log"], False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_who_names_no_application_is_told_whose_actions_these_are(
+    library_here: None, here: Here, words: list[str], said: bool
+) -> None:
+    """Once, and on standard error, where no program looks for JSON."""
+    _, out, error = here(*words)
+    assert error.count(SAYS) == said
+    assert SAYS not in out
+
+
+WITHOUT = [["projections", "status"], ["projections", "run", "--once"], ["projections", "rebuild", "kits"],
+           ["projections", "prune"], ["search", "x"], ["log"], ["runs"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WITHOUT, ids=" ".join)
+def test_a_database_without_a_journal_is_told_alike(
+    tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (tmp_path / "empty.db").touch()
+    monkeypatch.setenv("ACTIONBUS_DATABASE_URL", f"sqlite:///{tmp_path / 'empty.db'}")
+    monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", "embedded")
+    code, _, error = here(*words)
+    assert code in (2, 5)
+    assert "the database has no journal; run `actionbus db upgrade`" in error
+
+
+@pytest.mark.parametrize("words", [["log"], ["search", "a"]], ids=" ".join)
+def test_files_of_the_folder_are_imported_for_a_named_application_only(
+    sqlite_url: URL, tmp_path: Path, words: list[str]
+) -> None:
+    """Not for the bundled one: a file may be called like a module that something of ours imports."""
+    prepared(sqlite_url)
+    for name in ("celery", "yaml", "elasticsearch", "flask", "prometheus_client"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of this folder was imported')\n")
+    script = Path(sys.executable).with_name("actionbus")
+    at = sqlite_url.render_as_string(hide_password=False)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ACTIONBUS_", "PYTHONPATH"))}
+    env |= {"ACTIONBUS_DATABASE_URL": at, "ACTIONBUS_ELASTICSEARCH_URL": "http://127.0.0.1:1"}
+    env |= {"ACTIONBUS_BROKER_URL": "redis://127.0.0.1:1/0"}
+    done = subprocess.run([script, *words], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "of this folder" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("words", [["log"], ["db", "upgrade"], ["db", "current"]])
