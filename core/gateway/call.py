@@ -154,7 +154,10 @@ class Call:
             except BaseException as error:
                 again = self._backend.chain_is_transient(error) and number < self._services.attempts
                 ended_inside = isinstance(error, Exception) and transaction.was_ended_inside(error)
+                refused = transaction.refusal(error)
                 is_back = rolled_back(transaction, connection)
+                if refused:
+                    raise refused from error
                 if ended_inside:
                     raise Misuse(f"{ENDED_INSIDE}; then it raised {type(error).__name__}") from error
                 if not is_back or not again:

@@ -41,6 +41,9 @@ class Listens(Protocol):
     def is_at_rest(self) -> bool:
         """Whether no statement is under way."""
 
+    def refusal(self, error: BaseException | None) -> BaseException | None:
+        """What to raise instead of a driver's error that only says that something is refused."""
+
     def savepoint(self, name: str) -> None:
         """A savepoint is set."""
 
@@ -62,6 +65,7 @@ def install(engine: Engine) -> None:
     event.listen(engine, "before_execute", _before_execute, retval=True)
     event.listen(engine, "after_execute", _after_execute)
     event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
+    event.listen(engine, "handle_error", _tell_refusal)
     if not event.contains(engine, "handle_error", _keep_through_interruption):  # the dialect's, which others may share
         event.listen(engine, "handle_error", _keep_through_interruption)
     event.listen(engine, "set_connection_execution_options", _refuse_isolation)
@@ -139,6 +143,13 @@ def _refuse_isolation(connection: Connection, options: dict[str, Any]) -> None:
             "the isolation of an action's transaction is declared on its handler, such as isolation = 'SERIALIZABLE'; "
             "it cannot be changed once the action runs"
         )
+
+
+def _tell_refusal(context: ExceptionContext) -> None:
+    """Say what is refused, and why, where the driver only says that it is."""
+    transaction = _transaction(context.connection) if context.connection is not None else None
+    if transaction is not None and (refusal := transaction.refusal(context.original_exception)):
+        raise refusal
 
 
 def _keep_through_interruption(context: ExceptionContext) -> None:

@@ -6,6 +6,7 @@ savepoint ends, to forget what was rolled back with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, NoReturn
@@ -16,15 +17,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.queue import Message
-from actionbus.core.errors import Misuse
+from actionbus.core.errors import Misuse, chain_of
 from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.storage.backend import ACTING, UNCLEAN, Backend, Row, Statement, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
-from actionbus.core.storage.statements import ENDED_INSIDE, outlasts, read
+from actionbus.core.storage.statements import ENDED_INSIDE, read
 from actionbus.core.values.limits import Limits
 from actionbus.core.values.payload import dumps
 from actionbus.core.values.tagged import class_name
 
+log = logging.getLogger("actionbus")
 SessionFactory = Callable[..., Session]
 
 
@@ -41,8 +43,8 @@ class ActionTransaction:
     """Begun when its session is first used, so that what needs no database costs none; ended by `finish`, `rollback`.
 
     Nothing that is done on its connection escapes it: BEGIN is sent before anything else can be; what would end it is
-    refused by `allow` before it is sent, and by `finish` where that was evaded; what outlasts it in the session costs
-    the connection. Should even the end be missed, the pool rolls back (`storage.backend`).
+    refused by `allow` before it is sent, and by `finish` where that was evaded; what outlasts it in the session is
+    undone with the end, or costs the connection. Should even the end be missed, the pool rolls back.
     """
 
     def __init__(
@@ -70,8 +72,8 @@ class ActionTransaction:
         """Actions that the handler queued; they leave for the broker once this transaction is committed."""
         self.doomed = False
         """Set when SQLAlchemy rolled the transaction back by itself, after an error that the handler caught."""
-        self.holds_cursors = False
-        """Set when a server-side cursor was opened, which would outlast COMMIT."""
+        self.refused: str | None = None
+        """What the database was not let do, where only its driver's error tells the handler (SQLite)."""
         self.is_open = True
         self._is_ending = False
         connection.info[ACTING] = self
@@ -104,7 +106,7 @@ class ActionTransaction:
     def _start(self, isolation: str) -> None:
         with self._telling("BEGIN"):
             self._backend.begin(self._connection, isolation, self._action_id)
-        self._backend.watch(driver_connection(self._connection), self)
+        self._backend.watch(self._connection, self)
 
     def _open(self) -> Session:
         return self._factory(bind=self._connection)
@@ -136,7 +138,7 @@ class ActionTransaction:
         self._require_open()
         self._let_go()
         isolation = None if self._has_begun else self._isolation
-        also = [*also, *(queued.insert for queued in self.queued), *([_CLOSE_ALL] if self.holds_cursors else [])]
+        also = [*also, *(queued.insert for queued in self.queued)]
         with self._telling("the outcome's INSERT; COMMIT"):
             position = self._backend.finish(self._connection, isolation, [*self.nested, *rows], self._action_id, also)
         self.close()
@@ -164,6 +166,7 @@ class ActionTransaction:
             case TransactionState.ABORTED:
                 raise Misuse(_ROLLED_BACK_ALREADY)
             case TransactionState.NONE:
+                self._connection.info[UNCLEAN] = True  # what was set before has been committed too
                 raise Misuse(ENDED_INSIDE)
 
     def was_ended_inside(self, error: BaseException) -> bool:
@@ -173,13 +176,16 @@ class ActionTransaction:
         """
         if not self._has_begun or self._is_ending or self.doomed or not is_usable(self._connection):
             return False
+        was_ended = False
         match self._backend.state(driver_connection(self._connection)):
             case TransactionState.NONE:
-                return not self._backend.took_back(driver_connection(self._connection), error)
+                was_ended = not self._backend.took_back(driver_connection(self._connection), error)
             case TransactionState.OPEN:
                 self._let_go()
-                return not self._backend.is_still(self._connection, self._action_id)
-        return False
+                was_ended = not self._backend.is_still(self._connection, self._action_id)
+        if was_ended:
+            self._connection.info[UNCLEAN] = True
+        return was_ended
 
     def rollback(self) -> None:
         """Undo everything. Raises the driver's error if the connection is lost."""
@@ -194,7 +200,7 @@ class ActionTransaction:
         """The connection is the gateway's alone again."""
         if is_usable(self._connection):
             self._connection.info.pop(ACTING, None)
-            self._backend.watch(driver_connection(self._connection), None)
+            self._backend.watch(self._connection, None)
 
     def is_at_rest(self) -> bool:
         """Whether the driver is not in the middle of an answer."""
@@ -202,24 +208,31 @@ class ActionTransaction:
 
     def before_statement(self, statement: str, values: Any) -> str:
         """Called before each statement that SQLAlchemy sends; what is to be sent in its stead."""
-        self.allow(statement, values)
+        self.allow(statement)
         return statement
 
-    def allow(self, statement: str, values: Any) -> None:
+    def allow(self, statement: str) -> None:
         """Called before each statement, by whatever way it comes. Raises Misuse for one that would end the transaction.
 
         After a database has rolled back by itself there is none, and a statement would commit on its own.
         """
+        if not self.is_open:
+            raise Misuse(f"a statement {_IS_OVER}")
         if self._backend.state(driver_connection(self._connection)) is TransactionState.NONE:
             raise Misuse(_ROLLED_BACK_ALREADY)
         reading = read(statement)
         if reading.ends:
-            raise Misuse(
-                f"{reading.ends} inside of a handler: an action's transaction is the gateway's to begin and end; use "
-                "session.begin_nested() for a part that may fail"
-            )
-        if outlasts(reading, values):
+            raise Misuse(_ends(reading.ends))
+        if reading.outlasts:
             self._connection.info[UNCLEAN] = True
+
+    def refusal(self, error: BaseException) -> Misuse | None:
+        """What is to be raised for a driver's error that only says that the database was not let do something."""
+        if self.refused is None or isinstance(error, Misuse) or not isinstance(error, Exception):
+            return None
+        if not any("not authorized" in str(each) for each in chain_of(error)):
+            return None
+        return Misuse(_ends(self.refused))
 
     def savepoint(self, name: str) -> None:
         """Called when a savepoint was set."""
@@ -251,12 +264,30 @@ class ActionTransaction:
                 self.recorder.unknown(effect)
 
     def close(self) -> None:
-        """Close the session for good; nothing can be sent through it any more. Any number of times."""
+        """Close the session for good; nothing can be sent through it any more. Any number of times.
+
+        Refused first, and closed then: what listens to the session's end is told that it comes too late.
+        """
         self.is_open = False
         session, self._session = self._session, None
-        if session is not None:
+        if session is None:
+            return
+        _refuse(session, _WAYS_IN, "session", _IS_OVER)
+        info = self._connection.info if is_usable(self._connection) else {}
+        info[ACTING] = self
+        try:
             type(session).close(session)
-            _refuse(session, _WAYS_IN, "session", _IS_OVER)
+        except Exception:
+            log.exception("what listens to the end of an action's session failed")
+        finally:
+            info.pop(ACTING, None)
+
+
+def _ends(word: str) -> str:
+    return (
+        f"{word} inside of a handler: an action's transaction is the gateway's to begin and end; use "
+        "session.begin_nested() for a part that may fail"
+    )
 
 
 _ROLLED_BACK = dumps(
@@ -276,7 +307,6 @@ _IS_OVER: Final = (
     "comes too late: the action has ended, and so has its transaction; what cleans up after a `yield` runs before that"
 )
 _WAYS_IN: Final = ("connection", "execute", "scalar", "scalars", "flush", "begin", "begin_nested", "get", "query")
-_CLOSE_ALL: Final = Statement("CLOSE ALL", ())
 
 
 def _refuse(target: object, names: Sequence[str], who: str, why: str = _THE_GATEWAYS) -> None:

@@ -20,7 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from actionbus.core.errors import JournalUnavailable, chain_of
+from actionbus.core.errors import JournalUnavailable, Misuse, chain_of
 from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
@@ -87,7 +87,7 @@ class TransactionState(Enum):
 GATEWAY: Final = "actionbus.gateway"
 """Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
 UNCLEAN: Final = "actionbus.unclean"
-"""Where a connection's `info` holds that a handler has changed settings of its session: it is not to be used again."""
+"""Where a connection's `info` holds that a handler has changed what cannot be put back: it is not to be used again."""
 ACTING: Final = "actionbus.transaction"
 """Where a connection's `info` holds the action transaction that runs on it."""
 HOLDING: Final = "actionbus.holding"
@@ -107,6 +107,8 @@ class Backend(ABC):
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         if not event.contains(engine, "reset", _given_back):
             event.listen(engine, "reset", _given_back)
+            event.listen(engine, "checkin", _checked_in)
+            event.listen(engine, "detach", _detached)
         keep_secrets_out(self.gateway)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
@@ -168,12 +170,11 @@ class Backend(ABC):
         """Put a driver's connection into autocommit mode."""
 
     @abstractmethod
-    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
-        """Put a driver's connection back into `mode`, with no transaction open and the lock of `holding` given back."""
+    def give_back(self, dbapi: Any, info: dict[Any, Any], mode: Any) -> bool:
+        """Put a driver's connection back into `mode`, with no transaction open and no action's lock held.
 
-    @abstractmethod
-    def cleanse(self, connection: Connection) -> None:
-        """Do away with what a handler changed in its session."""
+        False if it is not as it was before, so that nobody else is to have it.
+        """
 
     def renew_pool(self, *, close: bool = True) -> None:
         """Let go of all idle connections; `close=False` leaves them to the process that they were forked from."""
@@ -239,7 +240,7 @@ class Backend(ABC):
         return True
 
     @abstractmethod
-    def watch(self, dbapi: Any, transaction: Any) -> None:
+    def watch(self, connection: Connection, transaction: Any) -> None:
         """Let `transaction` be asked before each statement of the driver's own cursors; None ends it."""
 
     @abstractmethod
@@ -332,15 +333,37 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
     open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
     itself, the pool throws the connection away.
     """
+    if record is None:  # it was detached, see `_detached`
+        return
     info = record.info
     transaction = info.pop(ACTING, None)
     if transaction is not None:
         transaction.is_open = False
     if GATEWAY in info:
         backend, mode = info[GATEWAY]
-        backend.restore_driver(dbapi, mode, info.get(HOLDING))
+        is_clean = backend.give_back(dbapi, info, mode)
         info.pop(HOLDING, None)
         del info[GATEWAY]
+        if not is_clean:
+            info[UNCLEAN] = True
+
+
+def _checked_in(_dbapi: Any, record: Any) -> None:
+    """Called by the pool just before it keeps a connection: close one that nobody else is to have."""
+    if UNCLEAN in record.info:
+        record.invalidate()
+
+
+def _detached(dbapi: Any, record: Any) -> None:
+    """Called by the pool when somebody takes a connection out of it for good: not with an action on it."""
+    transaction = record.info.pop(ACTING, None)
+    if transaction is not None:
+        dbapi.close()
+        transaction.connection.invalidate()
+        raise Misuse(
+            "the action's connection was detached from its pool inside of its handler, and was closed, with what was "
+            "written; leave the connection to the gateway"
+        )
 
 
 class Taken(AbstractContextManager[Connection]):
@@ -370,9 +393,7 @@ class Taken(AbstractContextManager[Connection]):
         connection = self._connection
         try:
             if connection is not None:
-                with connection:
-                    if is_usable(connection) and connection.info.get(UNCLEAN):
-                        self._backend.cleanse(connection)
+                connection.close()
         finally:
             self._turn.__exit__(None, None, None)
 

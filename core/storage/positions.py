@@ -25,10 +25,11 @@ from actionbus.core.storage.backend import quoted
 _TAKE_OVER: Final = "to let this server take over, drop the subscription and then run {statement}"
 _SUBSCRIBED: Final = "this journal is filled by logical replication, in the order in which transactions committed; "
 _HOME: Final = """
-    SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('journal')
+    SELECT nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = pg_catalog.to_regclass('journal')
 """
 _LOOK: Final = """
-    SELECT coalesce(pg_sequence_last_value(%(sequence)s::regclass), 0) >= coalesce(max(position), 0),
+    SELECT coalesce(pg_catalog.pg_sequence_last_value(%(sequence)s::regclass), 0) >= coalesce(max(position), 0),
         EXISTS (SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = %(journal)s::regclass)
     FROM """
 

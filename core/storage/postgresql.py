@@ -17,10 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import psycopg2
-import psycopg2.extensions
 from psycopg2 import errors as pg_errors
 from psycopg2.extensions import (
     STATUS_READY,
@@ -29,7 +27,6 @@ from psycopg2.extensions import (
     TRANSACTION_STATUS_INERROR,
     TRANSACTION_STATUS_INTRANS,
 )
-from psycopg2.sql import Composable
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
@@ -49,6 +46,7 @@ from actionbus.core.storage.backend import (
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.positions import find_home, see_that_it_draws_above, sequence
+from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
@@ -65,17 +63,21 @@ _SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
 _SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL {isolation}; "
-    "SELECT set_config('actionbus.action', %s, true), set_config('actionbus.role', current_setting('role'), true)"
+    "SELECT pg_catalog.set_config('actionbus.action', %s, true), "
+    "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true)"
 )
 _STILL: Final = "EXECUTE actionbus_still (%s)"
 _APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
-_END: Final = "COMMIT; EXECUTE actionbus_end (%s)"
 _RELEASE: Final = (
     # Asking first avoids the server's warning where another connection held the lock.
-    "SELECT pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' "
-    "AND pid = pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = %(key)s)"
+    "SELECT pg_catalog.pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_locks "
+    "WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid() "
+    "AND (classid::bigint << 32 | objid::bigint) = %(key)s)"
 )
+"""For a session in which the application holds locks of its own, which `UNLOCK_ALL` would give back too."""
 _PREPARED: Final = "actionbus.prepared"
+_SESSION: Final = "actionbus.session"
+"""Where a connection's `info` holds how the application left its session."""
 _STATES: Final = {
     TRANSACTION_STATUS_ACTIVE: TransactionState.OPEN,
     TRANSACTION_STATUS_INTRANS: TransactionState.OPEN,
@@ -123,25 +125,23 @@ class PostgreSQL(Backend):
         finally:
             connection.execution_options(schema_translate_map=before)
 
-    def driver_mode(self, dbapi: Any) -> bool:
-        mode: bool = dbapi.autocommit
-        return mode
+    def driver_mode(self, dbapi: Any) -> tuple[bool, tuple[Any, ...]]:
+        return dbapi.autocommit, driver_settings(dbapi)
 
     def prepare_driver(self, dbapi: Any) -> None:
         dbapi.autocommit = True
 
-    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+    def give_back(self, dbapi: Any, info: dict[Any, Any], mode: Any) -> bool:
         if dbapi.closed:
-            return
-        self.watch(dbapi, None)
+            return True
+        autocommit, settings = mode
+        watch(dbapi, None)
         self._roll_back(dbapi)
-        if holding is not None:
-            dbapi.cursor().execute(_RELEASE, {"key": lock_key(holding)})
-        dbapi.autocommit = mode
-
-    def cleanse(self, connection: Connection) -> None:
-        # What the application itself set when it connected cannot be told from what a handler set.
-        connection.invalidate()
+        if HOLDING in info:
+            self._unlock(dbapi, info, info[HOLDING])
+        is_as_it_was = driver_settings(dbapi) == settings
+        dbapi.autocommit = autocommit
+        return is_as_it_was and not info.get(UNCLEAN)
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         for number in range(1, ATTEMPTS + 1):
@@ -193,7 +193,11 @@ class PostgreSQL(Backend):
             see_that_it_draws_above(cursor, home)
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'actionbus\\_%'")
         there = [name for (name,) in cursor.fetchall()]
-        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), _statements(self.prefix)]))
+        session = connection.info.get(_SESSION)
+        if session is None:
+            session = connection.info[_SESSION] = Session.of(cursor)
+        prepared = _statements(self.prefix, session, cursor)
+        cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), prepared]))
         connection.info[_PREPARED] = home
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
@@ -205,13 +209,8 @@ class PostgreSQL(Backend):
     def is_at_rest(self, dbapi: Any) -> bool:
         return not dbapi.closed and not dbapi.isexecuting() and dbapi.get_transaction_status() in _AT_REST
 
-    def watch(self, dbapi: Any, transaction: Any) -> None:
-        if transaction is None:
-            _watching.pop(dbapi, None)
-            dbapi.cursor_factory = None
-        else:
-            _watching[dbapi] = transaction
-            dbapi.cursor_factory = _WatchedCursor
+    def watch(self, connection: Connection, transaction: Any) -> None:
+        watch(driver_connection(connection), transaction)
 
     def seen(self, connection: Connection) -> str | None:
         return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
@@ -226,8 +225,9 @@ class PostgreSQL(Backend):
     ) -> int:
         self._prepare_statements(connection, anew=bool(connection.info.get(UNCLEAN)))
         cursor = driver_connection(connection).cursor()
+        session: Session = connection.info[_SESSION]
         opening = _BEGIN.format(isolation=isolation) if isolation else _STILL
-        statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), _END])
+        statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), session.ending])
         values = [value for each in also for value in each.values]
         values += [value for row in rows for value in _written(row)]
         try:
@@ -238,30 +238,40 @@ class PostgreSQL(Backend):
             raise
         except pg_errors.DivisionByZero as error:
             if isolation is None and error.diag.context is None:  # not from a trigger that COMMIT fires
+                connection.info[UNCLEAN] = True
                 raise Misuse(ENDED_INSIDE) from error
             raise
+        except psycopg2.Error as error:
+            if not isinstance(error, psycopg2.IntegrityError) and not self.is_transient(error):
+                connection.info[UNCLEAN] = True  # it may have struck between COMMIT and what follows
+            raise
         connection.info.pop(HOLDING, None)
-        position: int = cursor.fetchone()[0]
+        position, is_same_user = cursor.fetchone()[:2]
+        if not is_same_user or not session.can_be_restored:
+            connection.info[UNCLEAN] = True
         cursor.close()
-        return position
+        return int(position)
 
     def took_back(self, dbapi: Any, error: BaseException) -> bool:
         return bool(dbapi.closed)  # only a connection that is lost ends a transaction here
 
     def is_still(self, connection: Connection, action_id: UUID) -> bool:
         cursor = driver_connection(connection).cursor()
-        cursor.execute("SELECT current_setting('actionbus.action', true) = %s", (action_id.hex,))
-        return bool(cursor.fetchone()[0])
+        cursor.execute("SELECT pg_catalog.current_setting('actionbus.action', true)")
+        return bool(cursor.fetchone()[0] == action_id.hex)
 
     def rollback(self, connection: Connection) -> None:
-        self._roll_back(driver_connection(connection))
-        self.prepare_driver(driver_connection(connection))
+        dbapi, info = driver_connection(connection), connection.info
+        # Locks of a session survive it; those of an action are given back with the action's own.
+        is_asked_only = HOLDING not in info and _SESSION in info and not info[_SESSION].has_locks
+        self._roll_back(dbapi, f"ROLLBACK; {UNLOCK_ALL}" if is_asked_only else "ROLLBACK")
+        self.prepare_driver(dbapi)
 
-    def _roll_back(self, dbapi: Any) -> None:
+    def _roll_back(self, dbapi: Any, statement: str = "ROLLBACK") -> None:
         if dbapi.status != STATUS_READY:  # a handler switched the driver's own transactions on
             dbapi.rollback()
         if self.state(dbapi) is not TransactionState.NONE:
-            dbapi.cursor().execute("ROLLBACK")
+            dbapi.cursor().execute(statement)
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         return self.write(lambda connection: self._append_alone(connection, row, also), connection)
@@ -289,12 +299,17 @@ class PostgreSQL(Backend):
         self._prepare_statements(connection)
         cursor = driver_connection(connection).cursor()
         connection.info[HOLDING] = action_id
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(action_id),))
+        cursor.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (lock_key(action_id),))
         return bool(cursor.fetchone()[0])
 
     def release(self, connection: Connection, action_id: UUID) -> None:
-        driver_connection(connection).cursor().execute(_RELEASE, {"key": lock_key(action_id)})
+        self._unlock(driver_connection(connection), connection.info, action_id)
         connection.info.pop(HOLDING, None)
+
+    def _unlock(self, dbapi: Any, info: dict[Any, Any], action_id: UUID) -> None:
+        session = info.get(_SESSION)
+        is_ours_alone = session is not None and not session.has_locks
+        dbapi.cursor().execute(UNLOCK_ALL if is_ours_alone else _RELEASE, {"key": lock_key(action_id)})
 
     def explain(self, error: Exception, connection: Connection) -> None:
         told = getattr(error, "orig", None) or error
@@ -325,59 +340,33 @@ class PostgreSQL(Backend):
         return self.prefix.replace("%", "%%")
 
 
-class _WatchedCursor(psycopg2.extensions.cursor):
-    """What a driver's connection makes while an action runs on it: asks the action's transaction before it sends."""
-
-    def _ask(self, query: Any, values: Any = None) -> None:
-        transaction = _watching.get(self.connection)
-        if transaction is None:
-            return
-        if self.name is not None:
-            # A server-side cursor needs a transaction the driver knows of, or to be held by the server.
-            self.withhold = True
-            transaction.holds_cursors = True
-        text = query.as_string(self) if isinstance(query, Composable) else query
-        transaction.allow(text if isinstance(text, str) else bytes(text).decode(errors="replace"), values)
-
-    def execute(self, query: Any, vars: Any = None) -> None:
-        self._ask(query, vars)
-        super().execute(query, vars)
-
-    def executemany(self, query: Any, vars_list: Any) -> None:
-        self._ask(query)
-        super().executemany(query, vars_list)
-
-    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        self._ask(sql)
-        super().copy_expert(sql, file, size)
-
-
-_watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""By driver's connection: the action's transaction on it."""
-
-
 def _is_there_already(error: pg_errors.UniqueViolation) -> bool:
     """Whether the action has such a record, submitted or outcome."""
     return error.diag.constraint_name == "journal_one_outcome"
 
 
-def _statements(home: str) -> str:
+def _statements(home: str, session: Session, cursor: Any) -> str:
     insert = f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_NUMBERED}"
-    told = f"RETURNING position, pg_current_snapshot()::text, pg_try_advisory_lock(${len(_TYPES) + 1})"
+    told = (
+        "RETURNING position, pg_catalog.pg_current_snapshot()::text, "
+        f"pg_catalog.pg_try_advisory_lock(${len(_TYPES) + 1})"
+    )
     # Of this index alone: a conflict on any other must never be taken for a key that was used before.
     used = "(idempotency_key, action, coalesce(actor, '')) WHERE idempotency_key IS NOT NULL"
     submit = f"{insert} ON CONFLICT {used} DO NOTHING {told}"
     # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
-    unsynced = f"{submit}, set_config('synchronous_commit', 'off', true)"
+    unsynced = f"{submit}, pg_catalog.set_config('synchronous_commit', 'off', true)"
     # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
-    still = "1 / (current_setting('actionbus.action', true) = $1)::int"
-    role = "set_config('role', current_setting('actionbus.role'), false)"
+    is_same = "pg_catalog.current_setting('actionbus.action', true) OPERATOR(pg_catalog.=) $1"
+    still = f"1 OPERATOR(pg_catalog./) ({is_same})::int"
+    role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), false)"
+    position = f"pg_catalog.currval({sequence(home)})"
     return (
         f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
         f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
         f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}; "
         f"PREPARE actionbus_still (text) AS SELECT {still}, {role}; "
-        f"PREPARE actionbus_end (bigint) AS SELECT currval({sequence(home)}), pg_advisory_unlock($1)"
+        f"PREPARE actionbus_end (bigint) AS SELECT {position}, {session.restoring(cursor)}"
     )
 
 

@@ -30,6 +30,7 @@ from actionbus.core.storage.backend import (
 )
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.running import RunningActions
+from actionbus.core.storage.sqlite_guard import COMMIT, MARK, Guard
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
@@ -37,7 +38,6 @@ _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
 _PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
-_MARK: Final = "actionbus_begun"
 _MAIN: Final = "main"
 """The file, as SQLite calls it. A name without this means a temporary table first, if there is one of that name."""
 _HOLDS: Final = f"""SELECT EXISTS (SELECT 1 FROM {_MAIN}.journal WHERE action_id = ?1 AND kind = ?2)
@@ -60,6 +60,8 @@ class SQLite(Backend):
         super().__init__(engine, _MAIN, own_engine=own_engine)
         if schema:
             raise ValueError("SQLite has no schemas; leave `schema` out")
+        # First of all listeners: an application that has an authorizer of its own keeps it, at the price of ours.
+        event.listen(engine, "connect", _guard, insert=True)
         event.listen(engine, "connect", _prepare)
         self._insert = f"INSERT INTO {_MAIN}.journal ({WRITTEN}) VALUES "
         self._one = self._insert + _VALUES
@@ -72,6 +74,12 @@ class SQLite(Backend):
     def take(self, connection: Connection) -> None:
         super().take(connection)
         if _PREPARED not in connection.info:  # an engine that was handed in may have connected before
+            self._prepare_anew(connection)
+
+    def _prepare_anew(self, connection: Connection) -> None:
+        if self._turn is None:
+            self.renew(connection)
+        else:
             _prepare(driver_connection(connection), connection)
 
     def driver_mode(self, dbapi: Any) -> Any:
@@ -81,21 +89,22 @@ class SQLite(Backend):
         if dbapi.isolation_level is not None:  # setting it commits
             dbapi.isolation_level = None
 
-    def restore_driver(self, dbapi: Any, mode: Any, holding: UUID | None) -> None:
+    def give_back(self, dbapi: Any, info: dict[Any, Any], mode: Any) -> bool:
+        guard = Guard.of(info, dbapi)
+        guard.let_go(dbapi)
         dbapi.rollback()
-        if holding is not None:
-            self._running.release(holding)
+        if HOLDING in info:
+            self._running.release(info[HOLDING])
         dbapi.isolation_level = mode
-
-    def cleanse(self, connection: Connection) -> None:
+        if not info.get(UNCLEAN):
+            return True
         if self._turn is None:
-            connection.invalidate()
-            return
+            return False
         # The one connection is the database, so it is put right instead.
-        dbapi = driver_connection(connection)
-        _let_write(dbapi, connection)
-        _prepare(dbapi, connection)
-        connection.info.pop(UNCLEAN)
+        guard.drop(dbapi)
+        _set_pragmas(dbapi)
+        del info[UNCLEAN]
+        return True
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
         dbapi = driver_connection(connection)
@@ -119,13 +128,18 @@ class SQLite(Backend):
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
         dbapi = driver_connection(connection)
         dbapi.execute("BEGIN IMMEDIATE")
-        dbapi.execute(f"SAVEPOINT {_MARK}")
+        dbapi.execute(f"SAVEPOINT {MARK}")
 
     def state(self, dbapi: Any) -> TransactionState:
         return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE
 
-    def watch(self, dbapi: Any, transaction: Any) -> None:
-        """Nothing: sqlite3 lets nobody stand before a cursor of its own, so that the end of the action must notice."""
+    def watch(self, connection: Connection, transaction: Any) -> None:
+        dbapi = driver_connection(connection)
+        guard = Guard.of(connection.info, dbapi)
+        if transaction is None:
+            guard.let_go(dbapi)
+        else:
+            guard.watch(connection, transaction)
 
     def seen(self, connection: Connection) -> str | None:
         found = driver_connection(connection).execute(f"SELECT max(position) FROM {_MAIN}.journal").fetchone()
@@ -140,7 +154,6 @@ class SQLite(Backend):
         also: Sequence[Statement] = (),
     ) -> int:
         dbapi = driver_connection(connection)
-        _let_write(dbapi, connection)
         if isolation:
             dbapi.execute("BEGIN IMMEDIATE")
         else:
@@ -155,14 +168,14 @@ class SQLite(Backend):
                 if _holds(dbapi, row):
                     raise CommitConflict("the action has an outcome already") from error
                 raise
-        dbapi.execute("COMMIT")
+        dbapi.execute(COMMIT)
         self.release(connection, action_id)
         return position
 
     def _require_mark(self, dbapi: Any) -> None:
         """A savepoint tells whether the transaction is still the one that was begun: COMMIT and ROLLBACK remove it."""
         try:
-            dbapi.execute(f"RELEASE {_MARK}")
+            dbapi.execute(f"RELEASE {MARK}")
         except sqlite3.OperationalError as error:
             if "no such savepoint" in str(error):
                 raise Misuse(ENDED_INSIDE) from error
@@ -185,7 +198,6 @@ class SQLite(Backend):
 
     def append_alone(self, connection: Connection, row: Row, also: Sequence[Statement] = ()) -> int | None:
         dbapi = driver_connection(connection)
-        _let_write(dbapi, connection)
         try:
             if also:
                 dbapi.execute("BEGIN IMMEDIATE")
@@ -193,7 +205,7 @@ class SQLite(Backend):
                     dbapi.execute(*_placed(each))
             position = int(dbapi.execute(self._one, _written(row)).lastrowid)
             if also:
-                dbapi.execute("COMMIT")
+                dbapi.execute(COMMIT)
             return position
         except sqlite3.IntegrityError:
             dbapi.rollback()
@@ -243,7 +255,16 @@ class SQLite(Backend):
 
 def _prepare(dbapi: Any, record: Any) -> None:
     """Set what every connection needs: write-ahead log, foreign keys, recursive triggers, patience."""
+    _guard(dbapi, record)
     record.info[_PREPARED] = True
+    _set_pragmas(dbapi)
+
+
+def _guard(dbapi: Any, record: Any) -> None:
+    Guard.of(record.info, dbapi)
+
+
+def _set_pragmas(dbapi: Any) -> None:
     for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "recursive_triggers=ON"):
         dbapi.execute(f"PRAGMA {pragma}")
     _use_wal(dbapi)
@@ -260,12 +281,6 @@ def _use_wal(dbapi: Any) -> None:
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise
             time.sleep(_PAUSE_S)
-
-
-def _let_write(dbapi: Any, connection: Connection) -> None:
-    """Whatever a handler has set, the outcome is written."""
-    if connection.info.get(UNCLEAN):
-        dbapi.execute("PRAGMA query_only=OFF")
 
 
 def _code(error: sqlite3.Error) -> int:

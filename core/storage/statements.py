@@ -8,9 +8,9 @@ ended all the same is noticed when the action ends.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 ENDED_INSIDE: Final = (
     "the action's transaction was ended inside of its handler (COMMIT, ROLLBACK or the like on the driver's "
@@ -23,34 +23,18 @@ _ENOUGH: Final = 6
 """How many words of a statement tell what it is."""
 _WITH_BODY: Final = frozenset({"trigger", "function", "procedure"})
 _MAY_END: Final = re.compile(r"\b(?:begin|start|commit|end|abort|rollback|prepare|reset)\b", re.I)
-_MAY_OUTLAST: Final = re.compile(
-    r"\b(?:set|reset|discard|deallocate|prepare|listen|unlisten|load|hold|temp|temporary|pragma|attach|detach"
-    r"|set_config|pg_(?:try_)?advisory_lock(?:_shared)?)\b",
-    re.I,
-)
-_OUTLAST: Final = frozenset(
-    {"reset", "discard", "deallocate", "prepare", "listen", "unlisten", "load", "attach", "detach"}
-)
-_ONLY_THIS_TRANSACTION: Final = frozenset({"local", "transaction", "constraints"})
-_SESSION_LOCK: Final = re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(", re.I)
-_TEMPORARY: Final = re.compile(r"\b(?:create|into)\s+(?:local\s+|global\s+)?temp(?:orary)?\b", re.I)
-_UNTIL_COMMIT: Final = re.compile(r"\bon\s+commit\s+drop\b", re.I)
-_HELD_CURSOR: Final = re.compile(r"\bwith\s+hold\b", re.I)
-_SET_CONFIG: Final = re.compile(r"\bset_config\s*\(", re.I)
-_SET_CONFIG_LOCAL: Final = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.I)
-_PRAGMA_SETS: Final = re.compile(
-    r"\bpragma\s+(?:\w+\s*\.\s*)?(?!\w*(?:_info|_xinfo|_list|_check)\b|defer_foreign_keys\b)\w+\s*(?:=|\()", re.I
-)
+_MAY_OUTLAST: Final = re.compile(r"\b(?:discard|deallocate|prepare|load|authorization)\b", re.I)
+_OUTLAST: Final = frozenset({"discard", "deallocate", "prepare", "load"})
 
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _NEXT: Final = re.compile(
     r"""
-      (?P<space>   \s++ | --[^\n]*+ )
+      (?P<space>   [\s\ufeff]++ | --[^\n\r]*+ )
     | (?P<comment> /\* )
     | (?P<end>     ; )
     | (?P<dollar>  \$(?:[^\W\d]\w*+)?\$ )
     | (?P<quoted>  [eE]'(?:[^'\\]|\\.|'')*+'  |  '(?:[^']|'')*+'  |  "(?:[^"]|"")*+" )
-    | (?P<word>    [^\W\d]\w*+ )
+    | (?P<word>    [^\W\d][\w$]*+ )
     | (?P<other>   [^\s'"$;/\-\w]++ | \d\w*+ | . )
     """,
     re.X | re.S,
@@ -63,12 +47,10 @@ class Reading(NamedTuple):
     ends: str | None
     """The word that would begin or end a transaction."""
     outlasts: bool
-    """Whether something of the session stays changed after the transaction."""
-    asks_values: bool
-    """Whether `outlasts` depends on a value: `set_config(…, is_local)`."""
+    """Whether something of a PostgreSQL session stays changed that its end does not put back."""
 
 
-HARMLESS: Final = Reading(None, False, False)
+HARMLESS: Final = Reading(None, False)
 
 
 def read(statement: str) -> Reading:
@@ -76,22 +58,16 @@ def read(statement: str) -> Reading:
     return _remembered(statement) if len(statement) <= _LONGEST_REMEMBERED else _read(statement)
 
 
-def outlasts(reading: Reading, values: Any) -> bool:
-    """Whether something of the session stays changed after the transaction, given the statement's values."""
-    return reading.outlasts or (reading.asks_values and _holds_false(values))
-
-
 def _read(statement: str) -> Reading:
     may_end, may_outlast = _MAY_END.search(statement), _MAY_OUTLAST.search(statement)
     if not may_end and not may_outlast:
         return HARMLESS
-    ends, lasting = None, bool(may_outlast and _outlasts_anywhere(statement))
+    ends, lasting = None, False
     for words in _beginnings(statement):
         if _ends_transaction(words):
             ends = ends or words[0].upper()
-        lasting = lasting or words[0] in _OUTLAST or (words[0] == "set" and words[1] not in _ONLY_THIS_TRANSACTION)
-    asks = bool(_SET_CONFIG.search(statement)) and not _SET_CONFIG_LOCAL.search(statement)
-    return Reading(ends, lasting or (asks and "false" in statement.lower()), asks)
+        lasting = lasting or words[0] in _OUTLAST or (words[0] == "set" and "authorization" in words)
+    return Reading(ends, lasting)
 
 
 _remembered = lru_cache(maxsize=1024)(_read)
@@ -110,20 +86,10 @@ def _ends_transaction(words: Sequence[str]) -> bool:
     return False
 
 
-def _outlasts_anywhere(statement: str) -> bool:
-    """What a pattern finds wherever it stands; a quoted one costs a connection, no more."""
-    return bool(
-        _SESSION_LOCK.search(statement)
-        or _HELD_CURSOR.search(statement)
-        or _PRAGMA_SETS.search(statement)
-        or (_TEMPORARY.search(statement) and not _UNTIL_COMMIT.search(statement))
-    )
-
-
 def _beginnings(text: str) -> Iterator[Sequence[str]]:
     """The first words of each statement, in lower case; an empty text for what is no word, or is not there."""
     words: list[str] = []
-    position = 0
+    position, depth = 0, 0
     while position < len(text):
         found = _NEXT.match(text, position)
         assert found is not None, "the last alternative takes any character"
@@ -133,11 +99,12 @@ def _beginnings(text: str) -> Iterator[Sequence[str]]:
         elif kind == "dollar":
             closing = text.find(found[0], position)
             position = len(text) if closing < 0 else closing + len(found[0])
-        elif kind == "end":
-            if words[:1] == ["create"] and not _WITH_BODY.isdisjoint(words):
-                break  # its body has semicolons, and an END, of its own
+        elif kind == "end" and not depth:
             yield _padded(words)
             words = []
+        elif kind == "word" and words[:1] == ["create"] and not _WITH_BODY.isdisjoint(words):
+            # A body has semicolons, and an END, of its own.
+            depth += {"begin": 1, "case": 1, "end": -1}.get(found[0].lower(), 0)
         if kind in ("word", "dollar", "quoted", "other") and len(words) < _ENOUGH:
             words.append(found[0].lower() if kind == "word" else "")
     yield _padded(words)
@@ -154,11 +121,3 @@ def _after_comment(text: str, position: int) -> int:
         depth += 1 if found[0] == "/*" else -1
         position = found.end()
     return position if not depth else len(text)
-
-
-def _holds_false(values: Any) -> bool:
-    if isinstance(values, Mapping):
-        return any(value is False for value in values.values())
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
-        return any(value is False or _holds_false(value) for value in values)
-    return False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from psycopg2.extras import execute_values
-from sqlalchemy import DDL, create_engine, insert, select, text
+from sqlalchemy import DDL, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -135,7 +137,9 @@ def test_a_drivers_cursor_used_first_is_inside_of_the_transaction(
 SAID = [
     "COMMIT", "commit", "  /* why */ COMMIT", "-- why\nCOMMIT", "/* a /* nested */ one */ COMMIT", "; COMMIT",
     "END", "ROLLBACK", "ABORT", "COMMIT AND CHAIN", "rollback work", "BEGIN", "START TRANSACTION",
-    "PREPARE TRANSACTION 'x'", "RESET ALL", "SELECT 1; COMMIT", "SELECT ';'; COMMIT", "SELECT $$;$$; COMMIT", "SELECT E'\\';'; COMMIT",
+    "PREPARE TRANSACTION 'x'", "RESET ALL", "SELECT 1; COMMIT", "--x\r COMMIT", "SELECT 1 AS a$b$; COMMIT", "\ufeffCOMMIT",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMIT",
+    "CREATE TRIGGER t AFTER INSERT ON accounts BEGIN SELECT CASE WHEN 1 THEN 2 END; END; COMMIT", "SELECT ';'; COMMIT", "SELECT $$;$$; COMMIT", "SELECT E'\\';'; COMMIT",
 ]  # fmt: skip
 WAYS_TO_SAY: dict[str, Callable[[Any, str], Any]] = {
     "text": lambda h, sql: h.session.execute(text(sql)),
@@ -296,28 +300,280 @@ def test_what_is_the_gateways_is_refused_by_name(
     goes_on(bus)
 
 
-@pytest.mark.parametrize("end", ["returns", "raises"])
-def test_the_drivers_own_transactions_switched_on_change_nothing(
-    postgres_url: URL, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
+def with_connection(handler: Any) -> None:
+    connection = driver(handler).driver_connection
+    with connection:
+        connection.cursor().execute("UPDATE accounts SET balance = 1")
 
-    def switch(handler: Any) -> None:
+
+def switched(handler: Any) -> None:
+    connection = driver(handler).driver_connection
+    connection.autocommit = False
+    connection.cursor().execute("UPDATE accounts SET balance = 1")
+
+
+DRIVERS_OWN_TRANSACTIONS: dict[str, Attempt] = {"autocommit": switched, "with connection": with_connection}
+
+
+@pytest.mark.parametrize("way", DRIVERS_OWN_TRANSACTIONS)
+def test_psycopg2s_own_transactions_are_refused(postgres_url: URL, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+
+    def attempt(handler: Any) -> None:
         add(handler, 1)
-        driver(handler).driver_connection.autocommit = False
-        add(handler, 2)
-        driver(handler).driver_connection.commit()
-        if end == "raises":
-            raise Gone
+        DRIVERS_OWN_TRANSACTIONS[way](handler)
 
     engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
     with Bus(make_application(), engine) as bus:
-        error = run(bus, monkeypatch, switch)
-        assert isinstance(error, Misuse)
+        error = run(bus, monkeypatch, attempt)
+        assert isinstance(error, Misuse)  # after `with` psycopg2 rolls back, which is said
+        assert (ids(bus), last(bus).status) == ([], "failed")
+        goes_on(bus)
+    engine.dispose()
+
+
+def test_a_commit_by_psycopg2_after_such_a_refusal_is_noticed(
+    postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def insist(handler: Any) -> None:
+        from psycopg2.extensions import cursor as plain
+
+        add(handler, 1)
+        connection = driver(handler).driver_connection
+        connection.autocommit = False
+        connection.cursor(cursor_factory=plain).execute("SELECT 1")
+        connection.commit()
+
+    engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
+    with Bus(make_application(), engine) as bus:
+        assert isinstance(run(bus, monkeypatch, insist), Misuse)
         assert last(bus).status == "failed"
         assert "may have been committed" in last(bus).error["message"]
         query(postgres_url, "DELETE FROM accounts")
         goes_on(bus)
     engine.dispose()
+
+
+SQLITE_COMMITS: dict[str, Callable[[Any], Any]] = {
+    "commit()": lambda d: d.commit(),
+    "rollback()": lambda d: d.rollback(),
+    "COMMIT": lambda d: d.execute("COMMIT"),
+    "COMMIT of a cursor": lambda d: d.cursor().execute("/* why */ END"),
+    "executescript": lambda d: d.executescript("CREATE INDEX IF NOT EXISTS by_name ON accounts (name)"),
+    "executescript, later": lambda d: d.executescript("SELECT 1; COMMIT"),
+    "with": lambda d: d.__exit__(None, None, None),
+    "isolation_level": lambda d: setattr(d, "isolation_level", None),
+    "the gateway's savepoint": lambda d: d.execute("RELEASE actionbus_begun"),
+    "back to the gateway's savepoint": lambda d: d.execute("ROLLBACK TO actionbus_begun"),
+}
+
+
+@pytest.mark.parametrize("place", ["handler", "caught", "nested", "clean-up", "outcome of an error"])
+@pytest.mark.parametrize("way", SQLITE_COMMITS)
+def test_sqlites_driver_is_refused_the_end_of_the_transaction(
+    sqlite_url: URL, monkeypatch: pytest.MonkeyPatch, way: str, place: str
+) -> None:
+    """Whoever says it and wherever: nothing stays of an action that failed, and all of one that went on."""
+    prepared(sqlite_url)
+
+    def end(session: Session) -> None:
+        SQLITE_COMMITS[way](session.connection().connection.dbapi_connection)
+
+    def repo(session: Session) -> Iterator[Repo]:
+        yield Repo(session)
+        if place == "clean-up":
+            end(session)
+
+    def attempt(handler: Any) -> None:
+        add(handler, 1)
+        if place == "caught":
+            with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+                end(handler.session)
+        elif place == "nested":
+            monkeypatch.setattr(CallBack, "function", lambda inner: end(inner.session))
+            handler.runner.execute("call_back")
+        elif place == "outcome of an error":
+            try:
+                end(handler.session)
+            finally:
+                raise Gone
+        elif place == "handler":
+            end(handler.session)
+
+    dependencies = {"repo": repo, "checkpoint": checkpoint, "mailer": outside(Mailer)}
+    with Bus(make_application(dependencies=dependencies), sqlite_url) as bus:
+        if place == "clean-up":
+            with pytest.raises(Misuse, match="begin_nested"):
+                bus.execute("open_account", {"id": 1, "name": "one"})
+        else:
+            error = run(bus, monkeypatch, attempt)
+            assert error is None if place == "caught" else isinstance(error, Misuse), error
+            assert place == "caught" or "begin_nested" in str(error)
+        assert ids(bus) == ([1] if place == "caught" else [])
+        assert last(bus).status == ("succeeded" if place == "caught" else "failed")
+
+
+def test_after_sqlalchemy_rolled_back_sqlites_driver_commits_nothing_on_its_own(
+    sqlite_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(sqlite_url)
+
+    def go_on(handler: Any) -> None:
+        dbapi = driver(handler).dbapi_connection
+        add(handler, 1)
+        handler.session.add(Account(id=1, name="again"))
+        with pytest.raises(IntegrityError):
+            handler.session.flush()
+        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+            dbapi.execute("INSERT INTO accounts VALUES (9, 'late', 0)")
+
+    with Bus(make_application(), sqlite_url) as bus:
+        assert isinstance(run(bus, monkeypatch, go_on), Misuse)
+        assert (ids(bus), last(bus).status) == ([], "failed")
+
+
+def test_an_applications_own_authorizer_is_kept(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(sqlite_url)
+    asked: list[int] = []
+
+    def settle_in(dbapi: Any, _record: Any) -> None:
+        dbapi.set_authorizer(lambda code, *_: asked.append(code) or sqlite3.SQLITE_OK)
+
+    engine = create_engine(sqlite_url)
+    event.listen(engine, "connect", settle_in)
+    with engine.connect():
+        pass  # so that there is a connection before there is a bus
+    with Bus(make_application(), engine) as bus:
+        asked.clear()
+        assert run(bus, monkeypatch, lambda handler: add(handler, 1)) is None
+        assert sqlite3.SQLITE_INSERT in asked
+        error = run(bus, monkeypatch, lambda handler: driver(handler).commit())
+        assert "was ended inside" in str(error)  # noticed, where the one authorizer that there can be is not ours
+    engine.dispose()
+
+
+STREAMS: dict[str, Callable[[Session], Any]] = {
+    "yield_per": lambda s: s.scalars(
+        select(Account.id).order_by(Account.id).with_for_update().execution_options(yield_per=2)
+    ).all(),
+    "stream_results": lambda s: (
+        s.connection()
+        .execution_options(stream_results=True)
+        .execute(select(Account.id).order_by(Account.id).with_for_update())
+        .scalars()
+        .all()
+    ),
+    "a named cursor": lambda s: rows_of(s, "SELECT id FROM accounts ORDER BY id FOR UPDATE"),
+    "values": lambda s: rows_of(s, "SELECT id, '%%' FROM accounts WHERE id > %s ORDER BY id FOR UPDATE", (1,)),
+    "no values": lambda s: rows_of(s, "SELECT id, '%' FROM accounts ORDER BY id", name='100% "mine"'),
+    "scrolling": lambda s: scrolled(s),
+    "a name used again": lambda s: [rows_of(s, "SELECT 1"), rows_of(s, "SELECT 2")],
+    "said twice": lambda s: said_twice(s),
+    "what is held": lambda s: held(s),
+}
+
+
+def rows_of(session: Session, sql: str, values: Any = None, name: str = "mine") -> Any:
+    cursor: Any = session.connection().connection.dbapi_connection.cursor(name)  # type: ignore[union-attr, call-arg]
+    cursor.itersize = 2
+    cursor.execute(sql, values)
+    found = [cursor.fetchone(), *cursor.fetchmany(2), *cursor], [column[0] for column in cursor.description]
+    cursor.close()
+    return found
+
+
+def scrolled(session: Session) -> Any:
+    connection: Any = session.connection().connection.dbapi_connection
+    cursor = connection.cursor("mine", scrollable=True)
+    cursor.execute("SELECT id FROM accounts ORDER BY id")
+    last_two = cursor.fetchall()[-2:]
+    cursor.scroll(1, mode="absolute")
+    return last_two, cursor.fetchone()
+
+
+def said_twice(session: Session) -> Any:
+    connection: Any = session.connection().connection.dbapi_connection
+    with connection.cursor("mine") as cursor:
+        cursor.execute("SELECT 1")
+        with pytest.raises(Exception, match="more than once"):
+            cursor.execute("SELECT 2")
+        return cursor.fetchall()
+
+
+def held(session: Session) -> Any:
+    connection: Any = session.connection().connection.dbapi_connection
+    connection.cursor("mine").execute("SELECT 1")
+    return [tuple(row) for row in session.execute(text("SELECT name, is_holdable FROM pg_cursors WHERE name <> ''"))]
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_a_server_side_cursor_is_as_it_is_in_any_other_session(
+    postgres_url: URL, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    with Bus(make_application(), postgres_url) as bus:
+        with Session(bus.engine) as session:
+            session.add_all([Account(id=number, name=str(number)) for number in range(1, 8)])
+            session.commit()
+            expected = STREAMS[way](session)
+        got: list[Any] = []
+        assert run(bus, monkeypatch, lambda handler: got.append(STREAMS[way](handler.session))) is None
+        assert got == [expected]
+        goes_on(bus)
+
+
+@pytest.mark.parametrize("end", ["returns", "raises"])
+@pytest.mark.parametrize("by", ["session", "connection"])
+def test_who_listens_to_the_sessions_end_writes_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, by: str, end: str
+) -> None:
+    refused: list[BaseException] = []
+
+    def attempt(handler: Any) -> None:
+        add(handler, 1)
+        session, connection = handler.session, handler.session.connection()
+
+        def write(_session: Session, transaction: Any) -> None:
+            if transaction.parent is None and not refused:
+                try:
+                    statement = text("INSERT INTO accounts (id, name, balance) VALUES (9, 'late', 0)")
+                    (session if by == "session" else connection).execute(statement)
+                except BaseException as error:
+                    refused.append(error)
+                    raise
+
+        event.listen(session, "after_transaction_end", write)
+        if end == "raises":
+            raise Gone
+
+    error = run(bus, monkeypatch, attempt)
+    assert error is None if end == "returns" else isinstance(error, Gone)
+    assert [type(each) for each in refused] == [Misuse]
+    assert "comes too late" in str(refused[0])
+    assert ids(bus) == ([1] if end == "returns" else [])
+    assert last(bus).status == ("succeeded" if end == "returns" else "failed")
+    assert "listens to the end of an action's session" in caplog.text
+    goes_on(bus)
+
+
+@pytest.mark.parametrize("way", ["connection", "pool"])
+def test_a_connection_that_is_detached_is_closed(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    kept: list[Any] = []
+
+    def detach(handler: Any) -> None:
+        add(handler, 1)
+        kept.append(driver(handler).dbapi_connection)
+        (handler.session.connection() if way == "connection" else driver(handler)).detach()
+
+    error = run(bus, monkeypatch, detach)
+    assert isinstance(error, Misuse)
+    assert "detached" in str(error)
+    with pytest.raises(Exception, match="closed"):
+        kept[0].cursor().execute("INSERT INTO accounts (id, name, balance) VALUES (9, 'late', 0)")
+    assert (ids(bus), last(bus).status) == ([], "failed")
+    assert "Exception" not in caplog.text
+    goes_on(bus)
 
 
 def test_after_the_database_rolled_back_by_itself_nothing_commits_on_its_own(

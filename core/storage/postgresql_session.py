@@ -1,0 +1,178 @@
+"""A server's session under the gateway, on PostgreSQL: it is as it was after each action. Used by `storage.postgresql`.
+
+What a handler leaves in its session is not looked for, which would cost more than the action: settings can be made by
+a stored function, a trigger, a DO block, a cursor of another class. All of it is done away with instead, whatever made
+it, by statements that ride on the message which commits (15 µs together). What the application itself set when it
+connected is asked for once per connection, and set again by the same message.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2.extensions import STATUS_READY
+from psycopg2.sql import Composable
+
+from actionbus.core.errors import Misuse
+
+UNLOCK_ALL: Final = "SELECT pg_catalog.pg_advisory_unlock_all()"
+_FOUND: Final = """
+    SELECT 'setting', name, setting, context = 'user' OR pg_catalog.current_setting('is_superuser') = 'on'
+    FROM pg_catalog.pg_settings WHERE source = 'session' AND context IN ('user', 'superuser')
+    AND name !~ '^(transaction_|actionbus\\.|role$|session_authorization$|is_superuser$)'
+    UNION ALL SELECT 'user', session_user::text, NULL, NULL
+    UNION ALL SELECT 'lock', '', NULL, NULL FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()
+    UNION ALL SELECT 'temporary', '', NULL, NULL FROM pg_catalog.pg_depend
+    WHERE refclassid = 'pg_catalog.pg_namespace'::regclass AND refobjid = pg_catalog.pg_my_temp_schema()
+    UNION ALL SELECT 'channel', '', NULL, NULL FROM pg_catalog.pg_listening_channels()
+"""
+
+
+class Session(NamedTuple):
+    """How the application has left a session to the gateway, and so how the gateway leaves it."""
+
+    settings: tuple[tuple[str, str], ...]
+    user: str
+    has_locks: bool
+    has_temporary: bool
+    listens: bool
+    can_be_restored: bool
+    """Whether the application may make its own settings again; if not, no connection serves twice."""
+
+    @classmethod
+    def of(cls, cursor: Any) -> Session:
+        """As it is before the first action."""
+        cursor.execute(_FOUND)
+        found = cursor.fetchall()
+        kinds = {row[0] for row in found}
+        return cls(
+            tuple((row[1], row[2]) for row in found if row[0] == "setting"),
+            next(row[1] for row in found if row[0] == "user"),
+            "lock" in kinds,
+            "temporary" in kinds,
+            "channel" in kinds,
+            all(row[3] for row in found if row[0] == "setting"),
+        )
+
+    @property
+    def ending(self) -> str:
+        """COMMIT, and what follows it: deferred triggers must still see what the handler has set for them."""
+        own = ("UNLISTEN *" if not self.listens else "", "DISCARD TEMP" if not self.has_temporary else "")
+        return "; ".join(["COMMIT", "RESET ALL", "CLOSE ALL", *filter(None, own), "EXECUTE actionbus_end (%s)"])
+
+    def restoring(self, cursor: Any) -> str:
+        """What `actionbus_end` selects besides the position: its lock given back, whose session it is, settings."""
+        unlock = "advisory_unlock($1)" if self.has_locks else "advisory_unlock_all()"
+        user = f"session_user::text OPERATOR(pg_catalog.=) {_literal(self.user, cursor)}"
+        settings = (
+            f"pg_catalog.set_config({_literal(name, cursor)}, {_literal(value, cursor)}, false)"
+            for name, value in self.settings
+        )
+        return ", ".join([user, f"pg_catalog.pg_{unlock}", *settings])
+
+
+class WatchedCursor(psycopg2.extensions.cursor):
+    """What a driver's connection makes while an action runs on it: asks the action's transaction before it sends."""
+
+    _is_declared = False
+
+    def _ask(self, query: Any) -> str | None:
+        """The statement, if there is an action that it belongs to. Raises Misuse."""
+        transaction = _watching.get(self.connection)
+        if transaction is None:
+            return None
+        if not self.connection.autocommit or self.connection.status != STATUS_READY:
+            raise Misuse(_DRIVERS_OWN)
+        text = query.as_string(self) if isinstance(query, Composable) else query
+        text = text if isinstance(text, str) else bytes(text).decode(errors="replace")
+        transaction.allow(text)
+        return text
+
+    def _told(self) -> None:
+        """`with connection:` makes psycopg2 begin a transaction of its own only together with a statement."""
+        if self.connection.status != STATUS_READY and self.connection in _watching:
+            raise Misuse(_DRIVERS_OWN)
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        text = self._ask(query)
+        if text is not None and self.name is not None:
+            self._declare(text, vars)
+        else:
+            super().execute(query, vars)
+        self._told()
+
+    def _declare(self, text: str, values: Any) -> None:
+        """Open a server-side cursor. psycopg2 wants one to outlast the transaction that it does not know of, which the
+        server refuses to one that locks rows; so it is told so, and the server is not."""
+        if self._is_declared:
+            raise psycopg2.ProgrammingError("can't call .execute() on named cursors more than once")
+        scroll = "" if self.scrollable is None else "SCROLL " if self.scrollable else "NO SCROLL "
+        opening = f"DECLARE {self._quoted_name()} {scroll}CURSOR WITHOUT HOLD FOR "
+        if values is not None:
+            opening = opening.replace("%", "%%")
+        psycopg2.extensions.cursor(self.connection).execute(opening + text, values)
+        self._is_declared = self.withhold = True
+
+    def _quoted_name(self) -> str:
+        return psycopg2.extensions.quote_ident(str(self.name), self)
+
+    def close(self) -> None:
+        """Close; the server's cursor too, which psycopg2 does for what it declared itself."""
+        if self._is_declared and not self.closed and self.connection in _watching:
+            self._is_declared = False
+            if self.connection.get_transaction_status() == psycopg2.extensions.TRANSACTION_STATUS_INTRANS:
+                psycopg2.extensions.cursor(self.connection).execute(f"CLOSE {self._quoted_name()}")
+        super().close()
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self._ask(query)
+        super().executemany(query, vars_list)
+        self._told()
+
+    def callproc(self, procname: Any, parameters: Any = None) -> Any:
+        self._ask("SELECT")
+        return super().callproc(procname, parameters)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        self._ask(sql)
+        super().copy_expert(sql, file, size)
+        self._told()
+
+
+_watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By driver's connection: the action's transaction on it."""
+_factories: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By driver's connection: the class of cursors that the application gave it."""
+_DRIVERS_OWN: Final = (
+    "the driver's own transactions were switched on inside of a handler (autocommit, or `with` on the driver's "
+    "connection): an action's transaction is the gateway's to begin and end; use session.begin_nested() for a part "
+    "that may fail"
+)
+
+
+def watch(dbapi: Any, transaction: Any) -> None:
+    """Let `transaction` be asked before each statement of the connection's cursors; None ends it."""
+    if transaction is not None:
+        if dbapi not in _watching:
+            _factories[dbapi] = dbapi.cursor_factory
+        _watching[dbapi] = transaction
+        dbapi.cursor_factory = WatchedCursor
+    elif _watching.pop(dbapi, None) is not None:
+        dbapi.cursor_factory = _factories.pop(dbapi, None)
+
+
+def driver_settings(dbapi: Any) -> tuple[Any, ...]:
+    """What a handler can change on the driver's connection: the server is not asked."""
+    return (
+        dbapi.isolation_level, dbapi.readonly, dbapi.deferrable, dbapi.encoding,
+        dict(dbapi.string_types), dict(dbapi.binary_types),
+    )  # fmt: skip
+
+
+def _literal(value: str, cursor: Any) -> str:
+    quoted: str = cursor.mogrify("%s", (value,)).decode(psycopg2.extensions.encodings[cursor.connection.encoding])
+    return quoted
