@@ -25,6 +25,7 @@ from actionbus.core.errors import (
     JournalUnavailable,
     Misuse,
     OutcomeUnknown,
+    chain_of,
 )
 from actionbus.core.gateway.execution import Attempt, Execution
 from actionbus.core.gateway.failures import as_ours, note_id, status_of, undescribed
@@ -99,6 +100,10 @@ class Call:
         try:
             return held.enter_context(self._backend.connection())
         except Exception as error:
+            # SQLAlchemy may raise an error of its own over an interruption of a process's first connection.
+            for each in chain_of(error):
+                if not isinstance(each, Exception):
+                    raise each from None
             raise self._told(JournalUnavailable("the database cannot be reached; nothing was run")) from error
 
     def submit(self, connection: Connection) -> bool:

@@ -250,3 +250,17 @@ def test_what_says_which_actions_run_is_never_left_locked(
             break
     database.close()
     assert 3 < at < 99
+
+
+def test_an_interruption_of_the_first_connection_reaches_the_caller_as_itself() -> None:
+    """SQLAlchemy, asked to clean up what never was connected, raises an error of its own over it."""
+
+    def interrupted() -> Any:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise NotImplementedError
+
+    engine = create_engine("sqlite:///nowhere.db", creator=interrupted)
+    with Bus(make_application(), engine) as bus, pytest.raises(KeyboardInterrupt):
+        bus.execute("draw")
