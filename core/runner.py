@@ -111,7 +111,13 @@ class ActionRunner:
     def _refuse_misuse(self) -> None:
         if self._closed:
             raise Misuse("this runner is closed, with the request it was made for; make another with bus.runner()")
-        if running() is not None:
+        here = running()
+        if here is not None and here.engine is not self._bus.engine:
+            raise Misuse(
+                "an action of another bus is no part of this one: it would be committed by itself, whatever becomes of "
+                "the action whose handler calls it. Run it once this action has ended, or queue it"
+            )
+        if here is not None:
             raise Misuse(
                 "a handler runs other actions with self.runner (requires = ['runner']), inside its transaction"
             )

@@ -295,6 +295,18 @@ def test_other_databases_are_none_of_our_business(
     server.drop(there)
 
 
+def test_an_action_of_another_bus_is_refused_for_what_it_is(
+    bus: Bus, function: Any, engines: Any, tmp_path: Path
+) -> None:
+    other = Bus(make_application(), engines(f"sqlite:///{tmp_path / 'other.db'}"))
+    function(lambda handler: other.execute("draw"))
+    with pytest.raises(Misuse, match="of another bus"):
+        bus.execute("call_back")
+    function(lambda handler: bus.execute("draw"))
+    with pytest.raises(Misuse, match=r"self\.runner"):
+        bus.execute("call_back")
+
+
 def reading_one(engine: Engine) -> int:
     with engine.connect() as connection:
         return int(connection.execute(text("SELECT 1")).scalar_one())
