@@ -115,7 +115,7 @@ class ActionRunner:
         if here is not None and here.engine is not self._bus.engine:
             raise Misuse(
                 "an action of another bus is no part of this one: it would be committed by itself, whatever becomes of "
-                "the action whose handler calls it. Run it once this action has ended, or queue it"
+                "the action whose handler calls it. Run it once this one has ended; self.runner runs those of this bus"
             )
         if here is not None:
             raise Misuse(
