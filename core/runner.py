@@ -112,7 +112,7 @@ class ActionRunner:
         if self._closed:
             raise Misuse("this runner is closed, with the request it was made for; make another with bus.runner()")
         here = running()
-        if here is not None and here.engine is not self._bus.engine:
+        if here is not None and here.engine is not self._services.engine:
             raise Misuse(
                 "an action of another bus is no part of this one: it would be committed by itself, whatever becomes of "
                 "the action whose handler calls it. Run it once this one has ended; self.runner runs those of this bus"

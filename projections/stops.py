@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from actionbus.core import Journal, Record
-from actionbus.core.storage.backend import ACTING
+from actionbus.core.storage.pooling import ACTING
 from actionbus.projections.ledger import Checkpoint, Ledger
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Insert
 from sqlalchemy.orm import Session
 
 from actionbus.core.gateway.transaction import ActionTransaction
-from actionbus.core.storage.backend import ACTING, Backend
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.pooling import ACTING
 from actionbus.core.values.limits import Limits
 from actionbus.replay.generated import Generated
 

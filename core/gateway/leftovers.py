@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 
 from actionbus.core.gateway.inside import running
 from actionbus.core.gateway.transaction import ActionTransaction
-from actionbus.core.storage.backend import ACTING, Backend
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import is_usable, leave_to_parent
+from actionbus.core.storage.pooling import ACTING
 
 
 def _leave_to_parent() -> None:

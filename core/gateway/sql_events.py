@@ -17,8 +17,8 @@ from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 from actionbus.core.errors import Misuse
 from actionbus.core.gateway import row_recorder as touched
 from actionbus.core.gateway.row_recorder import RowRecorder
-from actionbus.core.storage.backend import ACTING
 from actionbus.core.storage.drivers import is_usable
+from actionbus.core.storage.pooling import ACTING
 
 
 class Listens(Protocol):

@@ -17,13 +17,14 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from actionbus.core.errors import JournalUnavailable, Misuse, chain_of
+from actionbus.core.errors import JournalUnavailable, chain_of
 from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+from actionbus.core.storage.pooling import GATEWAY, watch_pool
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10
@@ -84,16 +85,6 @@ class TransactionState(Enum):
     """Open, but an error has taken all of it back already."""
 
 
-GATEWAY: Final = "actionbus.gateway"
-"""Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
-UNCLEAN: Final = "actionbus.unclean"
-"""Where a connection's `info` holds that a handler has changed what cannot be put back: it is not to be used again."""
-ACTING: Final = "actionbus.transaction"
-"""Where a connection's `info` holds the action transaction that runs on it."""
-HOLDING: Final = "actionbus.holding"
-"""Where a connection's `info` holds the id of the action whose lock it has."""
-
-
 class Backend(ABC):
     """One database: its engine, and every statement of an action's write path."""
 
@@ -105,10 +96,7 @@ class Backend(ABC):
         # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
         # listeners, which must hear of actions too; a joined engine costs more, hence not always.
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
-        if not event.contains(engine, "reset", _given_back):
-            event.listen(engine, "reset", _given_back)
-            event.listen(engine, "checkin", _checked_in)
-            event.listen(engine, "detach", _detached)
+        watch_pool(engine)
         keep_secrets_out(self.gateway)
         self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
@@ -324,46 +312,6 @@ class Backend(ABC):
     def chain_is_transient(self, error: BaseException) -> bool:
         """Whether `error`, or one that it was raised from, is transient."""
         return any(self.is_transient(driver_error(each)) for each in chain_of(error))
-
-
-def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
-    """Called by the pool for every connection that comes back, however it came to that.
-
-    An action that was interrupted at a bad moment, or whose handler gave the connection away, leaves its transaction
-    open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
-    itself, the pool throws the connection away.
-    """
-    if record is None:  # it was detached, see `_detached`
-        return
-    info = record.info
-    transaction = info.pop(ACTING, None)
-    if transaction is not None:
-        transaction.is_open = False
-    if GATEWAY in info:
-        backend, mode = info[GATEWAY]
-        is_clean = backend.give_back(dbapi, info, mode)
-        info.pop(HOLDING, None)
-        del info[GATEWAY]
-        if not is_clean:
-            info[UNCLEAN] = True
-
-
-def _checked_in(_dbapi: Any, record: Any) -> None:
-    """Called by the pool just before it keeps a connection: close one that nobody else is to have."""
-    if UNCLEAN in record.info:
-        record.invalidate()
-
-
-def _detached(dbapi: Any, record: Any) -> None:
-    """Called by the pool when somebody takes a connection out of it for good: not with an action on it."""
-    transaction = record.info.pop(ACTING, None)
-    if transaction is not None:
-        dbapi.close()
-        transaction.connection.invalidate()
-        raise Misuse(
-            "the action's connection was detached from its pool inside of its handler, and was closed, with what was "
-            "written; leave the connection to the gateway"
-        )
 
 
 class Taken(AbstractContextManager[Connection]):

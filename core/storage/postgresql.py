@@ -32,8 +32,6 @@ from sqlalchemy import Connection, Engine, text
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
 from actionbus.core.storage.backend import (
     ATTEMPTS,
-    HOLDING,
-    UNCLEAN,
     WRITTEN,
     Appended,
     Backend,
@@ -45,6 +43,7 @@ from actionbus.core.storage.backend import (
 )
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.positions import find_home, see_that_it_draws_above, sequence
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may

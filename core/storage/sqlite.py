@@ -17,18 +17,9 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
 from actionbus.core.errors import CommitConflict, Misuse, chain_of
-from actionbus.core.storage.backend import (
-    HOLDING,
-    UNCLEAN,
-    WRITTEN,
-    Appended,
-    Backend,
-    Row,
-    Statement,
-    Taken,
-    TransactionState,
-)
+from actionbus.core.storage.backend import WRITTEN, Appended, Backend, Row, Statement, Taken, TransactionState
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
+from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import COMMIT, MARK, Guard
 from actionbus.core.storage.sqlite_url import file_of, shared_memory

@@ -15,8 +15,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.pool import PoolProxiedConnection
 
-from actionbus.core.storage.backend import UNCLEAN, quoted
+from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.pooling import UNCLEAN
 
 MARK: Final = "actionbus_begun"
 """The savepoint that tells whether a transaction is still the one that was begun."""

@@ -1,0 +1,69 @@
+"""What the gateway notes on pooled connections, and what becomes of them when the pool has them back.
+
+`storage.backend` and the backends note whose a connection is; `gateway.transaction` which action runs on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Engine, event
+
+from actionbus.core.errors import Misuse
+
+GATEWAY: Final = "actionbus.gateway"
+"""Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
+UNCLEAN: Final = "actionbus.unclean"
+"""Where a connection's `info` holds that a handler has changed what cannot be put back: it is not to be used again."""
+ACTING: Final = "actionbus.transaction"
+"""Where a connection's `info` holds the action transaction that runs on it."""
+HOLDING: Final = "actionbus.holding"
+"""Where a connection's `info` holds the id of the action whose lock it has."""
+
+
+def watch_pool(engine: Engine) -> None:
+    """Called for the engine of each bus: look after the connections that its pool gets back."""
+    if not event.contains(engine, "reset", _given_back):
+        event.listen(engine, "reset", _given_back)
+        event.listen(engine, "checkin", _checked_in)
+        event.listen(engine, "detach", _detached)
+
+
+def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
+    """Called by the pool for every connection that comes back, however it came to that.
+
+    An action that was interrupted at a bad moment, or whose handler gave the connection away, leaves its transaction
+    open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
+    itself, the pool throws the connection away.
+    """
+    if record is None:  # it was detached, see `_detached`
+        return
+    info = record.info
+    transaction = info.pop(ACTING, None)
+    if transaction is not None:
+        transaction.is_open = False
+    if GATEWAY in info:
+        backend, mode = info[GATEWAY]
+        is_clean = backend.give_back(dbapi, info, mode)
+        info.pop(HOLDING, None)
+        del info[GATEWAY]
+        if not is_clean:
+            info[UNCLEAN] = True
+
+
+def _checked_in(_dbapi: Any, record: Any) -> None:
+    """Called by the pool just before it keeps a connection: close one that nobody else is to have."""
+    if UNCLEAN in record.info:
+        record.invalidate()
+
+
+def _detached(dbapi: Any, record: Any) -> None:
+    """Called by the pool when somebody takes a connection out of it for good: not with an action on it."""
+    transaction = record.info.pop(ACTING, None)
+    if transaction is not None:
+        dbapi.close()
+        transaction.connection.invalidate()
+        raise Misuse(
+            "the action's connection was detached from its pool inside of its handler, and was closed, with what was "
+            "written; leave the connection to the gateway"
+        )
