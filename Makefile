@@ -27,7 +27,7 @@ run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, s
 	@$(BIN)/actionbus demo
 
 test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 test-fast: $(STAMP)  ## Run what needs no server, on SQLite: a minute
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" -k "not postgresql and not elasticsearch" \

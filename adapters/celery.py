@@ -42,7 +42,7 @@ _DISPATCHER_ENDS_S: Final = 5.0
 class CeleryQueue(Queue):
     """Sends messages through Celery. `broker` is a URL, or a Celery application of yours, whose settings are kept.
 
-    `redeliver_after` and `attempts` are as in `core.Queue`.
+    `redeliver_after` and `attempts` are as in `Queue`.
     """
 
     def __init__(self, broker: str | Celery, *, redeliver_after: float = 60.0, attempts: int = 10) -> None:

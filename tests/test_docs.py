@@ -187,6 +187,23 @@ def test_every_command_is_documented() -> None:
     assert [command for command in commands(actionbus) if not re.search(rf"\b{command}\b", guides())] == []
 
 
+OF_EXAMPLES = {"tests/test_kits.py", "tests/test_guestbook.py"}
+
+
+def test_the_files_that_documents_name_are_there() -> None:
+    named = re.compile(r"\b((?:actionbus|core|projections|replay|adapters|tests|benchmarks)/[\w/]+\.py)")
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    found = {file for page in pages for file in named.findall(page.read_text())}
+    assert {file for file in found - OF_EXAMPLES if not (ROOT / file).exists()} == set()
+
+
+def test_the_walk_of_the_architecture_names_files_that_are_there() -> None:
+    rooms = re.compile(r"\b((?:values|secrecy|declare|storage|gateway|queueing)/\w+\.py)")
+    found = set(rooms.findall((ROOT / "docs/architecture.md").read_text()))
+    assert len(found) > 15
+    assert {file for file in found if not (ROOT / "core" / file).exists()} == set()
+
+
 def test_guarantees_name_tests_that_are_there() -> None:
     for name in re.findall(r"`(test_\w+\.py)`", (ROOT / "docs/guarantees.md").read_text()):
         assert [*(ROOT / "tests").rglob(name)], name

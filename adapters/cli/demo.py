@@ -25,6 +25,7 @@ from actionbus.core import ActionRunner, Bus, InvalidArguments, PermissionDenied
 from actionbus.core.gateway.failures import status_of
 from actionbus.core.storage.engines import make_engine
 from actionbus.projections import Projector
+from actionbus.projections.errors import IndexMissing
 
 _KITS: Final[dict[str, Any]] = {"action": "create_kit", "actor": CURATOR, "status": "succeeded"}
 
@@ -76,7 +77,7 @@ class Import:
         arguments = step.arguments | ({"kit_id": self._kits.get(step.kit)} if step.kit else {})
         try:
             outcome = runner.execute(step.action, arguments)
-        except (InvalidArguments, PermissionDenied, OSError) as error:
+        except (InvalidArguments, PermissionDenied, IndexMissing) as error:
             status = status_of(error)
             if status == "denied" and step.action == "add_asset":
                 self.denied.append(step)

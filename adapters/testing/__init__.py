@@ -1,6 +1,6 @@
 """The testing kit for applications: `given(...).when(...).then(...)` over actions, on a throwaway database.
 
-`pip install actionbus` brings it to pytest by itself (`adapters.testing.plugin`); docs/testing.md shows it.
+`pip install actionbus` brings it to pytest by itself (`actionbus.pytest_plugin`); docs/testing.md shows it.
 """
 
 from actionbus.adapters.testing.queue import HeldQueue

@@ -213,6 +213,7 @@ class Call:
             if isinstance(error, Misuse) or not isinstance(error, Exception):
                 raise error
             raise Misuse(_IN_CHILD) from error
+        error = self._backend.interruption(connection, error) or error
         leave_nothing_open(self._backend, connection)
         if not self._was_submitted(connection, error):
             if isinstance(error, (DBAPIError, self._backend.engine.dialect.loaded_dbapi.Error)):
@@ -227,6 +228,8 @@ class Call:
         try:
             position = self._append_outcome(connection, row, error)
         except Exception as unwritten:
+            if struck := self._backend.interruption(connection, unwritten):
+                raise struck from None
             was_lost = self._backend.is_lost(error, connection)
             give_up(self._backend, connection)  # the action's lock goes with it
             raise self._unwritten(error, unwritten, was_lost) from error

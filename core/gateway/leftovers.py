@@ -17,7 +17,10 @@ from actionbus.core.storage.pooling import ACTING
 def _leave_to_parent() -> None:
     """In a child that was forked inside a handler: the action, and the connection that it has, are the parent's."""
     if (here := running()) is not None:
-        leave_to_parent(here.transaction.connection)
+        connection = here.transaction.connection
+        if is_usable(connection):
+            connection.info.pop(ACTING, None)  # else taking it out of the pool would close it, see `storage.pooling`
+        leave_to_parent(connection)
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

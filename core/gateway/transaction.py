@@ -227,8 +227,10 @@ class ActionTransaction:
         if reading.outlasts:
             self._connection.info[UNCLEAN] = True
 
-    def refusal(self, error: BaseException) -> Misuse | None:
+    def refusal(self, error: BaseException) -> BaseException | None:
         """What is to be raised for a driver's error that only says that the database was not let do something."""
+        if struck := self._backend.interruption(self._connection, error):
+            return struck
         if self.refused is None or isinstance(error, Misuse) or not isinstance(error, Exception):
             return None
         if not any("not authorized" in str(each) for each in chain_of(error)):

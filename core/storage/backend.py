@@ -309,6 +309,10 @@ class Backend(ABC):
             return False
         return not is_usable(connection) or dialect.is_disconnect(error, driver_connection(connection), None)
 
+    def interruption(self, connection: Connection, error: BaseException) -> BaseException | None:
+        """The interruption that a driver has made an error of its own of, if it has."""
+        return None
+
     def chain_is_transient(self, error: BaseException) -> bool:
         """Whether `error`, or one that it was raised from, is transient."""
         return any(self.is_transient(driver_error(each)) for each in chain_of(error))

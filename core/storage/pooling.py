@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DisconnectionError
 
 from actionbus.core.errors import Misuse
 
@@ -25,7 +26,7 @@ def watch_pool(engine: Engine) -> None:
     """Called for the engine of each bus: look after the connections that its pool gets back."""
     if not event.contains(engine, "reset", _given_back):
         event.listen(engine, "reset", _given_back)
-        event.listen(engine, "checkin", _checked_in)
+        event.listen(engine, "checkout", _checked_out)
         event.listen(engine, "detach", _detached)
 
 
@@ -51,10 +52,13 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
             info[UNCLEAN] = True
 
 
-def _checked_in(_dbapi: Any, record: Any) -> None:
-    """Called by the pool just before it keeps a connection: close one that nobody else is to have."""
+def _checked_out(_dbapi: Any, record: Any, _proxy: Any) -> None:
+    """Called by the pool before it hands a connection out: one that nobody else is to have is closed, another made.
+
+    Here and not when the pool gets it back, since SQLAlchemy loses a place of the pool if that is interrupted.
+    """
     if UNCLEAN in record.info:
-        record.invalidate()
+        raise DisconnectionError("a handler has changed what cannot be put back")
 
 
 def _detached(dbapi: Any, record: Any) -> None:

@@ -121,6 +121,12 @@ class SQLite(Backend):
         dbapi.execute("BEGIN IMMEDIATE")
         dbapi.execute(f"SAVEPOINT {MARK}")
 
+    def interruption(self, connection: Connection, error: BaseException) -> BaseException | None:
+        if not is_usable(connection) or not isinstance(error, Exception):
+            return None
+        guard = Guard.of(connection.info, driver_connection(connection))
+        return next((struck for each in chain_of(error) if (struck := guard.interruption(each))), None)
+
     def state(self, dbapi: Any) -> TransactionState:
         return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE
 

@@ -61,7 +61,7 @@ def library_bus(url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with bus_for(library, url) as found:
         found.journal.create()
         Base.metadata.create_all(found.engine)
-        found.queue = Held()
+        found.services.queue = Held()
         yield found
 
 

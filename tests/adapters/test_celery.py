@@ -20,7 +20,7 @@ from tests.servers import Redis
 from tests.shop.app import make_application
 from tests.waiting import PATIENCE_S, eventually
 
-ACTIONS = 2000 if TORTURE else 150
+ACTIONS = 2000 if TORTURE else 100
 BACKLOG = 20
 """More are not queued, so that workers have something to do, and do it, when they are killed."""
 
@@ -89,7 +89,7 @@ def test_killed_workers_and_a_broker_that_forgets(bus: Bus, workers: Workers, re
     for _ in range(2):
         workers.start()
     runner = bus.runner("ana")
-    kills, restarts = (60, 6) if TORTURE else (6, 1)
+    kills, restarts = (60, 6) if TORTURE else (4, 1)
     events = sorted(random.sample(range(1, ACTIONS), kills))
     broker_dies = set(random.sample(range(1, ACTIONS), restarts))
     tickets = []

@@ -63,7 +63,7 @@ def test_feed_search_and_look_after(cli: Run) -> None:
     assert cli("search", "--in", "notes", "nowhere", "--json").stdout == ""
     assert "there is no projection 'nothing'" in cli("search", "--in", "nothing", "x", code=2).stderr
     assert "not of the form FIELD=VALUE" in cli("search", "--where", "x", code=2).stderr
-    assert "notes has no field '_id'" in cli("search", "--in", "notes", "--where", "_id=a", code=1).stderr
+    assert "notes has no field '_id'" in cli("search", "--in", "notes", "--where", "_id=a", code=2).stderr
     assert "there is no projection 'x'" in cli("projections", "rebuild", "x", code=1).stderr
     assert "is not a slice" in cli("projections", "run", "--slices", "3/2", code=2).stderr
 

@@ -86,8 +86,8 @@ WRONG = [
     (["log", "--touching", "nosuch"], "there is no table 'nosuch', nor was there one; there are: "),
     (["log", "--touching", "nosuch:1"], "there is no table 'nosuch'"),
     (["log", "--action", "nosuch"], "there is no action 'nosuch', nor was there one; there are: "),
-    (["search", "--facet", "nosuch"], "has a field 'nosuch'; there are: "),
-    (["search", "x", "--where", "nosuch=1"], "has a field 'nosuch'; there are: "),
+    (["search", "--facet", "nosuch"], "has no field 'nosuch' to filter and count by; there are: "),
+    (["search", "x", "--where", "nosuch=1"], "has no field 'nosuch' to filter and count by; there are: "),
 ]
 
 

@@ -25,7 +25,8 @@ from sqlalchemy.pool import QueuePool
 import actionbus.core
 from actionbus import Bus
 from actionbus.core.storage.running import RunningActions
-from tests.conftest import TORTURE, query
+from actionbus.core.storage.sqlite_guard import Guard
+from tests.conftest import TORTURE, prepared, query
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 from tests.waiting import PATIENCE_S
@@ -60,7 +61,7 @@ class Interrupter:
     def __call__(self, frame: FrameType, what: str, _argument: object) -> Any:
         if not frame.f_code.co_filename.startswith(CORE):
             return None
-        if what == "line" and not _is_with(frame):
+        if what == "line" and not _is_with(frame) and not _is_asked_by_sqlite(frame):
             self.lines += 1
             if self.lines == self.at and self.where is None:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -71,6 +72,11 @@ class Interrupter:
 def _is_with(frame: FrameType) -> bool:
     """Whether a block may be about to exit here: where a trace can strike, but no signal before `__exit__` is called."""
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
+
+
+def _is_asked_by_sqlite(frame: FrameType) -> bool:
+    """Whether sqlite3 would make a denial of what is raised here: see the test of its own below."""
+    return frame.f_code in (Guard.__call__.__code__, Guard._answer.__code__)
 
 
 def interrupted(at: int, error: type[BaseException], do: Callable[[], Any]) -> tuple[Interrupter, type | None]:
@@ -220,6 +226,29 @@ def test_a_signal_during_a_statement_reaches_the_caller_as_itself_with_an_outcom
     assert query(bus.engine.url, "SELECT id FROM accounts") == []
     whole(bus, 2)
     other.dispose()
+
+
+def test_an_interruption_of_what_sqlite_asks_for_reaches_the_caller_as_itself(
+    sqlite_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqlite3 makes "not authorized" of whatever is raised in an answer."""
+    prepared(sqlite_url)
+    with Bus(make_application(), sqlite_url) as bus:
+        bus.execute("open_account", {"id": 1, "name": "one"})
+        answer = Guard._answer
+        struck: list[int] = []
+
+        def interrupted(guard: Guard, code: int, *about: Any) -> int:
+            if code == sqlite3.SQLITE_UPDATE and not struck:
+                struck.append(code)
+                raise Watchdog
+            return answer(guard, code, *about)
+
+        monkeypatch.setattr(Guard, "_answer", interrupted)
+        with pytest.raises(Watchdog):
+            bus.execute("deposit", {"id": 1, "amount": 5})
+        assert [record.status for record in bus.journal.read(action="deposit")] == [None, "failed"]
+        assert bus.execute("deposit", {"id": 1, "amount": 5}).result == {"balance": 5}
 
 
 @pytest.mark.parametrize("step", ["claim", "release"])

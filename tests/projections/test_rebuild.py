@@ -82,9 +82,9 @@ def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(mak
         world.operations.wait_for("notes", last, PATIENCE_S, refresh=True)
         reader = Reader(world)
         reader.start()
-        writers = 8 if TORTURE else 3
+        writers = 8 if TORTURE else 2
         processes += [start("write", url, str(seed)) for seed in range(writers)]
-        kills = 20 if TORTURE else 3
+        kills = 20 if TORTURE else 2
         for _ in range(kills):
             rebuild = start("rebuild", url, world.store_at)
             processes.append(rebuild)
