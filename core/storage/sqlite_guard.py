@@ -48,8 +48,6 @@ class Guard:
         self._factories = dbapi.row_factory, dbapi.text_factory
         self._limits = [dbapi.getlimit(limit) for limit in _LIMITS]
         self._temporary: list[tuple[str, str]] = []
-        self._denies: bool | None = None
-        """What was said last; None as long as nothing was asked."""
         self._interruption: BaseException | None = None
 
     @classmethod
@@ -94,21 +92,19 @@ class Guard:
             dbapi.execute(f"DROP {kind} IF EXISTS temp.{quoted(name)}")
 
     def interruption(self, error: BaseException) -> BaseException | None:
-        """What struck while SQLite asked: sqlite3 makes a denial of it. Ctrl-C, where it was too early to be noted."""
+        """What struck while SQLite asked; sqlite3 makes a denial of it. Before the answer's first line it is lost."""
         if not isinstance(error, sqlite3.DatabaseError) or "not authorized" not in str(error):
             return None
         struck, self._interruption = self._interruption, None
-        return struck or (KeyboardInterrupt() if self._denies is False else None)
+        return struck
 
     def __call__(self, code: int, first: str | None, second: str | None, database: str | None, _: str | None) -> int:
         """SQLite's question: what a statement does, to what, by what name."""
         try:
-            answer = self._answer(code, first, second, database)
+            return self._answer(code, first, second, database)
         except BaseException as error:
             self._interruption = error
             return sqlite3.SQLITE_DENY
-        self._denies = answer == sqlite3.SQLITE_DENY
-        return answer
 
     def _answer(self, code: int, first: str | None, second: str | None, database: str | None) -> int:
         if self._transaction is None:
