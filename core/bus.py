@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
@@ -35,7 +34,6 @@ from actionbus.core.values.caller import Caller
 from actionbus.core.values.identifiers import AnyId, action_id_of
 from actionbus.core.values.record import Outcome
 
-log = logging.getLogger("actionbus")
 _NAME_LENGTH = 200
 
 

@@ -5,7 +5,6 @@ Called by `gateway.execution`, and by whoever runs an action, for what was raise
 
 from __future__ import annotations
 
-import logging
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -27,7 +26,6 @@ from actionbus.core.storage.drivers import driver_error
 from actionbus.core.values.readable import readable, words
 from actionbus.core.values.tagged import class_name
 
-log = logging.getLogger("actionbus")
 _CORE: Final = "actionbus.core."
 _ACTIONS: Final = "actionbus.core.actions."
 _LONGEST_MESSAGE: Final = 10_000

@@ -10,17 +10,14 @@ from sqlalchemy import Connection
 from actionbus.core.gateway.inside import running
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.storage.backend import Backend
-from actionbus.core.storage.drivers import is_usable, leave_to_parent
-from actionbus.core.storage.pooling import ACTING
+from actionbus.core.storage.drivers import is_usable
+from actionbus.core.storage.pooling import ACTING, leave_to_parent
 
 
 def _leave_to_parent() -> None:
     """In a child that was forked inside a handler: the action, and the connection that it has, are the parent's."""
     if (here := running()) is not None:
-        connection = here.transaction.connection
-        if is_usable(connection):
-            connection.info.pop(ACTING, None)  # else taking it out of the pool would close it, see `storage.pooling`
-        leave_to_parent(connection)
+        leave_to_parent(here.transaction.connection)
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

@@ -7,9 +7,6 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
-_of_parents: list[Any] = []
-"""In a forked child: drivers' connections of its parent, kept because to close one would say so to the database."""
-
 
 def driver_connection(connection: Connection) -> Any:
     """The driver's own connection below SQLAlchemy's."""
@@ -29,12 +26,3 @@ def usable(connection: Connection) -> Connection | None:
 def driver_error(error: BaseException) -> BaseException:
     """The driver's error that SQLAlchemy wrapped; any other is itself, of whose attributes nothing is known."""
     return (error.orig if isinstance(error, StatementError) else None) or error
-
-
-def leave_to_parent(connection: Connection) -> None:
-    """In a forked child: make a connection unusable, and say nothing to the database, to which the parent speaks."""
-    if is_usable(connection):
-        fairy = connection.connection
-        _of_parents.append(fairy.dbapi_connection)
-        connection.detach()
-        fairy.dbapi_connection = None  # type: ignore[misc]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from actionbus.core.errors import Misuse
+from actionbus.core.storage.drivers import is_usable
 
 GATEWAY: Final = "actionbus.gateway"
 """Where a connection's `info` holds whose it is, a backend's, and how its driver was set before."""
@@ -20,6 +21,9 @@ ACTING: Final = "actionbus.transaction"
 """Where a connection's `info` holds the action transaction that runs on it."""
 HOLDING: Final = "actionbus.holding"
 """Where a connection's `info` holds the id of the action whose lock it has."""
+
+_of_parents: list[Any] = []
+"""In a forked child: drivers' connections of its parent, kept because to close one would say so to the database."""
 
 
 def watch_pool(engine: Engine) -> None:
@@ -59,6 +63,16 @@ def _checked_out(_dbapi: Any, record: Any, _proxy: Any) -> None:
     """
     if UNCLEAN in record.info:
         raise DisconnectionError("a handler has changed what cannot be put back")
+
+
+def leave_to_parent(connection: Connection) -> None:
+    """In a forked child: make a connection unusable, and say nothing to the database, to which the parent speaks."""
+    if is_usable(connection):
+        connection.info.pop(ACTING, None)  # an action's would be closed, see `_detached`
+        fairy = connection.connection
+        _of_parents.append(fairy.dbapi_connection)
+        connection.detach()
+        fairy.dbapi_connection = None  # type: ignore[misc]
 
 
 def _detached(dbapi: Any, record: Any) -> None:
