@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.queue import Message
-from actionbus.core.errors import Misuse, chain_of
+from actionbus.core.errors import Misuse
 from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.storage.backend import Backend, Row, Statement, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
@@ -231,9 +231,7 @@ class ActionTransaction:
         """What is to be raised for a driver's error that only says that the database was not let do something."""
         if struck := self._backend.interruption(self._connection, error):
             return struck
-        if self.refused is None or isinstance(error, Misuse) or not isinstance(error, Exception):
-            return None
-        if not any("not authorized" in str(each) for each in chain_of(error)):
+        if self.refused is None or isinstance(error, Misuse) or not self._backend.is_denial(error):
             return None
         return Misuse(_ends(self.refused))
 

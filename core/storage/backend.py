@@ -309,6 +309,10 @@ class Backend(ABC):
             return False
         return not is_usable(connection) or dialect.is_disconnect(error, driver_connection(connection), None)
 
+    def is_denial(self, error: BaseException) -> bool:
+        """Whether an error says no more than that the database was not let do something."""
+        return False
+
     def interruption(self, connection: Connection, error: BaseException) -> BaseException | None:
         """The interruption that a driver has made an error of its own of, if it has."""
         return None

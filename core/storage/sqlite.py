@@ -21,7 +21,7 @@ from actionbus.core.storage.backend import WRITTEN, Appended, Backend, Row, Stat
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.running import RunningActions
-from actionbus.core.storage.sqlite_guard import COMMIT, MARK, Guard
+from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
@@ -121,11 +121,15 @@ class SQLite(Backend):
         dbapi.execute("BEGIN IMMEDIATE")
         dbapi.execute(f"SAVEPOINT {MARK}")
 
+    def is_denial(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        return any(isinstance(each, sqlite3.DatabaseError) and DENIED in str(each) for each in chain_of(error))
+
     def interruption(self, connection: Connection, error: BaseException) -> BaseException | None:
-        if not is_usable(connection) or not isinstance(error, Exception):
+        if not is_usable(connection) or not self.is_denial(error):
             return None
-        guard = Guard.of(connection.info, driver_connection(connection))
-        return next((struck for each in chain_of(error) if (struck := guard.interruption(each))), None)
+        return Guard.of(connection.info, driver_connection(connection)).interruption()
 
     def state(self, dbapi: Any) -> TransactionState:
         return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE

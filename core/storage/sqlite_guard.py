@@ -22,6 +22,8 @@ from actionbus.core.storage.pooling import UNCLEAN
 MARK: Final = "actionbus_begun"
 """The savepoint that tells whether a transaction is still the one that was begun."""
 COMMIT: Final = "COMMIT -- the gateway's"
+DENIED: Final = "not authorized"
+"""What SQLite says of a statement that it was not let prepare."""
 _GUARD: Final = "actionbus.guard"
 _CREATES: Final = {
     sqlite3.SQLITE_CREATE_TABLE: "TABLE",
@@ -91,10 +93,8 @@ class Guard:
             kind, name = self._temporary.pop()
             dbapi.execute(f"DROP {kind} IF EXISTS temp.{quoted(name)}")
 
-    def interruption(self, error: BaseException) -> BaseException | None:
+    def interruption(self) -> BaseException | None:
         """What struck while SQLite asked; sqlite3 makes a denial of it. Before the answer's first line it is lost."""
-        if not isinstance(error, sqlite3.DatabaseError) or "not authorized" not in str(error):
-            return None
         struck, self._interruption = self._interruption, None
         return struck
 
