@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import DDL, Connection, text
 from sqlalchemy.schema import CreateSchema
 
+from actionbus.core.storage import history_ddl
 from actionbus.core.storage.backend import quoted
 
 VERSION_TABLE = "actionbus_version"
@@ -18,7 +19,7 @@ LATEST = VERSIONS[-1]
 KEEPER = "actionbus_keeps_its_tables"
 """On PostgreSQL, the view that stands in the way of dropping a table of ours by mistake."""
 _TABLES = {
-    "0001": (VERSION_TABLE, "journal"),
+    "0001": (VERSION_TABLE, "journal", history_ddl.SHAPES, history_ddl.IMAGES),
     "0002": ("actionbus_identity", "actionbus_checkpoints"),
     "0003": ("actionbus_runs",),
 }
@@ -81,10 +82,11 @@ def verbatim(statement: str) -> DDL:
 
 def _postgresql_0001(prefix: str) -> list[str]:
     return [
+        *history_ddl.postgresql(prefix),
         f"""CREATE TABLE {prefix}journal (
     position bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
     action_id uuid NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('submitted', 'outcome')),
+    kind text NOT NULL CHECK (kind IN ('submitted', 'outcome', 'bypass')),
     status text CHECK (status IN ('succeeded', 'rejected', 'denied', 'failed', 'interrupted')),
     action text NOT NULL,
     handler_version integer,
@@ -106,6 +108,8 @@ def _postgresql_0001(prefix: str) -> list[str]:
     seen text,
     duration_us bigint,
     format smallint NOT NULL DEFAULT 1,
+    images_after bigint,
+    images_upto bigint DEFAULT {history_ddl.last_image(prefix)},
     CONSTRAINT journal_one_outcome UNIQUE (action_id, kind),
     CONSTRAINT journal_status_of_outcome CHECK ((kind = 'outcome') = (status IS NOT NULL))
 )""",
@@ -130,10 +134,11 @@ def _sqlite_0001(prefix: str) -> list[str]:
     # last trigger looks for every row that could be replaced.
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
     return [
+        *history_ddl.sqlite(),
         """CREATE TABLE journal (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     action_id CHAR(32) NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome')),
+    kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome', 'bypass')),
     status TEXT CHECK (status IN ('succeeded', 'rejected', 'denied', 'failed', 'interrupted')),
     action TEXT NOT NULL,
     handler_version INTEGER,
@@ -155,6 +160,8 @@ def _sqlite_0001(prefix: str) -> list[str]:
     seen TEXT,
     duration_us INTEGER,
     format INTEGER NOT NULL DEFAULT 1,
+    images_after INTEGER,
+    images_upto INTEGER,
     CONSTRAINT journal_one_outcome UNIQUE (action_id, kind),
     CONSTRAINT journal_status_of_outcome CHECK ((kind = 'outcome') = (status IS NOT NULL))
 )""",

@@ -24,7 +24,7 @@ _TABLES: Final = {
     "read": ((_JOURNAL, "SELECT"),),
 }
 """By use: a table and what must be granted on it. Recovery looks into the runs, hence appending reads them."""
-_SEQUENCES: Final = {"append": (("journal_position_seq", "USAGE"),)}
+_SEQUENCES: Final = {"append": (("journal_position_seq", "USAGE"), ("actionbus_images_image_seq", "SELECT"))}
 _FUNCTIONS: Final = {"read": ("pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_logical_emit_message")}
 """Everybody may call these, unless somebody took that away."""
 

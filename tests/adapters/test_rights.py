@@ -112,6 +112,7 @@ GRANTS = {
     "GRANT SELECT ON journal": "GRANT SELECT ON TABLE journal",
     "GRANT INSERT ON journal": "GRANT INSERT ON TABLE journal",
     "GRANT USAGE ON SEQUENCE journal_position_seq": "GRANT USAGE ON SEQUENCE journal_position_seq",
+    "GRANT SELECT ON SEQUENCE actionbus_images_image_seq": "GRANT SELECT ON SEQUENCE actionbus_images_image_seq",
     "GRANT SELECT ON actionbus_runs": "GRANT SELECT ON TABLE actionbus_runs",
     "GRANT INSERT ON actionbus_runs": "GRANT INSERT ON TABLE actionbus_runs",
     "GRANT UPDATE ON actionbus_runs": "GRANT UPDATE ON TABLE actionbus_runs",
@@ -285,5 +286,5 @@ def test_doing_what_is_told_is_enough(postgres_url: URL, use: str, schema: str |
                 told += grants
                 for grant in grants:
                     now(postgres_url, grant)
-    assert len(told) == {"append": 5, "queue": 8, "read": 2}[use]
+    assert len(told) == {"append": 6, "queue": 9, "read": 2}[use]
     now(postgres_url, f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -116,7 +116,8 @@ def test_an_action_has_one_outcome_by_constraint(bus: Bus) -> None:
 
 def test_the_table_has_every_public_column(bus: Bus) -> None:
     with bus.engine.connect() as connection:
-        assert tuple(connection.execute(text("SELECT * FROM journal")).keys()) == COLUMNS
+        found = tuple(connection.execute(text("SELECT * FROM journal")).keys())
+        assert found == (*COLUMNS, "images_after", "images_upto")
 
 
 def test_filters(bus: Bus) -> None:
