@@ -9,7 +9,6 @@ dropped and logged, without its content. The two methods that this overrides are
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from collections.abc import Callable
 from queue import Empty
@@ -18,6 +17,8 @@ from uuid import UUID, uuid4
 
 from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.transport import redis
+
+from actionbus.core.values.payload import dumps
 
 log = logging.getLogger("actionbus")
 TASK: Final = "actionbus.run"
@@ -124,7 +125,7 @@ def named(message: Any) -> UUID | None:
 def message_for(action_id: UUID, queue: str) -> dict[str, Any]:
     """A message in the second form of Celery's protocol that asks for an action, and for nothing besides."""
     known = str(action_id)
-    asked = json.dumps([[], {"action_id": known}, _NOTHING_ELSE])
+    asked = dumps([[], {"action_id": known}, _NOTHING_ELSE])
     return {
         "body": base64.b64encode(asked.encode()).decode(),
         "content-type": "application/json",

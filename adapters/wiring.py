@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine, NullPool, create_engine
@@ -17,6 +14,7 @@ from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.es_repo import EsRepo
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from actionbus.core import Application, Bus, Middleware, Queue
+from actionbus.core.values.loading import load
 from actionbus.projections.store import Store
 
 DEFAULT_APPLICATION: Final = "actionbus.adapters.library.app:library"
@@ -112,19 +110,8 @@ def es_repo(session: Session) -> EsRepo:
 
 def load_application(path: str) -> Application:
     """The application at `module:attribute`. Raises ValueError saying what is wrong with the path."""
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"{path!r} is not of the form module:attribute, such as shop.app:app")
-    here = str(Path.cwd())
-    if path != DEFAULT_APPLICATION and here not in sys.path:
-        # Only for one that is asked for: a file there may have the name of a module that something here imports.
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{path!r}: there is no module {error.name!r} (searched from {here})") from None
-    except AttributeError:
-        raise ValueError(f"{path!r}: the module has no {attribute!r}") from None
+    # A file in the working directory may have the name of a module that the bundled one imports.
+    found = load(path, "Application", from_here=path != DEFAULT_APPLICATION)
     if not isinstance(found, Application):
         raise ValueError(f"{path!r} is a {type(found).__name__}, not an Application")
     return found

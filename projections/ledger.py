@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.values.payload import dumps
 
 LEASE_S = 10.0
 """Seconds that a sign of life holds. On SQLite another projector takes over after them."""
@@ -199,7 +200,7 @@ class Ledger:
 
     def report(self, row: Checkpoint, holder: str, state: str, detail: Mapping[str, Any] | None = None) -> bool:
         """Set the state to be shown; whether `holder` still holds the row, and where it left it."""
-        told = None if detail is None else json.dumps(detail)
+        told = None if detail is None else dumps(dict(detail))
         return self._sign(row, holder, state=state, detail=told)
 
     def sign_of_life(self, row: Checkpoint, holder: str) -> bool:

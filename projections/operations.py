@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from actionbus.core import Bus, Outcome
+from actionbus.core.values.backoff import growing
 from actionbus.projections.belonging import why_not
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.errors import Lagging, Stopped
@@ -53,7 +54,7 @@ class Projections:
         """
         wanted = position.position if isinstance(position, Outcome) else position
         projection = self._catalogue.get(name)
-        deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+        deadline, pauses = time.monotonic() + timeout, growing(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, 1.5)
         while True:
             rows = [row for row in self._catalogue.ledger.checkpoints(name) if row.version == projection.version]
             served = self._served(name, rows)
@@ -69,8 +70,7 @@ class Projections:
                 alive = all(row.alive for row in served) and bool(served)
                 hint = "" if alive else "; nobody feeds it: is `actionbus projections run` running?"
                 raise Lagging(f"{name} is at position {at}, not at {wanted}, after {timeout:g} s{hint}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+            time.sleep(next(pauses))
 
     def _served(self, name: str, rows: list[Checkpoint]) -> list[Checkpoint]:
         names = {row.index_name for row in rows if row.built}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from actionbus.core.values.loading import load
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.timeline import Timeline
 
@@ -114,7 +114,7 @@ def sql_check(timeline: Timeline, sql: str) -> Check:
 
 def python_check(timeline: Timeline, path: str) -> Check:
     """Holds where `module:function` says so; it is given a SQLAlchemy Connection to the state. Raises ReplayError."""
-    predicate: Callable[[Any], Any] = load(path, "predicate")
+    predicate: Callable[[Any], Any] = loaded(path, "predicate")
 
     def check(position: int) -> bool:
         timeline.go(position)
@@ -125,10 +125,9 @@ def python_check(timeline: Timeline, path: str) -> Check:
     return check
 
 
-def load(path: str, what: str) -> Any:
+def loaded(path: str, what: str) -> Any:
     """The object at `module:attribute`. Raises ReplayError."""
-    module, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ReplayError(f"{path!r} is no {what} of the form module:attribute: {error}") from None
+        return load(path, what)
+    except ValueError as error:
+        raise ReplayError(str(error)) from None

@@ -26,8 +26,7 @@ from actionbus.adapters.plain import joined, plain, plain_lines
 from actionbus.adapters.wiring import bus_for, load_application, queue_for, store_for
 from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from actionbus.core.storage.sqlite_url import file_of
-from actionbus.core.values.limits import Limits
-from actionbus.core.values.payload import dumps, primitive
+from actionbus.core.values.payload import shown_text
 from actionbus.projections import Projections
 from actionbus.projections.store import Store
 
@@ -48,7 +47,6 @@ EXIT_CODES: Final = {
 
 _AGO = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SHOWING = Limits(depth=100, digits=4000)
 _NARROWEST: Final = 4
 
 
@@ -190,7 +188,7 @@ def say_short(made: Text) -> None:
 
 def print_json(value: Any) -> None:
     """One document on one line, in printable ASCII."""
-    click.echo(dumps(primitive(value, _SHOWING)).replace("\x7f", "\\u007f"))
+    click.echo(shown_text(value).replace("\x7f", "\\u007f"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[str] = ()) -> None:

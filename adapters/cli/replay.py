@@ -20,7 +20,7 @@ from actionbus.adapters.places import kept, snapshots, throwaway
 from actionbus.core.values.payload import parse
 from actionbus.replay import Replayer, ReplayError, Snapshot
 from actionbus.replay.bisect import bisect as search
-from actionbus.replay.bisect import load, python_check, sql_check
+from actionbus.replay.bisect import loaded, python_check, sql_check
 from actionbus.replay.code import fingerprint
 from actionbus.replay.debug import Debugging, under_debugger
 from actionbus.replay.documents import Documents, documents_at
@@ -88,7 +88,7 @@ def _timeline(env: Environment, place: Place) -> Iterator[Timeline]:
 
 
 def _loaded(path: str | None) -> Any:
-    return load(path, "function") if path else None
+    return loaded(path, "function") if path else None
 
 
 def _warn_of_dialect(env: Environment, sandbox: str | None) -> None:

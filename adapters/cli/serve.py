@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +12,7 @@ from actionbus.adapters.cli.common import UNAVAILABLE, Environment, FiniteRange,
 from actionbus.adapters.library.app import library
 from actionbus.adapters.library.tokens import authenticator
 from actionbus.adapters.logs import log_to_stderr
+from actionbus.core.values.loading import load
 
 _HELP = "Who sends a request: a function (request → actor or None), or 'none' to let everybody in as nobody."
 
@@ -54,7 +53,7 @@ def serve(
     except ImportError as error:
         raise click.UsageError(str(error)) from None
     if wsgi:
-        app = _load(wsgi)
+        app = _load(wsgi, "WSGI application")
     else:
         settings = {
             "ACTIONBUS_ALLOWED_HOSTS": hosts,
@@ -101,7 +100,7 @@ def _authenticator(env: Environment, path: str | None) -> Any:
     if path == "none":
         return None
     if path:
-        return _load(path)
+        return _load(path, "function")
     if env.application is library:
         return authenticator(env.bus)
     raise click.UsageError(
@@ -109,15 +108,11 @@ def _authenticator(env: Environment, path: str | None) -> Any:
     )
 
 
-def _load(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def _load(path: str, what: str) -> Any:
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise click.UsageError(f"{path!r} cannot be loaded: {error}") from None
+        found = load(path, what)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if not callable(found):
         raise click.UsageError(f"{path!r} is a {type(found).__name__}, which cannot be called")
     return found

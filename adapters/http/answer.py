@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from actionbus.core.values.limits import Limits
-from actionbus.core.values.payload import dumps, primitive
+from actionbus.core.values.payload import shown_text
 
-_SHOWING: Final = Limits(depth=100, digits=4000)
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Answers are for one caller at one time, and are what they say they are."""
 
@@ -30,4 +28,4 @@ class Answer:
 def shown(value: Any, status: int = 200, **headers: str) -> Answer:
     """A value as JSON; a header's name with underscores for dashes."""
     named = {name.replace("_", "-"): told for name, told in headers.items()}
-    return Answer(status, dumps(primitive(value, _SHOWING)).encode(), headers=named)
+    return Answer(status, shown_text(value).encode(), headers=named)

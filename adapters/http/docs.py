@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import swagger_ui
 from actionbus.adapters.http.answer import Answer
 from actionbus.adapters.http.openapi import document
 from actionbus.core import Bus
+from actionbus.core.values.payload import dumps
 
 _SWAGGER: Final = Path(swagger_ui.__file__).parent / "static"
 _SERVED: Final = {
@@ -55,7 +55,7 @@ class Docs:
         """The OpenAPI document of the API mounted at `root`."""
         key = (root, self._bus.queue is not None)
         if key not in self._made:
-            self._made[key] = json.dumps(document(self._bus, root)).encode()
+            self._made[key] = dumps(document(self._bus, root)).encode()
         return Answer(200, self._made[key])
 
     def page(self, root: str) -> Answer:

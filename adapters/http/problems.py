@@ -4,7 +4,6 @@ what a database or the outside said.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from actionbus.core import (
     PermissionDenied,
     UnknownAction,
 )
+from actionbus.core.values.payload import dumps
 from actionbus.projections.errors import IndexMissing, StoreUnavailable
 
 log = logging.getLogger("actionbus.http")
@@ -63,7 +63,7 @@ class Problem:
         headers = {"Retry-After": RETRY_AFTER_S} if self.retry else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="actionbus"'
-        body = json.dumps(self.told(), default=str).encode()
+        body = dumps(self.told()).encode()
         return Answer(self.status, body, "application/problem+json", headers)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from actionbus.adapters.local_elasticsearch.install import MAIN, NotInstallable, install, java
+from actionbus.core.values.payload import dumps
 
 DEFAULT_FOLDER: Final = Path("var/elasticsearch")
 _START_S: Final = 90.0
@@ -66,7 +67,7 @@ class LocalServer:
             # A session of its own, so that a Ctrl-C meant for its starter does not reach it.
             self._process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                              start_new_session=True)  # fmt: skip
-        self._state.write_text(json.dumps({"pid": self._process.pid, "port": port}))
+        self._state.write_text(dumps({"pid": self._process.pid, "port": port}))
         url = f"http://127.0.0.1:{port}"
         self._wait(url)
         return url

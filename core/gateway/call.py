@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -46,6 +45,7 @@ from actionbus.core.storage.drivers import is_usable, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values import payload
+from actionbus.core.values.backoff import scattered
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.determinism import new_action_id, new_seed, now
 from actionbus.core.values.record import Outcome, Record
@@ -169,7 +169,7 @@ class Call:
                     raise
                 earlier = attempt.tape
                 log.debug("%s is tried again, attempt %d failed: %s", action.name, number, type(error).__name__)
-                time.sleep(random.uniform(0, 0.01 * 2**number))
+                time.sleep(scattered(number, 0.01, 1.0))
             else:
                 self._tell_outcome(row, position)
                 for queued in transaction.queued:

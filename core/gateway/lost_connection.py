@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from actionbus.core.errors import OutcomeUnknown
 from actionbus.core.gateway.services import Services
 from actionbus.core.storage.backend import Row, Statement
+from actionbus.core.values.backoff import growing
 
 
 def append_after_loss(services: Services, submitted: Row, outcome: Row, also: Sequence[Statement] = ()) -> int | None:
@@ -20,17 +21,17 @@ def append_after_loss(services: Services, submitted: Row, outcome: Row, also: Se
     may have taken back the submitted record, whose fsync rides on the outcome's: then it is appended again.
     """
     give_up = time.monotonic() + services.reconnect_for
-    pause = 0.05
+    pauses = growing(0.05, 1.0)
     services.backend.renew_pool()
     while True:
         try:
             with services.backend.connection() as fresh:
                 return _append_both(services, fresh, submitted, outcome, also)
         except Exception as error:
+            pause = next(pauses)
             if time.monotonic() + pause > give_up:
                 raise OutcomeUnknown("the database has not come back") from error
             time.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
 
 def _append_both(

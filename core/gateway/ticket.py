@@ -10,11 +10,11 @@ from uuid import UUID
 
 from actionbus.core.errors import ActionFailed, ActionInterrupted, Misuse
 from actionbus.core.gateway.services import Services
+from actionbus.core.values.backoff import growing
 from actionbus.core.values.record import Outcome, Record
 
 LONGEST_DELAY_S: Final = 3_000_000_000
 """Of a countdown: 95 years."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,14 @@ class Ticket:
         recovery settled it.
         """
         services = self._readable()
-        deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+        deadline, pauses = time.monotonic() + timeout, growing(0.01, 0.5, 1.5)
         while (record := services.journal.outcome(self.action_id)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
                     f"the action {self.action_id} is {self.state} after {timeout:g} s; is `actionbus worker` running?"
                 )
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+            time.sleep(min(next(pauses), left))
         return given(record)
 
     def _readable(self) -> Services:

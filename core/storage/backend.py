@@ -6,7 +6,6 @@ All SQL on the write path of an action is in those two files.
 from __future__ import annotations
 
 import os
-import random
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -25,10 +24,13 @@ from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.pooling import GATEWAY, watch_pool
+from actionbus.core.values.backoff import scattered
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10
 """Of one statement, before a serialization failure is reported."""
+FIRST_PAUSE_S: Final = 0.002
+LONGEST_PAUSE_S: Final = 0.13
 
 
 class Row(NamedTuple):
@@ -199,7 +201,7 @@ class Backend(ABC):
                     elif number == ATTEMPTS or not self.chain_is_transient(error) or self.in_transaction(used):
                         self.explain(error, used)
                         raise
-            pause(number)
+            time.sleep(scattered(number, FIRST_PAUSE_S, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt either returns or raises")
 
     def explain(self, error: Exception, connection: Connection) -> None:
@@ -352,11 +354,6 @@ class Taken(AbstractContextManager[Connection]):
                 connection.close()
         finally:
             self._turn.__exit__(None, None, None)
-
-
-def pause(number: int) -> None:
-    """Wait a little before a statement is tried again: at random, lest those that collided do so again."""
-    time.sleep(random.uniform(0, 0.002 * 2 ** min(number, 6)))
 
 
 def _survive_fork(backend: Backend) -> None:

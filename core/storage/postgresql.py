@@ -13,6 +13,7 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -32,13 +33,14 @@ from sqlalchemy import Connection, Engine, text
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
 from actionbus.core.storage.backend import (
     ATTEMPTS,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
     WRITTEN,
     Appended,
     Backend,
     Row,
     Statement,
     TransactionState,
-    pause,
     quoted,
 )
 from actionbus.core.storage.drivers import driver_connection, is_usable
@@ -48,6 +50,7 @@ from actionbus.core.storage.positions import find_home, see_that_it_draws_above,
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.statements import ENDED_INSIDE
+from actionbus.core.values.backoff import scattered
 from actionbus.core.values.determinism import lock_key
 
 _TYPES: Final = (
@@ -154,7 +157,7 @@ class PostgreSQL(Backend):
                 self.release(connection, row.action_id)  # it may have been taken before the statement failed
                 if number == ATTEMPTS:
                     raise
-            pause(number)
+            time.sleep(scattered(number, FIRST_PAUSE_S, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt either returns or raises")
 
     def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:

@@ -61,12 +61,11 @@ from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.positions import refused_to_read
 from actionbus.core.storage.rights import STANDBY
 from actionbus.core.storage.row_decoding import fetch
+from actionbus.core.values.backoff import growing
 
 log = logging.getLogger("actionbus")
 BATCH: Final = 2_000
 _SCAN: Final = 200_000
-_FIRST_PAUSE_S: Final = 0.001
-_LONGEST_PAUSE_S: Final = 0.1
 
 _HOLDERS: Final = text("""
     SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -231,13 +230,12 @@ class SettledReader:
     def _outlast(self, connection: Connection, patience: float | None) -> bool:
         """Wait until every transaction that holds the lock now has ended; whether they did before patience did."""
         known = self._holders(connection)
-        waited_for, pause, told = known, _FIRST_PAUSE_S, False
+        waited_for, pauses, told = known, growing(0.001, 0.1), False
         started = time.monotonic()
         while waited_for:
             if patience is not None and time.monotonic() - started > patience:
                 return False
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            time.sleep(next(pauses))
             now = self._holders(connection)
             if waited_for - now:
                 # One that is gone may have been prepared instead, and hold its lock under a new name.

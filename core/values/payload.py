@@ -30,6 +30,7 @@ _encode: Callable[[Any], str] = json.JSONEncoder(
 _digits_side_by_side: Final = re.compile("[0-9]{2}").search
 _long_number: Final = re.compile("[0-9]{19}").search
 _scalars: Final = (datetime, date, time)
+_SHOWING: Final = Limits(depth=100, digits=4000)
 
 
 class Unencodable(ValueError):
@@ -51,6 +52,11 @@ def dumps(value: Any) -> str:
     except TypeError:  # whole numbers beyond 64 bits, lone surrogates, depth: orjson refuses them, the stdlib does not
         return _encode(value)
     return text if text.isascii() else _encode(value)
+
+
+def shown_text(value: Any) -> str:
+    """ASCII JSON text of what is shown to somebody: dates, ids and the like as `primitive` writes them."""
+    return dumps(primitive(value, _SHOWING))
 
 
 def loads(text: str) -> Any:
