@@ -30,6 +30,7 @@ from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.runner import ActionRunner
 from actionbus.core.values.determinism import Clock, Ids, Secrets
+from actionbus.core.values.journal_filter import JournalFilter
 from actionbus.core.values.limits import Limits
 from actionbus.core.values.record import Outcome, Record
 
@@ -54,6 +55,7 @@ __all__ = [
     "Ids",
     "InvalidArguments",
     "Journal",
+    "JournalFilter",
     "JournalUnavailable",
     "LimitExceeded",
     "Limits",

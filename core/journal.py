@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID
 
 from sqlalchemy import (
@@ -31,6 +32,7 @@ from actionbus.core.storage.row_decoding import columns_to_read, decoder, fetch
 from actionbus.core.storage.table import identity_table, journal_table
 from actionbus.core.values import payload
 from actionbus.core.values.identifiers import AnyId, action_id_of
+from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter
 from actionbus.core.values.record import Record
 
 
@@ -74,29 +76,17 @@ class Journal:
         limit: int | None = None,
         *,
         upto: int | None = None,
-        action: str | Collection[str] | None = None,
-        actor: str | None = None,
-        status: str | None = None,
-        kind: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        correlation_id: str | None = None,
-        cause_id: AnyId | None = None,
-        touching: tuple[str, *tuple[Any, ...]] | None = None,
         wait: bool = True,
+        where: JournalFilter = EVERYTHING,
+        **filters: Unpack[Filters],
     ) -> Iterator[Record]:
         """Records beyond position `after` and no further than `upto`, oldest first, at most `limit`, in bounded memory.
 
-        The filters narrow: `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with
-        `recorded_at`; `touching` is `("kits",)` for a table or `("kits", key)` for a row. Only settled records come: at
+        `where`, and the same fields as keywords, narrow them: see JournalFilter. Only settled records come: at
         a position that a writer has drawn and not yet committed the reader waits, or stops there with `wait=False`.
         What is committed and not yet flushed by the server is flushed before it is shown.
         """
-        conditions = _conditions(
-            self._table, self._backend.engine.dialect.name, action=action, actor=actor, status=status, kind=kind,
-            since=since, until=until, correlation_id=correlation_id,
-            cause_id=None if cause_id is None else action_id_of(cause_id), touching=touching,
-        )  # fmt: skip
+        conditions = _conditions(self._table, self.dialect, replace(where, **filters))
         decode = self._decode
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
@@ -262,19 +252,21 @@ def _time(moment: datetime, dialect: str) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if dialect == "sqlite" else moment
 
 
-def _conditions(table: Table, dialect: str, **filters: Any) -> list[ColumnElement[bool]]:
+def _conditions(table: Table, dialect: str, where: JournalFilter) -> list[ColumnElement[bool]]:
     c = table.c
-    plain = ("actor", "status", "kind", "correlation_id", "cause_id")
-    found: list[ColumnElement[bool]] = [c[name] == filters[name] for name in plain if filters[name] is not None]
-    if filters["action"] is not None:
-        actions = filters["action"]
-        found.append(c.action == actions if isinstance(actions, str) else c.action.in_(sorted(actions)))
-    if filters["since"] is not None:
-        found.append(c.recorded_at >= _time(filters["since"], dialect))
-    if filters["until"] is not None:
-        found.append(c.recorded_at < _time(filters["until"], dialect))
-    if filters["touching"] is not None:
-        found.append(_touches(table, dialect, *filters["touching"]))
+    plain = ("actor", "status", "kind", "correlation_id")
+    asked = {name: value for name in plain if (value := getattr(where, name)) is not None}
+    found: list[ColumnElement[bool]] = [c[name] == value for name, value in asked.items()]
+    if where.cause_id is not None:
+        found.append(c.cause_id == action_id_of(where.cause_id))
+    if where.action is not None:
+        found.append(c.action == where.action if isinstance(where.action, str) else c.action.in_(sorted(where.action)))
+    if where.since is not None:
+        found.append(c.recorded_at >= _time(where.since, dialect))
+    if where.until is not None:
+        found.append(c.recorded_at < _time(where.until, dialect))
+    if where.touching is not None:
+        found.append(_touches(table, dialect, *where.touching))
     return found
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -21,13 +21,13 @@ from actionbus.adapters.es_repo import EsRepo
 from actionbus.adapters.library.emoji_input import CURATOR, Step, steps
 from actionbus.adapters.local_elasticsearch.install import NotInstallable
 from actionbus.adapters.wiring import EMBEDDED
-from actionbus.core import ActionRunner, Bus, InvalidArguments, PermissionDenied
+from actionbus.core import ActionRunner, Bus, InvalidArguments, JournalFilter, PermissionDenied
 from actionbus.core.gateway.failures import status_of
 from actionbus.core.storage.engines import make_engine
 from actionbus.projections import Projector
 from actionbus.projections.errors import IndexMissing
 
-_KITS: Final[dict[str, Any]] = {"action": "create_kit", "actor": CURATOR, "status": "succeeded"}
+_KITS: Final = JournalFilter(action="create_kit", actor=CURATOR, status="succeeded")
 
 
 @click.command()
@@ -60,7 +60,7 @@ class Import:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._kits = {record.arguments["name"]: record.result["kit_id"] for record in bus.journal.read(**_KITS)}
+        self._kits = {record.arguments["name"]: record.result["kit_id"] for record in bus.journal.read(where=_KITS)}
         self.counts: dict[str, int] = {}
         self.denied: list[Step] = []
 

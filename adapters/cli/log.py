@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,7 @@ from actionbus.adapters.cli.common import (
     say,
     say_short,
 )
-from actionbus.core import Bus, Record
+from actionbus.core import Bus, JournalFilter, Record
 from actionbus.core.values.payload import dumps
 
 STATUSES = ("succeeded", "rejected", "denied", "failed", "interrupted")
@@ -56,14 +56,14 @@ def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> Non
     bus.journal.require()
     _refuse_unknown(bus, options["action"], options["touching"])
     show_one = (lambda r: print_json(r.public())) if as_json else _print_line
-    last = 0
-    for record in _chosen(bus, **options):
+    where, after, last = _filter(options), options["after"], 0
+    for record in _chosen(bus, where, after, options["limit"]):
         show_one(record)
         last = record.position
     try:
         while follow:
-            last = max(last, options["after"] or 0) or bus.journal.settled()
-            for record in bus.journal.read(last, **_filters(**options)):
+            last = max(last, after or 0) or bus.journal.settled()
+            for record in bus.journal.read(last, where=where):
                 show_one(record)
                 last = record.position
             time.sleep(_POLL_S)
@@ -71,19 +71,17 @@ def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> Non
         return
 
 
-def _chosen(bus: Bus, **options: Any) -> Iterator[Record]:
-    filters = _filters(**options)
-    narrowed = any(value is not None for name, value in filters.items() if name != "kind")
-    if narrowed or options["after"] is not None:
-        return bus.journal.read(options["after"] or 0, options["limit"], wait=False, **filters)
-    return iter(bus.journal.tail(options["limit"] or 20, kind=filters["kind"]))
+def _chosen(bus: Bus, where: JournalFilter, after: int | None, limit: int | None) -> Iterator[Record]:
+    if where != JournalFilter(kind=where.kind) or after is not None:
+        return bus.journal.read(after or 0, limit, wait=False, where=where)
+    return iter(bus.journal.tail(limit or 20, kind=where.kind))
 
 
 def _refuse_unknown(bus: Bus, action: str | None, touching: str | None) -> None:
     """A mistyped name would find nothing, as if nothing had been done. What history has may be declared no more."""
     if action is not None:
         known = [each.name for each in bus.registry.everyday()]
-        if action not in known and bus.registry.find(action) is None and not _any(bus, action=action):
+        if action not in known and bus.registry.find(action) is None and not _any(bus, JournalFilter(action=action)):
             raise click.BadParameter(_unknown("action", action, known), param_hint="--action")
     if touching is not None:
         table = touching.partition(":")[0]
@@ -91,43 +89,27 @@ def _refuse_unknown(bus: Bus, action: str | None, touching: str | None) -> None:
             raise click.BadParameter(f"{touching!r} names no table", param_hint="--touching")
         models = bus.application.models
         tables = [table] if models is None else sorted(models.tables)  # nobody knows which tables there are
-        if table not in tables and not _any(bus, touching=(table,)):
+        if table not in tables and not _any(bus, JournalFilter(touching=(table,))):
             raise click.BadParameter(_unknown("table", table, tables), param_hint="--touching")
 
 
-def _any(bus: Bus, **filters: Any) -> bool:
-    return next(iter(bus.journal.read(0, 1, wait=False, **filters)), None) is not None
+def _any(bus: Bus, where: JournalFilter) -> bool:
+    return next(iter(bus.journal.read(0, 1, wait=False, where=where)), None) is not None
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
     return f"there is no {what} {name!r}, nor was there one; there are: {', '.join(known)}"
 
 
-def _filters(
-    *,
-    action: str | None,
-    actor: str | None,
-    status: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    correlation: str | None,
-    cause: UUID | None,
-    touching: str | None,
-    submitted: bool,
-    **_others: Any,
-) -> dict[str, Any]:
-    table, _, key = (touching or "").partition(":")
-    return {
-        "action": action,
-        "actor": actor,
-        "status": status,
-        "since": since,
-        "until": until,
-        "correlation_id": correlation,
-        "cause_id": cause,
-        "touching": ((table, *key.split(",")) if key else (table,)) if table else None,
-        "kind": None if submitted else "outcome",
-    }
+def _filter(options: Mapping[str, Any]) -> JournalFilter:
+    table, _, key = (options["touching"] or "").partition(":")
+    return JournalFilter(
+        **{name: options[name] for name in ("action", "actor", "status", "since", "until")},
+        correlation_id=options["correlation"],
+        cause_id=options["cause"],
+        touching=((table, *key.split(",")) if key else (table,)) if table else None,
+        kind=None if options["submitted"] else "outcome",
+    )
 
 
 @click.command()

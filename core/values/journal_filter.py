@@ -1,0 +1,46 @@
+"""Which records are wanted: what `Journal.read` narrows by, and what the command line makes of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypedDict
+
+from actionbus.core.values.identifiers import AnyId
+
+
+class Filters(TypedDict, total=False):
+    """The fields of a JournalFilter, as keywords."""
+
+    action: str | Collection[str] | None
+    actor: str | None
+    status: str | None
+    kind: str | None
+    since: datetime | None
+    until: datetime | None
+    correlation_id: str | None
+    cause_id: AnyId | None
+    touching: tuple[str, *tuple[Any, ...]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFilter:
+    """Narrows records to those that meet all that is given.
+
+    `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`, naive
+    times are UTC; `touching` is `("kits",)` for a table or `("kits", key)` for a row.
+    """
+
+    action: str | Collection[str] | None = None
+    actor: str | None = None
+    status: str | None = None
+    kind: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    correlation_id: str | None = None
+    cause_id: AnyId | None = None
+    touching: tuple[str, *tuple[Any, ...]] | None = None
+
+
+EVERYTHING: Final = JournalFilter()
