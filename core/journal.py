@@ -33,7 +33,7 @@ from actionbus.core.storage.table import identity_table, journal_table
 from actionbus.core.values import payload
 from actionbus.core.values.identifiers import AnyId, action_id_of
 from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter
-from actionbus.core.values.record import Record
+from actionbus.core.values.record import Kind, Record
 
 
 class Journal:
@@ -91,7 +91,7 @@ class Journal:
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
 
-    def tail(self, count: int, *, kind: str | None = None) -> list[Record]:
+    def tail(self, count: int, *, kind: Kind | None = None) -> list[Record]:
         """The last `count` settled records, oldest first."""
         position = self._table.c.position
         conditions = [position <= self.settled(), *([self._table.c.kind == kind] if kind else [])]
@@ -104,7 +104,7 @@ class Journal:
         """
         return self._reader.settled(wait=wait, patience=patience)
 
-    def count(self, after: int = 0, upto: int | None = None, *, kind: str | None = "outcome") -> int:
+    def count(self, after: int = 0, upto: int | None = None, *, kind: Kind | None = "outcome") -> int:
         """How many records there are in a range; of one kind, or of both with None."""
         c = self._table.c
         conditions = [c.position > after, *([c.position <= upto] if upto is not None else [])]

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from actionbus.core import Record
+from actionbus.core.values.record import STATUSES as EVERY_STATUS
 from actionbus.projections.errors import QueryRefused
 from actionbus.projections.purity import impurities
 from actionbus.projections.stops import projection_stops
 
-Document = Mapping[str, Any]
 Key = str | Callable[[Record], Any]
-STATUSES: Final = frozenset({"succeeded", "rejected", "denied", "failed", "interrupted"})
+STATUSES: Final = frozenset(EVERY_STATUS)
 RESERVED: Final = "actionbus"
 """The field of a stored document that is ours: the position of the last record folded in, and when it was deleted."""
 

@@ -24,6 +24,7 @@ from actionbus.adapters.wiring import EMBEDDED
 from actionbus.core import ActionRunner, Bus, InvalidArguments, JournalFilter, PermissionDenied
 from actionbus.core.gateway.failures import status_of
 from actionbus.core.storage.engines import make_engine
+from actionbus.core.values.record import Status
 from actionbus.projections import Projector
 from actionbus.projections.errors import IndexMissing
 
@@ -104,7 +105,7 @@ def _project(env: Environment) -> None:
 
 
 def _show_what_happened(bus: Bus, before: int) -> None:
-    def lines(title: str, *, status: str | None = None) -> None:
+    def lines(title: str, *, status: Status | None = None) -> None:
         say("")
         say((title, "bold"))
         found = (

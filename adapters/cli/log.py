@@ -26,8 +26,8 @@ from actionbus.adapters.cli.common import (
 )
 from actionbus.core import Bus, JournalFilter, Record
 from actionbus.core.values.payload import dumps
+from actionbus.core.values.record import STATUSES
 
-STATUSES = ("succeeded", "rejected", "denied", "failed", "interrupted")
 COLOURS = {"succeeded": "green", "rejected": "yellow", "denied": "magenta", "failed": "red", "interrupted": "red"}
 _POLL_S = 0.3
 _SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "touched", "calls", "format"})

@@ -38,6 +38,7 @@ from actionbus.core.storage.backend import Row
 from actionbus.core.values import payload
 from actionbus.core.values.determinism import Clock, Ids, nested_identity, seeded_random
 from actionbus.core.values.limits import Limits
+from actionbus.core.values.record import Status
 from actionbus.core.values.serializer import Serializer
 
 log = logging.getLogger("actionbus")
@@ -202,7 +203,7 @@ class Execution:
             raise
         self._built.close(None)
 
-    def outcome(self, status: str, result: str | None, error: BaseException | None) -> Row:
+    def outcome(self, status: Status, result: str | None, error: BaseException | None) -> Row:
         """The outcome's row."""
         return self.identity.outcome(
             self.action.name,

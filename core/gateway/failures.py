@@ -24,6 +24,7 @@ from actionbus.core.errors import (
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_error
 from actionbus.core.values.readable import readable, words
+from actionbus.core.values.record import Status
 from actionbus.core.values.tagged import class_name
 
 _CORE: Final = "actionbus.core."
@@ -32,7 +33,7 @@ _LONGEST_MESSAGE: Final = 10_000
 _FRAMES: Final = 20
 
 
-def status_of(error: BaseException) -> str:
+def status_of(error: BaseException) -> Status:
     """The outcome's status for what an action raised."""
     if isinstance(error, (InvalidArguments, UnknownAction, IdempotencyConflict)):
         return "rejected"

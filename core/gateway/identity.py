@@ -12,6 +12,7 @@ from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.backend import Row
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
+from actionbus.core.values.record import Status
 
 
 @dataclass(slots=True)
@@ -35,16 +36,25 @@ class Identity:
     def submitted(self, name: str, version: int | None, key: str | None, arguments: str, scrubber: Scrubber) -> Row:
         """The submitted record's row."""
         caller = self.caller
-        context = payload.dumps(scrubber.arguments(caller.context())) if scrubber else caller.context_text
         return Row(
-            self.action_id, "submitted", None, name, version, caller.actor, self.correlation_id, self.cause_id, key,
-            None, self.release, context, arguments, None, None, None, None, self.seed, None, None,
-        )  # fmt: skip
+            action_id=self.action_id,
+            kind="submitted",
+            action=name,
+            handler_version=version,
+            actor=caller.actor,
+            correlation_id=self.correlation_id,
+            cause_id=self.cause_id,
+            idempotency_key=key,
+            release=self.release,
+            context=payload.dumps(scrubber.arguments(caller.context())) if scrubber else caller.context_text,
+            arguments=arguments,
+            seed=self.seed,
+        )
 
     def outcome(
         self,
         name: str,
-        status: str,
+        status: Status,
         *,
         version: int | None = None,
         started_at: datetime | None = None,
@@ -57,8 +67,22 @@ class Identity:
         duration_us: int | None = None,
     ) -> Row:
         """The outcome's row."""
-        told = payload.dumps(error) if error else None
         return Row(
-            self.action_id, "outcome", status, name, version, self.caller.actor, self.correlation_id, self.cause_id,
-            None, started_at, self.release, None, arguments, result, told, calls, touched, None, seen, duration_us,
-        )  # fmt: skip
+            action_id=self.action_id,
+            kind="outcome",
+            status=status,
+            action=name,
+            handler_version=version,
+            actor=self.caller.actor,
+            correlation_id=self.correlation_id,
+            cause_id=self.cause_id,
+            started_at=started_at,
+            release=self.release,
+            arguments=arguments,
+            result=result,
+            error=payload.dumps(error) if error else None,
+            calls=calls,
+            touched=touched,
+            seen=seen,
+            duration_us=duration_us,
+        )

@@ -11,7 +11,7 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.backend import Row
 from actionbus.core.values import payload
-from actionbus.core.values.record import Outcome
+from actionbus.core.values.record import Outcome, Status
 
 log = logging.getLogger("actionbus")
 
@@ -20,7 +20,7 @@ def row_of_failure(
     execution: Execution | None,
     identity: Identity,
     name: str,
-    status: str,
+    status: Status,
     error: BaseException,
     scrubber: Scrubber,
     started_at: datetime,
@@ -42,7 +42,7 @@ def outcome_of(row: Row, position: int) -> Outcome:
     return Outcome(
         action_id=row.action_id,
         action=row.action,
-        status=row.status or "",
+        status=row.status or "interrupted",
         result=payload.loads(row.result) if row.result is not None else None,
         position=position,
         error=payload.loads(row.error) if row.error else None,

@@ -25,6 +25,7 @@ from actionbus.core.storage.drivers import driver_connection, driver_error, is_u
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.pooling import GATEWAY, watch_pool
 from actionbus.core.values.backoff import scattered
+from actionbus.core.values.record import Kind, Status
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10
@@ -37,25 +38,25 @@ class Row(NamedTuple):
     """A record about to be appended; the columns that the database fills in are not here."""
 
     action_id: UUID
-    kind: str
-    status: str | None
+    kind: Kind
     action: str
-    handler_version: int | None
-    actor: str | None
     correlation_id: str
-    cause_id: UUID | None
-    idempotency_key: str | None
-    started_at: datetime | None
-    release: str | None
-    context: str | None
-    arguments: str | None
-    result: str | None
-    error: str | None
-    calls: str | None
-    touched: str | None
-    seed: str | None
-    seen: str | None
-    duration_us: int | None
+    status: Status | None = None
+    handler_version: int | None = None
+    actor: str | None = None
+    cause_id: UUID | None = None
+    idempotency_key: str | None = None
+    started_at: datetime | None = None
+    release: str | None = None
+    context: str | None = None
+    arguments: str | None = None
+    result: str | None = None
+    error: str | None = None
+    calls: str | None = None
+    touched: str | None = None
+    seed: str | None = None
+    seen: str | None = None
+    duration_us: int | None = None
 
 
 WRITTEN: Final = ", ".join(Row._fields)

@@ -50,13 +50,15 @@ from actionbus.core.storage.positions import find_home, see_that_it_draws_above,
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.statements import ENDED_INSIDE
+from actionbus.core.storage.table import PAYLOADS
 from actionbus.core.values.backoff import scattered
 from actionbus.core.values.determinism import lock_key
 
-_TYPES: Final = (
-    "uuid", "text", "text", "text", "integer", "text", "text", "uuid", "text", "timestamptz", "text", "json", "json",
-    "json", "json", "json", "json", "text", "text", "bigint",
-)  # fmt: skip
+_OTHER_TYPES: Final = {
+    "action_id": "uuid", "cause_id": "uuid", "handler_version": "integer", "started_at": "timestamptz",
+    "duration_us": "bigint", **dict.fromkeys(PAYLOADS, "json"),
+}  # fmt: skip
+_TYPES: Final = [_OTHER_TYPES.get(name, "text") for name in Row._fields]
 """The types of a Row's columns."""
 _SIGNATURE: Final = ", ".join(_TYPES)
 _NUMBERED: Final = "(" + ", ".join(f"${number}" for number in range(1, len(_TYPES) + 1)) + ")"
@@ -381,10 +383,10 @@ def _alone(home: str) -> str:
 
 
 def _written(row: Row) -> list[Any]:
-    values: list[Any] = list(row)
-    values[0] = str(row.action_id)
+    values = row._asdict()
+    values["action_id"] = str(row.action_id)
     if row.cause_id is not None:
-        values[7] = str(row.cause_id)
+        values["cause_id"] = str(row.cause_id)
     if row.started_at is not None:
-        values[9] = row.started_at.isoformat()
-    return values
+        values["started_at"] = row.started_at.isoformat()
+    return list(values.values())

@@ -300,10 +300,10 @@ def _holds(dbapi: Any, row: Row) -> bool:
 
 
 def _written(row: Row) -> list[Any]:
-    values: list[Any] = list(row)
-    values[0] = row.action_id.hex
+    values = row._asdict()
+    values["action_id"] = row.action_id.hex
     if row.cause_id is not None:
-        values[7] = row.cause_id.hex
+        values["cause_id"] = row.cause_id.hex
     if row.started_at is not None:
-        values[9] = row.started_at.replace(tzinfo=None).isoformat(" ", "microseconds")
-    return values
+        values["started_at"] = row.started_at.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return list(values.values())

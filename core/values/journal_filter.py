@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from actionbus.core.values.identifiers import AnyId
+from actionbus.core.values.record import Kind, Status
 
 
 class Filters(TypedDict, total=False):
@@ -15,8 +16,8 @@ class Filters(TypedDict, total=False):
 
     action: str | Collection[str] | None
     actor: str | None
-    status: str | None
-    kind: str | None
+    status: Status | None
+    kind: Kind | None
     since: datetime | None
     until: datetime | None
     correlation_id: str | None
@@ -34,8 +35,8 @@ class JournalFilter:
 
     action: str | Collection[str] | None = None
     actor: str | None = None
-    status: str | None = None
-    kind: str | None = None
+    status: Status | None = None
+    kind: Kind | None = None
     since: datetime | None = None
     until: datetime | None = None
     correlation_id: str | None = None

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 from uuid import UUID
+
+Kind = Literal["submitted", "outcome", "bypass"]
+"""What was asked; what came of it; that somebody wrote past the gateway."""
+Status = Literal["succeeded", "rejected", "denied", "failed", "interrupted"]
+"""Of an outcome."""
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 
 class Record(NamedTuple):
@@ -13,8 +19,8 @@ class Record(NamedTuple):
 
     position: int
     action_id: UUID
-    kind: str
-    status: str | None
+    kind: Kind
+    status: Status | None
     action: str
     handler_version: int | None
     actor: str | None
@@ -52,7 +58,7 @@ class Outcome:
 
     action_id: UUID
     action: str
-    status: str
+    status: Status
     result: Any
     position: int
     repeated: bool = False
@@ -64,7 +70,7 @@ class Outcome:
         return cls(
             action_id=record.action_id,
             action=record.action,
-            status=record.status or "",
+            status=record.status or "interrupted",
             result=record.result,
             position=record.position,
             repeated=repeated,
