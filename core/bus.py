@@ -73,7 +73,7 @@ class Bus:
         watch(engine)
         if queue is not None:
             backend.uses.add("queue")
-        announced = bool(application.projections) and engine.dialect.name == "postgresql"
+        announced = bool(application.projections) and backend.can_announce
         self.services = Services(
             application=application,
             registry=registry,

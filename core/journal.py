@@ -48,7 +48,7 @@ class Journal:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._table = journal_table(backend.schema)
-        self._decode = decoder(backend.engine.dialect.name)
+        self._decode = decoder(backend.utc)
         self._reader = SettledReader(backend, self._table, columns_to_read(self._table))
 
     @property
@@ -86,7 +86,7 @@ class Journal:
         a position that a writer has drawn and not yet committed the reader waits, or stops there with `wait=False`.
         What is committed and not yet flushed by the server is flushed before it is shown.
         """
-        conditions = _conditions(self._table, self.dialect, replace(where, **filters))
+        conditions = self._conditions(replace(where, **filters))
         decode = self._decode
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
@@ -125,7 +125,7 @@ class Journal:
     def last_before(self, moment: datetime) -> int:
         """The last position recorded at or before a time; 0 if there is none."""
         c = self._table.c
-        recorded = c.recorded_at <= _time(moment, self.dialect)
+        recorded = c.recorded_at <= self._time(moment)
         last = select(func.max(c.position)).where(recorded)
         return self._backend.read(lambda connection: connection.execute(last).scalar_one() or 0)
 
@@ -202,7 +202,7 @@ class Journal:
         c = self._table.c
         statement = self._select().where(c.kind == "submitted", ~settled.exists()).order_by(c.position)
         if before is not None:
-            statement = statement.where(c.recorded_at < _time(before, self.dialect))
+            statement = statement.where(c.recorded_at < self._time(before))
         return self._fetch(statement)
 
     def stats(self) -> dict[str, Any]:
@@ -225,6 +225,28 @@ class Journal:
             "actions": actions,
         }
 
+    def _time(self, moment: datetime) -> datetime:
+        return self._backend.comparable(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+    def _conditions(self, where: JournalFilter) -> list[ColumnElement[bool]]:
+        c = self._table.c
+        plain = ("actor", "status", "kind", "correlation_id")
+        asked = {name: value for name in plain if (value := getattr(where, name)) is not None}
+        found: list[ColumnElement[bool]] = [c[name] == value for name, value in asked.items()]
+        if where.cause_id is not None:
+            found.append(c.cause_id == action_id_of(where.cause_id))
+        if where.action is not None:
+            found.append(
+                c.action == where.action if isinstance(where.action, str) else c.action.in_(sorted(where.action))
+            )
+        if where.since is not None:
+            found.append(c.recorded_at >= self._time(where.since))
+        if where.until is not None:
+            found.append(c.recorded_at < self._time(where.until))
+        if where.touching is not None:
+            found.append(_touches(self._table, self.dialect, *where.touching))
+        return found
+
     def _select(self) -> Select[Any]:
         return select(*columns_to_read(self._table))
 
@@ -244,30 +266,6 @@ class Journal:
 
 def _aware(moment: datetime | None) -> Any:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _time(moment: datetime, dialect: str) -> datetime:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).replace(tzinfo=None) if dialect == "sqlite" else moment
-
-
-def _conditions(table: Table, dialect: str, where: JournalFilter) -> list[ColumnElement[bool]]:
-    c = table.c
-    plain = ("actor", "status", "kind", "correlation_id")
-    asked = {name: value for name in plain if (value := getattr(where, name)) is not None}
-    found: list[ColumnElement[bool]] = [c[name] == value for name, value in asked.items()]
-    if where.cause_id is not None:
-        found.append(c.cause_id == action_id_of(where.cause_id))
-    if where.action is not None:
-        found.append(c.action == where.action if isinstance(where.action, str) else c.action.in_(sorted(where.action)))
-    if where.since is not None:
-        found.append(c.recorded_at >= _time(where.since, dialect))
-    if where.until is not None:
-        found.append(c.recorded_at < _time(where.until, dialect))
-    if where.touching is not None:
-        found.append(_touches(table, dialect, *where.touching))
-    return found
 
 
 def _touches(table: Table, dialect: str, name: str, *key: Any) -> ColumnElement[bool]:

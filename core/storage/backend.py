@@ -89,7 +89,16 @@ class TransactionState(Enum):
 
 
 class Backend(ABC):
-    """One database: its engine, and every statement of an action's write path."""
+    """One database: its engine, every statement of an action's write path, and in what it differs from the other."""
+
+    has_one_writer: bool
+    """Whether one transaction at a time writes, so that positions are committed in their order."""
+    can_announce: bool
+    """Whether it tells other processes of a commit (LISTEN and NOTIFY)."""
+    now: str
+    """SQL for this moment, in seconds since 1970 by the database's clock."""
+    lesser: str
+    """The SQL function that gives the lesser of two values."""
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         self.engine = engine
@@ -105,6 +114,14 @@ class Backend(ABC):
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
         _survive_fork(self)
+
+    @abstractmethod
+    def utc(self, stored: Any) -> datetime:
+        """A time of the journal's as the driver gives it."""
+
+    @abstractmethod
+    def comparable(self, moment: datetime) -> datetime:
+        """An aware time as it is compared with the journal's."""
 
     @property
     def prefix(self) -> str:

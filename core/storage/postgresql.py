@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,7 +36,6 @@ from actionbus.core.storage.backend import (
     ATTEMPTS,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
-    WRITTEN,
     Appended,
     Backend,
     Row,
@@ -46,32 +46,23 @@ from actionbus.core.storage.backend import (
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
-from actionbus.core.storage.positions import find_home, see_that_it_draws_above, sequence
+from actionbus.core.storage.positions import find_home, see_that_it_draws_above
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
+from actionbus.core.storage.postgresql_statements import VALUES, alone, statements, written
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.statements import ENDED_INSIDE
-from actionbus.core.storage.table import PAYLOADS
 from actionbus.core.values.backoff import scattered
 from actionbus.core.values.determinism import lock_key
 
-_OTHER_TYPES: Final = {
-    "action_id": "uuid", "cause_id": "uuid", "handler_version": "integer", "started_at": "timestamptz",
-    "duration_us": "bigint", **dict.fromkeys(PAYLOADS, "json"),
-}  # fmt: skip
-_TYPES: Final = [_OTHER_TYPES.get(name, "text") for name in Row._fields]
-"""The types of a Row's columns."""
-_SIGNATURE: Final = ", ".join(_TYPES)
-_NUMBERED: Final = "(" + ", ".join(f"${number}" for number in range(1, len(_TYPES) + 1)) + ")"
-_VALUES: Final = "(" + ", ".join(["%s"] * len(_TYPES)) + ")"
-_SUBMIT: Final = f"EXECUTE actionbus_submit {_VALUES[:-1]}, %s)"
-_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {_VALUES[:-1]}, %s)"
+_SUBMIT: Final = f"EXECUTE actionbus_submit {VALUES[:-1]}, %s)"
+_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {VALUES[:-1]}, %s)"
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL {isolation}; "
     "SELECT pg_catalog.set_config('actionbus.action', %s, true), "
     "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true)"
 )
 _STILL: Final = "EXECUTE actionbus_still (%s)"
-_APPEND: Final = f"EXECUTE actionbus_append {_VALUES}"
+_APPEND: Final = f"EXECUTE actionbus_append {VALUES}"
 _RELEASE: Final = (
     # Asking first avoids the server's warning where another connection held the lock.
     "SELECT pg_catalog.pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_locks "
@@ -107,9 +98,20 @@ _SIDE_EFFECTS: Final = text("""
 class PostgreSQL(Backend):
     """The backend for PostgreSQL."""
 
+    has_one_writer = False
+    can_announce = True
+    now = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
+    lesser = "least"
+
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, schema, own_engine=own_engine)
         self._may_write = False
+
+    def utc(self, stored: datetime) -> datetime:
+        return stored.astimezone(UTC)
+
+    def comparable(self, moment: datetime) -> datetime:
+        return moment
 
     def _locate(self, cursor: Any) -> str | None:
         """The journal's schema: looked for once, whatever `search_path` says later."""
@@ -165,7 +167,7 @@ class PostgreSQL(Backend):
     def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
         cursor = driver_connection(connection).cursor()
         statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
-        values = (*_written(row), lock_key(row.action_id))
+        values = (*written(row), lock_key(row.action_id))
         self._prepare_statements(connection)
         connection.info[HOLDING] = row.action_id
         try:
@@ -200,7 +202,7 @@ class PostgreSQL(Backend):
         session = connection.info.get(_SESSION)
         if session is None:
             session = connection.info[_SESSION] = Session.of(cursor)
-        prepared = _statements(self.prefix, session, cursor)
+        prepared = statements(self.prefix, session, cursor)
         cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), prepared]))
         connection.info[_PREPARED] = home
 
@@ -233,7 +235,7 @@ class PostgreSQL(Backend):
         opening = _BEGIN.format(isolation=isolation) if isolation else _STILL
         statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), session.ending])
         values = [value for each in also for value in each.values]
-        values += [value for row in rows for value in _written(row)]
+        values += [value for row in rows for value in written(row)]
         try:
             cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:
@@ -285,8 +287,8 @@ class PostgreSQL(Backend):
         values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
         self._prepare_statements(connection)
-        statement = "; ".join([*map(self._placed, also), _alone(self._prefix)])
-        cursor.execute(statement, (*values, *_written(row), str(row.action_id)))
+        statement = "; ".join([*map(self._placed, also), alone(self._prefix)])
+        cursor.execute(statement, (*values, *written(row), str(row.action_id)))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
         return position if ours else None
@@ -347,46 +349,3 @@ class PostgreSQL(Backend):
 def _is_there_already(error: pg_errors.UniqueViolation) -> bool:
     """Whether the action has such a record, submitted or outcome."""
     return error.diag.constraint_name == "journal_one_outcome"
-
-
-def _statements(home: str, session: Session, cursor: Any) -> str:
-    insert = f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_NUMBERED}"
-    told = (
-        "RETURNING position, pg_catalog.pg_current_snapshot()::text, "
-        f"pg_catalog.pg_try_advisory_lock(${len(_TYPES) + 1})"
-    )
-    # Of this index alone: a conflict on any other must never be taken for a key that was used before.
-    used = "(idempotency_key, action, coalesce(actor, '')) WHERE idempotency_key IS NOT NULL"
-    submit = f"{insert} ON CONFLICT {used} DO NOTHING {told}"
-    # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
-    unsynced = f"{submit}, pg_catalog.set_config('synchronous_commit', 'off', true)"
-    # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
-    is_same = "pg_catalog.current_setting('actionbus.action', true) OPERATOR(pg_catalog.=) $1"
-    still = f"1 OPERATOR(pg_catalog./) ({is_same})::int"
-    role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), false)"
-    position = f"pg_catalog.currval({sequence(home)})"
-    return (
-        f"PREPARE actionbus_submit ({_SIGNATURE}, bigint) AS {submit}; "
-        f"PREPARE actionbus_submit_unsynced ({_SIGNATURE}, bigint) AS {unsynced}; "
-        f"PREPARE actionbus_append ({_SIGNATURE}) AS {insert}; "
-        f"PREPARE actionbus_still (text) AS SELECT {still}, {role}; "
-        f"PREPARE actionbus_end (bigint) AS SELECT {position}, {session.restoring(cursor)}"
-    )
-
-
-def _alone(home: str) -> str:
-    return (
-        f"INSERT INTO {home}journal ({WRITTEN}) VALUES {_VALUES} ON CONFLICT (action_id, kind) DO NOTHING; "
-        f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {home}journal "
-        "WHERE action_id = %s AND kind = 'outcome'"
-    )
-
-
-def _written(row: Row) -> list[Any]:
-    values = row._asdict()
-    values["action_id"] = str(row.action_id)
-    if row.cause_id is not None:
-        values["cause_id"] = str(row.cause_id)
-    if row.started_at is not None:
-        values["started_at"] = row.started_at.isoformat()
-    return list(values.values())

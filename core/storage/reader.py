@@ -94,7 +94,7 @@ class SettledReader:
         self._backend = backend
         self._table = table
         self._columns = columns
-        self._has_holes = backend.engine.dialect.name == "postgresql"
+        self._has_holes = not backend.has_one_writer
         self._probe = _probe(table)
         self._settled = 0
         self._guard = threading.Lock()

@@ -6,7 +6,7 @@ The driver's own cursor is read, past SQLAlchemy's rows and types: a reader of a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from typing import Any
 from uuid import UUID, SafeUUID
@@ -44,10 +44,12 @@ def fetch(
         return list(cursor.fetchall()) if cursor is not None else []
 
 
-def decoder(dialect: str) -> Decode:
-    """What makes a Record of a row. It raises JournalUnavailable, which names the position, for one that is none."""
+def decoder(utc: Callable[[Any], datetime]) -> Decode:
+    """What makes a Record of a row; `utc` reads the driver's times.
+
+    It raises JournalUnavailable, which names the position, for one that is none.
+    """
     loads, identity = payload.loads, _identity
-    utc = _utc_of_text if dialect == "sqlite" else _utc
 
     def decode(row: Sequence[Any]) -> Record:
         (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
@@ -74,11 +76,3 @@ def _identity(text: str) -> UUID:
     object.__setattr__(found, "int", int(text.replace("-", ""), 16))
     object.__setattr__(found, "is_safe", SafeUUID.unknown)
     return found
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
-
-
-def _utc_of_text(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -41,11 +41,6 @@ LONGEST_PAUSE_S: Final = 3600.0
 """Between two messages for the same action."""
 _DOUBLINGS_ELSEWHERE: Final = 6
 """The longest pause of an action that waits for another worker is 64 seconds: a deployment is over in minutes."""
-_NOW: Final = {
-    "postgresql": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
-    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-}
-_EARLIER: Final = {"postgresql": "least", "sqlite": "min"}
 
 
 class Run(NamedTuple):
@@ -93,12 +88,11 @@ class Runs:
         }  # fmt: skip
         columns = (Column(name, types.get(name, Text)) for name in Run._fields)
         self._table = Table("actionbus_runs", MetaData(schema=backend.schema), *columns)
-        dialect = backend.engine.dialect.name
-        now, earlier = _NOW[dialect], _EARLIER[dialect]
+        now = backend.now
         self._now: ColumnElement[float] = literal_column(now, Double)
         insert = "INSERT INTO {schema}actionbus_runs "
         insert += "(action_id, action, queue, published, queued_at, due_at, publish_at)"
-        self._insert_due = f"{insert} VALUES (?, ?, ?, 1, {now}, {earlier}(?, {now}), {now} + ?)"
+        self._insert_due = f"{insert} VALUES (?, ?, ?, 1, {now}, {backend.lesser}(?, {now}), {now} + ?)"
         self._insert_later = f"{insert} VALUES (?, ?, ?, 0, {now}, ?, ?)"
         self._delete = "DELETE FROM {schema}actionbus_runs WHERE action_id = ?"
 
@@ -150,7 +144,7 @@ class Runs:
         c = self._table.c
         ready = and_(self._is_due(), c.worker.is_(None)) if lost else c.publish_at <= self._now
         chosen = select(c.action_id).where(ready).order_by(c.publish_at).limit(limit)
-        if self._backend.engine.dialect.name == "postgresql":
+        if not self._backend.has_one_writer:
             chosen = chosen.with_for_update(skip_locked=True)
         pause = redeliver_after * self._doubled(12)
         pause = case((pause > LONGEST_PAUSE_S, LONGEST_PAUSE_S), else_=pause)

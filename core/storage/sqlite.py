@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -47,6 +48,11 @@ _TAKEN_BACK: Final = frozenset(
 class SQLite(Backend):
     """The backend for SQLite."""
 
+    has_one_writer = True
+    can_announce = False
+    now = "((julianday('now') - 2440587.5) * 86400.0)"
+    lesser = "min"
+
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
         super().__init__(engine, _MAIN, own_engine=own_engine)
         if schema:
@@ -58,6 +64,12 @@ class SQLite(Backend):
         self._one = self._insert + _VALUES
         self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
         self._running = RunningActions(shared_memory(engine.url))
+
+    def utc(self, stored: str) -> datetime:
+        return datetime.fromisoformat(stored).replace(tzinfo=UTC)
+
+    def comparable(self, moment: datetime) -> datetime:
+        return moment.astimezone(UTC).replace(tzinfo=None)
 
     def connection(self) -> AbstractContextManager[Connection]:
         return Taken(self, self._turn)
