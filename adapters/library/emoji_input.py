@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 CURATOR = "ana"
-HELPERS = ("ben", "cleo", "dora")
 _LANGUAGES = ("de", "es", "fr", "it", "ja", "ko", "pt", "ru", "tr", "zh")
 _TURNS = ("ana", "ben", "ana", "ben", "ana", "ben", "ana", "cleo", "ben", "dora")
 
