@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import ActionRunner, Bus
+from tests import processes
 from tests.conftest import prepared
 from tests.helpers import Run, documents, environment
 from tests.shop.app import make_application
@@ -132,7 +133,7 @@ def test_db(run: Run) -> None:
 
 def test_without_a_journal_it_says_what_to_do(sqlite_url: URL) -> None:
     command = [sys.executable, "-m", "actionbus", "log"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(sqlite_url), check=False)
+    done = processes.run(command, capture_output=True, text=True, env=environment(sqlite_url), check=False)
     assert done.returncode == 2
     assert "actionbus db upgrade" in done.stderr
 
@@ -152,7 +153,7 @@ def test_wrong_settings_are_said_in_a_sentence(
 ) -> None:
     command = [sys.executable, "-m", "actionbus", "log"]
     env = environment(sqlite_url) | {variable: value}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    done = processes.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == code
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -161,7 +162,7 @@ def test_wrong_settings_are_said_in_a_sentence(
 def test_log_follows(run: Run, url: URL) -> None:
     run("run", "open_account", "--id", "1", "--name", "a")
     command = [sys.executable, "-m", "actionbus", "log", "-f", "--json"]
-    follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(url))
+    follower = processes.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(url))
     assert follower.stdout
     assert json.loads(follower.stdout.readline())["action"] == "open_account"
     run("run", "deposit", "--id", "1")
@@ -242,7 +243,7 @@ def test_ctrl_c_leaves_nothing_half_done(run: Run, url: URL) -> None:
     run("run", "open_account", "--id", "1", "--name", "a")
     command = [sys.executable, "-m", "actionbus", "run", "deposit", "--arguments", "-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    running = subprocess.Popen(command, text=True, env=environment(url), **pipes)
+    running = processes.Popen(command, text=True, env=environment(url), **pipes)
     assert running.stdin
     for _ in range(200):
         running.stdin.write('{"id": 1}\n')

@@ -6,7 +6,6 @@ import ast
 import logging
 import os
 import re
-import subprocess
 import sys
 import time
 import unicodedata
@@ -25,6 +24,7 @@ from actionbus.adapters.library.app import library
 from actionbus.adapters.logs import formatter
 from actionbus.adapters.plain import joined, plain, plain_lines
 from actionbus.core.storage.runs import Run as Queued
+from tests import processes
 from tests.helpers import Run, documents, environment, subcommands
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw
@@ -253,7 +253,7 @@ def test_a_projected_value_is_plain_text(notes: Run, command: str, url: URL) -> 
 def test_a_debugged_action_is_plain(shop: Run, url: URL) -> None:
     failed = documents(shop("log", "--action", "open_account", "--status", "failed", "--json"))[0]["action_id"]
     tool = [sys.executable, "-m", "actionbus", "replay", "debug", failed, "--post-mortem"]
-    done = subprocess.run(
+    done = processes.run(
         tool, env=os.environ | environment(url), input="q\n", capture_output=True, text=True, check=True
     )
     assert_plain(done.stderr)

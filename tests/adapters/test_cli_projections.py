@@ -19,6 +19,7 @@ from actionbus.adapters.local_elasticsearch.install import Jar, NotInstallable
 from actionbus.adapters.local_elasticsearch.server import LocalServer, _free_port
 from actionbus.adapters.wiring import store_for
 from actionbus.projections import Projection, on
+from tests import processes
 from tests.helpers import Run, documents
 from tests.projections.notes.app import make_application
 from tests.waiting import PATIENCE_S, eventually
@@ -114,7 +115,7 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
 
 def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     put(cli, "a", "poison")
-    process = subprocess.Popen([sys.executable, "-m", "actionbus", "projections", "run", "notes"],
+    process = processes.Popen([sys.executable, "-m", "actionbus", "projections", "run", "notes"],
                                env=os.environ, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         eventually(lambda: states(cli)["notes"]["state"] == "stopped", "the projection is stopped")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
+from tests import processes
 from tests.conftest import prepared
 from tests.helpers import ROOT, Run, documents, environment
 from tests.servers import Redis
@@ -28,7 +29,7 @@ def completed(url: URL, *words: str) -> list[str]:
         "COMP_WORDS": " ".join(words),
         "COMP_CWORD": str(len(words) - 1),
     }
-    done = subprocess.run([ACTIONBUS], env=env, capture_output=True, text=True, check=True)
+    done = processes.run([ACTIONBUS], env=env, capture_output=True, text=True, check=True)
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
@@ -96,9 +97,9 @@ def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(sqlite_url: URL, tmp_
         "from actionbus import Application\napp = Application('vault', actions='vault.actions')\n"
     )
     env = environment(sqlite_url) | {"ACTIONBUS_APP": "vault:app", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    subprocess.run([ACTIONBUS, "db", "upgrade"], env=env, check=True, capture_output=True)
+    processes.run([ACTIONBUS, "db", "upgrade"], env=env, check=True, capture_output=True)
     ours, theirs = pty.openpty()
-    asking = subprocess.Popen(
+    asking = processes.Popen(
         [ACTIONBUS, "run", "sign_in", "--name", "ann"],
         stdin=theirs,
         stdout=theirs,
@@ -113,7 +114,7 @@ def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(sqlite_url: URL, tmp_
     assert asking.wait(PATIENCE_S) == 0
     os.close(ours)
     assert b"hunter22" not in shown
-    piped = subprocess.run([ACTIONBUS, "run", "sign_in", "--name", "ann"], env=env, stdin=subprocess.DEVNULL,
+    piped = processes.run([ACTIONBUS, "run", "sign_in", "--name", "ann"], env=env, stdin=subprocess.DEVNULL,
                            capture_output=True, text=True, check=False)  # fmt: skip
     assert piped.returncode == 3
     assert "password: Missing data" in piped.stderr, "nobody to ask where there is no terminal"
@@ -133,7 +134,7 @@ def _read_until(terminal: int, wanted: bytes) -> bytes:
 
 def test_json_logs(sqlite_url: URL) -> None:
     prepared(sqlite_url)
-    done = subprocess.run(
+    done = processes.run(
         [ACTIONBUS, "--log-format", "json", "run", "open_account", "--id", "1", "--name", "a", "--actor", "ann"],
         env=environment(sqlite_url), capture_output=True, text=True, check=True,
     )  # fmt: skip

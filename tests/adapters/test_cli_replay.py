@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from tests import processes
 from tests.helpers import ROOT, Run, documents, environment
 from tests.replay.conftest import fill
 from tests.shop.app import make_application
@@ -234,7 +235,7 @@ def hook() -> None:
 
 
 def debugged(url: URL, action_id: str, stdin: str, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    done = processes.run(
         [*TOOL, "replay", "debug", action_id, *options], env={**os.environ, **environment(url), **more}, cwd=ROOT,
         input=stdin, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -283,7 +284,7 @@ def test_documents_in_time(sqlite_url: URL, tmp_path: Path) -> None:
     }
 
     def tool(*words: str) -> str:
-        return subprocess.run([*TOOL, *words], env=env, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return processes.run([*TOOL, *words], env=env, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     tool("db", "upgrade", "--models")
     kit = json.loads(tool("run", "create_kit", "--actor", "ana", "--name", "Icons", "--json"))["result"]["kit_id"]

@@ -19,6 +19,7 @@ from actionbus.adapters.library.app import library
 from actionbus.adapters.library.models import Base
 from actionbus.adapters.wiring import bus_for
 from actionbus.projections import Projector
+from tests import processes
 from tests.conftest import prepared
 from tests.helpers import ROOT, environment
 from tests.projections.notes.app import make_application as notes_application
@@ -39,7 +40,7 @@ def tool(url: URL | str, *words: str, cwd: Path = ROOT, **more: str) -> subproce
     env = environment(url) if isinstance(url, URL) else os.environ | {"PYTHONPATH": str(ROOT)}
     env |= {"ACTIONBUS_APP": "tests.projections.notes_app:app", "ACTIONBUS_DATABASE_URL": at} | more
     command = [sys.executable, "-m", "actionbus", *words]
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return processes.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
 def assert_sentence(done: subprocess.CompletedProcess[str], *told: str) -> None:
@@ -248,6 +249,6 @@ def test_a_reader_that_has_read_enough_is_no_failure(sqlite_url: URL, words: lis
     os.close(read)
     env = environment(sqlite_url) | {"ACTIONBUS_APP": "tests.projections.notes_app:app"}
     command = [sys.executable, "-m", "actionbus", *words]
-    done = subprocess.run(command, env=env, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    done = processes.run(command, env=env, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")

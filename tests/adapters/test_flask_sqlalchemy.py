@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from actionbus.adapters.testing.guarding import Guarding
 from actionbus.flask import current_bus, share_session
 from actionbus.replay import Replayer
 from actionbus.testing import HeldQueue
+from tests import processes
 from tests.adapters.flask_notes import Base, Note, db, private
 from tests.adapters.flask_notes import app as application
 from tests.adapters.flask_notes.web import also_private, make_app
@@ -69,7 +69,7 @@ def recorded(flask_app: Flask) -> str:
 
 def from_the_command_line(flask_app: Flask, url: URL, then: str) -> Ran:
     """In a process that makes no Flask application at all."""
-    done = subprocess.run(
+    done = processes.run(
         [Path(sys.executable).with_name("actionbus"), "--app", "tests.adapters.flask_notes:app", "--database",
          url.render_as_string(hide_password=False), "run", "add_note", "--text", "x", "--then", then, "--json"],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -25,6 +25,7 @@ from actionbus import Bus
 from actionbus.adapters.library.app import library
 from actionbus.adapters.library.models import Base
 from actionbus.adapters.library.tokens import issue
+from tests import processes
 from tests.conftest import TORTURE
 from tests.servers import Redis
 from tests.waiting import PATIENCE_S, eventually
@@ -45,7 +46,7 @@ class Served:
         options = [] if token else ["--authenticate", "none"]
         self.log = log
         with log.open("wb") as out:
-            self.process = subprocess.Popen(
+            self.process = processes.Popen(
                 [*TOOL, "serve", "--port", "0", "--threads", "4", *options], env=env, stdout=out, stderr=out
             )
         self.port = int(eventually(self._told_port, log.read_text))
@@ -119,7 +120,7 @@ def test_every_answer_conforms_to_the_document(served: Served, library_url: URL,
         "ACTIONBUS_DATABASE_URL": library_url.render_as_string(hide_password=False),
         "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
     }
-    feeding = subprocess.Popen([*TOOL, "projections", "run"], env=env, stdout=subprocess.DEVNULL)
+    feeding = processes.Popen([*TOOL, "projections", "run"], env=env, stdout=subprocess.DEVNULL)
     tool = Path(sys.executable).with_name("st")
     # One worker: Python 3.11's ast.parse fails now and then when two threads of the tool use it.
     command = [
@@ -215,7 +216,7 @@ def refused(shop: Served) -> bool:
 def test_a_port_that_is_taken_is_told(shop: Served, sqlite_url: URL) -> None:
     env = os.environ | {"ACTIONBUS_DATABASE_URL": str(sqlite_url), "ACTIONBUS_APP": "tests.adapters.shop_app:app"}
     command = [*TOOL, "serve", "--authenticate", "none", "--port", str(shop.port)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = processes.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 5
     assert "choose another --port" in done.stderr
     assert "Traceback" not in done.stderr
@@ -223,6 +224,6 @@ def test_a_port_that_is_taken_is_told(shop: Served, sqlite_url: URL) -> None:
 
 def test_who_asks_must_be_said(sqlite_url: URL, shop: Served) -> None:
     env = os.environ | {"ACTIONBUS_DATABASE_URL": str(sqlite_url), "ACTIONBUS_APP": "tests.adapters.shop_app:app"}
-    done = subprocess.run([*TOOL, "serve"], env=env, capture_output=True, text=True, check=False)
+    done = processes.run([*TOOL, "serve"], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--authenticate" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from sqlalchemy.engine import URL
 from actionbus import Application, Bus, Outcome
 from actionbus.celery import CeleryQueue
 from actionbus.core.gateway.ticket import given
+from tests import processes
 from tests.adapters.workers import Workers
 from tests.conftest import query
 from tests.core.queues import time_passes
@@ -80,7 +80,7 @@ class Deployment:
         command = [sys.executable, "-m", "actionbus", "run", action, "--async", "--json", "--arguments", "-"]
         lines = "".join(json.dumps({ARGUMENT[version]: name}) + "\n" for name in names)
         env = os.environ | self.workers[version].environment
-        done = subprocess.run(command, env=env, input=lines, capture_output=True, text=True, check=True)
+        done = processes.run(command, env=env, input=lines, capture_output=True, text=True, check=True)
         return [UUID(json.loads(line)["action_id"]) for line in done.stdout.splitlines()]
 
     def left(self, action_id: UUID) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from sqlalchemy.engine import URL
 
+from tests import processes
 from tests.servers import Redis
 from tests.waiting import eventually
 
@@ -32,11 +33,12 @@ class Workers:
             "ACTIONBUS_ATTEMPTS": "1000",
         }
         self._log = log
+        self.popen: Callable[..., subprocess.Popen[bytes]] = processes.Popen
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            started = subprocess.Popen(
+            started = self.popen(
                 [*self._command, *options], env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         self.running.append(started)

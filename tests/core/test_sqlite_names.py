@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from actionbus import Bus, ConfigurationError, JournalUnavailable
 from actionbus.core.storage.sqlite_url import file_of
+from tests import processes
 from tests.conftest import prepared
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
@@ -97,7 +97,7 @@ def test_recovery_by_any_name_sees_what_runs(
             assert (len(found.interrupted), len(found.running), len(found.settled_meanwhile)) == (0, 1, 0)
             return
         env = os.environ | {"PYTHONPATH": str(ROOT)}
-        told = subprocess.run([sys.executable, "-c", RECOVER, other], env=env, capture_output=True, text=True)
+        told = processes.run([sys.executable, "-c", RECOVER, other], env=env, capture_output=True, text=True)
         assert told.stdout.split() == ["0", "1", "0"], told.stderr
 
 

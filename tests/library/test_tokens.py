@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from actionbus.adapters.library.app import library
 from actionbus.adapters.library.models import Base
 from actionbus.adapters.library.tokens import authenticator, digest_of, id_of, issue, listed, revoke
 from actionbus.adapters.wiring import bus_for
+from tests import processes
 
 TOOL = [sys.executable, "-m", "actionbus"]
 
@@ -91,7 +91,7 @@ def tool(url: URL, *arguments: str, **env: str) -> Any:
         | {"ACTIONBUS_DATABASE_URL": shown, "ACTIONBUS_ELASTICSEARCH_URL": "embedded", "COLUMNS": "200"}
         | env
     )
-    return subprocess.run([*TOOL, *arguments], env=more, capture_output=True, text=True, check=False)
+    return processes.run([*TOOL, *arguments], env=more, capture_output=True, text=True, check=False)
 
 
 def test_the_command_group(bus: Bus, url: URL) -> None:

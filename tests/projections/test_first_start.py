@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from actionbus.projections import StoreUnavailable
+from tests import processes
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.faults import Faults, When, projector
@@ -92,6 +92,6 @@ def test_killed_in_its_first_start_the_next_start_goes_on(make_world: MakeWorld,
     world = make_world(Notes)
     world.put("a", "text")
     line = [sys.executable, "-c", FIRST, world.url.render_as_string(hide_password=False), world.store_at, step, when]
-    killed = subprocess.run(line, env=os.environ, check=False, capture_output=True)
+    killed = processes.run(line, env=os.environ, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     goes_on(world)

@@ -14,6 +14,7 @@ import pytest
 
 from actionbus.projections import NeedsRebuild, Stopped, on
 from actionbus.projections.store import IndexInfo, Search, Write
+from tests import processes
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
@@ -25,7 +26,7 @@ ANCHORS = 40
 
 def start(function: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     code = f"import sys; from tests.projections.kills import {function}; {function}(*sys.argv[1:])"
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=os.environ | environment)
+    return processes.Popen([sys.executable, "-c", code, *arguments], env=os.environ | environment)
 
 
 class Reader(threading.Thread):
