@@ -21,7 +21,7 @@ from typing import Any, AnyStr
 
 from tests.template import CLONE, PACKET
 
-UNDERSTOOD = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONBREAKPOINT"}
+UNDERSTOOD = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "PYTHONUNBUFFERED"}
 """Variables of the interpreter that a child can be given; so is every one that is not the interpreter's."""
 
 PLAIN = {"preexec_fn": None, "shell": False, "pass_fds": (), "gid": None, "gids": None, "uid": None,
@@ -99,7 +99,8 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def _execute_child(self, *given: Any) -> None:
         asked = _signature.bind(self, *given).arguments
-        env, cwd = asked["env"] or dict(os.environ), asked["cwd"] or "."
+        env = dict(os.environ if asked["env"] is None else asked["env"])
+        cwd = asked["cwd"] or "."
         arguments = arguments_of(asked["args"], env) if isinstance(asked["args"], list) else None
         plain = all(asked.get(name, value) == value for name, value in PLAIN.items())
         if arguments is None or not plain or not Path(cwd).is_dir():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import io
 import json
 import os
 import platform
@@ -97,7 +98,7 @@ def become(order: dict[str, Any], paths: list[str]) -> None:
     first, *rest = order["arguments"]
     sys.argv = order["arguments"] if first not in ("-c", "-m") else [first, *rest[1:]]
     more = os.environ.get("PYTHONPATH", "")
-    beside = {"-c": "", "-m": os.getcwd()}.get(first, os.path.dirname(os.path.realpath(first)))  # noqa: PTH120
+    beside = {"-c": "", "-m": str(Path.cwd())}.get(first, os.path.dirname(os.path.realpath(first)))  # noqa: PTH120
     sys.path[:] = [beside, *(os.path.abspath(each) for each in more.split(os.pathsep) if more), *paths]
     sys.path_importer_cache.clear()
     set_streams()
@@ -110,10 +111,13 @@ def become(order: dict[str, Any], paths: list[str]) -> None:
 
 def set_streams() -> None:
     """Standard streams as they are made at a start."""
+    at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         old = getattr(sys, f"__{name}__")
-        new = open(descriptor, mode, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
-        new.reconfigure(line_buffering=descriptor == 2 or new.isatty())
+        buffer: Any = open(descriptor, f"{mode}b", 0 if at_once and mode == "w" else -1, closefd=False)  # noqa: SIM115
+        getattr(buffer, "raw", buffer).name = f"<{name}>"
+        lines = not at_once and (descriptor == 2 or buffer.isatty())
+        new = io.TextIOWrapper(buffer, old.encoding, old.errors, line_buffering=lines, write_through=at_once)
         new.mode = mode
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
