@@ -24,7 +24,7 @@ print(json.dumps([
     os.getppid(), os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), threading.active_count(),
     [[each.encoding, each.errors, each.line_buffering, each.write_through, each.name, each.mode] for each in (sys.stdin, sys.stdout, sys.stderr)],
     [str(signal.getsignal(each)) for each in sorted(signal.valid_signals())], sorted(signal.pthread_sigmask(0, [])),
-    sorted(os.listdir("/proc/self/fd")), os.umask(0), sys.stdin.read(), warnings.filters[0][0],
+    sorted(os.listdir("/proc/self/fd")), os.umask(0), sys.stdin.read(), warnings.filters[0][0] == "error",
 ]))
 print("told", file=sys.stderr)
 """
@@ -33,7 +33,12 @@ BOTH = pytest.mark.parametrize("run", [subprocess.run, processes.run], ids=["sta
 
 @pytest.mark.parametrize("options", [{}, {"start_new_session": True}, {"umask": 0o077}], ids=str)
 @pytest.mark.parametrize(
-    "env", [{}, {"PYTHONPATH": f"{ROOT}:more", "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "", "X": "é"}], ids=str
+    "env",
+    [
+        {"PYTHONUNBUFFERED": "1"},
+        {"PYTHONPATH": f"{ROOT}:more", "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "", "X": "é"},
+    ],
+    ids=str,
 )
 def test_a_forked_process_sees_what_a_started_one_sees(
     tmp_path: Path, env: dict[str, str], options: dict[str, Any]
