@@ -18,7 +18,6 @@ from actionbus.projections.claim import Claim
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import Store, Write
-from tests import processes
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
@@ -419,7 +418,7 @@ project(*sys.argv[1:])
 def start_projector(world: World, *more: str) -> subprocess.Popen[bytes]:
     """A projector in a process of its own."""
     line = [sys.executable, "-c", PROJECTOR, world.url.render_as_string(hide_password=False), world.store_at, *more]
-    return processes.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"})
+    return subprocess.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"})
 
 
 def test_a_dead_projectors_place_is_taken(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
