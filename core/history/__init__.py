@@ -1,0 +1,1 @@
+"""The row history: images that triggers write of every changed row, and what is told from them."""
