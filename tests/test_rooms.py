@@ -18,6 +18,7 @@ FLOORS = {
     "core.declare": 4,
     "core.storage": 4,
     "core.journal": 5,
+    "core.history": 5,
     "core.gateway": 6,
     "core.queueing": 7,
     "core.runner": 8,

@@ -46,8 +46,6 @@ def install(
     return _BY_DIALECT[connection.dialect.name].install(backend, connection, wanted, baseline=baseline)
 
 
-def status(
-    backend: Backend, connection: Connection, wanted: Sequence[TableWanted] | None = None
-) -> list[TableStatus]:
+def status(backend: Backend, connection: Connection, wanted: Sequence[TableWanted] | None = None) -> list[TableStatus]:
     """How far each of these tables is recorded, in their order; without them all that have a history, by name."""
     return _BY_DIALECT[connection.dialect.name].status(backend, connection, wanted)

@@ -5,13 +5,57 @@ The triggers that fill them stand on the application's tables and are made by `c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 SHAPES: Final = "actionbus_shapes"
 IMAGES: Final = "actionbus_images"
 BYPASSES: Final = "actionbus_bypasses"
 """PostgreSQL: a row for each transaction that wrote past the gateway, from its first such write to its COMMIT."""
+BYPASS: Final = "bypass"
+"""The kind of journal record that such a transaction has."""
 _REFUSAL: Final = "row images are append-only: they are never changed or removed"
+
+_FUNCTIONS: Final = (
+    # The database's user is who logged in, also where he acts in another's role. No statement's text: it holds values.
+    """CREATE FUNCTION {home}.actionbus_who() RETURNS json LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+    $$SELECT json_build_object('user', session_user,
+        'role', coalesce(nullif(current_setting('role'), 'none'), session_user),
+        'application', current_setting('application_name'), 'client', host(inet_client_addr()),
+        'pid', pg_backend_pid(),
+        'began', to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+        'replica', current_setting('session_replication_role') = 'replica')$$""",
+    # At COMMIT, within all locks of the transaction, so that for one row the order of positions is that of commits.
+    # The row goes, so that writes after a SET CONSTRAINTS ALL IMMEDIATE make a second record. What cannot be appended
+    # is found out by a statement that writes nothing: only so the block round it takes no transaction id.
+    """CREATE FUNCTION {home}.actionbus_bypass() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own uuid := gen_random_uuid();
+BEGIN
+    BEGIN
+        INSERT INTO {home}.journal (action_id, kind, action, correlation_id, context, seen)
+            SELECT own, 'bypass', '', own::text, {home}.actionbus_who(), '' WHERE false;
+        DELETE FROM {home}.actionbus_bypasses WHERE false;
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'actionbus: a transaction past the gateway is not in the journal: %', SQLERRM;
+        RETURN NULL;
+    END;
+    INSERT INTO {home}.journal (action_id, kind, action, correlation_id, context, seen)
+        VALUES (own, 'bypass', '', own::text, {home}.actionbus_who(), pg_current_snapshot()::text);
+    DELETE FROM {home}.actionbus_bypasses WHERE xid = NEW.xid;
+    RETURN NULL;
+END$$""",
+    # A key in an index must be short, whatever it is made of. Nobody's secret: the rows hold the key as well.
+    """CREATE FUNCTION {home}.actionbus_key(key text) RETURNS text LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp AS $$SELECT CASE WHEN octet_length(key) <= 1500 THEN key
+        ELSE left(key, 300) || '...' || encode(sha256(convert_to(key, getdatabaseencoding())), 'hex') END$$""",
+    # Never called: a statement that names it is refused where a column is no longer of its type.
+    """CREATE FUNCTION {home}.actionbus_same(is_of anyelement, expected anyelement) RETURNS boolean
+    LANGUAGE sql IMMUTABLE AS $$SELECT true$$""",
+    "REVOKE ALL ON FUNCTION {home}.actionbus_who(), {home}.actionbus_bypass() FROM PUBLIC",
+)
+"""PostgreSQL: what the triggers of all tables have in common; `{home}` is the journal's schema."""
 
 
 def postgresql(prefix: str) -> list[str]:
@@ -54,7 +98,24 @@ def postgresql(prefix: str) -> list[str]:
     $$BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END$$""",
         *_refusing(prefix, IMAGES),
         *_refusing(prefix, SHAPES),
+        _at_home(prefix, _FUNCTIONS),
+        f"""CREATE CONSTRAINT TRIGGER {BYPASSES}_recorded AFTER INSERT ON {prefix}{BYPASSES}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {prefix}actionbus_bypass()""",
+        f"ALTER TABLE {prefix}{BYPASSES} ENABLE ALWAYS TRIGGER {BYPASSES}_recorded",
     ]
+
+
+def _at_home(prefix: str, statements: Sequence[str]) -> str:
+    """One statement that runs them all, their names qualified: with a fixed search_path nothing else is found."""
+    home = f"{prefix}{BYPASSES}".replace("'", "''")
+    run = "\n".join(f"EXECUTE replace($sql${each}$sql$, '{{home}}', home);" for each in statements)
+    return f"""DO $do$
+DECLARE
+    home text := (SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = '{home}'::regclass);
+BEGIN
+{run}
+END$do$"""
 
 
 def _refusing(prefix: str, table: str) -> list[str]:

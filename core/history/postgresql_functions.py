@@ -1,0 +1,378 @@
+"""Writes the functions that record rows on PostgreSQL, and the triggers that call them; for `history.postgresql`.
+
+Nothing in them may raise, lest recording make an application's write fail. What can go wrong is found out first, by a
+statement that writes nothing: the block round it then takes no transaction id, which a block with writes would, for
+each statement of the application. Where something is wrong, or a row is large, a second block records what it can;
+what it cannot is an image `!`, a gap.
+
+A statement's rows come as transition tables: `o` as they were, `n` as they are. In a trigger by row they are one row.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from actionbus.core.history.postgresql_catalogue import PINS, Column, Found, Member
+from actionbus.core.storage.backend import quoted
+
+OPERATIONS: Final = ("insert", "update", "delete")
+TRUNCATE: Final = "truncate"
+_SIDES: Final = {"insert": ("n",), "update": ("o", "n"), "delete": ("o",)}
+_RECORDS: Final = {"o": "OLD", "n": "NEW"}
+_LARGE: Final = 250_000
+"""Bytes of a row as stored: compressed and escaped at its worst, its text has less than 1 GB, as a value must."""
+_INTO: Final = "INSERT INTO {home}actionbus_images (shape, operation, key, before, after, action, xid)"
+
+
+class Function(NamedTuple):
+    """A trigger function as it is to be."""
+
+    name: str
+    body: str
+    settings: tuple[str, ...]
+    """As the catalogue has them."""
+
+    def statements(self, home: str) -> list[str]:
+        """What makes it, and keeps others from putting it on tables of theirs, to forge images."""
+        pins = " ".join(
+            f"SET {name} = {_value(name, value)}" for name, _, value in (s.partition("=") for s in self.settings)
+        )
+        name = f"{home}{self.name}()"
+        return [
+            f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {pins} "
+            f"AS {_dollar(self.body)}",
+            f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC",
+        ]
+
+
+def functions(table: Found, shape: int, home: str) -> dict[str, Function]:
+    """By operation, what records a table's rows under a shape."""
+    settings = ("search_path=pg_catalog, pg_temp", *(f"{pin}={PINS[pin]}" for pin in table.pins))
+    made = {
+        each: Function(f"actionbus_image_{shape}_{each}", _body(table, shape, home, each), settings)
+        for each in OPERATIONS
+    }
+    body = _truncated(table, shape, home)
+    return made | {TRUNCATE: Function(f"actionbus_image_{shape}_{TRUNCATE}", body, (*settings, "row_security=off"))}
+
+
+def trigger(table: Found, member: Member, operation: str, function: Function, home: str) -> list[str]:
+    """What puts one on a table, first in order, and firing whatever `session_replication_role` says."""
+    name = quoted(f"!actionbus_{operation}")
+    if operation == TRUNCATE:
+        when = f"BEFORE TRUNCATE ON {member.sql} FOR EACH STATEMENT"
+    elif table.is_by_row:
+        when = f"AFTER {operation.upper()} ON {member.sql} FOR EACH ROW"
+    else:
+        sides = " ".join(f"{_RECORDS[side]} TABLE AS {side}" for side in _SIDES[operation])
+        when = f"AFTER {operation.upper()} ON {member.sql} REFERENCING {sides} FOR EACH STATEMENT"
+    return [
+        f"CREATE OR REPLACE TRIGGER {name} {when} EXECUTE FUNCTION {home}{function.name}()",
+        f"ALTER TABLE ONLY {member.sql} ENABLE ALWAYS TRIGGER {name}",
+    ]
+
+
+def needed(table: Found, member: Member) -> tuple[str, ...]:
+    """The operations for which a member needs a trigger."""
+    if member.kind == "p":  # holds no rows; a partition is truncated with its own trigger
+        return () if table.is_by_row else OPERATIONS
+    return (*OPERATIONS, TRUNCATE)
+
+
+def row_text(table: Found, side: str) -> str:
+    """SQL of a row's text."""
+    return f"ROW({', '.join(f'{side}.{quoted(c.name)}' for c in table.columns)})::text"
+
+
+def key_text(table: Found, side: str, home: str) -> str:
+    """SQL of a key's text. A long one is cut (`actionbus_key`), since an index takes no long ones."""
+    columns = _key(table)
+    if not columns:
+        return "NULL::text"
+    plain = f"ROW({', '.join(f'{side}.{quoted(c.name)}' for c in columns)})::text"
+    if all(c.is_fixed for c in columns):
+        return plain
+    shortened = f"{home}actionbus_key({plain})"
+    if not all(c.is_fixed or c.is_measured for c in columns):
+        return shortened
+    size = " + ".join(f"octet_length({side}.{quoted(c.name)})" for c in columns if not c.is_fixed)
+    return f"CASE WHEN {size} <= 500 THEN {plain} ELSE {shortened} END"
+
+
+def baseline(table: Found, shape: int, home: str) -> str:
+    """SQL that copies all rows of a table into images."""
+    only = "" if table.kind == "p" else "ONLY "
+    return (
+        f"{_INTO.format(home=home)} SELECT {shape}, 'b', {key_text(table, 'n', home)}, NULL, {row_text(table, 'n')}, "
+        f"NULL, pg_current_xact_id()::text::bigint FROM {only}{table.sql} n"
+    )
+
+
+def _key(table: Found) -> list[Column]:
+    by_name = {c.name: c for c in table.columns}
+    return [by_name[name] for name in table.key if name in by_name]
+
+
+def _images(table: Found, shape: int, home: str, operation: str) -> str:
+    """SQL of the images of one statement, as a query without its last condition."""
+    o, n = (_source(table, side) for side in "on")
+    tail = "named, mine"
+    rows = {side: row_text(table, side) for side in "on"}
+    keys = {side: key_text(table, side, home) for side in "on"}
+    gone = f"SELECT {shape}, 'd'::\"char\", {keys['o']}, {rows['o']}, NULL, {tail} FROM {o}"
+    come = f"SELECT {shape}, 'i'::\"char\", {keys['n']}, NULL, {rows['n']}, {tail} FROM {n}"
+    if operation == "insert":
+        return come
+    if operation == "delete":
+        return gone
+    columns = _key(table)
+    if not columns or not table.is_key_sure:
+        return f"{gone} UNION ALL {come}"
+    if all(c.is_same_text for c in columns):
+        same = " AND ".join(f"o.{quoted(c.name)} OPERATOR(pg_catalog.=) n.{quoted(c.name)}" for c in columns)
+    else:
+        same = f"{keys['o']} = {keys['n']}"
+    first = quoted(columns[0].name)  # of a primary key, hence never NULL
+    is_o, is_n = f"o.{first} IS NOT NULL", f"n.{first} IS NOT NULL"
+    return (
+        f"SELECT {shape}, (CASE WHEN NOT ({is_o}) THEN 'i' WHEN {is_n} THEN 'u' ELSE 'd' END)::\"char\", "
+        f"CASE WHEN {is_n} THEN {keys['n']} ELSE {keys['o']} END, CASE WHEN {is_o} THEN {rows['o']} END, "
+        f"CASE WHEN {is_n} THEN {rows['n']} END, {tail} FROM {o} FULL JOIN {n} ON {same}"
+    )
+
+
+def _source(table: Found, side: str) -> str:
+    return f"(SELECT {_RECORDS[side]}.*) {side}" if table.is_by_row else side
+
+
+def _probe(table: Found, home: str, operation: str) -> str:
+    """Refused where a column is gone or of another type, or the history's own tables cannot be written."""
+    side = _SIDES[operation][0]
+    is_fit = " AND ".join(f"{home}actionbus_same({side}.{quoted(c.name)}, NULL::{c.bare_type})" for c in table.columns)
+    return (
+        f"WITH past AS (INSERT INTO {home}actionbus_bypasses SELECT 0 WHERE false) "
+        f"{_INTO.format(home=home)} SELECT 0, '!', NULL, NULL, NULL, named, mine "
+        f"FROM {_source(table, side)} WHERE false{' AND ' if is_fit else ''}{is_fit};"
+    )
+
+
+def _is_large(table: Found, operation: str) -> str:
+    """SQL that finds out whether a row's text might be too long for a value."""
+    wide = [c for c in table.columns if not c.is_small]
+    if not wide:
+        return "false"
+    tests = (
+        f"EXISTS (SELECT FROM {_source(table, side)} WHERE "
+        f"{' + '.join(f'coalesce(pg_column_size({side}.{quoted(c.name)}), 0)' for c in wide)} > {_LARGE})"
+        for side in _SIDES[operation]
+    )
+    return " OR ".join(tests)
+
+
+def _drifted(table: Found, shape: int, home: str, operation: str) -> str:
+    """Records rows under the columns that are left, by their present names; a change as a delete and an insert."""
+    lines = [f"drifted := {home}actionbus_drifted({shape}, TG_RELID);"]
+    for side in _SIDES[operation]:
+        source, given = ("(SELECT ($3).*) x", f", {_RECORDS[side]}") if table.is_by_row else (f"{side} x", "")
+        letter, sides = ("d", "%3$s, NULL") if side == "o" else ("i", "NULL, %3$s")
+        images = (
+            f"{_INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, '{letter}', %2$s, {sides}, $1, $2 FROM {source}"
+        )
+        lines += [
+            f"EXECUTE format({_literal(images)}, drifted[1], drifted[2], drifted[3]) USING named, mine{given};",
+            "GET DIAGNOSTICS counted = ROW_COUNT;",
+            "written := written + counted;",
+        ]
+    return "\n            ".join(lines)
+
+
+def _gap(shape: int, home: str) -> str:
+    return f"{_INTO.format(home=home)} VALUES ({shape}, '!', NULL, NULL, NULL, named, mine);"
+
+
+_UNRECORDED: Final = (
+    "RAISE WARNING 'actionbus: a change of % is not in the row history: %', TG_RELID::regclass, SQLERRM;"
+)
+_DECLARED: Final = """
+#variable_conflict use_variable
+DECLARE
+    named text := nullif(left(current_setting('actionbus.action', true), 100), '');
+    mine bigint := pg_current_xact_id_if_assigned()::text::bigint;
+    fits boolean := false;
+    is_large boolean := false;
+    written bigint := 0;
+    counted bigint;
+    drifted text[];
+    kept text[];
+BEGIN"""
+
+
+def _bypass(home: str) -> str:
+    return f"INSERT INTO {home}actionbus_bypasses VALUES (mine) ON CONFLICT DO NOTHING;"
+
+
+def _body(table: Found, shape: int, home: str, operation: str) -> str:
+    images = f"{_INTO.format(home=home)} {_images(table, shape, home, operation)};"
+    return f"""{_DECLARED}
+    BEGIN
+        {_probe(table, home, operation)}
+        is_large := {_is_large(table, operation)};
+        fits := true;
+    EXCEPTION WHEN OTHERS THEN
+        fits := false;
+    END;
+    IF fits AND NOT is_large THEN
+        {images}
+        IF FOUND AND named IS NULL THEN
+            {_bypass(home)}
+        END IF;
+        RETURN NULL;
+    END IF;
+    BEGIN
+        IF fits THEN
+            {images}
+            GET DIAGNOSTICS written = ROW_COUNT;
+        ELSE
+            {_pinned(table)}
+            {_drifted(table, shape, home, operation)}
+            {_unpinned(table)}
+        END IF;
+        IF written > 0 AND named IS NULL THEN
+            {_bypass(home)}
+        END IF;
+        RETURN NULL;
+    EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
+        RAISE;
+    WHEN OTHERS THEN
+        {_recorded_gap(shape, home)}
+    END;
+    RETURN NULL;
+END"""
+
+
+def _recorded_gap(shape: int, home: str) -> str:
+    return f"""BEGIN
+            {_gap(shape, home)}
+            IF named IS NULL THEN
+                {_bypass(home)}
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            {_UNRECORDED}
+        END;"""
+
+
+def _others(table: Found) -> list[str]:
+    return [pin for pin in PINS if pin not in table.pins]
+
+
+def _pinned(table: Found) -> str:
+    """A column's new type may depend on settings that its old one did not."""
+    kept = ", ".join(f"current_setting('{pin}')" for pin in _others(table))
+    sets = "\n            ".join(f"PERFORM set_config('{pin}', '{PINS[pin]}', true);" for pin in _others(table))
+    return f"kept := ARRAY[{kept}]::text[];\n            {sets}"
+
+
+def _unpinned(table: Found) -> str:
+    return "\n            ".join(
+        f"PERFORM set_config('{pin}', kept[{number}], true);" for number, pin in enumerate(_others(table), 1)
+    )
+
+
+def _truncated(table: Found, shape: int, home: str) -> str:
+    """Each row that goes is a delete. Under a snapshot that is older than the lock, rows may stand there unseen."""
+    row = f"{key_text(table, 'o', home)}, {row_text(table, 'o')}"
+    columns = f"{_INTO.format(home=home)} SELECT {shape}, 'd', {row}, NULL, $1, $2"
+    return f"""{_DECLARED}
+    mine := pg_current_xact_id()::text::bigint;
+    BEGIN
+        EXECUTE {_literal(columns)} || ' FROM ONLY ' || TG_RELID::regclass || ' o' USING named, mine;
+        GET DIAGNOSTICS written = ROW_COUNT;
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            written := written + 1;
+            {_gap(shape, home)}
+        END IF;
+        IF written > 0 AND named IS NULL THEN
+            {_bypass(home)}
+        END IF;
+        RETURN NULL;
+    EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
+        RAISE;
+    WHEN OTHERS THEN
+        {_recorded_gap(shape, home)}
+    END;
+    RETURN NULL;
+END"""
+
+
+def drifting(home: str) -> list[str]:
+    """What the functions ask where columns have changed and nobody has renewed them."""
+    name = f"{home}actionbus_drifted(integer, oid)"
+    return [
+        f"""CREATE OR REPLACE FUNCTION {home}actionbus_drifted(was integer, leaf oid) RETURNS text[]
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    root oid := coalesce(pg_partition_root(leaf), leaf);
+    old {home}actionbus_shapes;
+    names text[];
+    types text[];
+    numbers smallint[];
+    keys text[];
+    made integer;
+BEGIN
+    SELECT * INTO STRICT old FROM {home}actionbus_shapes s WHERE s.shape = was;
+    -- By number, so that a renamed column is known again; in a restored database, where numbers are new, by name.
+    SELECT array_agg(a.attname::text ORDER BY a.attnum),
+        array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum),
+        array_agg(a.attnum ORDER BY a.attnum) INTO names, types, numbers
+    FROM pg_attribute a WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+        AND CASE WHEN old.relation = root THEN a.attnum = ANY (old.numbers) ELSE a.attname = ANY (old.columns) END
+        AND a.attname <> ALL (old.withheld);
+    SELECT coalesce(array_agg(a.attname::text ORDER BY k.place), '{{}}') INTO keys
+    FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
+    WHERE c.conrelid = root AND c.contype = 'p';
+    IF NOT keys <@ names THEN
+        keys := '{{}}';
+    END IF;
+    IF names = old.columns AND types = old.types THEN
+        made := was;
+    ELSE
+        SELECT max(s.shape) INTO made FROM {home}actionbus_shapes s WHERE s.table_name = old.table_name
+            AND s.is_drifted AND s.shape > was AND s.columns = names AND s.types = types AND s.key = keys;
+    END IF;
+    IF made IS NULL THEN
+        INSERT INTO {home}actionbus_shapes
+            (table_name, relation, columns, types, numbers, key, withheld, is_baseline, is_drifted, since_image)
+        VALUES (old.table_name, root, coalesce(names, '{{}}'), coalesce(types, '{{}}'), coalesce(numbers, '{{}}'), keys,
+            old.withheld, false, true,
+            coalesce(pg_sequence_last_value('{home.replace("'", "''")}actionbus_images_image_seq'::regclass), 0))
+        RETURNING shape INTO made;
+    END IF;
+    RETURN ARRAY[
+        made::text,
+        CASE WHEN keys = '{{}}' THEN 'NULL' ELSE '{home.replace("'", "''")}actionbus_key(ROW('
+            || (SELECT string_agg(format('x.%I', each), ', ' ORDER BY place)
+                FROM unnest(keys) WITH ORDINALITY k (each, place))
+            || ')::text)' END,
+        'ROW(' || coalesce((SELECT string_agg(format('x.%I', each), ', ' ORDER BY place)
+            FROM unnest(names) WITH ORDINALITY n (each, place)), '') || ')::text'];
+END$$""",
+        f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC",
+    ]
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _value(name: str, value: str) -> str:
+    return value if name in ("search_path", "DateStyle") else _literal(value)
+
+
+def _dollar(body: str) -> str:
+    """A body between marks that do not occur in it: a column may have any name."""
+    mark = "$actionbus$"
+    while mark in body:
+        mark = f"$a{mark[1:]}"
+    return f"{mark}{body}{mark}"
