@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -91,10 +91,10 @@ class Journal:
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
 
-    def tail(self, count: int, *, kind: Kind | None = None) -> list[Record]:
+    def tail(self, count: int, *, kind: Kind | Collection[Kind] | None = None) -> list[Record]:
         """The last `count` settled records, oldest first."""
         position = self._table.c.position
-        conditions = [position <= self.settled(), *([self._table.c.kind == kind] if kind else [])]
+        conditions = [position <= self.settled(), *([_is_any(self._table.c.kind, kind)] if kind else [])]
         return self._fetch(self._select().where(*conditions).order_by(position.desc()).limit(count))[::-1]
 
     def settled(self, *, wait: bool = False, patience: float | None = None) -> int:
@@ -105,7 +105,7 @@ class Journal:
         return self._reader.settled(wait=wait, patience=patience)
 
     def count(self, after: int = 0, upto: int | None = None, *, kind: Kind | None = "outcome") -> int:
-        """How many records there are in a range; of one kind, or of both with None."""
+        """How many records there are in a range; of one kind, or of all with None."""
         c = self._table.c
         conditions = [c.position > after, *([c.position <= upto] if upto is not None else [])]
         conditions += [c.kind == kind] if kind is not None else []
@@ -230,15 +230,11 @@ class Journal:
 
     def _conditions(self, where: JournalFilter) -> list[ColumnElement[bool]]:
         c = self._table.c
-        plain = ("actor", "status", "kind", "correlation_id")
+        plain = ("action", "actor", "status", "kind", "correlation_id")
         asked = {name: value for name in plain if (value := getattr(where, name)) is not None}
-        found: list[ColumnElement[bool]] = [c[name] == value for name, value in asked.items()]
+        found = [_is_any(c[name], value) for name, value in asked.items()]
         if where.cause_id is not None:
             found.append(c.cause_id == action_id_of(where.cause_id))
-        if where.action is not None:
-            found.append(
-                c.action == where.action if isinstance(where.action, str) else c.action.in_(sorted(where.action))
-            )
         if where.since is not None:
             found.append(c.recorded_at >= self._time(where.since))
         if where.until is not None:
@@ -266,6 +262,10 @@ class Journal:
 
 def _aware(moment: datetime | None) -> Any:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _is_any(column: ColumnElement[Any], wanted: str | Collection[str]) -> ColumnElement[bool]:
+    return column == wanted if isinstance(wanted, str) else column.in_(sorted(wanted))
 
 
 def _touches(table: Table, dialect: str, name: str, *key: Any) -> ColumnElement[bool]:

@@ -64,6 +64,8 @@ def entries(journal: Journal, after: int = 0, upto: int | None = None) -> Iterat
             if record.cause_id is not None:
                 caused.setdefault(record.cause_id, {})[record.action_id] = record
             continue
+        if record.kind == "bypass":
+            continue  # nobody asked for anything that could be run again
         is_nested = record.cause_id is not None and _is_nested(journal, record, asked)
         if record.action_id not in asked and not is_nested:
             # It was submitted before `after`, where records of its nested ones may lie too.

@@ -47,11 +47,15 @@ _SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "touched"
     "-n", "--limit", type=click.IntRange(1), default=None, help="At most so many; 20 unless filters are given."
 )
 @click.option("--submitted", is_flag=True, help="Show submitted records too, not outcomes alone.")
+@click.option("--bypass", is_flag=True, help="Only what was written past the gateway.")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing records as they come, until Ctrl-C.")
 @json_option
 @pass_environment
 def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> None:
-    """Show what was done, oldest first; the last 20 outcomes unless you ask for more."""
+    """Show what was done, oldest first; the last 20 outcomes unless you ask for more.
+
+    A bypass is a transaction that wrote recorded tables past the gateway; it is shown with who that was.
+    """
     bus = env.bus
     bus.journal.require()
     _refuse_unknown(bus, options["action"], options["touching"])
@@ -108,7 +112,7 @@ def _filter(options: Mapping[str, Any]) -> JournalFilter:
         correlation_id=options["correlation"],
         cause_id=options["cause"],
         touching=((table, *key.split(",")) if key else (table,)) if table else None,
-        kind=None if options["submitted"] else "outcome",
+        kind="bypass" if options["bypass"] else None if options["submitted"] else ("outcome", "bypass"),
     )
 
 
@@ -148,7 +152,7 @@ def _print_line(record: Record) -> None:
 
 def line_of(record: Record) -> Text:
     """A record on one line."""
-    status = record.status or "submitted"
+    status = record.status or record.kind
     return line(
         (f"{record.position:>7} {record.recorded_at:%Y-%m-%d %H:%M:%S} ", "dim"),
         (f"{status:<11} ", COLOURS.get(status, "cyan")),
@@ -159,12 +163,22 @@ def line_of(record: Record) -> Text:
 
 
 def _gist(record: Record) -> str:
+    if record.kind == "bypass":
+        return _outsider(record.context or {})
     if record.error:
         return str(record.error.get("message", ""))
     # Names and numbers tell a person more than ids do, so the long values come last.
     shown = sorted(record.arguments.items(), key=lambda argument: len(str(argument[1])) > 30)
     told = " ".join(f"{name}={_short(value)}" for name, value in shown if value not in (None, "", [], {}))
     return told + (f" -> {_short(record.result)}" if record.result else "")
+
+
+def _outsider(context: dict[str, Any]) -> str:
+    """Who wrote past the gateway, as far as the database knows."""
+    shown = {name: context.get(name) for name in ("user", "role", "application", "client", "baseline")}
+    if shown["role"] == shown["user"]:
+        del shown["role"]
+    return " ".join(f"{name}={_short(value)}" for name, value in shown.items() if value)
 
 
 def _short(value: Any) -> str:

@@ -177,7 +177,7 @@ def _typed(table: Found) -> list[tuple[str, str]]:
 def _renew(connection: Connection, each: _Looked, home: str, baseline: bool) -> bool:
     """Put a table's triggers right; whether it begins with a baseline."""
     table, old = each.table, each.shape
-    begins = baseline or (each.has_lost and not _has_only_new_partitions(connection, each))
+    begins = baseline or old is None or (each.has_lost and not _has_only_new_partitions(connection, each))
     shape = (
         old.shape if old and not begins and not _changes(table, old) else _new_shape(connection, table, begins, home)
     )

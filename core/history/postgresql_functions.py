@@ -52,8 +52,13 @@ def functions(table: Found, shape: int, home: str) -> dict[str, Function]:
         each: Function(f"actionbus_image_{shape}_{each}", _body(table, shape, home, each), settings)
         for each in OPERATIONS
     }
-    body = _truncated(table, shape, home)
-    return made | {TRUNCATE: Function(f"actionbus_image_{shape}_{TRUNCATE}", body, (*settings, "row_security=off"))}
+    # It asks for the columns when it runs, and so depends on whatever they may be.
+    settings = (
+        "search_path=pg_catalog, pg_temp",
+        *(f"{pin}={value}" for pin, value in PINS.items()),
+        "row_security=off",
+    )
+    return made | {TRUNCATE: Function(f"actionbus_image_{shape}_{TRUNCATE}", _truncated(shape, home), settings)}
 
 
 def trigger(table: Found, member: Member, operation: str, function: Function, home: str) -> list[str]:
@@ -278,14 +283,14 @@ def _unpinned(table: Found) -> str:
     )
 
 
-def _truncated(table: Found, shape: int, home: str) -> str:
+def _truncated(shape: int, home: str) -> str:
     """Each row that goes is a delete. Under a snapshot that is older than the lock, rows may stand there unseen."""
-    row = f"{key_text(table, 'o', home)}, {row_text(table, 'o')}"
-    columns = f"{_INTO.format(home=home)} SELECT {shape}, 'd', {row}, NULL, $1, $2"
+    images = f"{_INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, 'd', %2$s, %3$s, NULL, $1, $2 FROM ONLY %4$s x"
     return f"""{_DECLARED}
     mine := pg_current_xact_id()::text::bigint;
     BEGIN
-        EXECUTE {_literal(columns)} || ' FROM ONLY ' || TG_RELID::regclass || ' o' USING named, mine;
+        drifted := {home}actionbus_drifted({shape}, TG_RELID);
+        EXECUTE format({_literal(images)}, drifted[1], drifted[2], drifted[3], TG_RELID::regclass) USING named, mine;
         GET DIAGNOSTICS written = ROW_COUNT;
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             written := written + 1;

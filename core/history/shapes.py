@@ -101,16 +101,15 @@ def latest(shapes: Iterable[Shape]) -> dict[str, Shape]:
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
     shape, table_name, columns, types, key, withheld, is_baseline, since, since_image = row
-    lists = (tuple(json.loads(each)) for each in (columns, types, key, withheld))
+    columns, types, key, withheld = (tuple(json.loads(each)) for each in (columns, types, key, withheld))
     moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    return Shape(shape, table_name, *lists, bool(is_baseline), moment, since_image)
+    return Shape(shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image)
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:
     (shape, table_name, columns, types, key, withheld, is_baseline, since, since_image, is_drifted, relation, numbers,
      xid) = row  # fmt: skip
-    lists = (tuple(each) for each in (columns, types, key, withheld))
     return Shape(
-        shape, table_name, *lists, is_baseline, since.astimezone(UTC), since_image, is_drifted, int(relation),
-        tuple(numbers), xid,
+        shape, table_name, tuple(columns), tuple(types), tuple(key), tuple(withheld), is_baseline,
+        since.astimezone(UTC), since_image, is_drifted, int(relation), tuple(numbers), xid,
     )  # fmt: skip

@@ -17,7 +17,7 @@ class Filters(TypedDict, total=False):
     action: str | Collection[str] | None
     actor: str | None
     status: Status | None
-    kind: Kind | None
+    kind: Kind | Collection[Kind] | None
     since: datetime | None
     until: datetime | None
     correlation_id: str | None
@@ -29,14 +29,14 @@ class Filters(TypedDict, total=False):
 class JournalFilter:
     """Narrows records to those that meet all that is given.
 
-    `action` is a name or several; `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`, naive
+    `action` is a name or several, `kind` likewise; `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`, naive
     times are UTC; `touching` is `("kits",)` for a table or `("kits", key)` for a row.
     """
 
     action: str | Collection[str] | None = None
     actor: str | None = None
     status: Status | None = None
-    kind: Kind | None = None
+    kind: Kind | Collection[Kind] | None = None
     since: datetime | None = None
     until: datetime | None = None
     correlation_id: str | None = None

@@ -197,7 +197,7 @@ VALUES = {
     "timestamptz": ["'2024-11-03 05:30:00+00'", "'2024-11-03 06:30:00+00'", "'4713-01-01 00:00+00 BC'"],
     "interval": ["'-1 year 2 days -03:04:05.678'"], "json": ["'{\"a\":1,\"a\": 1e400}'", "'\"\\u0000\"'", "'null'"],
     "jsonb": ["'null'", "'{\"b\": [1.0, \"é\"]}'"], "inet": ["'::1/64'"], "bit varying": ["B'101'"], "money": ["1234.56"],
-    "xml": ["'<a/>'", "'a<b/>'"], "point": ["'(0.1,-0)'"], "tsvector": ["'a:1 b'"], "regclass": ["'pg_class'"],
+    "point": ["'(0.1,-0)'"], "tsvector": ["'a:1 b'"], "regclass": ["'pg_class'"],
     "int[]": ["'[2:3]={1,NULL}'", "'{}'"], "timestamptz[]": ["'{2024-11-03 05:30+00}'"], "float8[]": ["'{0.1,-0}'"],
     "tstzrange": ["'[2024-11-03 05:30+00,)'", "'empty'"], "datemultirange": ["'{[2024-01-02,2024-01-05)}'"],
     "moment": ["'2024-11-03 05:30+00'"], "pair": ["ROW('2024-11-03 05:30+00', '1 day -1 hour', 0.1, '\\xff')"],
@@ -215,7 +215,7 @@ def test_every_type_comes_back_as_it_was_whatever_the_writer_s_settings(captured
     captured.run(*(f"CREATE TABLE {table} (id int, v {kind})" for table, kind in tables.items()))
     captured.install(*tables)
     filled = [
-        f"INSERT INTO {table} VALUES ({number}, {value}::{kind})"
+        f"INSERT INTO {table} VALUES ({number}, CAST({value} AS {kind}))"
         for table, kind in tables.items()
         for number, value in enumerate(VALUES[kind])
     ]
@@ -225,7 +225,7 @@ def test_every_type_comes_back_as_it_was_whatever_the_writer_s_settings(captured
         lost = captured.rows(
             f"SELECT t.id, t.v::text FROM {table} t WHERE (SELECT count(*) FROM actionbus_images i "
             f"JOIN actionbus_shapes s USING (shape) WHERE s.table_name = 'public.{table}' AND "
-            f"(i.after::{table}).id = t.id AND ROW((i.after::{table}).v) *= ROW(t.v)) <> 2"
+            f"(i.after::{table}).id = t.id AND i.after::{table} *= t) <> 2"
         )
         assert lost == [], tables[table]
     assert "!" not in captured.operations()
@@ -255,7 +255,8 @@ def test_columns_that_changed_without_renewal_do_not_break_writes(captured: Capt
         f"UPDATE things SET {first} = 8 WHERE {first} = 7", "TRUNCATE things",
     )  # fmt: skip
     operations = captured.operations()
-    assert "!" not in operations.replace("!", "", 1 if drift != "no key any more" else 0)
+    assert operations == "bididdd"[: len(operations)]
+    assert "!" not in operations
     assert "hush" not in str(captured.images())
     assert operations.startswith("bi")
     columns = captured.rows("SELECT columns, is_drifted FROM actionbus_shapes ORDER BY shape DESC LIMIT 1")[0]
@@ -304,7 +305,7 @@ def test_whatever_is_broken_the_application_writes(captured: Captured, how: str)
         )
         assert captured.rows("SELECT * FROM things") == []
         if how == "no drift function":
-            assert captured.operations() == "!!!"
+            assert captured.operations() == "!!!!"
     finally:
         captured.run("REASSIGN OWNED BY keeper TO CURRENT_USER", "DROP OWNED BY keeper", "DROP ROLE keeper")
 
@@ -351,7 +352,7 @@ def test_installing_does_not_wait_for_ever(captured: Captured, monkeypatch: pyte
     captured.run(TABLE)
     with captured.bus.engine.begin() as other:
         other.exec_driver_sql("INSERT INTO things VALUES (1, 'a')")
-        with pytest.raises(JournalUnavailable, match="public.things"):
+        with pytest.raises(JournalUnavailable, match="things could not be locked"):
             captured.install("things")
 
 
