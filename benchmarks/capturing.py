@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, insert, text, update
 from actionbus import Application, Bus
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
+from actionbus.core.storage.ddl import verbatim
 from tests.servers import Server
 
 ROWS = 10_000
@@ -28,10 +29,8 @@ Work = Callable[[Connection, Table], None]
 
 
 def _sent(connection: Connection, table: Table) -> None:
-    rows = [
-        {"id": g, "name": f"name {g}", "kind": "kind", "price": g, "score": g / 3, "is_on": True, "note": "a note"}
-        for g in range(ROWS)
-    ]
+    one = {"kind": "kind", "is_on": True, "note": "a note"}
+    rows = [{**one, "id": g, "name": f"name {g}", "price": g, "score": g / 3} for g in range(ROWS)]
     connection.execute(insert(table), rows)
 
 
@@ -40,8 +39,12 @@ def _updates_sent(connection: Connection, table: Table) -> None:
         connection.execute(update(table).where(table.c.id == number).values(name="other"))
 
 
+def _run(connection: Connection, statement: str) -> None:
+    connection.execute(verbatim(statement))
+
+
 def _sql(template: str) -> Work:
-    return lambda connection, table: connection.exec_driver_sql(template.format(t=table.name)) and None
+    return lambda connection, table: _run(connection, template.format(t=table.name))
 
 
 WORKS: dict[str, tuple[Work, bool]] = {
@@ -73,9 +76,9 @@ def measure(engine: Engine, tables: tuple[Table, Table]) -> None:
 def _timed(engine: Engine, table: Table, work: Work, is_filled: bool) -> float:
     with engine.begin() as connection:
         connection.execute(text("SELECT set_config('actionbus.action', 'a0b1c2d3a0b1c2d3a0b1c2d3a0b1c2d3', true)"))
-        connection.exec_driver_sql(f"TRUNCATE {table.name}")
+        _run(connection, f"TRUNCATE {table.name}")
         if is_filled:
-            connection.exec_driver_sql(f"INSERT INTO {table.name} {SOURCE} FROM generate_series(1, {ROWS}) g")
+            _run(connection, f"INSERT INTO {table.name} {SOURCE} FROM generate_series(1, {ROWS}) g")
     with engine.begin() as connection:
         connection.execute(text("SELECT set_config('actionbus.action', 'a0b1c2d3a0b1c2d3a0b1c2d3a0b1c2d3', true)"))
         started = time.perf_counter()

@@ -29,8 +29,8 @@ class Filters(TypedDict, total=False):
 class JournalFilter:
     """Narrows records to those that meet all that is given.
 
-    `action` is a name or several, `kind` likewise; `since` (inclusive) and `until` (exclusive) are compared with `recorded_at`, naive
-    times are UTC; `touching` is `("kits",)` for a table or `("kits", key)` for a row.
+    `action` is a name or several, `kind` likewise; `since` (inclusive) and `until` (exclusive) are compared with
+    `recorded_at`, naive times are UTC; `touching` is `("kits",)` for a table or `("kits", key)` for a row.
     """
 
     action: str | Collection[str] | None = None
