@@ -85,7 +85,7 @@ def postgresql(prefix: str) -> list[str]:
     image bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
     shape integer NOT NULL,
     operation "char" NOT NULL,
-    key text,
+    key text COLLATE "C",
     before text,
     after text,
     action text,
