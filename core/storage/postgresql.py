@@ -86,7 +86,7 @@ _TRANSIENT: Final = frozenset({"40001", "40P01"})
 _SIDE_EFFECTS: Final = text("""
     SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger
     WHERE tgrelid = to_regclass(:name) AND NOT tgisinternal AND tgenabled <> 'D'
-    AND NOT starts_with(tgname, 'actionbus_')
+    AND NOT starts_with(ltrim(tgname, '!'), 'actionbus_')
     UNION ALL
     SELECT 'cascade from ' || confrelid::regclass || ' to ' || conrelid::regclass FROM pg_constraint
     WHERE confrelid = to_regclass(:name) AND contype = 'f'
