@@ -15,6 +15,7 @@ from actionbus.core.errors import (
     ActionInterrupted,
     AttemptsExhausted,
     ConfigurationError,
+    HistoryError,
     IdempotencyConflict,
     InvalidArguments,
     JournalUnavailable,
@@ -26,6 +27,7 @@ from actionbus.core.errors import (
 )
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.ticket import Ticket
+from actionbus.core.history.history import History
 from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.runner import ActionRunner
@@ -51,6 +53,8 @@ __all__ = [
     "Clock",
     "ConfigurationError",
     "Dispatcher",
+    "History",
+    "HistoryError",
     "IdempotencyConflict",
     "Ids",
     "InvalidArguments",

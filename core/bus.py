@@ -21,6 +21,7 @@ from actionbus.core.gateway import sql_events
 from actionbus.core.gateway.inside import watch
 from actionbus.core.gateway.recovery import Recovered, recover
 from actionbus.core.gateway.services import Services
+from actionbus.core.history.history import History
 from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.queueing.queued import run_queued
@@ -109,6 +110,11 @@ class Bus:
     def journal(self) -> Journal:
         """What was asked and what came of it."""
         return self.services.journal
+
+    @property
+    def history(self) -> History:
+        """What rows were: told from recorded images, whatever the code is."""
+        return History(self.backend, self.journal)
 
     @property
     def runs(self) -> Runs:

@@ -118,3 +118,7 @@ def _flat(told: Any) -> str:
     if isinstance(told, dict):
         return "; ".join(f"{key}: {_flat(each)}" for key, each in told.items())
     return str(told)
+
+
+class HistoryError(ActionBusError):
+    """The row history cannot answer; the message says what there is instead."""

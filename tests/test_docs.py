@@ -24,7 +24,7 @@ from tests.packages import build_wheel
 from tests.servers import Redis
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "replay")
+GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "history", "replay")
 NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 
@@ -136,7 +136,7 @@ def test_the_guide_to_projections_runs_as_it_is_written(
     assert run_blocks("docs/projections.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL=url) == 3
 
 
-@pytest.mark.parametrize(("guide", "ran"), [("http", 2), ("testing", 1), ("cli", 2)])
+@pytest.mark.parametrize(("guide", "ran"), [("http", 2), ("testing", 1), ("cli", 2), ("history", 2)])
 def test_a_guide_runs_as_it_is_written(tmp_path: Path, guide: str, ran: int) -> None:
     assert run_blocks(f"docs/{guide}.md", tmp_path) == ran
 

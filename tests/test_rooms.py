@@ -18,12 +18,12 @@ FLOORS = {
     "core.declare": 4,
     "core.storage": 4,
     "core.journal": 5,
-    "core.history": 5,
-    "core.gateway": 6,
-    "core.queueing": 7,
-    "core.runner": 8,
-    "core.bus": 9,
-    "core": 10,
+    "core.history": 6,
+    "core.gateway": 7,
+    "core.queueing": 8,
+    "core.runner": 9,
+    "core.bus": 10,
+    "core": 11,
 }
 """What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
 

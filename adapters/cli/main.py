@@ -14,7 +14,8 @@ from actionbus.adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 _COMMANDS: Final = {
     "run": "run", "actions": "actions", "log": "log", "show": "log", "runs": "runs", "journal": "journal", "db": "db",
     "replay": "replay", "snapshot": "snapshot", "projections": "projections", "search": "search", "serve": "serve",
-    "token": "token", "worker": "worker", "elasticsearch": "elasticsearch", "completion": "completion", "demo": "demo",
+    "token": "token", "worker": "worker", "elasticsearch": "elasticsearch", "completion": "completion",
+    "history": "history", "demo": "demo",
 }  # fmt: skip
 """Each command, and the module of this folder that has it."""
 

@@ -117,6 +117,7 @@ def _postgresql_0001(prefix: str) -> list[str]:
     WHERE idempotency_key IS NOT NULL""",
         f"CREATE INDEX journal_correlation ON {prefix}journal (correlation_id)",
         f"CREATE INDEX journal_cause ON {prefix}journal (cause_id) WHERE cause_id IS NOT NULL",
+        f"CREATE INDEX journal_bypass ON {prefix}journal (xid) WHERE kind = 'bypass'",
         f"CREATE INDEX journal_recorded_at ON {prefix}journal USING brin (recorded_at)",
         f"""CREATE FUNCTION {prefix}journal_refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END$$""",
@@ -169,6 +170,7 @@ def _sqlite_0001(prefix: str) -> list[str]:
     WHERE idempotency_key IS NOT NULL""",
         "CREATE INDEX main.journal_correlation ON journal (correlation_id)",
         "CREATE INDEX main.journal_cause ON journal (cause_id) WHERE cause_id IS NOT NULL",
+        "CREATE INDEX main.journal_bypass ON journal (kind) WHERE kind = 'bypass'",
         f"CREATE TRIGGER main.journal_no_update BEFORE UPDATE ON journal {refuse}",
         f"CREATE TRIGGER main.journal_no_delete BEFORE DELETE ON journal {refuse}",
         """CREATE TRIGGER main.journal_no_replace BEFORE INSERT ON journal

@@ -1,0 +1,104 @@
+"""`python -m benchmarks.telling [IMAGES]`: what it takes to tell a table's state, a row's history, blame and a bisect.
+
+Half of the images put a row there, the other half change one; each belongs to an action of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from actionbus import Bus
+from benchmarks.setting import application, databases, describe
+
+TABLES = {
+    "postgresql": """
+        INSERT INTO actionbus_shapes
+            (table_name, relation, columns, types, numbers, key, withheld, is_baseline, since_image)
+        VALUES ('public.items', 0, '{{id,name,price}}', '{{integer,text,integer}}', '{{1,2,3}}', '{{id}}', '{{}}',
+            false, 0);
+        INSERT INTO actionbus_images (shape, operation, key, before, after, action, xid)
+        SELECT 1, CASE WHEN n <= {half} THEN 'i' ELSE 'u' END, '(' || id || ')',
+            CASE WHEN n > {half} THEN '(' || id || ',"item ' || id || '",' || id || ')' END,
+            '(' || id || ',"item ' || id || '",' || n || ')', lpad(to_hex(n), 32, '0'), 1000 + n
+        FROM (SELECT n, CASE WHEN n <= {half} THEN n ELSE n - {half} END AS id FROM generate_series(1, {images}) n) s
+        ORDER BY n;
+        INSERT INTO journal (action_id, kind, status, action, correlation_id, xid, seen, images_upto)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'outcome', 'succeeded', 'change', '', 1000 + n,
+            (1000 + n) || ':' || (1001 + n) || ':', n FROM generate_series(1, {images}) n;
+        ANALYZE;""",
+    "sqlite": """
+        INSERT INTO actionbus_shapes (table_name, columns, types, key, withheld, is_baseline, since_image)
+        VALUES ('items', '["id","name","price"]', '["integer","text","integer"]', '["id"]', '[]', 0, 0);
+        ALTER TABLE actionbus_images ADD COLUMN o1; ALTER TABLE actionbus_images ADD COLUMN n1;
+        ALTER TABLE actionbus_images ADD COLUMN o2; ALTER TABLE actionbus_images ADD COLUMN n2;
+        ALTER TABLE actionbus_images ADD COLUMN o3; ALTER TABLE actionbus_images ADD COLUMN n3;
+        WITH RECURSIVE s(n, id) AS (SELECT 1, 1 UNION ALL
+            SELECT n + 1, CASE WHEN n < {half} THEN n + 1 ELSE n + 1 - {half} END FROM s WHERE n < {images})
+        INSERT INTO actionbus_images (shape, operation, key, at, o1, o2, o3, n1, n2, n3)
+        SELECT 1, CASE WHEN n <= {half} THEN 'i' ELSE 'u' END, id, 2460000.5, CASE WHEN n > {half} THEN id END,
+            CASE WHEN n > {half} THEN 'item ' || id END, CASE WHEN n > {half} THEN id END, id, 'item ' || id, n FROM s;
+        WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {images})
+        INSERT INTO journal (action_id, kind, status, action, correlation_id, images_after, images_upto)
+        SELECT printf('%032x', n), 'outcome', 'succeeded', 'change', '', n - 1, n FROM s;""",
+}
+
+
+def main() -> None:
+    """Measure on both databases."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.telling")
+    parser.add_argument("images", type=int, nargs="?", default=100_000)
+    images = parser.parse_args().images
+    with databases() as urls:
+        print(describe(urls))
+        for name in ("postgresql", "sqlite"):
+            telling(name, urls[name], images)
+
+
+def telling(name: str, url: URL, images: int) -> None:
+    """Fill a database and ask."""
+    bus = Bus(application, url)
+    bus.journal.create()
+    half = images // 2
+    with bus.engine.begin() as connection:
+        _run(connection, TABLES[name].format(images=images, half=half))
+    history = bus.history
+    bus.journal.settled()
+    print(f"\n{name}, {images} images, {half} rows")
+    _timed("state at the end", lambda: history.state("items"), images)
+    _timed("state at three quarters", lambda: history.state("items", at=images * 3 // 4), images)
+    _timed("a row's history", lambda: history.rows("items", half // 2))
+    _timed("blame", lambda: history.blame("items", half // 2))
+    _timed("diff of the last 100 positions", lambda: history.diff(images - 100))
+    _timed("changes of an action", lambda: history.changes(images - 7))
+    query = f"SELECT EXISTS (SELECT 1 FROM items WHERE price = {images - images // 3})"
+    _timed("bisect by SQL", lambda: history.bisect(query), rounds=1)
+    bus.close()
+
+
+def _run(connection: Connection, script: str) -> None:
+    for statement in script.split(";"):
+        if statement.strip():
+            connection.exec_driver_sql(
+                statement.replace("%", "%%") if "postgres" in connection.dialect.name else statement
+            )
+
+
+def _timed(what: str, ask: Callable[[], Any], images: int = 0, *, rounds: int = 3) -> None:
+    spent = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        ask()
+        spent.append(time.perf_counter() - start)
+    best = sorted(spent)[rounds // 2]
+    rate = f", {images / best:,.0f} images/s" if images else ""
+    print(f"  {what:<32} {best * 1000:10.1f} ms{rate}")
+
+
+if __name__ == "__main__":
+    main()

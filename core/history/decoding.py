@@ -1,0 +1,177 @@
+"""What an image holds becomes Python values, and these JSON without loss. Used by `history.fold` and the commands.
+
+On PostgreSQL an image is the text of a row, of texts, each in its type's own form; they become what the driver gives
+for such. Where that would lose something (infinite dates, months of an interval, digits in JSON), and for a type that
+is not known here, the text itself is the value. On SQLite values are kept as they were.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+Values = tuple[Any, ...]
+Convert = Callable[[str], Any]
+
+_FIELD: Final = re.compile(r'"((?:[^"\\]|""|\\.)*)"|([^,"]*)', re.DOTALL)
+_ESCAPED: Final = re.compile(r'""|\\(.)', re.DOTALL)
+_MODIFIER: Final = re.compile(r"\([^)]*\)")
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?")
+_TIME: Final = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?")
+_SPAN: Final = re.compile(r"(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d\d):(\d\d)(?:\.(\d+))?)?")
+_ELEMENT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([{},])|([^{},"]+)', re.DOTALL)
+
+
+class Unknown:
+    """Stands for a column that was not recorded when the row was last written: neither NULL nor any other value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNKNOWN: Final = Unknown()
+
+
+def fields_of(text: str) -> list[str | None]:
+    """The texts of a row's text, `(1,"a b",)`; None for NULL."""
+    body = text[1:-1]
+    if '"' not in body:
+        return [each or None for each in body.split(",")]
+    found: list[str | None] = []
+    place = 0
+    while place <= len(body):
+        field = _FIELD.match(body, place)
+        assert field is not None  # the second form matches everywhere
+        quoted, bare = field.groups()
+        found.append(bare or None if quoted is None else _ESCAPED.sub(_unescaped, quoted))
+        place = field.end() + 1
+    return found
+
+
+def _unescaped(escaped: re.Match[str]) -> str:
+    return escaped[1] or '"'
+
+
+def row_text(fields: Sequence[str | None]) -> str:
+    """What `fields_of` reads."""
+    return "(" + ",".join(map(_field_text, fields)) + ")"
+
+
+def _field_text(field: str | None) -> str:
+    if field is None:
+        return ""
+    if field and not re.search(r'[\s"\\(),]', field):
+        return field
+    return '"' + field.replace("\\", "\\\\").replace('"', '""') + '"'
+
+
+def decoder_of(types: Sequence[str]) -> Callable[[str], Values]:
+    """What makes values of a row's text on PostgreSQL, given its columns' types as `format_type` writes them."""
+    converts = [_convert_of(each) for each in types]
+
+    def decode(text: str) -> Values:
+        fields = fields_of(text)
+        return tuple(
+            None if field is None else field if convert is None else convert(field)
+            for field, convert in zip(fields, converts, strict=True)
+        )
+
+    return decode
+
+
+def _convert_of(type_name: str) -> Convert | None:
+    plain = _MODIFIER.sub("", type_name)
+    if plain.endswith("[]"):
+        element = plain[:-2]
+        return _array_of(_CONVERTS.get(element)) if element in _CONVERTS or element in _TEXTS else None
+    return _CONVERTS.get(plain)
+
+
+def _bytes(text: str) -> Any:
+    return bytes.fromhex(text[2:]) if text.startswith("\\x") else text
+
+
+def _date(text: str) -> Any:
+    return date.fromisoformat(text) if _DATE.fullmatch(text) else text
+
+
+def _moment(text: str) -> Any:
+    return datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else text
+
+
+def _time(text: str) -> Any:
+    return time.fromisoformat(text) if _TIME.fullmatch(text) and not text.startswith("24") else text
+
+
+def _span(text: str) -> Any:
+    """An interval of days and less; a month has no length."""
+    if not text or (found := _SPAN.fullmatch(text)) is None:
+        return text
+    days, sign, hours, minutes, seconds, fraction = found.groups()
+    micros = (int(hours or 0) * 60 + int(minutes or 0)) * 60 + int(seconds or 0)
+    micros = micros * 1_000_000 + int((fraction or "0").ljust(6, "0"))
+    try:
+        return timedelta(days=int(days or 0), microseconds=-micros if sign else micros)
+    except OverflowError:
+        return text
+
+
+_CONVERTS: Final[dict[str, Convert]] = {
+    **dict.fromkeys(("smallint", "integer", "bigint", "oid"), int),
+    **dict.fromkeys(("real", "double precision"), float),
+    "numeric": Decimal,
+    "boolean": "t".__eq__,
+    "bytea": _bytes,
+    "uuid": UUID,
+    "date": _date,
+    **dict.fromkeys(("timestamp without time zone", "timestamp with time zone"), _moment),
+    **dict.fromkeys(("time without time zone", "time with time zone"), _time),
+    "interval": _span,
+}
+_TEXTS: Final = frozenset({"text", "character varying", "character", "name"})
+
+
+def _array_of(convert: Convert | None) -> Convert:
+    def read(text: str) -> Any:
+        if not text.startswith("{"):  # with bounds of its own, which a list does not have
+            return text
+        stack: list[list[Any]] = [[]]
+        for quoted, mark, bare in _ELEMENT.findall(text):
+            if mark == "{":
+                stack.append([])
+            elif mark == "}":
+                done = stack.pop()
+                stack[-1].append(done)
+            elif not mark:
+                element = bare or re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+                is_null = bare.upper() == "NULL"
+                stack[-1].append(None if is_null else convert(element) if convert else element)
+        return stack[0][0]
+
+    return read
+
+
+def shown(value: Any) -> Any:
+    """A value as JSON that tells every two of them apart: what JSON has no form for carries a tag."""
+    if isinstance(value, Unknown):
+        return {"$unknown": True}
+    if isinstance(value, bytes):
+        return {"$bytes": value.hex()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if isinstance(value, list):
+        return [shown(each) for each in value]
+    if isinstance(value, Decimal):
+        return str(value)
+    return value

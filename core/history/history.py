@@ -1,0 +1,371 @@
+"""History: what was, told from recorded images alone, whatever the code is today: `bus.history`.
+
+Every answer is read in one snapshot of the database, at a settled position, and says what it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from actionbus.core.errors import HistoryError
+from actionbus.core.history.answers import (
+    Basis,
+    Bisected,
+    Blame,
+    Blamed,
+    Change,
+    Changes,
+    Columns,
+    Difference,
+    Differences,
+    Gap,
+    State,
+    TableBasis,
+    Who,
+)
+from actionbus.core.history.bisecting import Copy, copy_of, first_true
+from actionbus.core.history.fold import Broken, Fold, Folded, as_of, by_table, chained
+from actionbus.core.history.images import Cut, Image, Images, Residual
+from actionbus.core.history.images_postgresql import PostgreSQLImages
+from actionbus.core.history.images_sqlite import SQLiteImages
+from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.shapes import Shape, read_shapes
+from actionbus.core.journal import Journal
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.engines import backend_for, make_engine
+
+At = int | datetime | UUID | str | None
+"""A position, a time, an action's id, `start` or `end`; None is the end."""
+Key = Any
+"""A row's key: a value, or a tuple of them."""
+_OPERATIONS: Final = {"i": "insert", "u": "update", "d": "delete", "b": "baseline", "!": "gap"}
+
+
+class History:
+    """The past of recorded tables. `database` is a URL, an Engine, or what a Bus has; no application is needed.
+
+    Tables go by their names; on PostgreSQL without a schema where only one schema has it. Every method raises
+    HistoryError where there is nothing to tell, JournalUnavailable where the database has no journal.
+    """
+
+    def __init__(self, database: Any, journal: Journal | None = None, *, schema: str | None = None) -> None:
+        if not isinstance(database, Backend):
+            is_url = not hasattr(database, "connect")
+            engine = make_engine(database) if is_url else database
+            database = backend_for(engine, schema, own_engine=is_url)
+        self._backend: Backend = database
+        self.journal = journal or Journal(database)
+
+    def state(self, table: str | None = None, at: At = None) -> State:
+        """The rows of a table, or of all, as they were."""
+        with self._open(at) as opened:
+            tables, bases = {}, []
+            for recorded in opened.chosen(table):
+                folded = self._folded(opened, recorded)
+                tables[recorded.name] = [
+                    recorded.columns_of(each.shape, each.row) for each in folded.rows for _ in range(each.times)
+                ]
+                bases.append(opened.basis_of(recorded, folded.broken))
+            return State(tables, opened.basis(bases, everything=table is None))
+
+    def rows(self, table: str, key: Key, at: At = None) -> Changes:
+        """What became of one row: all its changes, oldest first."""
+        with self._open(at) as opened:
+            recorded = opened.one(table)
+            return Changes(opened.of_row(recorded, key), opened.basis([opened.basis_of(recorded)]))
+
+    def blame(self, table: str, key: Key, column: str | None = None, at: At = None) -> Blame:
+        """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it."""
+        with self._open(at) as opened:
+            recorded = opened.one(table)
+            if column is not None and column not in recorded.shape.columns:
+                raise HistoryError(_no_column(recorded, column))
+            last: dict[str, Blamed] = {}
+            for change in opened.of_row(recorded, key):
+                known = change.after or {}
+                last = {n: each for n, each in last.items() if n in known} if change.after else {}
+                changed = change.columns() if change.after else list(change.before or {})
+                last |= {n: Blamed(n, known.get(n), change) for n in changed}
+            wanted = [n for n in recorded.shape.columns if n in last and column in (None, n)]
+            return Blame([last[n] for n in wanted], opened.basis([opened.basis_of(recorded)]))
+
+    def diff(self, a: At, b: At = None, table: str | None = None) -> Differences:
+        """The rows that differ between two points: `before` is at the first, `after` at the other."""
+        with self._open(b) as opened:
+            before = opened.at(self.position(a))
+            found: list[Difference] = []
+            bases = []
+            for recorded in opened.chosen(table):
+                earlier = before.find(recorded.name)
+                folded = self._differing(opened, recorded, earlier, before)
+                found += _paired(recorded, folded)
+                bases.append(opened.basis_of(recorded))
+            return Differences(found, opened.basis(bases, everything=table is None))
+
+    def changes(self, which: At) -> Changes:
+        """What an action did to rows, or what was written past the gateway at a position."""
+        position = self.position(which)
+        record = self.journal.get(which) if isinstance(which, UUID) else self.journal.at(position)
+        if record is None:
+            raise HistoryError(f"the journal has no action {which}; `actionbus log` shows the latest")
+        outcome = record if record.kind == "bypass" else self.journal.outcome(record.action_id)
+        if outcome is None:
+            raise HistoryError(f"the action {record.action_id} has no outcome yet")
+        with self._open(outcome.position) as opened:
+            source = opened.images.sources([outcome.position])[outcome.position]
+            found = opened.images.of_record(opened.shapes, source)
+            changes = opened.changes_of(found)
+            used = {each.table for each in changes}
+            bases = [opened.basis_of(each) for each in opened.tables if each.name in used]
+            return Changes(changes, opened.basis(bases))
+
+    def bisect(self, sql: str, *, good: At = 0, bad: At = None) -> Bisected:
+        """The first position after `good` at which a query's first value is true, by halving up to `bad`.
+
+        The query is the database's own SQL; it sees copies of the recorded tables, by their names without schema, as
+        they were. Where what it asks comes and goes, the position found is one at which it came.
+        """
+        with self._open(bad) as opened:
+            low = opened.at(self.position(good))
+            named = [each for each in opened.tables if each.bare.lower() in sql.lower()]
+            if not named:
+                raise HistoryError(f"the query names no recorded table; there are: {opened.names()}")
+            positions = opened.images.positions([s for each in named for s in each.shapes], low.cut, opened.cut)
+            with copy_of(opened.images, named) as copy:
+                found, checks, note = first_true(
+                    positions, low.cut.position, lambda p: self._holds(copy, opened.at(p), [e.name for e in named], sql)
+                )
+            source = opened.images.sources([found])[found] if found is not None else None
+            return Bisected(source, checks, opened.basis([opened.basis_of(each) for each in named]), note)
+
+    def bisect_row(self, table: str, key: Key, column: str, value: Any, at: At = None) -> Bisected:
+        """The first position at which a row's column had a value, in all that is recorded of it."""
+        with self._open(at) as opened:
+            recorded = opened.one(table)
+            if column not in recorded.shape.columns:
+                raise HistoryError(_no_column(recorded, column))
+            changes = opened.of_row(recorded, key)
+            basis = opened.basis([opened.basis_of(recorded)])
+            for _, of_record in groupby(changes, key=lambda each: each.who.source):
+                after = list(of_record)[-1]
+                held = (after.after or {}).get(column)
+                if after.after is not None and (held == value or (isinstance(value, str) and str(held) == value)):
+                    return Bisected(after.who.source, len(changes), basis)
+            return Bisected(None, len(changes), basis, f"{column} never had that value")
+
+    def position(self, at: At) -> int:
+        """What names a point in history, as a position. Raises HistoryError."""
+        if at is None or at == "end":
+            return self.journal.settled()
+        if isinstance(at, datetime):
+            return self.journal.last_before(at)
+        if isinstance(at, UUID):
+            return self._position_of(at)
+        if isinstance(at, int):
+            return at
+        if at == "start":
+            return 0
+        return self._named(at)
+
+    def _named(self, at: str) -> int:
+        if at.isascii() and at.isdigit() and len(at) < 19:
+            return int(at)
+        try:
+            return self._position_of(UUID(at))
+        except ValueError:
+            pass
+        try:
+            moment = datetime.fromisoformat(at)
+        except ValueError:
+            raise HistoryError(f"{at!r} is no position, ISO 8601 time, action id, `start` or `end`") from None
+        return self.journal.last_before(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+    def _position_of(self, action_id: UUID) -> int:
+        record = self.journal.get(action_id)
+        if record is None:
+            raise HistoryError(f"the journal has no action {action_id}; `actionbus log` shows the latest")
+        return record.position
+
+    @contextmanager
+    def _open(self, at: At) -> Iterator[_Opened]:
+        """One snapshot, and the position asked for, which is waited for until it is settled."""
+        self.journal.require()
+        end = self.journal.settled()
+        position = end if at is None or at == "end" else self.position(at)
+        if position > end:
+            end = self.journal.settled(wait=True)
+            if position > end:
+                raise HistoryError(f"there is no position {position} yet; the journal ends at {end}")
+        make = SQLiteImages if self.journal.dialect == "sqlite" else PostgreSQLImages
+        with self._backend.connection() as connection:
+            images = make(self._backend, connection)
+            with images.snapshot():
+                is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
+                shapes = read_shapes(connection, self._backend.prefix)
+                yield _Opened(images, shapes, images.cut(position, is_end=is_end))
+
+    def _folded(self, opened: _Opened, recorded: Recorded) -> Folded:
+        residue = opened.images.residue(recorded.shapes, recorded.since_image, opened.cut)
+        return Fold(recorded.shapes, opened.images.values).settle(residue)
+
+    def _differing(
+        self, opened: _Opened, recorded: Recorded, earlier: Recorded | None, before: _Opened
+    ) -> list[Residual]:
+        """What was put there and taken away; where a baseline lies between, what differs between the states."""
+        fold = Fold(recorded.shapes, opened.images.values)
+        if earlier is not None and earlier.since_image == recorded.since_image:
+            since = recorded.since_image
+            residue = opened.images.residue(recorded.shapes, since, opened.cut, before.cut)
+            return fold.reconciled(list(residue))
+        there = self._folded(before, earlier).rows if earlier is not None else []
+        left = {(each.shape, each.row): each for each in self._folded(opened, recorded).rows}
+        gone = [each._replace(times=-1) for each in there if left.pop((each.shape, each.row), None) is None]
+        return Fold(recorded.shapes if earlier is None else opened.all_of(recorded), opened.images.values).reconciled(
+            [*left.values(), *gone]
+        )
+
+    def _holds(self, copy: Copy, opened: _Opened, names: Sequence[str], sql: str) -> bool:
+        for name in names:
+            recorded = opened.find(name)
+            rows = self._folded(opened, recorded).rows if recorded else []
+            copy.fill(name, rows, opened.images.values)
+        return copy.holds(sql)
+
+
+class _Opened:
+    """One position within one snapshot."""
+
+    def __init__(self, images: Images, shapes: Sequence[Shape], cut: Cut) -> None:
+        self.images = images
+        self.shapes = shapes
+        self.cut = cut
+        self._by_table = by_table(shapes)
+        recorded = (Recorded.of(images, found, cut) for found in self._by_table.values())
+        self.tables = [each for each in recorded if each is not None]
+
+    def at(self, position: int) -> _Opened:
+        """Another position in the same snapshot."""
+        return _Opened(self.images, self.shapes, self.images.cut(position, is_end=False))
+
+    def all_of(self, recorded: Recorded) -> list[Shape]:
+        """All shapes of its table, forgotten ones too."""
+        return self._by_table[recorded.name]
+
+    def names(self) -> str:
+        """The tables that there are, for people."""
+        return ", ".join(self._by_table) or "none yet; `actionbus history install` begins"
+
+    def find(self, name: str) -> Recorded | None:
+        """A table by its whole name, if its history had begun."""
+        return next((each for each in self.tables if each.name == name), None)
+
+    def chosen(self, table: str | None) -> list[Recorded]:
+        """The table asked for, or all."""
+        return self.tables if table is None else [self.one(table)]
+
+    def one(self, table: str) -> Recorded:
+        """The table asked for. Raises HistoryError."""
+        named = [name for name in self._by_table if table in (name, name.partition(".")[2])]
+        if not named:
+            raise HistoryError(f"no table {table!r} was ever recorded; recorded are: {self.names()}")
+        if len(named) > 1:
+            raise HistoryError(f"{table!r} may be {' or '.join(named)}; say which")
+        if (found := self.find(named[0])) is None:
+            first = self._by_table[named[0]][0]
+            raise HistoryError(
+                f"the history of {named[0]} begins at {first.since:%Y-%m-%d %H:%M:%S} UTC, after position "
+                f"{self.cut.position}: nothing is known of it before"
+            )
+        return found
+
+    def of_row(self, recorded: Recorded, key: Key) -> list[Change]:
+        """The changes of one row. Raises HistoryError."""
+        parts = key if isinstance(key, tuple) else (key,)
+        names = recorded.shape.key
+        if not names:
+            raise HistoryError(f"{recorded.name} has no key, so that no row of it can be named; ask for its state")
+        if len(parts) != len(names):
+            raise HistoryError(f"the key of {recorded.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
+        try:
+            images = self.images.of_row(recorded.shapes, parts, recorded.since_image, self.cut)
+        except ValueError as error:
+            told = ",".join(map(str, parts))
+            raise HistoryError(f"{told!r} is no key of {recorded.name} ({', '.join(names)}): {error}") from None
+        return self.changes_of(images)
+
+    def changes_of(self, images: Sequence[Image]) -> list[Change]:
+        """Images as changes, in the order of their records, those of one row within one as they followed."""
+        last = 2**63
+        ordered = sorted(images, key=lambda each: (each.position or last, each.image))
+        sources = self.images.sources([each.position for each in ordered if each.position is not None])
+        known = {shape.shape: shape for shape in self.shapes}
+        found: list[Change] = []
+        for _, of_record in groupby(ordered, key=lambda each: each.position):
+            group = list(of_record)
+            keyed = {(known[each.shape].table_name, each.key) for each in group}
+            for image in chained(group) if len(keyed) == 1 and len(group) > 1 else group:
+                found.append(self._change(image, known[image.shape], sources))
+        return found
+
+    def _change(self, image: Image, shape: Shape, sources: Any) -> Change:
+        recorded = self.find(shape.table_name)
+        under = recorded.shape if recorded else shape
+        before, after = (
+            None if row is None else as_of(under, shape, self.images.values(shape, row))
+            for row in (image.before, image.after)
+        )
+        source = sources.get(image.position) if image.position is not None else None
+        is_own = source is not None and source.kind != "bypass" and source.action_id.hex == image.claimed
+        claimed = None if is_own or self.images.connection.dialect.name == "sqlite" else image.claimed
+        who = Who(source, image.at or (source.at if source else None), claimed)
+        whole = after or before or {}
+        key = {name: whole[name] for name in under.key if name in whole}
+        return Change(shape.table_name, _OPERATIONS[image.operation], before, after, who, key)
+
+    def basis_of(self, recorded: Recorded, broken: Sequence[Broken] = ()) -> TableBasis:
+        """How far one table's history reaches, and what is missing in it."""
+        shape, gaps = recorded.shape, []
+        for each in broken:
+            columns = recorded.columns_of(each.rows[0].shape, each.rows[0].row)
+            key = {name: columns[name] for name in shape.key}
+            gaps.append(
+                Gap(recorded.name, key, None, "it was changed unseen: its images do not follow from each other")
+            )
+        for image in self.images.unrecorded(recorded.shapes, recorded.since_image, self.cut):
+            gaps.append(Gap(recorded.name, {}, image.position, "a change could not be recorded"))
+        return TableBasis(
+            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps)
+        )
+
+    def basis(self, tables: Sequence[TableBasis], *, everything: bool = False) -> Basis:
+        """What an answer about these tables rests on."""
+        begun = {each.name for each in self.tables}
+        missing = tuple(name for name in self._by_table if name not in begun) if everything else ()
+        bypasses = self.images.count_bypasses(self.cut)
+        waiting = self.images.waiting() if self.cut.is_end else 0
+        return Basis(self.cut.position, tuple(tables), missing, bypasses, waiting)
+
+
+def _paired(recorded: Recorded, residue: Sequence[Residual]) -> list[Difference]:
+    rows: dict[Any, list[Columns | None]] = {}
+    for number, each in enumerate(residue):
+        key = each.key if recorded.shape.key else number
+        pair = rows.setdefault(key, [None, None])
+        pair[each.times > 0] = recorded.columns_of(each.shape, each.row)
+        for _ in range(abs(each.times) - 1):
+            rows.setdefault((number, _), [None, None])[each.times > 0] = pair[each.times > 0]
+    found = []
+    for before, after in rows.values():
+        whole = after or before or {}
+        found.append(Difference(recorded.name, {name: whole[name] for name in recorded.shape.key}, before, after))
+    return found
+
+
+def _no_column(recorded: Recorded, column: str) -> str:
+    withheld = " (it is withheld)" if column in recorded.shape.withheld else ""
+    return f"{recorded.name} has no recorded column {column!r}{withheld}; it has: {', '.join(recorded.shape.columns)}"

@@ -1,0 +1,181 @@
+"""Reads images on PostgreSQL and finds the record that each belongs to. Used by `core.history.history`.
+
+An image's number is no position: a transaction that drew a number earlier may commit later. The argument:
+
+1. A record's `images_upto` was read after its position was drawn. The images of a record at or before P were drawn
+   before its own position, hence before P: all have numbers up to `images_upto` of P.
+2. So what belongs to P or earlier are the images up to there, without those whose record lies beyond P.
+3. `seen` of a record is a snapshot taken before its position was drawn: a transaction with a number below its xmin had
+   ended by then, and so drew its record's position, if it has one, below P. Only images of transactions from there on
+   need their record looked up. A cluster that was restored numbers its transactions anew: a snapshot of before that is
+   told by its xmin, which lies above the number of the record at P itself; it is passed over.
+4. An image belongs to the outcome with its action's id and its transaction's number; else to the `bypass` record of its
+   transaction that was appended first after it; else, which is a forged action, to the first record after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg2
+
+from actionbus.core.history.decoding import Values, decoder_of
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source, aware
+from actionbus.core.history.postgresql_catalogue import PINS
+from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.storage.drivers import driver_connection
+
+_LOOKED_AT: Final = 64
+"""Records before a position, of which the one with the newest snapshot serves."""
+_BEGIN: Final = "; ".join(
+    ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in PINS.items())]
+)
+"""As the triggers have it: a key's text must be the same."""
+_OUTCOME: Final = """LEFT JOIN {home}journal o ON o.kind = 'outcome' AND o.xid = i.xid
+    AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
+_BYPASS: Final = """(SELECT b.position FROM {home}journal b WHERE b.kind = 'bypass' AND b.xid = i.xid
+    AND b.images_upto >= i.image ORDER BY b.images_upto LIMIT 1)"""
+_FIRST_AFTER: Final = """(SELECT f.position FROM {home}journal f WHERE f.images_upto >= i.image
+    ORDER BY f.position LIMIT 1)"""
+_PLACED: Final = f"coalesce(o.position, {_BYPASS}, {_FIRST_AFTER})"
+_IMAGE: Final = f"i.image, i.shape, i.operation, i.key, i.before, i.after, i.action, {_PLACED}"
+_IS_IN: Final = "i.image <= ? AND NOT EXISTS (SELECT FROM unnest(?::bigint[]) l WHERE l = i.image)"
+_RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.image)
+    FROM {{home}}actionbus_images i CROSS JOIN LATERAL (VALUES (i.after, 1), (i.before, -1)) v(held, n)
+    WHERE i.shape = ANY(?) AND i.image > ? AND {chosen} AND v.held IS NOT NULL
+    GROUP BY i.shape, i.key, v.held HAVING sum(v.n) <> 0"""
+
+
+class PostgreSQLImages(Images):
+    """The images of a database on PostgreSQL."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        cursor = self._cursor()
+        cursor.execute(_BEGIN)
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
+
+    def cut(self, position: int, *, is_end: bool) -> Cut:
+        rows = self.rows_of(
+            "SELECT position, xid, images_upto, seen, recorded_at FROM {home}journal "
+            "WHERE position <= ? AND images_upto IS NOT NULL ORDER BY position DESC LIMIT ?",
+            (position, _LOOKED_AT),
+        )
+        if not rows:
+            return NOTHING._replace(position=position, is_end=is_end)
+        _, xid, image, _, moment = rows[0]
+        ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=0)
+        return Cut(position, image, aware(moment), ended=ended, is_end=is_end)
+
+    def _later(self, cut: Cut) -> list[int]:
+        """The images up to the cut's whose record lies beyond it."""
+        known: dict[Cut, list[int]] = self.__dict__.setdefault("_known_later", {})
+        if cut not in known:
+            rows = self.rows_of(
+                f"SELECT i.image FROM {{home}}actionbus_images i {_OUTCOME} WHERE i.image <= ? AND i.xid >= ? "
+                f"AND coalesce(o.position, {_BYPASS}) > ?",
+                (cut.image, cut.ended, cut.position),
+            )
+            known[cut] = [number for (number,) in rows]
+        return known[cut]
+
+    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
+        chosen, values = _IS_IN, [_numbers(shapes), since, cut.image, self._later(cut)]
+        if before is not None:
+            chosen += " AND (i.image > ? OR i.image = ANY(?::bigint[]))"
+            values += [before.image, self._later(before)]
+        return map(Residual._make, self.rows_of(_RESIDUE.format(chosen=chosen), values))
+
+    def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
+        found = [each for text, ids in self._keys(shapes, key) for each in self._of_key(ids, text, since, cut)]
+        return sorted(found, key=lambda each: each.image)
+
+    def _of_key(self, shapes: list[int], text: str, since: int, cut: Cut) -> list[Image]:
+        found = self._images("i.shape = ANY(?) AND i.key = ? AND i.image > ? AND i.image <= ?",
+                             (shapes, text, since, cut.image))  # fmt: skip
+        return [each for each in found if each.position is not None and each.position <= cut.position]
+
+    def _keys(self, shapes: Sequence[Shape], key: Values) -> Iterator[tuple[str, list[int]]]:
+        """The key as each shape's images have it; shapes whose key has other columns have none."""
+        by_types: dict[tuple[str, ...], list[int]] = {}
+        for shape in shapes:
+            if len(shape.key) == len(key):
+                types = tuple(shape.types[shape.columns.index(each)] for each in shape.key)
+                by_types.setdefault(types, []).append(shape.shape)
+        for types, numbers in by_types.items():
+            casts = ", ".join(f"CAST(? AS {each})" for each in types)
+            try:
+                text = self.rows_of(f"SELECT ROW({casts})::text", [str(each) for each in key])[0][0]
+            except psycopg2.DataError as error:
+                raise ValueError(str(error).splitlines()[0]) from None
+            if len(text.encode()) > 1500:
+                text = self.rows_of("SELECT {home}actionbus_key(?)", (text,))[0][0]
+            yield text, numbers
+
+    def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
+        rows = self.rows_of("SELECT images_upto FROM {home}journal WHERE position = ?", (source.position,))
+        sql = f"i.shape = ANY(?) AND i.xid = ? AND i.image <= ? AND {_PLACED} = ?"
+        upto = rows[0][0] if rows else None
+        if upto is None:
+            return []
+        if source.kind == "outcome":
+            sql += " AND i.action = ?"
+        values = [_numbers(shapes), source.xid, upto, source.position]
+        return self._images(sql, values + ([source.action_id.hex] if source.kind == "outcome" else []))
+
+    def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
+        # Without a key, by which the index finds them; of shape 0 are those of which not even the table is known.
+        sql = f"i.shape = ANY(?) AND i.key IS NULL AND i.operation = '{GAP}' AND i.image > ? AND i.image <= ?"
+        found = self._images(sql, ([0, *_numbers(shapes)], since, cut.image))
+        return [each for each in found if each.position is not None and each.position <= cut.position]
+
+    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        sql = f"""SELECT DISTINCT {_PLACED} FROM (SELECT min(image) AS image, xid, action
+            FROM {{home}}actionbus_images i WHERE i.shape = ANY(?) AND {_IS_IN}
+            AND (i.image > ? OR i.image = ANY(?::bigint[])) GROUP BY xid, action) i
+            {_OUTCOME}"""
+        values = (_numbers(shapes), high.image, self._later(high), low.image, self._later(low))
+        return sorted(each for (each,) in self.rows_of(sql, values) if each is not None)
+
+    def place_of(self, shape: Shape) -> int | None:
+        sql = """SELECT min(b.position) FROM {home}journal b
+            WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?"""
+        found: int | None = self.rows_of(sql, (shape.xid, shape.since_image, shape.since))[0][0]
+        if found is None and shape.is_baseline:
+            baseline = f"i.shape = ? AND i.image > ? AND i.operation = '{BASELINE}' ORDER BY i.image LIMIT 1"
+            first = self._images(baseline, (shape.shape, shape.since_image), ordered=False)
+            found = first[0].position if first else None
+        return found
+
+    def values(self, shape: Shape, row: Row) -> Values:
+        found: Values = self._decoder(shape)(row)
+        return found
+
+    def _decoder(self, shape: Shape) -> Any:
+        known = self.__dict__.setdefault("_decoders", {})
+        if shape.shape not in known:
+            known[shape.shape] = decoder_of(shape.types)
+        return known[shape.shape]
+
+    def _images(self, where: str, values: Sequence[Any], *, ordered: bool = True) -> list[Image]:
+        order = " ORDER BY i.image" if ordered else ""
+        sql = f"SELECT {_IMAGE} FROM {{home}}actionbus_images i {_OUTCOME} WHERE {where}{order}"
+        return [Image(*row) for row in self.rows_of(sql, values)]
+
+    def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
+        cursor = self._cursor()
+        placed = sql.replace("%", "%%").replace("?", "%s")
+        cursor.execute(placed.replace("{home}", self.prefix.replace("%", "%%")), tuple(parameters))
+        return list(cursor.fetchall())
+
+    def _cursor(self) -> Any:
+        return driver_connection(self.connection).cursor()
+
+
+def _numbers(shapes: Sequence[Shape]) -> list[int]:
+    return [shape.shape for shape in shapes]

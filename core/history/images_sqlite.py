@@ -1,0 +1,231 @@
+"""Reads images on SQLite and finds the record that each belongs to. Used by `core.history.history`.
+
+There is one writer, so the images of a transaction are a range of numbers, which its outcome names; a nested action has
+a range inside its outer one's, and a record that was appended before. So over the records `images_upto` never falls,
+and the record of an image is the first whose range it lies in.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from actionbus.core.history.decoding import Values
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source, aware
+from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.storage.drivers import driver_connection
+
+_DAY_ZERO: Final = 2440587.5
+"""The Julian day with which 1970 begins."""
+_AS_IT_IS: Final = 2
+"""The form of `marshal` in which only equal values have equal bytes: 1, 1.0 and true differ, 0.0 and -0.0 too."""
+
+
+class SQLiteImages(Images):
+    """The images of a database on SQLite."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        dbapi = self._dbapi()
+        factory = dbapi.text_factory
+        dbapi.text_factory = _text
+        dbapi.execute("BEGIN")
+        try:
+            yield
+        finally:
+            dbapi.execute("ROLLBACK")
+            dbapi.text_factory = factory
+
+    def cut(self, position: int, *, is_end: bool) -> Cut:
+        last = self.rows_of(
+            "SELECT position, recorded_at, cause_id FROM {home}journal WHERE position <= ? "
+            "ORDER BY position DESC LIMIT 1",
+            (position,),
+        )
+        ranged = self._last_range(position)
+        image = ranged[2] if ranged else 0
+        if is_end:
+            image = self.rows_of("SELECT coalesce(max(image), 0) FROM {home}actionbus_images")[0][0]
+        if not last:
+            return NOTHING._replace(position=position, image=image, is_end=is_end)
+        later = self._of_outer(position, last[0][2], image)
+        return Cut(position, image, aware(last[0][1]), later, is_end=is_end)
+
+    def _last_range(self, position: int) -> Sequence[Any] | None:
+        rows = self.rows_of(
+            "SELECT position, images_after, images_upto FROM {home}journal WHERE position <= ? "
+            "AND images_upto IS NOT NULL ORDER BY position DESC LIMIT 1",
+            (position,),
+        )
+        return rows[0] if rows else None
+
+    def _of_outer(self, position: int, cause: Any, image: int) -> tuple[int, ...]:
+        """At a position between a nested action's records and its outer one's: the images that are the outer one's."""
+        after = None
+        while cause is not None:
+            outer = self.rows_of(
+                "SELECT cause_id, images_after FROM {home}journal "
+                "WHERE action_id = ? AND kind = 'outcome' AND position > ?",
+                (cause, position),
+            )
+            cause, after = (outer[0][0], outer[0][1]) if outer else (None, after)
+        if after is None:
+            return ()
+        own = set(range(after + 1, image + 1))
+        walk = "SELECT images_after, images_upto FROM {home}journal WHERE position <= ? AND images_upto IS NOT NULL "
+        for low, high in self._execute(walk + "ORDER BY position DESC", (position,)):
+            if low < after:
+                break
+            own -= set(range(low + 1, high + 1))
+        return tuple(sorted(own))
+
+    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
+        for shape in shapes:
+            yield from self._residue(shape, since, cut, before)
+
+    def _residue(self, shape: Shape, since: int, cut: Cut, before: Cut | None) -> Iterator[Residual]:
+        width = len(shape.columns)
+        later, earlier = frozenset(cut.later), frozenset(before.later) if before else frozenset()
+        low = before.image if before else 0
+        counts: dict[bytes, list[Any]] = {}
+        for row in self._of_shape(shape, "image > ? AND image <= ?", (since, cut.image)):
+            image, operation, key = row[:3]
+            if image in later or (image <= low and image not in earlier):
+                continue
+            if operation in "iub":
+                _count(counts, key, row[4 + width :], 1, image)
+            if operation in "ud":
+                _count(counts, key, row[4 : 4 + width], -1, image)
+        for key, held, times, image in counts.values():
+            if times:
+                yield Residual(shape.shape, key, held, times, image)
+
+    def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
+        found: list[Image] = []
+        for shape in shapes:
+            if len(shape.key) == len(key):
+                sql = "image > ? AND image <= ? AND key = ?"
+                rows = self._of_shape(shape, sql, (since, cut.image, self._key(shape, key)), by_key=True)
+                found += [self._image(shape, row) for row in rows if row[0] not in cut.later]
+        return sorted(found, key=lambda each: each.image)
+
+    def _key(self, shape: Shape, key: Values) -> Any:
+        types = [shape.types[shape.columns.index(each)] for each in shape.key]
+        values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
+        if len(values) == 1:
+            return values[0]
+        quotes = " || ',' || ".join(["quote(?)"] * len(values))
+        return self.rows_of(f"SELECT {quotes}", values)[0][0]
+
+    def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
+        sql = "SELECT images_after, images_upto FROM {home}journal WHERE position = ? AND images_upto IS NOT NULL"
+        rows = self.rows_of(sql, (source.position,))
+        found = [image for low, high in rows for image in self._within(shapes, "image > ? AND image <= ?", (low, high))]
+        return [each for each in found if each.position == source.position]
+
+    def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
+        sql = f"image > ? AND image <= ? AND key IS NULL AND operation = '{GAP}'"
+        return self._within(shapes, sql, (since, cut.image), by_key=True)
+
+    def _within(self, shapes: Sequence[Shape], sql: str, values: Sequence[Any], *, by_key: bool = False) -> list[Image]:
+        rows = ((shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key))
+        found = [self._image(shape, row) for shape, row in rows]
+        return sorted(found, key=lambda each: each.image)
+
+    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        marks = ", ".join("?" * len(shapes))
+        rows = self._execute(
+            f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
+            "ORDER BY image",
+            (*(shape.shape for shape in shapes), low.image, high.image),
+        )
+        found: set[int] = set()
+        known: tuple[int, int, int] | None = None
+        for (image,) in rows:
+            if known is None or not known[1] < image <= known[2]:
+                known = self._range_of(image)
+            found |= {known[0]} if known else set()
+        return sorted(each for each in found if low.position < each <= high.position)
+
+    def place_of(self, shape: Shape) -> int | None:
+        sql = f"image > ? AND operation = '{BASELINE}'"
+        row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
+        return self._image(shape, row).position if row else None
+
+    def waiting(self) -> int:
+        last = self._last_range(2**62)
+        sql = "SELECT count(*) FROM {home}actionbus_images WHERE image > ?"
+        return int(self.rows_of(sql, (last[2] if last else 0,))[0][0])
+
+    def values(self, shape: Shape, row: Row) -> Values:
+        return tuple(row)
+
+    def _of_shape(
+        self, shape: Shape, where: str, values: Sequence[Any], *, by_key: bool = False
+    ) -> Iterator[Sequence[Any]]:
+        """Its images: number, operation, key, time, then all columns before and all after."""
+        columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
+        # Of all images the order is that of their numbers; the index serves one row.
+        chosen = "shape = ?" if by_key else "+shape = ?"
+        sql = f"SELECT image, operation, key, at, {columns} FROM {{home}}actionbus_images WHERE {chosen} AND {where}"
+        yield from self._execute(f"{sql} ORDER BY image", (shape.shape, *values))
+
+    def _image(self, shape: Shape, row: Sequence[Any]) -> Image:
+        image, operation, key, at = row[:4]
+        width = len(shape.columns)
+        before = row[4 : 4 + width] if operation in "ud" else None
+        after = row[4 + width :] if operation in "iub" else None
+        found = self._range_of(image)
+        made = datetime.fromtimestamp(0, UTC) + timedelta(days=at - _DAY_ZERO)
+        return Image(image, shape.shape, operation, key, before, after, None, found[0] if found else None, made)
+
+    def _range_of(self, image: int) -> tuple[int, int, int] | None:
+        """The record that an image belongs to and its range, by halving: `images_upto` never falls."""
+        low, high = 0, self.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
+        while high - low > 1:
+            middle = (low + high) // 2
+            last = self._last_range(middle)
+            low, high = (low, middle) if last and last[2] >= image else (middle, high)
+        first = (
+            "SELECT position, images_after, images_upto FROM {home}journal WHERE position >= ? AND images_after < ? "
+            "AND images_upto >= ? ORDER BY position LIMIT 1"
+        )
+        rows = self.rows_of(first, (high, image, image))
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+
+    def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
+        return list(self._execute(sql, parameters))
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+        found: sqlite3.Cursor = self._dbapi().execute(sql.replace("{home}", self.prefix), tuple(parameters))
+        return found
+
+    def _dbapi(self) -> Any:
+        return driver_connection(self.connection)
+
+
+def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:
+    told = counts.setdefault(marshal.dumps(held, _AS_IT_IS), [key, held, 0, 0])
+    told[2] += times
+    told[3] = image
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="surrogateescape")
+
+
+def _as_stored(type_name: str, value: Any) -> Any:
+    """A value as a column of this type keeps it: text that looks like a number is one where the type is."""
+    kind = type_name.upper()
+    if not isinstance(value, str) or any(each in kind for each in ("CHAR", "CLOB", "TEXT", "BLOB")) or not kind:
+        return value
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return value

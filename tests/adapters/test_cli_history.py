@@ -1,0 +1,90 @@
+"""`actionbus history`: without an application, on images that were written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.engine import URL
+
+from tests.core.history.told.byhand import Book
+from tests.helpers import Run
+
+
+@pytest.fixture
+def told(url: URL, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Book, UUID]]:
+    """A price that an action set and that somebody changed past the gateway; a column that came later."""
+    monkeypatch.setenv("ACTIONBUS_APP", "no.such:application")
+    book = Book(url)
+    old = book.shape("items", "id price", withheld="card")
+    action = uuid4()
+    book.image(old, None, (1, "5"), action=action, xid=8)
+    book.image(old, None, (2, "9"), action=action, xid=8)
+    book.record(action_id=action, xid=8)
+    new = book.shape("items", "id price size", withheld="card")
+    mark = book.last()
+    book.image(new, (1, "5", None), (1, "50", None), xid=9)
+    book.record("bypass", xid=9, after=mark)
+    yield book, action
+    book.close()
+
+
+def lines(run: Run, *arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("history", *arguments, "--json").stdout.splitlines()]
+
+
+def test_json_lines_have_the_form_that_is_promised(told: tuple[Book, UUID], run: Run) -> None:
+    book, action = told
+    table = "items" if book.is_sqlite else "public.items"
+    unknown = {"$unknown": True}
+    rows = sorted(lines(run, "state"), key=lambda each: each["row"]["id"])
+    assert rows == [
+        {"table": table, "row": {"id": 1, "price": "50", "size": None}},
+        {"table": table, "row": {"id": 2, "price": "9", "size": unknown}},
+    ]
+    blamed = {each["column"]: each for each in lines(run, "blame", "items", "1")}
+    assert list(blamed["price"]) == ["column", "value", "position", "action_id", "action", "actor", "at", "bypass"]
+    assert (blamed["price"]["value"], blamed["price"]["action"], blamed["price"]["bypass"]) == (
+        "50",
+        None,
+        {"user": "eve"},
+    )
+    assert (blamed["id"]["action"], blamed["id"]["actor"], blamed["id"]["bypass"]) == ("change", "ann", None)
+    (found,) = lines(run, "bisect", "items", "1", "price=50")
+    assert (found["position"], found["action"], found["bypass"]) == (2, None, {"user": "eve"})
+    assert lines(run, "bisect", "SELECT count(*) FROM items WHERE price = '50'") == [found]
+    assert [each["operation"] for each in lines(run, "rows", "items", "1")] == ["insert", "update"]
+    assert [each["key"] for each in lines(run, "diff", "1")] == [{"id": 1}]
+    assert len(lines(run, "changes", str(action))) == 2
+
+
+def test_people_see_what_changed_by_whom_and_what_is_not_known(told: tuple[Book, UUID], run: Run) -> None:
+    shown = run("history", "state", "--table", "items")
+    assert "(unknown)" in shown.stdout
+    assert "NULL" in shown.stdout
+    assert "never recorded: card" in shown.stderr
+    assert "price: 5 → 50" in run("history", "rows", "items", "1").stdout
+    assert "user=eve" in run("history", "blame", "items", "1", "price").stdout
+    assert "~ " in run("history", "diff", "1", "end").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told_so"),
+    [
+        (("state", "--table", "item"), "no table 'item' was ever recorded; recorded are:"),
+        (("state", "--at", "900"), "there is no position 900 yet; the journal ends at 2"),
+        (("state", "--at", "0", "--table", "items"), "nothing is known of it before"),
+        (("state", "--at", "noon"), "'noon' is no position, ISO 8601 time, action id, `start` or `end`"),
+        (("blame", "items", "7"), "no row 7 of items is on record up to position 2"),
+        (("blame", "items", "1", "card"), "no recorded column 'card' (it is withheld)"),
+        (("changes", "77"), "the journal has no action 77"),
+        (("bisect", "items", "1", "price=6"), "price never had that value"),
+    ],
+)
+def test_what_cannot_be_told_is_said_in_a_sentence(
+    told: tuple[Book, UUID], run: Run, arguments: tuple[str, ...], told_so: str
+) -> None:
+    assert told_so in run("history", *arguments, code=1).stderr

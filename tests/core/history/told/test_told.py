@@ -1,0 +1,268 @@
+"""What the row history tells of images that were written by hand, the hard ones among them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from actionbus import HistoryError
+from actionbus.core.history.decoding import UNKNOWN
+from tests.core.history.told.byhand import Book
+
+
+def test_state_rows_blame_and_diff_of_two_actions(book: Book) -> None:
+    shape = book.shape("items", "id name note")
+    one, two = uuid4(), uuid4()
+    book.image(shape, None, (1, "a", None), action=one, xid=11)
+    book.image(shape, None, (2, "b", "x"), action=one, xid=11)
+    first = book.record(action_id=one, xid=11)
+    start = book.last()
+    book.image(shape, (1, "a", None), (1, "c", None), action=two, xid=12)
+    book.image(shape, (2, "b", "x"), None, action=two, xid=12)
+    second = book.record(action_id=two, xid=12, after=start)
+
+    a, c = {"id": 1, "name": "a", "note": None}, {"id": 1, "name": "c", "note": None}
+    assert book.state("items", first) == [a, {"id": 2, "name": "b", "note": "x"}]
+    assert book.state("items") == [c]
+    changes = book.history.rows("items", 1).changes
+    assert [(each.operation, each.after, each.who.shown()["position"]) for each in changes] == [
+        ("insert", a, first), ("update", c, second),
+    ]  # fmt: skip
+    blamed = {each.column: each.change.who.source for each in book.history.blame("items", "1").columns}
+    assert {name: source and source.position for name, source in blamed.items()} == {
+        "id": first, "name": second, "note": first,
+    }  # fmt: skip
+    differing = book.history.diff(first, second).rows
+    assert sorted((each.key["id"], each.before, each.after) for each in differing)[0] == (1, a, c)
+    assert [each.after for each in differing if each.key["id"] == 2] == [None]
+    assert [each.after for each in book.history.changes(one).changes] == [a, {"id": 2, "name": "b", "note": "x"}]
+
+
+def test_the_order_of_images_is_not_that_of_execution(book: Book) -> None:
+    """A trigger on the first row of an INSERT updates its second: the update's image comes first."""
+    shape = book.shape("items", "id name")
+    own = uuid4()
+    book.image(shape, (2, "b"), (2, "changed"), action=own, xid=5)
+    book.image(shape, None, (2, "b"), action=own, xid=5)
+    book.record(action_id=own, xid=5)
+    answer = book.history.state("items")
+    assert answer.tables.popitem()[1] == [{"id": 2, "name": "changed"}]
+    assert answer.basis.gaps == ()
+    assert [each.operation for each in book.history.rows("items", 2).changes] == ["insert", "update"]
+
+
+def test_rows_that_are_equal_are_counted_in_a_table_without_key(book: Book) -> None:
+    shape = book.shape("log", "word", key="")
+    own = uuid4()
+    for _ in range(3):
+        book.image(shape, None, ("x",), action=own, xid=5)
+    book.record(action_id=own, xid=5)
+    mark = book.last()
+    book.image(shape, ("x",), None, xid=6)
+    book.record("bypass", xid=6, after=mark)
+    assert book.state("log") == [{"word": "x"}] * 2
+    with pytest.raises(HistoryError, match="no key"):
+        book.history.rows("log", "x")
+
+
+def test_a_change_of_key_ends_one_row_and_begins_another(book: Book) -> None:
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "a"), xid=5)
+    book.image(shape, (1, "a"), None, xid=5)
+    book.image(shape, None, (7, "a"), xid=5)
+    book.record("bypass", xid=5)
+    assert book.state("items") == [{"id": 7, "name": "a"}]
+    assert book.history.rows("items", 1).changes[-1].operation == "delete"
+
+
+def test_a_row_that_is_changed_unseen_is_a_gap_and_its_last_image_is_told(book: Book) -> None:
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "a"), xid=5)
+    book.image(shape, (1, "unseen"), (1, "c"), xid=5)
+    book.image(shape, (2, "never put there"), None, xid=5)
+    book.image(shape, None, None, xid=5)
+    book.record("bypass", xid=5)
+    answer = book.history.state("items")
+    assert answer.tables.popitem()[1] == [{"id": 1, "name": "c"}]
+    assert sorted(str(gap.key.get("id")) for gap in answer.basis.gaps) == ["1", "2", "None"]
+
+
+def test_a_column_that_was_not_recorded_is_unknown_not_null(book: Book) -> None:
+    old = book.shape("items", "id name")
+    book.image(old, None, (1, "a"), xid=5)
+    book.image(old, None, (2, "b"), xid=5)
+    before = book.record("bypass", xid=5)
+    new = book.shape("items", "id name size")
+    mark = book.last()
+    book.image(new, (2, "b", "5"), (2, "b", "6"), xid=6)
+    book.record("bypass", xid=6, after=mark)
+    answer = book.history.state("items")
+    assert sorted(answer.tables.popitem()[1], key=repr) == [
+        {"id": 1, "name": "a", "size": UNKNOWN}, {"id": 2, "name": "b", "size": "6"},
+    ]  # fmt: skip
+    assert answer.basis.gaps == ()
+    assert book.state("items", before)[0] == {"id": 1, "name": "a"}
+
+
+def test_a_renamed_column_is_the_same_on_postgresql(postgres_book: Book) -> None:
+    book = postgres_book
+    old = book.shape("items", "id name", numbers=(1, 2))
+    book.image(old, None, (1, "a"), xid=5)
+    before = book.record("bypass", xid=5)
+    book.shape("items", "id title", numbers=(1, 2))
+    book.record("bypass", xid=6)
+    assert book.state("items") == [{"id": 1, "title": "a"}]
+    assert book.state("items", before) == [{"id": 1, "name": "a"}]
+
+
+def test_with_a_baseline_the_table_begins_anew(book: Book) -> None:
+    shape = book.shape("items", "id name", withheld="secret")
+    book.image(shape, None, (1, "a"), xid=5)
+    book.image(shape, None, (2, "gone unseen"), xid=5)
+    before = book.record("bypass", xid=5)
+    anew = book.shape("items", "id name", is_baseline=True, xid=6)
+    mark = book.last()
+    book.image(anew, None, (1, "unseen"), operation="b", xid=6)
+    at = book.record("bypass", xid=6, after=mark)
+    answer = book.history.state("items")
+    assert answer.tables.popitem()[1] == [{"id": 1, "name": "unseen"}]
+    assert answer.basis.tables[0].since_position == at
+    assert [each["name"] for each in book.state("items", before)] == ["a", "gone unseen"]
+    assert book.history.state("items", before).basis.tables[0].withheld == ("secret",)
+    assert [(each.key["id"], each.after) for each in book.history.diff(before).rows] == [
+        (1, {"id": 1, "name": "unseen"}), (2, None),
+    ]  # fmt: skip
+
+
+def test_what_is_not_there_is_said_in_a_sentence(book: Book) -> None:
+    empty = book.record("bypass", xid=1)
+    book.shape("items", "id name")
+    book.record("bypass", xid=2)
+    cases: list[tuple[Any, str]] = [
+        (lambda: book.history.state("item"), "no table 'item' was ever recorded; recorded are: .*items"),
+        (lambda: book.history.state(at=99), "there is no position 99 yet; the journal ends at 2"),
+        (lambda: book.history.rows("items", (1, 2)), "has 1 parts: id"),
+        (lambda: book.history.blame("items", 1, "nme"), "no recorded column 'nme'; it has: id, name"),
+        (lambda: book.history.state(at="tomorrow"), "is no position"),
+        (lambda: book.history.bisect("SELECT 1"), "names no recorded table"),
+    ]
+    for ask, told in cases:
+        with pytest.raises(HistoryError, match=told):
+            ask()
+    assert empty == 1
+
+
+def test_bisect_finds_the_first_position_by_a_value_and_by_a_query(book: Book) -> None:
+    shape = book.shape("items", "id name")
+    mark, held, positions = 0, None, []
+    for number in range(9):
+        row = (1, str(number))
+        book.image(shape, held, row, xid=20 + number)
+        positions.append(book.record("bypass", xid=20 + number, after=mark))
+        mark, held = book.last(), row
+    by_query = book.history.bisect("SELECT EXISTS (SELECT 1 FROM items WHERE name >= '6')")
+    by_value = book.history.bisect_row("items", 1, "name", "6")
+    assert by_query.source is not None
+    assert by_query.source.position == by_value.source.position == positions[6]  # type: ignore[union-attr]
+    assert by_query.checks <= 6
+    assert book.history.bisect("SELECT count(*) > 5 FROM items").source is None
+
+
+def test_a_query_sees_no_table_but_the_copies(book: Book) -> None:
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "a"), xid=5)
+    book.record("bypass", xid=5)
+    for query in ("SELECT count(*) FROM items, journal", "INSERT INTO items VALUES (1) RETURNING nothing"):
+        with pytest.raises(HistoryError, match="cannot be run"):
+            book.history.bisect(query)
+
+
+def test_whose_an_image_is_where_transactions_overlap(postgres_book: Book) -> None:
+    """The one that began first, and drew the first image, ends last; the snapshot says it was running."""
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    slow, quick = uuid4(), uuid4()
+    book.image(shape, None, (1, "slow"), action=slow, xid=100)
+    book.image(shape, None, (2, "quick"), action=quick, xid=101)
+    first = book.record(action_id=quick, xid=101, seen="100:102:100")
+    book.image(shape, None, (3, "bypass"), xid=99)
+    second = book.record("bypass", xid=99, seen="99:103:100")
+    third = book.record(action_id=slow, xid=100, seen="100:101:")
+    names = {at: [each["name"] for each in book.state("items", at)] for at in (first, second, third)}
+    assert names == {first: ["quick"], second: ["quick", "bypass"], third: ["slow", "quick", "bypass"]}
+    assert book.history.rows("items", 1).changes[0].who.source.position == third  # type: ignore[union-attr]
+    assert [each.key["id"] for each in book.history.diff(first, third).rows] == [1, 3]
+
+
+def test_a_forged_action_is_shown_as_a_bypass_that_claims_it(postgres_book: Book) -> None:
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    real = uuid4()
+    book.image(shape, None, (1, "a"), action=real, xid=50)
+    book.record(action_id=real, xid=50)
+    book.image(shape, (1, "a"), (1, "forged"), action=real, xid=51)
+    at = book.record("bypass", xid=77)
+    forged = book.history.rows("items", 1).changes[-1].who
+    assert forged.shown()["bypass"] == {"claims": real.hex}
+    assert forged.shown()["position"] == at
+    assert forged.shown()["action"] is None
+    assert len(book.history.changes(real).changes) == 1
+
+
+def test_two_records_of_one_transaction_part_its_images(postgres_book: Book) -> None:
+    """SET CONSTRAINTS ALL IMMEDIATE in the middle; the transaction runs on beyond the first record."""
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "a"), xid=50)
+    first = book.record("bypass", xid=50, seen="50:51:50")
+    book.image(shape, None, (2, "b"), xid=50)
+    book.image(shape, None, (3, "other"), xid=51)
+    other = book.record("bypass", xid=51, seen="50:52:50")
+    second = book.record("bypass", xid=50, seen="50:52:50")
+    ids = {at: [each["id"] for each in book.state("items", at)] for at in (first, other, second)}
+    assert ids == {first: [1], other: [1, 3], second: [1, 2, 3]}
+
+
+def test_a_snapshot_of_another_cluster_is_passed_over(postgres_book: Book) -> None:
+    """A restored journal: numbers of transactions begin anew, and an old snapshot would say that they all had ended."""
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "old"), xid=5000)
+    book.record("bypass", xid=5000, seen="5000:5001:5000")
+    book.image(shape, None, (2, "slow"), xid=10)
+    book.image(shape, None, (3, "quick"), xid=11)
+    quick = book.record("bypass", xid=11)
+    book.record("bypass", xid=10)
+    assert [each["id"] for each in book.state("items", quick)] == [1, 3]
+
+
+def test_the_innermost_range_has_the_image_on_sqlite(sqlite_book: Book) -> None:
+    book = sqlite_book
+    shape = book.shape("items", "id name")
+    outer, inner = uuid4(), uuid4()
+    book.image(shape, None, (1, "outer"))
+    book.image(shape, None, (2, "inner"))
+    book.image(shape, None, (3, "outer"))
+    nested = book.record(action_id=inner, cause=outer, after=1, upto=2)
+    end = book.record(action_id=outer, after=0, upto=3)
+    book.image(shape, None, (4, "later"))
+    assert [each["id"] for each in book.state("items", nested)] == [2]
+    assert [each["id"] for each in book.state("items", end)] == [1, 2, 3, 4]
+    assert book.history.state().basis.waiting == 1
+    assert [each.after["id"] for each in book.history.changes(outer).changes if each.after] == [1, 3]
+    assert [each.after["id"] for each in book.history.changes(inner).changes if each.after] == [2]
+    assert book.history.rows("items", 4).changes[0].who.shown()["position"] is None
+    covered = book.record("bypass", after=3)
+    assert book.history.rows("items", 4).changes[0].who.shown()["position"] == covered
+    assert [each["id"] for each in book.state("items", end)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [1.0, -0.0, 1e400, 2**63 - 1, b"\xff\x00", "nul\0"])
+def test_sqlite_values_come_as_they_were_stored(sqlite_book: Book, value: Any) -> None:
+    book = sqlite_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, value))
+    book.record("bypass")
+    assert repr(book.state("items")[0]["name"]) == repr(value)
