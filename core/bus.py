@@ -22,6 +22,8 @@ from actionbus.core.gateway.inside import watch
 from actionbus.core.gateway.recovery import Recovered, recover
 from actionbus.core.gateway.services import Services
 from actionbus.core.history.history import History
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
 from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.queueing.queued import run_queued
@@ -90,6 +92,18 @@ class Bus:
             reconnect_for=reconnect_for,
         )
         """What its actions are run with."""
+
+    def create(self) -> None:
+        """Create what is not there: the journal, the application's tables, and the triggers that record their rows.
+
+        Any number of times. Changes no table that exists; one that holds rows begins its history with a copy of them.
+        Raises ConfigurationError for a table that cannot be recorded: leave it out with `unrecorded`.
+        """
+        self.journal.create()
+        if self.application.models is not None:
+            self.application.models.create_all(self.engine)
+            with self.engine.begin() as connection:
+                install(self.backend, connection, _recorded(self.application))
 
     @property
     def application(self) -> Application:
@@ -210,6 +224,15 @@ class Bus:
         if len(text) > limits.context_bytes:
             raise ValueError(f"the context is {len(text)} bytes of JSON, more than the {limits.context_bytes} allowed")
         return text
+
+
+def _recorded(application: Application) -> list[TableWanted]:
+    tables = application.models.sorted_tables if application.models is not None else []
+    return [
+        TableWanted(table.name, table.schema, tuple(c.name for c in table.columns if c.info.get("sensitive")))
+        for table in tables
+        if table.key not in application.unrecorded
+    ]
 
 
 def _engine_of(database: str | URL | Engine | None, factory: Callable[..., Session] | None) -> Engine:

@@ -40,6 +40,7 @@ class Application:
     (see `declare.dependencies`). `models` are the business tables. `release` is written on every record: the
     application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
     isolation level of actions on PostgreSQL. `projections` are the classes of its read models.
+    `unrecorded` names the tables of `models` whose rows have no history; all others are recorded by `Bus.create`.
     `middleware` is code around every action (see `declare.middleware`), the outermost first.
     """
 
@@ -55,6 +56,7 @@ class Application:
         isolation: str = "READ COMMITTED",
         projections: Sequence[type[ReadModel]] = (),
         middleware: Sequence[Middleware] = (),
+        unrecorded: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.projections = tuple(projections)
@@ -63,6 +65,7 @@ class Application:
         packages += [projection.action_packages() for projection in self.projections]
         self.actions = tuple(dict.fromkeys(name for package in packages for name in package))
         self.models = models
+        self.unrecorded = (unrecorded,) if isinstance(unrecorded, str) else tuple(unrecorded)
         self.dependencies = {
             name: provider for projection in self.projections for name, provider in projection.dependencies().items()
         } | dict(dependencies or {})

@@ -71,6 +71,12 @@ class Registry:
         """Stands in for an action where only a permission is asked."""
         for projection in application.projections:
             problems += projection.problems(self._actions.keys())
+        tables = application.models.tables if application.models is not None else {}
+        problems += [
+            f"unrecorded: there is no table {name!r} in `models`"
+            for name in application.unrecorded
+            if name not in tables
+        ]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
 

@@ -139,7 +139,7 @@ class _NestedCall:
         try:
             action = self._get_action_handler()
             execution = Execution(self._attempt, action, self._identity, NestedRunner())
-            with transaction.session.begin_nested():
+            with transaction.nested_action(self._identity.action_id, self._outer.identity.action_id):
                 result = execution.run(self._intent)
                 row = execution.outcome("succeeded", result, None)
             transaction.nested.append(row)

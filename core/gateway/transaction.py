@@ -77,6 +77,8 @@ class ActionTransaction:
         """What the database was not let do, where only its driver's error tells the handler (SQLite)."""
         self.is_open = True
         self._is_ending = False
+        self._rider: str | None = None
+        """What is to be sent with a nested action's savepoint, or its release."""
         connection.info[ACTING] = self
 
     @property
@@ -103,6 +105,21 @@ class ActionTransaction:
         if not self._has_begun:
             self._start(self._isolation)
             self._has_begun = True
+
+    @contextmanager
+    def nested_action(self, action_id: UUID, outer_id: UUID) -> Iterator[None]:
+        """A savepoint in which changed rows are a nested action's."""
+        session = self.session
+        session.connection()  # SQLAlchemy sets a savepoint when it is used first: now those that come before this one
+        try:
+            with session.begin_nested():
+                self._rider = self._backend.enter_nested(self._connection, action_id)
+                session.connection()
+                yield
+                self.flush()
+                self._rider = self._backend.leave_nested(self._connection, action_id, outer_id)
+        finally:
+            self._rider = None
 
     def _start(self, isolation: str) -> None:
         with self._telling("BEGIN"):
@@ -210,6 +227,8 @@ class ActionTransaction:
     def before_statement(self, statement: str, values: Any) -> str:
         """Called before each statement that SQLAlchemy sends; what is to be sent in its stead."""
         self.allow(statement)
+        if self._rider and statement.startswith(("SAVEPOINT", "RELEASE")):
+            statement, self._rider = f"{statement}; {self._rider}", None
         return statement
 
     def allow(self, statement: str) -> None:

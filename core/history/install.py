@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
-from actionbus.core.history import postgresql
+from actionbus.core.history import postgresql, sqlite
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.storage.backend import Backend
 
@@ -29,7 +29,7 @@ class Captures(Protocol):
         """See `status`."""
 
 
-_BY_DIALECT: Final[dict[str, Captures]] = {"postgresql": postgresql}
+_BY_DIALECT: Final[dict[str, Captures]] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 def install(

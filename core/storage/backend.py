@@ -240,6 +240,17 @@ class Backend(ABC):
         """Begin the action's transaction."""
 
     @abstractmethod
+    def enter_nested(self, connection: Connection, action_id: UUID) -> str | None:
+        """From here on changed rows are this nested action's; SQL for that, to ride on its savepoint, if there is any.
+
+        If it fails, they are the outer action's again with the end of the savepoint.
+        """
+
+    @abstractmethod
+    def leave_nested(self, connection: Connection, action_id: UUID, outer_id: UUID) -> str | None:
+        """A nested action has succeeded: rows are the outer one's again. SQL to ride on its savepoint's release."""
+
+    @abstractmethod
     def state(self, dbapi: Any) -> TransactionState:
         """What the driver knows of its transaction; costs no round trip."""
 

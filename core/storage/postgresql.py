@@ -61,6 +61,7 @@ _BEGIN: Final = (
     "SELECT pg_catalog.set_config('actionbus.action', %s, true), "
     "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true)"
 )
+_NAME: Final = "SELECT pg_catalog.set_config('actionbus.action', '{action}', true)"
 _STILL: Final = "EXECUTE actionbus_still (%s)"
 _APPEND: Final = f"EXECUTE actionbus_append {VALUES}"
 _RELEASE: Final = (
@@ -208,6 +209,12 @@ class PostgreSQL(Backend):
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
         driver_connection(connection).cursor().execute(_BEGIN.format(isolation=isolation), (action_id.hex,))
+
+    def enter_nested(self, connection: Connection, action_id: UUID) -> str | None:
+        return _NAME.format(action=action_id.hex)
+
+    def leave_nested(self, connection: Connection, action_id: UUID, outer_id: UUID) -> str | None:
+        return _NAME.format(action=outer_id.hex)
 
     def state(self, dbapi: Any) -> TransactionState:
         return _STATES.get(dbapi.get_transaction_status(), TransactionState.NONE)

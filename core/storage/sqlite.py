@@ -23,10 +23,13 @@ from actionbus.core.storage.drivers import driver_connection, driver_error, is_u
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
+from actionbus.core.storage.sqlite_images import COVERED, Ranges, last_image
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
+_IMAGES: Final = "actionbus.images"
+"""Where a connection's `info` holds which images are whose in the transaction that is open."""
 _BUSY_TIMEOUT_MS: Final = 30_000
 _PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
@@ -62,6 +65,9 @@ class SQLite(Backend):
         event.listen(engine, "connect", _prepare)
         self._insert = f"INSERT INTO {_MAIN}.journal ({WRITTEN}) VALUES "
         self._one = self._insert + _VALUES
+        outcome = f"INSERT INTO {_MAIN}.journal ({WRITTEN}, images_after, images_upto) VALUES {_VALUES[:-1]}, "
+        self._with_images = f"{outcome}?, ?)"
+        self._without_images = f"{outcome}{COVERED}, {COVERED})"
         self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
         self._running = RunningActions(shared_memory(engine.url))
 
@@ -131,7 +137,16 @@ class SQLite(Backend):
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
         dbapi = driver_connection(connection)
         dbapi.execute("BEGIN IMMEDIATE")
+        connection.info[_IMAGES] = Ranges(dbapi)
         dbapi.execute(f"SAVEPOINT {MARK}")
+
+    def enter_nested(self, connection: Connection, action_id: UUID) -> None:
+        if images := connection.info.get(_IMAGES):  # a sandbox begins in a way of its own
+            images.enter(driver_connection(connection), action_id)
+
+    def leave_nested(self, connection: Connection, action_id: UUID, outer_id: UUID) -> None:
+        if images := connection.info.get(_IMAGES):
+            images.leave(driver_connection(connection), action_id)
 
     def is_denial(self, error: BaseException) -> bool:
         if not isinstance(error, Exception):
@@ -169,14 +184,19 @@ class SQLite(Backend):
         dbapi = driver_connection(connection)
         if isolation:
             dbapi.execute("BEGIN IMMEDIATE")
+            connection.info[_IMAGES] = Ranges(dbapi)
         else:
             self._require_mark(dbapi)
         for each in also:
             dbapi.execute(*_placed(each))
         position = 0
+        images: Ranges = connection.info.pop(_IMAGES)
+        images.append_bypass(dbapi)
+        upto = last_image(dbapi)
         for row in rows:
+            range_ = (images.before, upto) if row.action_id == action_id else images.of(*row[:3])
             try:
-                position = dbapi.execute(self._one, _written(row)).lastrowid
+                position = dbapi.execute(self._with_images, [*_written(row), *range_]).lastrowid
             except sqlite3.IntegrityError as error:
                 if _holds(dbapi, row):
                     raise CommitConflict("the action has an outcome already") from error
@@ -216,7 +236,7 @@ class SQLite(Backend):
                 dbapi.execute("BEGIN IMMEDIATE")
                 for each in also:
                     dbapi.execute(*_placed(each))
-            position = int(dbapi.execute(self._one, _written(row)).lastrowid)
+            position = int(dbapi.execute(self._without_images, _written(row)).lastrowid)
             if also:
                 dbapi.execute(COMMIT)
             return position
