@@ -139,9 +139,12 @@ class _NestedCall:
         try:
             action = self._get_action_handler()
             execution = Execution(self._attempt, action, self._identity, NestedRunner())
-            with transaction.nested_action(self._identity.action_id, self._outer.identity.action_id):
+            transaction.session.connection()  # sends the handler's own savepoints, if any of them was not used yet
+            with transaction.session.begin_nested():
+                transaction.enter(self._identity.action_id)
                 result = execution.run(self._intent)
                 row = execution.outcome("succeeded", result, None)
+                transaction.leave(self._identity.action_id, self._outer.identity.action_id)
             transaction.nested.append(row)
             return outcome_of(row, 0)
         except BaseException as caught:

@@ -106,20 +106,15 @@ class ActionTransaction:
             self._start(self._isolation)
             self._has_begun = True
 
-    @contextmanager
-    def nested_action(self, action_id: UUID, outer_id: UUID) -> Iterator[None]:
-        """A savepoint in which changed rows are a nested action's."""
-        session = self.session
-        session.connection()  # SQLAlchemy sets a savepoint when it is used first: now those that come before this one
-        try:
-            with session.begin_nested():
-                self._rider = self._backend.enter_nested(self._connection, action_id)
-                session.connection()
-                yield
-                self.flush()
-                self._rider = self._backend.leave_nested(self._connection, action_id, outer_id)
-        finally:
-            self._rider = None
+    def enter(self, action_id: UUID) -> None:
+        """Called inside a nested action's savepoint: from here on changed rows are that action's."""
+        self._rider = self._backend.enter_nested(self._connection, action_id)
+        self.session.connection()  # sends the savepoint, which SQLAlchemy does not before it is used
+
+    def leave(self, action_id: UUID, outer_id: UUID) -> None:
+        """Called at the end of a nested action that succeeds: with its savepoint, rows are the outer one's again."""
+        self.flush()
+        self._rider = self._backend.leave_nested(self._connection, action_id, outer_id)
 
     def _start(self, isolation: str) -> None:
         with self._telling("BEGIN"):
@@ -226,10 +221,11 @@ class ActionTransaction:
 
     def before_statement(self, statement: str, values: Any) -> str:
         """Called before each statement that SQLAlchemy sends; what is to be sent in its stead."""
-        self.allow(statement)
+        rider = None
         if self._rider and statement.startswith(("SAVEPOINT", "RELEASE")):
-            statement, self._rider = f"{statement}; {self._rider}", None
-        return statement
+            rider, self._rider = self._rider, None
+        self.allow(statement)
+        return f"{statement}; {rider}" if rider else statement
 
     def allow(self, statement: str) -> None:
         """Called before each statement, by whatever way it comes. Raises Misuse for one that would end the transaction.
@@ -267,6 +263,7 @@ class ActionTransaction:
 
     def rollback_savepoint(self, name: str) -> None:
         """Called when a savepoint was rolled back: its rows were not touched, its nested actions did not succeed."""
+        self._rider = None
         recorder, rows, nested, queued = self._savepoints.pop(name, self._mark())
         del recorder.rows[rows:]
         for number, row in enumerate(self.nested[nested:], start=nested):

@@ -20,7 +20,8 @@ _LAST: Final = f"SELECT coalesce(max(image), 0) FROM main.{IMAGES}"
 _BOTH: Final = f"SELECT ({_LAST}), {COVERED}"
 _TIME: Final = f"SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', at) FROM main.{IMAGES} WHERE image"
 _BYPASS: Final = """INSERT INTO main.journal
-    (action_id, kind, action, correlation_id, context, images_after, images_upto) VALUES (?, 'bypass', '', ?, ?, ?, ?)"""
+    (action_id, kind, action, correlation_id, context, images_after, images_upto)
+    VALUES (?, 'bypass', '', ?, ?, ?, ?)"""
 
 
 class Ranges:
