@@ -15,7 +15,7 @@ from sqlalchemy import Table
 from actionbus.core import Record
 from actionbus.core.gateway.outside_calls import asked_of
 from actionbus.core.secrecy.scrubbing import SCRUBBED
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.replay.constraints import constraint_of
 from actionbus.replay.history import Entry

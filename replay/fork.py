@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from actionbus.core import Record
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.replay.changes import ORIGINAL, RowChange
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError

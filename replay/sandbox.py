@@ -30,8 +30,8 @@ from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outcomes import row_of_failure
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Row
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.replay.changes import ORIGINAL, RowChange, RowLog

@@ -17,7 +17,6 @@ FLOORS = {
     "core.secrecy": 3,
     "core.declare": 4,
     "core.storage": 4,
-    "core.history": 5,
     "core.journal": 5,
     "core.history": 6,
     "core.gateway": 7,

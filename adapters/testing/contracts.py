@@ -17,8 +17,9 @@ from sqlalchemy import text
 
 from actionbus.core import BrokerUnavailable, Message, Queue
 from actionbus.core.errors import CommitConflict
-from actionbus.core.storage.backend import Backend, Row, TransactionState
+from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.rows import Row
 from actionbus.projections.errors import IndexMissing, QueryRefused
 from actionbus.projections.store import IndexInfo, Search, Store, Stored, Write
 

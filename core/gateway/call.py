@@ -40,9 +40,9 @@ from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Appended, Row, Statement
 from actionbus.core.storage.drivers import is_usable, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+from actionbus.core.storage.rows import Appended, Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values import payload
 from actionbus.core.values.backoff import scattered

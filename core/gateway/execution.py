@@ -34,7 +34,7 @@ from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.gateway.world import World
 from actionbus.core.secrecy.action_logger import ActionLogger
 from actionbus.core.secrecy.scrubbing import Scrubber, active
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.determinism import Clock, Ids, nested_identity, seeded_random
 from actionbus.core.values.limits import Limits

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from actionbus.core.declare.middleware import ActionCall
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.record import Status

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from actionbus.core.errors import OutcomeUnknown
 from actionbus.core.gateway.services import Services
-from actionbus.core.storage.backend import Row, Statement
+from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.values.backoff import growing
 
 

@@ -17,7 +17,7 @@ from actionbus.core.gateway.publishing import message_of, refuse_secrets
 from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.gateway.ticket import Ticket, due_at, moment
 from actionbus.core.gateway.transaction import Queued
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.core.storage.runs import Run
 from actionbus.core.values.record import Outcome
 

@@ -9,7 +9,7 @@ from actionbus.core.gateway.execution import Execution
 from actionbus.core.gateway.failures import describe_error, undescribed
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.record import Outcome, Status
 

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from actionbus.core.errors import ActionInterrupted
 from actionbus.core.journal import Journal
-from actionbus.core.storage.backend import Backend, Row
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.rows import Row
 from actionbus.core.storage.runs import Runs
 from actionbus.core.values import payload
 from actionbus.core.values.determinism import now

@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 from actionbus.core.declare.queue import Message
 from actionbus.core.errors import Misuse
 from actionbus.core.gateway.row_recorder import RowRecorder
-from actionbus.core.storage.backend import Backend, Row, Statement, TransactionState
+from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.pooling import ACTING, UNCLEAN
+from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE, read
 from actionbus.core.values.limits import Limits
 from actionbus.core.values.payload import dumps

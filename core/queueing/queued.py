@@ -36,7 +36,7 @@ from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import Ticket, moment
 from actionbus.core.queueing.versions import ForAnotherWorker, adopted
 from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.storage.backend import Row, Statement
+from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.runs import LONGEST_PAUSE_S, Run
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
@@ -24,59 +24,14 @@ from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.pooling import GATEWAY, watch_pool
+from actionbus.core.storage.rows import Appended, Row, Statement
 from actionbus.core.values.backoff import scattered
-from actionbus.core.values.record import Kind, Status
 
 T = TypeVar("T")
 ATTEMPTS: Final = 10
 """Of one statement, before a serialization failure is reported."""
 FIRST_PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.13
-
-
-class Row(NamedTuple):
-    """A record about to be appended; the columns that the database fills in are not here."""
-
-    action_id: UUID
-    kind: Kind
-    action: str
-    correlation_id: str
-    status: Status | None = None
-    handler_version: int | None = None
-    actor: str | None = None
-    cause_id: UUID | None = None
-    idempotency_key: str | None = None
-    started_at: datetime | None = None
-    release: str | None = None
-    context: str | None = None
-    arguments: str | None = None
-    result: str | None = None
-    error: str | None = None
-    calls: str | None = None
-    touched: str | None = None
-    seed: str | None = None
-    seen: str | None = None
-    duration_us: int | None = None
-
-
-WRITTEN: Final = ", ".join(Row._fields)
-
-
-class Appended(NamedTuple):
-    """Where a submitted record went, and the snapshot of the database it was written under."""
-
-    position: int
-    seen: str | None
-
-
-class Statement(NamedTuple):
-    """SQL with `?` for each value, to be run together with an outcome.
-
-    `{schema}` in it stands for the journal's schema and a dot, or for nothing.
-    """
-
-    sql: str
-    values: tuple[Any, ...]
 
 
 class TransactionState(Enum):

@@ -32,17 +32,7 @@ from psycopg2.extensions import (
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
-from actionbus.core.storage.backend import (
-    ATTEMPTS,
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    Appended,
-    Backend,
-    Row,
-    Statement,
-    TransactionState,
-    quoted,
-)
+from actionbus.core.storage.backend import ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S, Backend, TransactionState, quoted
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
@@ -50,6 +40,7 @@ from actionbus.core.storage.positions import find_home, see_that_it_draws_above
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.postgresql_statements import VALUES, alone, statements, written
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
+from actionbus.core.storage.rows import Appended, Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.backoff import scattered
 from actionbus.core.values.determinism import lock_key

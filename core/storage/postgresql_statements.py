@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from actionbus.core.storage.backend import WRITTEN, Row
 from actionbus.core.storage.positions import sequence
 from actionbus.core.storage.postgresql_session import Session
+from actionbus.core.storage.rows import WRITTEN, Row
 from actionbus.core.storage.table import PAYLOADS
 
 _OTHER_TYPES: Final = {

@@ -34,7 +34,8 @@ from sqlalchemy import (
     update,
 )
 
-from actionbus.core.storage.backend import Backend, Statement
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.rows import Statement
 from actionbus.core.values.identifiers import AnyId, action_id_of
 
 LONGEST_PAUSE_S: Final = 3600.0

@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.pool import StaticPool
 
 from actionbus.core.errors import CommitConflict, Misuse, chain_of
-from actionbus.core.storage.backend import WRITTEN, Appended, Backend, Row, Statement, Taken, TransactionState
+from actionbus.core.storage.backend import Backend, Taken, TransactionState
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
+from actionbus.core.storage.rows import WRITTEN, Appended, Row, Statement
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
 from actionbus.core.storage.sqlite_images import COVERED, Ranges, last_image
@@ -194,7 +195,9 @@ class SQLite(Backend):
         images.append_bypass(dbapi)
         upto = last_image(dbapi)
         for row in rows:
-            range_ = (images.before, upto) if row.action_id == action_id else images.of(*row[:3])
+            range_ = (
+                (images.before, upto) if row.action_id == action_id else images.of(row.action_id, row.kind, row.status)
+            )
             try:
                 position = dbapi.execute(self._with_images, [*_written(row), *range_]).lastrowid
             except sqlite3.IntegrityError as error:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import ActionInProgress, Bus, JournalUnavailable
-from actionbus.core.storage.backend import Row
+from actionbus.core.storage.rows import Row
 from tests.conftest import TORTURE, prepared, query
 from tests.core.queues import Broker
 from tests.core.test_order import APPEND, dsn

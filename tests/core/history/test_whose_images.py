@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,33 @@ class TestBypass:
             shop.execute("open_account", {"id": number + 1, "name": str(number + 1)})
         covered = [image for *_, after, upto in ranges(shop) for image in range(after + 1, upto + 1)]
         assert covered == list(range(1, 9))
+
+
+def write(url: str, number: int) -> None:
+    """Actions, and writes past the gateway between them."""
+    with Bus(make_application(), url) as bus:
+        client = sqlite3.connect(str(bus.engine.url.database), isolation_level=None, timeout=60)
+        for each in range(number, number + 40, 2):
+            bus.execute("open_account", {"id": each, "name": f"action {each}"})
+            client.execute("INSERT INTO accounts VALUES (?, ?, 0)", (each + 1, f"client {each + 1}"))
+        client.close()
+
+
+def test_several_processes_each_have_their_own(shop: Bus) -> None:
+    url = shop.engine.url.render_as_string()
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write, args=(url, number * 100)) for number in (1, 2, 3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    shop.execute("call_back")
+    whose = {image: kind for kind, _, _, after, upto in ranges(shop) for image in range(after + 1, upto + 1)}
+    written = query(shop.engine.url, "SELECT image, n2 FROM actionbus_images")
+    assert len(whose) == len(written) == 120
+    expected = {"action": "outcome", "client": "bypass"}
+    assert {image: expected[name.split()[0]] for image, name in written} == whose
 
 
 class TestNamed:
