@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +38,10 @@ def signing(make_sqlite_bus: BusFactory, tmp_path: Any, monkeypatch: pytest.Monk
 
 
 def test_names_that_nobody_declared_cost_no_more_than_their_length(signing: Bus) -> None:
-    """In processor time of this thread, against twice as few; the square of the number would be four times as much."""
+    """In processor time of this thread, the least of five, against one of twenty; the square would be 400 times that.
+
+    The collector is off: what it costs depends on all that the tests before have left.
+    """
 
     def cost(number: int) -> float:
         sent = {f"unknown{each}": f"value{each}" for each in range(number)}
@@ -46,8 +50,11 @@ def test_names_that_nobody_declared_cost_no_more_than_their_length(signing: Bus)
             signing.execute("sign_up", sent, actor="a")
         return time.thread_time() - began
 
-    cost(1_000)
-    assert cost(20_000) < 60 * max(cost(1_000), 0.005)
+    gc.disable()
+    try:
+        assert min(cost(20_000) for _ in range(5)) < 100 * min(cost(1_000) for _ in range(5))
+    finally:
+        gc.enable()
 
 
 def test_too_many_names_that_nobody_declared_are_refused_and_nothing_of_them_is_kept(signing: Bus) -> None:
