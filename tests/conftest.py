@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 T = TypeVar("T")
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands are started, each of which would compile us anew
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +80,13 @@ def url(request: pytest.FixtureRequest) -> URL:
     """A new database, on each of the two in turn."""
     found: URL = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return found
+
+
+def in_turn(name: str, values: Iterable[Any]) -> pytest.MarkDecorator:
+    """Each of `values` on one of the two databases, in turn; on both in `make torture`."""
+    both = ("sqlite", "postgresql")
+    pairs = [(each, value) for at, value in enumerate(values) for each in (both if TORTURE else (both[at % 2],))]
+    return pytest.mark.parametrize(("url", name), pairs, indirect=["url"])
 
 
 BusFactory = Callable[..., Bus]

@@ -89,7 +89,7 @@ def test_killed_workers_and_a_broker_that_forgets(bus: Bus, workers: Workers, re
     for _ in range(2):
         workers.start()
     runner = bus.runner("ana")
-    kills, restarts = (60, 6) if TORTURE else (4, 1)
+    kills, restarts = (60, 6) if TORTURE else (2, 1)
     events = sorted(random.sample(range(1, ACTIONS), kills))
     broker_dies = set(random.sample(range(1, ACTIONS), restarts))
     tickets = []

@@ -113,6 +113,7 @@ expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
 """
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"] if TORTURE else ["postgresql"], indirect=True)
 def test_every_answer_conforms_to_the_document(served: Served, library_url: URL, tmp_path: Path) -> None:
     """Rules beyond JSON Schema (such as "you have a kit of that name") are 422, which valid data may meet."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)

@@ -30,8 +30,8 @@ from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 from tests.waiting import PATIENCE_S, any_moment, eventually
 
-KILLS = 200 if TORTURE else 15
-SERVER_KILLS = 20 if TORTURE else 3
+KILLS = 200 if TORTURE else 7
+SERVER_KILLS = 20 if TORTURE else 2
 
 
 def consistent(bus: Bus) -> None:

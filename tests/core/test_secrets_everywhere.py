@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from actionbus import Arg, Bus, outside
-from tests.conftest import BusFactory
+from tests.conftest import BusFactory, in_turn
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 
@@ -298,7 +298,7 @@ CODED_AGAIN = {name for name in ENCODINGS if "base64" in name or "basic" in name
 HARD = "pas\"ä'\\s/s w+ö&rd<😀>@%41\nx"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@in_turn("place", PLACES)
 def test_a_secret_is_nowhere_in_any_spelling(
     vaulted: Bus, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -313,7 +313,7 @@ def test_a_secret_is_nowhere_in_any_spelling(
 _SECRETS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=4, max_size=60)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_SECRETS, st.sampled_from(sorted(ENCODINGS)), st.sampled_from(sorted(PLACES)))
 @example("hunter22", "basic auth", "call")
 @example('\\\\\\"\\', "json twice", "error")

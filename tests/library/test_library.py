@@ -171,18 +171,18 @@ def _rows(bus: Bus) -> list[AssetRow]:
         return list(session.scalars(select(AssetRow)))
 
 
-def test_the_first_thousand_steps_of_the_real_input(bus: Bus) -> None:
+def test_the_first_steps_of_the_real_input(bus: Bus) -> None:
     planned = steps()
     assert len(planned) > 5_000
     importing = Import(bus)
-    importing.run("importing", [*planned[:1_000], *planned[-6:]])
-    assert sum(importing.counts.values()) == 1_006
+    importing.run("importing", [*planned[:400], *planned[-6:]])
+    assert sum(importing.counts.values()) == 406
     assert set(importing.counts) == {"succeeded", "rejected", "denied", "failed"}
     with bus.engine.connect() as connection:
         added = len(list(bus.journal.read(action="add_asset", status="succeeded")))
-        assert connection.scalar(select(func.count()).select_from(AssetRow)) == added > 300
+        assert connection.scalar(select(func.count()).select_from(AssetRow)) == added > 100
         kits = len(list(bus.journal.read(action="create_kit", status="succeeded")))
-        assert connection.scalar(select(func.count()).select_from(KitRow)) == kits > 10
+        assert connection.scalar(select(func.count()).select_from(KitRow)) == kits > 3
         assert (connection.scalar(select(func.count()).select_from(TagRow)) or 0) > 0
         names = connection.scalars(select(AssetRow.names)).all()
     assert any("ja" in each and "de" in each for each in names)

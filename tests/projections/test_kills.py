@@ -25,8 +25,8 @@ from tests.projections.test_projector import running, start_projector
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 from tests.servers import Server
 
-PROJECTOR_KILLS = 100 if TORTURE else 5
-ELASTICSEARCH_KILLS = 20 if TORTURE else 2
+PROJECTOR_KILLS = 100 if TORTURE else 2
+ELASTICSEARCH_KILLS = 20 if TORTURE else 1
 
 
 def scribble(bus: Bus, chance: random.Random, count: int) -> int:

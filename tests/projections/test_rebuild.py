@@ -73,7 +73,7 @@ def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(mak
     world = make_world(Notes)
     for number in range(ANCHORS):
         last = world.put(f"anchor {number}", "anchor")
-    for number in range(300 if not TORTURE else 5000):
+    for number in range(5000 if TORTURE else 100):
         last = world.put(f"old {number}", "old")
     url = world.url.render_as_string(hide_password=False)
     chance = random.Random(5)
@@ -85,7 +85,7 @@ def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(mak
         reader.start()
         writers = 8 if TORTURE else 2
         processes += [start("write", url, str(seed)) for seed in range(writers)]
-        kills = 20 if TORTURE else 2
+        kills = 20 if TORTURE else 1
         for _ in range(kills):
             rebuild = start("rebuild", url, world.store_at)
             processes.append(rebuild)

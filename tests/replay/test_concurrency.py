@@ -44,7 +44,7 @@ def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
     with Bus(make_application(), postgres_url) as bus:
 
         def work(chance: random.Random) -> None:
-            for _ in range(250 if TORTURE else 30):
+            for _ in range(250 if TORTURE else 15):
                 account, other = chance.randrange(15), chance.randrange(15)
                 action, arguments = chance.choice([
                     ("open_account", {"id": account, "name": f"n{chance.randrange(25)}"}),
@@ -78,7 +78,7 @@ def test_eight_writers_of_the_library(postgres_url: URL, sandbox: URL, make_copy
 
         def work(chance: random.Random) -> None:
             assets: list[Any] = []
-            for number in range(100 if TORTURE else 15):
+            for number in range(100 if TORTURE else 8):
                 kit, actor = chance.choice(kits), chance.choice(["ana", "ben", "cleo"])
                 made = attempt(bus, actor, "add_asset", kit_id=kit, name=f"a{chance.randrange(60)}", tags=["x", "y"])
                 assets += [made["asset_id"]] if made else []

@@ -78,7 +78,7 @@ def databases(request: pytest.FixtureRequest, server: Server) -> Iterator[Any]:
         server.drop(url)
 
 
-EXAMPLES = 300 if TORTURE else 15
+EXAMPLES = 300 if TORTURE else 6
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

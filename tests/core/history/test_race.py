@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from tests.conftest import TORTURE
 from tests.core.history.capturing import Captured
 
-ROUNDS = 3_000 if TORTURE else 60
+ROUNDS = 3_000 if TORTURE else 25
 OUTCOME = "INSERT INTO journal (kind, status, action_id, action, correlation_id) VALUES ('outcome', 'succeeded', %s, 'x', 'x')"
 
 

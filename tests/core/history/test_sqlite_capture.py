@@ -110,7 +110,7 @@ VALUE = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 3), *[VALUE] * 6), max_size=12))
 def test_what_is_folded_is_what_stands_there(db: Recorded, changes: list[tuple[Any, ...]]) -> None:
     db.client.execute(f"CREATE TABLE IF NOT EXISTS p (id INTEGER PRIMARY KEY, {COLUMNS})")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.core.history.told.byhand import Book
 
 SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from("wwwwdkc"), st.sampled_from("xyz")), max_size=30)  # fmt: skip
 """Which transaction, which row, what it does (writes, deletes, changes the key, commits), with which value."""
