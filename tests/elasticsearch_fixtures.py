@@ -20,9 +20,12 @@ from tests.waiting import eventually
 FIXTURES = {"elasticsearch_server", "elasticsearch_url", "elasticsearch_store", "make_real_world"}
 
 
+LONG = frozenset({"test_docs.py", "test_packaging.py", "test_serving.py", "test_structure.py"})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need a node first."""
-    items.sort(key=lambda item: not needs_node(item))
+    """Put the tests that need a node first, and those of long files next: begun last, they would run alone."""
+    items.sort(key=lambda item: (not needs_node(item), item.path.name not in LONG))
 
 
 def needs_node(item: pytest.Item) -> bool:
