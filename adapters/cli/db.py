@@ -14,6 +14,7 @@ from actionbus.adapters.cli.common import (
     refuse_missing,
     say,
 )
+from actionbus.core import Application
 from actionbus.core.storage.engines import make_engine
 
 
@@ -23,7 +24,11 @@ def db() -> None:
 
 
 @db.command()
-@click.option("--models", is_flag=True, help="Also create the application's own tables that do not exist yet.")
+@click.option(
+    "--models",
+    is_flag=True,
+    help="Also create the application's own tables where they are not there, and record their rows.",
+)
 @pass_environment
 def upgrade(env: Environment, models: bool) -> None:
     """Bring the journal's tables up to date.
@@ -39,8 +44,14 @@ def upgrade(env: Environment, models: bool) -> None:
     say(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
     if models and env.application.models is not None:
         env.tell_default()
-        env.application.models.create_all(engine)
+        env.bus.create()
         say(f"models:  {', '.join(sorted(env.application.models.tables))}")
+        say(f"history: {_recorded(env.application)}")
+
+
+def _recorded(application: Application) -> str:
+    left_out = ", ".join(application.unrecorded)
+    return f"all rows are recorded but those of {left_out}" if left_out else "all their rows are recorded"
 
 
 @db.command()

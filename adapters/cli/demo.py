@@ -44,8 +44,7 @@ def demo(env: Environment, limit: int | None) -> None:
     engine = make_engine(env.database)  # not the bus's, which makes no database
     database.upgrade(engine, env.schema)
     engine.dispose()
-    if env.application.models is not None:
-        env.application.models.create_all(env.bus.engine)
+    env.bus.create()
     Path(os.environ.get("ACTIONBUS_EXPORTS", "var/exports")).mkdir(parents=True, exist_ok=True)
     before = env.bus.journal.settled()
     importing = Import(env.bus)
