@@ -31,7 +31,7 @@ WHAT_THEY_IMPORT = (
     "actionbus.adapters.library.app", "actionbus.celery", "actionbus.flask", "celery.app.log", "celery.app.trace",
     "celery.apps.worker", "celery.bin.worker", "celery.concurrency.prefork", "celery.fixups.django",
     "celery.worker.components", "celery.worker.consumer", "celery.worker.strategy", "elasticsearch",
-    "kombu.transport.redis", "prometheus_client", "psycopg2.extras", "redis", "sqlite3",
+    "kombu.transport.redis", "prometheus_client", "psycopg2.extras", "pytest", "redis", "sqlite3",
     "sqlalchemy.dialects.postgresql.psycopg2", "sqlalchemy.dialects.sqlite.pysqlite", "waitress",
 )  # fmt: skip
 """When they are called; all but the application under test, whose import may do anything."""

@@ -22,8 +22,10 @@ from tests.conftest import BusFactory, query
 from tests.helpers import opened, subcommands
 from tests.packages import build_wheel
 from tests.servers import Redis
+from tests.shells import forking
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = str(Path(sys.executable).parent)
 GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "history", "replay")
 NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
@@ -35,7 +37,13 @@ def blocks(file: str) -> list[tuple[str, str, str]]:
 
 def run_blocks(file: str, folder: Path, **settings: str) -> int:
     """Run the blocks of a document; those that begin with a file's name become that file. How many were run."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with forking("actionbus", "python") as commands:
+        return run_blocks_with(commands, file, folder, **settings)
+
+
+def run_blocks_with(commands: str, file: str, folder: Path, **settings: str) -> int:
+    """With the commands of this folder."""
+    path = os.pathsep.join((commands, INSTALLED, os.environ["PATH"]))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ACTIONBUS_")}
     env = kept | {"PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"} | settings
     ran = 0
@@ -45,9 +53,11 @@ def run_blocks(file: str, folder: Path, **settings: str) -> int:
         if named := NAMED.match(code):
             put(folder, folder / named[1], code)
             continue
-        python = [sys.executable, "-W", "error", "-c", code]
-        command = python if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        if language == "python":
+            command, given = ["python", "-c", code], env | {"PYTHONWARNINGS": "error"}
+        else:
+            command, given = ["bash", "-euo", "pipefail", "-c", code], env
+        done = subprocess.run(["env", *command], cwd=folder, env=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
         ran += 1
     return ran
@@ -76,17 +86,19 @@ def put(folder: Path, file: Path, code: str) -> None:
 
 
 def test_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
-    assert run_blocks("README.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL="embedded") >= 3
+    """With what is installed, every command started."""
+    assert run_blocks_with(INSTALLED, "README.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL="embedded") >= 3
 
 
 def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     """In one terminal; what it prints is as the guide shows it, but for ids and times."""
-    env = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
-    }  # fmt: skip
-    script = script_of("docs/debugging.md", tmp_path)
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    command = ["bash", "-c", script_of("docs/debugging.md", tmp_path)]
+    with forking("actionbus", "python") as commands:
+        env = os.environ | {
+            "PATH": os.pathsep.join((commands, INSTALLED, os.environ["PATH"])), "COLUMNS": "160",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+        }  # fmt: skip
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = done.stdout + done.stderr
     for told in (

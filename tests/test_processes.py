@@ -15,6 +15,7 @@ import pytest
 
 from tests import processes
 from tests.helpers import ROOT
+from tests.shells import forking
 from tests.waiting import eventually
 
 WHAT_A_PROCESS_SEES = """
@@ -99,3 +100,37 @@ def test_no_template_is_left_when_the_process_that_runs_tests_has_ended() -> Non
     process.kill()
     process.communicate()
     eventually(lambda: not template.is_running() or template.status() == psutil.STATUS_ZOMBIE, "the template is gone")
+
+
+IN_A_SHELL = [
+    ("python -c 'raise SystemExit(3)' || echo $?", "3\n"),
+    ("echo given | python -c 'print(input())' | cat", "given\n"),
+    ("python - word <<< 'import sys; print(sys.argv[1])'", "word\n"),
+    (
+        "cd /; X='é y' python -c 'import os, sys; print(os.getcwd(), os.environ[\"X\"], sys.argv[1:])' '' 'é'",
+        "/ é y ['', 'é']\n",
+    ),
+    ("python -c 'import sys; sys.exit(\"told\")' 2>&1 >/dev/null || true", "told\n"),
+    ("python -c 'import sys; print(\"celery\" in sys.modules)'", "True\n"),
+    ("actionbus --version | cut -c 1-9", "actionbus\n"),
+]
+
+
+@pytest.mark.parametrize(("script", "printed"), IN_A_SHELL, ids=[script for script, _ in IN_A_SHELL])
+def test_what_a_shell_starts_is_forked(script: str, printed: str) -> None:
+    with forking("actionbus", "python") as commands:
+        env = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
+@pytest.mark.parametrize(("how", "status"), [("TERM", 143), ("HUP", 129)])
+def test_what_a_shell_starts_in_the_background_it_can_end(how: str, status: int) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    script = f"coproc python -c '{code}'; read -r child <&${{COPROC[0]}}; kill -{how} $COPROC_PID; wait $COPROC_PID; echo $? $child"
+    with forking("python") as commands:
+        env = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+    told, child = done.stdout.split()
+    assert int(told) == status
+    assert not psutil.pid_exists(int(child))
