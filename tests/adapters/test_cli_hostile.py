@@ -58,6 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def shop(run: Run, url: URL) -> Run:
     """The command line on a shop whose every value is hostile: rows, arguments, calls, errors, actors, runs."""
     with Bus(make_application(), url) as bus:
+        bus.create()
         for number, name in enumerate(["first", *HOSTILE, WORST]):
             bus.execute("open_account", {"id": number, "name": name}, actor=ACTOR)
         bus.execute("deposit", {"id": 0, "amount": 5, "note": WORST}, actor=ACTOR)
@@ -115,6 +116,16 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["run", "deposit", "--" + WORST], 2),
     ],
     "runs": [(["runs"], 0), (["runs", "--json"], 0)],
+    "history state": [(["history", "state"], 0), (["history", "state", "--table", "no[/boom]\x1b"], 1)],
+    "history rows": [(["history", "rows", "accounts", "1"], 0), (["history", "rows", "accounts", "no[/boom]\x1b"], 1)],
+    "history blame": [(["history", "blame", "accounts", "1"], 0), (["history", "blame", "accounts", "1", "no[/boom]"], 1)],
+    "history diff": [(["history", "diff", "start", "end"], 0), (["history", "diff", "no[/boom]\x1b", "end"], 1)],
+    "history changes": [(["history", "changes", "ID"], 0), (["history", "changes", "no[/boom]\x1b"], 2)],
+    "history bisect": [
+        (["history", "bisect", "accounts", "1", f"name={HOSTILE[0]}"], 0),
+        (["history", "bisect", "SELECT count(*) > 3 FROM accounts"], 0),
+        (["history", "bisect", "SELECT no[/boom]\x1b FROM accounts"], 1),
+    ],
     "journal stats": [(["journal", "stats"], 0)],
     "journal export": [(["journal", "export", r"x\[red].gz"], 0), (["journal", "export", "no[/boom]\x1b/x"], 2)],
     "journal import": [(["journal", "import", "[/boom]\x1b[2J"], 2)],
@@ -172,6 +183,9 @@ NOTHING = {
     "elasticsearch start": "prints an address",
     "elasticsearch stop": "prints whether it ran",
     "elasticsearch status": "prints an address",
+    "history baseline": "prints names of tables",
+    "history install": "prints names of tables",
+    "history status": "prints names of tables, numbers and times",
     "projections prune": "prints numbers",
 }
 """Commands that print no value that anybody stored or sent."""

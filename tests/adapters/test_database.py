@@ -42,7 +42,8 @@ def test_create_and_upgrade_make_the_same(url: URL) -> None:
         bus.journal.create()
         assert database.current(bus.engine) == database.head()
         database.upgrade(bus.engine)
-        assert [column["name"] for column in inspect(bus.engine).get_columns("journal")] == list(COLUMNS)
+        columns = [column["name"] for column in inspect(bus.engine).get_columns("journal")]
+        assert columns == [*COLUMNS, "images_after", "images_upto"]
 
 
 def test_the_printed_sql_makes_the_same(url: URL) -> None:

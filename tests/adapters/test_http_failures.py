@@ -132,4 +132,4 @@ def test_documents_that_an_action_could_not_search_are_told_with_its_id(
 
 def test_what_flask_refuses_in_the_api_stays_what_it_is(app: Flask) -> None:
     answer = app.test_client().get("/actions/notify")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+    assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (405, {"OPTIONS", "POST"})

@@ -7,17 +7,15 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from sqlalchemy.engine import URL
 
-from tests.adapters.test_serving import TOOL, Served
+from tests.adapters.test_serving import Served
 from tests.conftest import prepared
 from tests.waiting import PATIENCE_S
 
@@ -35,23 +33,14 @@ Start = Callable[..., Served]
 
 
 @pytest.fixture
-def start(sqlite_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(sqlite_url: URL, tmp_path: Path) -> Iterator[Start]:
     """Starts `actionbus serve` for the shop, with further options."""
     prepared(sqlite_url)
     made: list[Served] = []
 
     def begin(*options: str, **env: str) -> Served:
-        monkeypatch.setattr("tests.adapters.test_serving.TOOL", TOOL)
-        real = subprocess.Popen
-
-        def with_options(command: Any, **more: Any) -> Any:
-            return real([*command, *options], **more)
-
-        monkeypatch.setattr(subprocess, "Popen", with_options)
-        try:
-            made.append(Served("tests.adapters.shop_app:app", sqlite_url, tmp_path / f"serve{len(made)}.log", **env))
-        finally:
-            monkeypatch.setattr(subprocess, "Popen", real)
+        log = tmp_path / f"serve{len(made)}.log"
+        made.append(Served("tests.adapters.shop_app:app", sqlite_url, log, more=options, **env))
         return made[-1]
 
     yield begin

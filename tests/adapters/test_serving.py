@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ TOOL = [sys.executable, "-m", "actionbus"]
 class Served:
     """A server process, and a token for it."""
 
-    def __init__(self, application: str, url: URL, log: Path, token: str = "", **env: str) -> None:
+    def __init__(
+        self, application: str, url: URL, log: Path, token: str = "", more: Sequence[str] = (), **env: str
+    ) -> None:
         self.token = token
         env = os.environ | {
             "ACTIONBUS_APP": application,
@@ -47,7 +49,7 @@ class Served:
         self.log = log
         with log.open("wb") as out:
             self.process = processes.Popen(
-                [*TOOL, "serve", "--port", "0", "--threads", "4", *options], env=env, stdout=out, stderr=out
+                [*TOOL, "serve", "--port", "0", "--threads", "4", *options, *more], env=env, stdout=out, stderr=out
             )
         self.port = int(eventually(self._told_port, log.read_text))
 

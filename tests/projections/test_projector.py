@@ -349,10 +349,8 @@ def test_a_journal_made_anew_under_a_living_index_is_found_out(
         world.put(f"n{number}")
     world.catch_up()
     with world.bus.engine.begin() as connection:
-        connection.execute(text("DROP VIEW IF EXISTS actionbus_keeps_its_tables"))
-        for table in ("journal", "actionbus_runs", "actionbus_checkpoints", "actionbus_identity", "actionbus_version"):
-            connection.execute(text(f"DROP TABLE {table}"))
-        connection.execute(text("DROP FUNCTION journal_refuse"))
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
     anew = make_real_world(Notes)
     anew.put("other", "x")
     with pytest.raises(NeedsRebuild, match="knows nothing of"):
