@@ -63,7 +63,7 @@ class TokenRow(Base):
     __tablename__ = "api_tokens"
     id: Mapped[UUID] = mapped_column(primary_key=True)
     actor: Mapped[str] = mapped_column(String(200))
-    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True, info={"sensitive": True})
     label: Mapped[str] = mapped_column(String(120))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
