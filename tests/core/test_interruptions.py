@@ -116,7 +116,7 @@ ACTIONS: dict[str, Callable[[Bus, int], Any]] = {
 @pytest.mark.parametrize("what", ACTIONS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Watchdog] if TORTURE else [KeyboardInterrupt])
 def test_an_interruption_at_any_line_of_core_leaves_nothing_half_done(
-    request: pytest.FixtureRequest, bus: Bus, what: str, error: type[BaseException]
+    bus: Bus, what: str, error: type[BaseException]
 ) -> None:
     query(bus.engine.url, "DELETE FROM accounts")
     first = bus.journal.last()
@@ -124,7 +124,6 @@ def test_an_interruption_at_any_line_of_core_leaves_nothing_half_done(
     for warm in (1, 2):
         interrupted(0, error, lambda warm=warm: act(bus, warm))
     gc.freeze()  # what was there before is not looked through again at every interruption
-    request.addfinalizer(gc.unfreeze)
     number, at, step = 10, 1, 1 if TORTURE else 13
     while True:
         number += 2
