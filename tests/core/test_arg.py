@@ -18,7 +18,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from actionbus import Arg, Bus, InvalidArguments, LimitExceeded, Limits, UnknownAction
 from actionbus.core.declare.arg import build_schema
 from actionbus.core.values import payload
-from tests.conftest import BusFactory
+from tests.conftest import TORTURE, BusFactory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
@@ -231,13 +231,17 @@ def test_arguments_that_are_no_object(kept: Bus, arguments: Any) -> None:
     assert "_action" in caught.value.errors
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=500 if TORTURE else 60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.dictionaries(st.sampled_from(["s", "i", "f", "d", "j", "l", "zz"]), anything, max_size=4))
 def test_no_arguments_are_a_servers_error(kept: Bus, arguments: dict[str, Any]) -> None:
     check(kept, arguments)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=500 if TORTURE else 40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.text() | st.none() | st.integers() | st.binary())
 def test_no_name_is_a_servers_error(kept: Bus, name: Any) -> None:
     with pytest.raises(UnknownAction) as caught:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from actionbus import Arg, Bus, outside
-from tests.conftest import BusFactory, in_turn
+from tests.conftest import TORTURE, BusFactory, in_turn
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 
@@ -313,7 +313,12 @@ def test_a_secret_is_nowhere_in_any_spelling(
 _SECRETS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=4, max_size=60)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=500 if TORTURE else 30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(_SECRETS, st.sampled_from(sorted(ENCODINGS)), st.sampled_from(sorted(PLACES)))
 @example("hunter22", "basic auth", "call")
 @example('\\\\\\"\\', "json twice", "error")
