@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import marshal
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
@@ -76,10 +78,7 @@ class SQLiteImages(Images):
         if after is None:
             return ()
         own = set(range(after + 1, image + 1))
-        walk = "SELECT images_after, images_upto FROM {home}journal WHERE position <= ? AND images_upto IS NOT NULL "
-        for low, high in self._execute(walk + "ORDER BY position DESC", (position,)):
-            if low < after:
-                break
+        for _, low, high in self._inside(position + 1, after):
             own -= set(range(low + 1, high + 1))
         return tuple(sorted(own))
 
@@ -105,13 +104,13 @@ class SQLiteImages(Images):
                 yield Residual(shape.shape, key, held, times, image)
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
-        found: list[Image] = []
+        found: list[tuple[Shape, Sequence[Any]]] = []
         for shape in shapes:
             if len(shape.key) == len(key):
                 sql = "image > ? AND image <= ? AND key = ?"
                 rows = self._of_shape(shape, sql, (since, cut.image, self._key(shape, key)), by_key=True)
-                found += [self._image(shape, row) for row in rows if row[0] not in cut.later]
-        return sorted(found, key=lambda each: each.image)
+                found += [(shape, row) for row in rows if row[0] not in cut.later]
+        return self._images(found)
 
     def _key(self, shape: Shape, key: Values) -> Any:
         types = [shape.types[shape.columns.index(each)] for each in shape.key]
@@ -132,9 +131,9 @@ class SQLiteImages(Images):
         return self._within(shapes, sql, (since, cut.image), by_key=True)
 
     def _within(self, shapes: Sequence[Shape], sql: str, values: Sequence[Any], *, by_key: bool = False) -> list[Image]:
-        rows = ((shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key))
-        found = [self._image(shape, row) for shape, row in rows]
-        return sorted(found, key=lambda each: each.image)
+        return self._images(
+            [(shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key)]
+        )
 
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
         marks = ", ".join("?" * len(shapes))
@@ -143,18 +142,13 @@ class SQLiteImages(Images):
             "ORDER BY image",
             (*(shape.shape for shape in shapes), low.image, high.image),
         )
-        found: set[int] = set()
-        known: tuple[int, int, int] | None = None
-        for (image,) in rows:
-            if known is None or not known[1] < image <= known[2]:
-                known = self._range_of(image)
-            found |= {known[0]} if known else set()
+        found = set(self._records_of([image for (image,) in rows]).values())
         return sorted(each for each in found if low.position < each <= high.position)
 
     def place_of(self, shape: Shape) -> int | None:
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
-        return self._image(shape, row).position if row else None
+        return self._images([(shape, row)])[0].position if row else None
 
     def waiting(self) -> int:
         last = self._last_range(2**62)
@@ -174,14 +168,36 @@ class SQLiteImages(Images):
         sql = f"SELECT image, operation, key, at, {columns} FROM {{home}}actionbus_images WHERE {chosen} AND {where}"
         yield from self._execute(f"{sql} ORDER BY image", (shape.shape, *values))
 
-    def _image(self, shape: Shape, row: Sequence[Any]) -> Image:
-        image, operation, key, at = row[:4]
-        width = len(shape.columns)
-        before = row[4 : 4 + width] if operation in "ud" else None
-        after = row[4 + width :] if operation in "iub" else None
-        found = self._range_of(image)
-        made = datetime.fromtimestamp(0, UTC) + timedelta(days=at - _DAY_ZERO)
-        return Image(image, shape.shape, operation, key, before, after, None, found[0] if found else None, made)
+    def _images(self, found: Sequence[tuple[Shape, Sequence[Any]]]) -> list[Image]:
+        """Rows of `_of_shape`, in the order of their numbers."""
+        ordered = sorted(found, key=lambda each: each[1][0])
+        records = self._records_of([row[0] for _, row in ordered])
+        return [_image(shape, row, records.get(row[0])) for shape, row in ordered]
+
+    def _records_of(self, images: Sequence[int]) -> dict[int, int]:
+        """The position of each image's record, where it has one. The numbers are ascending."""
+        found: dict[int, int] = {}
+        place = 0
+        while place < len(images) and (covering := self._range_of(images[place])):
+            position, after, upto = covering
+            end = bisect_right(images, upto, place)
+            found |= dict.fromkeys(images[place:end], position)
+            # Of the records before it whose ranges lie inside, the earliest has the image: the innermost.
+            for inner, low, high in self._inside(position, after):
+                found |= dict.fromkeys(
+                    images[bisect_right(images, low, place) : bisect_right(images, high, place)], inner
+                )
+            place = end
+        return found
+
+    def _inside(self, position: int, after: int) -> Iterator[Sequence[Any]]:
+        """The nested actions' records before a position whose ranges begin at or beyond `after`, latest first."""
+        walk = (
+            "SELECT position, images_after, images_upto, cause_id FROM {home}journal WHERE position < ? "
+            "AND images_upto IS NOT NULL ORDER BY position DESC"
+        )
+        found = takewhile(lambda each: each[3] is not None and each[1] >= after, self._execute(walk, (position,)))
+        return (each[:3] for each in found)
 
     def _range_of(self, image: int) -> tuple[int, int, int] | None:
         """The record that an image belongs to and its range, by halving: `images_upto` never falls."""
@@ -206,6 +222,15 @@ class SQLiteImages(Images):
 
     def _dbapi(self) -> Any:
         return driver_connection(self.connection)
+
+
+def _image(shape: Shape, row: Sequence[Any], position: int | None) -> Image:
+    image, operation, key, at = row[:4]
+    width = len(shape.columns)
+    before = row[4 : 4 + width] if operation in "ud" else None
+    after = row[4 + width :] if operation in "iub" else None
+    made = datetime.fromtimestamp(0, UTC) + timedelta(days=at - _DAY_ZERO)
+    return Image(image, shape.shape, operation, key, before, after, None, position, made)
 
 
 def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:

@@ -250,6 +250,8 @@ def test_the_innermost_range_has_the_image_on_sqlite(sqlite_book: Book) -> None:
     book.image(shape, None, (4, "later"))
     assert [each["id"] for each in book.state("items", nested)] == [2]
     assert [each["id"] for each in book.state("items", end)] == [1, 2, 3, 4]
+    found = [book.history.bisect(f"SELECT EXISTS (SELECT 1 FROM items WHERE id = {each})").source for each in (1, 2, 3)]
+    assert [each and each.position for each in found] == [end, nested, end]
     assert book.history.state().basis.waiting == 1
     assert [each.after["id"] for each in book.history.changes(outer).changes if each.after] == [1, 3]
     assert [each.after["id"] for each in book.history.changes(inner).changes if each.after] == [2]
