@@ -17,6 +17,7 @@ from sqlalchemy import Column, Engine, Table, func, select, text
 from sqlalchemy.engine import URL
 
 from actionbus.core import Application, Journal, Record
+from actionbus.core.values.points import point_of
 from actionbus.replay.changes import Logged, RowChange
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.history import Entry, entry_of, outermost
@@ -83,20 +84,15 @@ class Timeline:
     @staticmethod
     def position_in(journal: Journal, at: str) -> int:
         """What a position, an ISO 8601 time, an action's id, `start` or `end` names. Raises ReplayError."""
-        if at in ("start", "end"):
-            return 0 if at == "start" else journal.settled()
-        if at.isascii() and at.isdigit():
-            return int(at)
         try:
-            return _of_action(journal, UUID(at))
-        except ValueError:
-            pass
-        try:
-            moment = datetime.fromisoformat(at)
-        except ValueError:
-            raise ReplayError(f"{at!r} is no position, ISO 8601 time, action id, `start` or `end`") from None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return journal.last_before(moment)
+            point = point_of(at)
+        except ValueError as error:
+            raise ReplayError(str(error)) from None
+        if point is None:
+            return journal.settled()
+        if isinstance(point, datetime):
+            return journal.last_before(point)
+        return _of_action(journal, point) if isinstance(point, UUID) else point
 
     def go(self, position: int, progress: Progress | None = None) -> None:
         """Put the sandbox's tables into the state after a position."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import click
 from rich.cells import cell_len
@@ -27,6 +28,7 @@ from actionbus.adapters.wiring import bus_for, load_application, queue_for, stor
 from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
 from actionbus.core.storage.sqlite_url import file_of
 from actionbus.core.values.payload import shown_text
+from actionbus.core.values.points import position_of
 from actionbus.projections import Projections
 from actionbus.projections.store import Store
 
@@ -184,6 +186,16 @@ def say(*parts: Part, stderr: bool = False) -> None:
 def say_short(made: Text) -> None:
     """Print one line, cut off where the terminal ends."""
     console().print(made, overflow="ellipsis", no_wrap=True, crop=True)
+
+
+def position_or_id(which: str) -> int | UUID:
+    """What names one record or one action at the command line."""
+    if (position := position_of(which)) is not None:
+        return position
+    try:
+        return UUID(which)
+    except ValueError:
+        raise click.BadParameter(f"{which!r} is neither a position nor an action's id", param_hint="WHICH") from None
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import click
 
@@ -15,6 +14,7 @@ from actionbus.adapters.cli.common import (
     fail,
     json_option,
     pass_environment,
+    position_or_id,
     print_json,
     print_table,
     refuse_missing,
@@ -63,6 +63,10 @@ def _history(env: Environment) -> History:
     return History(_backend(env))
 
 
+def _no_row(table: str, key: str, basis: Basis) -> SystemExit:
+    return fail(f"no row {key} of {table} is on record up to position {basis.position}", FAILED)
+
+
 def _key(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
@@ -99,7 +103,7 @@ def rows(env: Environment, table: str, key: str, at: str, as_json: bool) -> None
     answer = _history(env).rows(table, _key(key), at)
     _print_changes(answer.changes, as_json)
     if not answer.changes:
-        raise fail(f"no row {key} of {table} is on record up to position {answer.basis.position}", FAILED)
+        raise _no_row(table, key, answer.basis)
     _tell(answer.basis)
 
 
@@ -114,7 +118,7 @@ def blame(env: Environment, table: str, key: str, column: str | None, at: str, a
     """Show who gave each column of a row the value that it has."""
     answer = _history(env).blame(table, _key(key), column, at)
     if not answer.columns:
-        raise fail(f"no row {key} of {table} is on record up to position {answer.basis.position}", FAILED)
+        raise _no_row(table, key, answer.basis)
     told = [(each.column, each.value, each.change) for each in answer.columns]
     if as_json:
         for name, value, change in told:
@@ -152,11 +156,7 @@ def diff(env: Environment, a: str, b: str | None, table: str | None, as_json: bo
 def changes(env: Environment, which: str, as_json: bool) -> None:
     """Show what one action, or one bypass, did to rows."""
     told = _history(env)
-    try:
-        at: UUID | int = int(which) if which.isascii() and which.isdigit() and len(which) < 19 else UUID(which)
-    except ValueError:
-        raise click.BadParameter(f"{which!r} is neither a position nor an action's id", param_hint="WHICH") from None
-    answer = told.changes(at)
+    answer = told.changes(position_or_id(which))
     _print_changes(answer.changes, as_json)
     _tell(answer.basis)
 

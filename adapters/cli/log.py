@@ -20,6 +20,7 @@ from actionbus.adapters.cli.common import (
     json_option,
     line,
     pass_environment,
+    position_or_id,
     print_json,
     say,
     say_short,
@@ -137,13 +138,11 @@ def show(env: Environment, which: str, as_json: bool) -> None:
 
 
 def _action_id(bus: Bus, which: str) -> UUID | None:
-    if which.isascii() and which.isdigit() and len(which) < 19:
-        found = bus.journal.at(int(which))
-        return found.action_id if found else None
-    try:
-        return UUID(which)
-    except ValueError:
-        raise click.BadParameter(f"{which!r} is neither a position nor an action's id", param_hint="WHICH") from None
+    found = position_or_id(which)
+    if isinstance(found, UUID):
+        return found
+    record = bus.journal.at(found)
+    return record.action_id if record else None
 
 
 def _print_line(record: Record) -> None:

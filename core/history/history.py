@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
@@ -38,8 +38,10 @@ from actionbus.core.history.shapes import Shape, read_shapes
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.values.points import Point, point_of
+from actionbus.core.values.record import Record
 
-At = int | datetime | UUID | str | None
+At = Point | str
 """A position, a time, an action's id, `start` or `end`; None is the end."""
 Key = Any
 """A row's key: a value, or a tuple of them."""
@@ -83,8 +85,8 @@ class History:
         """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it."""
         with self._open(at) as opened:
             recorded = opened.one(table)
-            if column is not None and column not in recorded.shape.columns:
-                raise HistoryError(_no_column(recorded, column))
+            if column is not None:
+                _require_column(recorded, column)
             last: dict[str, Blamed] = {}
             for change in opened.of_row(recorded, key):
                 known = change.after or {}
@@ -109,10 +111,9 @@ class History:
 
     def changes(self, which: At) -> Changes:
         """What an action did to rows, or what was written past the gateway at a position."""
-        position = self.position(which)
-        record = self.journal.get(which) if isinstance(which, UUID) else self.journal.at(position)
+        record = self._record_of(which) if isinstance(which, UUID) else self.journal.at(self.position(which))
         if record is None:
-            raise HistoryError(f"the journal has no action {which}; `actionbus log` shows the latest")
+            raise HistoryError(_no_action(which))
         outcome = record if record.kind == "bypass" else self.journal.outcome(record.action_id)
         if outcome is None:
             raise HistoryError(f"the action {record.action_id} has no outcome yet")
@@ -147,8 +148,7 @@ class History:
         """The first position at which a row's column had a value, in all that is recorded of it."""
         with self._open(at) as opened:
             recorded = opened.one(table)
-            if column not in recorded.shape.columns:
-                raise HistoryError(_no_column(recorded, column))
+            _require_column(recorded, column)
             changes = opened.of_row(recorded, key)
             basis = opened.basis([opened.basis_of(recorded)])
             for _, of_record in groupby(changes, key=lambda each: each.who.source):
@@ -160,36 +160,21 @@ class History:
 
     def position(self, at: At) -> int:
         """What names a point in history, as a position. Raises HistoryError."""
-        if at is None or at == "end":
+        try:
+            point = point_of(at) if isinstance(at, str) else at
+        except ValueError as error:
+            raise HistoryError(str(error)) from None
+        if point is None:
             return self.journal.settled()
-        if isinstance(at, datetime):
-            return self.journal.last_before(at)
-        if isinstance(at, UUID):
-            return self._position_of(at)
-        if isinstance(at, int):
-            return at
-        if at == "start":
-            return 0
-        return self._named(at)
+        if isinstance(point, datetime):
+            return self.journal.last_before(point)
+        return self._record_of(point).position if isinstance(point, UUID) else point
 
-    def _named(self, at: str) -> int:
-        if at.isascii() and at.isdigit() and len(at) < 19:
-            return int(at)
-        try:
-            return self._position_of(UUID(at))
-        except ValueError:
-            pass
-        try:
-            moment = datetime.fromisoformat(at)
-        except ValueError:
-            raise HistoryError(f"{at!r} is no position, ISO 8601 time, action id, `start` or `end`") from None
-        return self.journal.last_before(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-
-    def _position_of(self, action_id: UUID) -> int:
+    def _record_of(self, action_id: UUID) -> Record:
         record = self.journal.get(action_id)
         if record is None:
-            raise HistoryError(f"the journal has no action {action_id}; `actionbus log` shows the latest")
-        return record.position
+            raise HistoryError(_no_action(action_id))
+        return record
 
     @contextmanager
     def _open(self, at: At) -> Iterator[_Opened]:
@@ -321,7 +306,7 @@ class _Opened:
         )
         source = sources.get(image.position) if image.position is not None else None
         is_own = source is not None and source.kind != "bypass" and source.action_id.hex == image.claimed
-        claimed = None if is_own or self.images.connection.dialect.name == "sqlite" else image.claimed
+        claimed = None if is_own else image.claimed
         who = Who(source, image.at or (source.at if source else None), claimed)
         whole = after or before or {}
         key = {name: whole[name] for name in under.key if name in whole}
@@ -366,6 +351,14 @@ def _paired(recorded: Recorded, residue: Sequence[Residual]) -> list[Difference]
     return found
 
 
-def _no_column(recorded: Recorded, column: str) -> str:
+def _no_action(which: object) -> str:
+    return f"the journal has no action {which}; `actionbus log` shows the latest"
+
+
+def _require_column(recorded: Recorded, column: str) -> None:
+    if column in recorded.shape.columns:
+        return
     withheld = " (it is withheld)" if column in recorded.shape.withheld else ""
-    return f"{recorded.name} has no recorded column {column!r}{withheld}; it has: {', '.join(recorded.shape.columns)}"
+    raise HistoryError(
+        f"{recorded.name} has no recorded column {column!r}{withheld}; it has: {', '.join(recorded.shape.columns)}"
+    )
