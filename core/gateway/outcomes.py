@@ -38,11 +38,12 @@ def row_of_failure(
 
 
 def outcome_of(row: Row, position: int) -> Outcome:
-    """The caller's Outcome of a row just written."""
+    """The caller's Outcome of a row just written, which is one."""
+    assert row.status is not None
     return Outcome(
         action_id=row.action_id,
         action=row.action,
-        status=row.status or "interrupted",
+        status=row.status,
         result=payload.loads(row.result) if row.result is not None else None,
         position=position,
         error=payload.loads(row.error) if row.error else None,

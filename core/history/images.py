@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -87,6 +87,7 @@ class Images(ABC):
     def __init__(self, backend: Backend, connection: Connection) -> None:
         self.connection = connection
         self.prefix = backend.prefix
+        self.utc = backend.utc
 
     @abstractmethod
     @contextmanager
@@ -151,15 +152,9 @@ class Images(ABC):
 
     def _source(self, row: Sequence[Any]) -> Source:
         position, action_id, kind, action, actor, at, context, xid = row
-        return Source(position, UUID(str(action_id)), kind, action, actor, aware(at), context and loads(context), xid)
+        return Source(
+            position, UUID(str(action_id)), kind, action, actor, self.utc(at), context and loads(context), xid
+        )
 
 
 _SOURCE = "position, action_id, kind, action, actor, recorded_at, CAST(context AS text), xid"
-
-
-def aware(moment: Any) -> datetime:
-    """A time of the journal's as the driver gives it, in UTC."""
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    known: datetime = moment
-    return known.astimezone(UTC) if known.tzinfo else known.replace(tzinfo=UTC)

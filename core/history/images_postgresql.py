@@ -15,16 +15,18 @@ An image's number is no position: a transaction that drew a number earlier may c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg2
+from sqlalchemy import Connection
 
 from actionbus.core.history.decoding import Values, decoder_of
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source, aware
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 
 _LOOKED_AT: Final = 64
@@ -51,6 +53,11 @@ _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.imag
 class PostgreSQLImages(Images):
     """The images of a database on PostgreSQL."""
 
+    def __init__(self, backend: Backend, connection: Connection) -> None:
+        super().__init__(backend, connection)
+        self._known_later: dict[Cut, list[int]] = {}
+        self._decoders: dict[int, Callable[[str], Values]] = {}
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         cursor = self._cursor()
@@ -70,19 +77,18 @@ class PostgreSQLImages(Images):
             return NOTHING._replace(position=position, is_end=is_end)
         _, xid, image, _, moment = rows[0]
         ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=0)
-        return Cut(position, image, aware(moment), ended=ended, is_end=is_end)
+        return Cut(position, image, self.utc(moment), ended=ended, is_end=is_end)
 
     def _later(self, cut: Cut) -> list[int]:
         """The images up to the cut's whose record lies beyond it."""
-        known: dict[Cut, list[int]] = self.__dict__.setdefault("_known_later", {})
-        if cut not in known:
+        if cut not in self._known_later:
             rows = self.rows_of(
                 f"SELECT i.image FROM {{home}}actionbus_images i {_OUTCOME} WHERE i.image <= ? AND i.xid >= ? "
                 f"AND coalesce(o.position, {_BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
-            known[cut] = [number for (number,) in rows]
-        return known[cut]
+            self._known_later[cut] = [number for (number,) in rows]
+        return self._known_later[cut]
 
     def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
         chosen, values = _IS_IN, [_numbers(shapes), since, cut.image, self._later(cut)]
@@ -98,7 +104,7 @@ class PostgreSQLImages(Images):
     def _of_key(self, shapes: list[int], text: str, since: int, cut: Cut) -> list[Image]:
         found = self._images("i.shape = ANY(?) AND i.key = ? AND i.image > ? AND i.image <= ?",
                              (shapes, text, since, cut.image))  # fmt: skip
-        return [each for each in found if each.position is not None and each.position <= cut.position]
+        return _up_to(cut, found)
 
     def _keys(self, shapes: Sequence[Shape], key: Values) -> Iterator[tuple[str, list[int]]]:
         """The key as each shape's images have it; shapes whose key has other columns have none."""
@@ -131,8 +137,7 @@ class PostgreSQLImages(Images):
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         # Without a key, by which the index finds them; of shape 0 are those of which not even the table is known.
         sql = f"i.shape = ANY(?) AND i.key IS NULL AND i.operation = '{GAP}' AND i.image > ? AND i.image <= ?"
-        found = self._images(sql, ([0, *_numbers(shapes)], since, cut.image))
-        return [each for each in found if each.position is not None and each.position <= cut.position]
+        return _up_to(cut, self._images(sql, ([0, *_numbers(shapes)], since, cut.image)))
 
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
         sql = f"""SELECT DISTINCT {_PLACED} FROM (SELECT min(image) AS image, xid, action
@@ -153,14 +158,9 @@ class PostgreSQLImages(Images):
         return found
 
     def values(self, shape: Shape, row: Row) -> Values:
-        found: Values = self._decoder(shape)(row)
-        return found
-
-    def _decoder(self, shape: Shape) -> Any:
-        known = self.__dict__.setdefault("_decoders", {})
-        if shape.shape not in known:
-            known[shape.shape] = decoder_of(shape.types)
-        return known[shape.shape]
+        if shape.shape not in self._decoders:
+            self._decoders[shape.shape] = decoder_of(shape.types)
+        return self._decoders[shape.shape](row)
 
     def _images(self, where: str, values: Sequence[Any], *, ordered: bool = True) -> list[Image]:
         order = " ORDER BY i.image" if ordered else ""
@@ -175,6 +175,10 @@ class PostgreSQLImages(Images):
 
     def _cursor(self) -> Any:
         return driver_connection(self.connection).cursor()
+
+
+def _up_to(cut: Cut, images: Sequence[Image]) -> list[Image]:
+    return [each for each in images if each.position is not None and each.position <= cut.position]
 
 
 def _numbers(shapes: Sequence[Shape]) -> list[int]:

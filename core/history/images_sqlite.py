@@ -17,7 +17,7 @@ from itertools import takewhile
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source, aware
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.drivers import driver_connection
 
@@ -55,7 +55,7 @@ class SQLiteImages(Images):
         if not last:
             return NOTHING._replace(position=position, image=image, is_end=is_end)
         later = self._of_outer(position, last[0][2], image)
-        return Cut(position, image, aware(last[0][1]), later, is_end=is_end)
+        return Cut(position, image, self.utc(last[0][1]), later, is_end=is_end)
 
     def _last_range(self, position: int) -> Sequence[Any] | None:
         rows = self.rows_of(

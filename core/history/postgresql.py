@@ -20,11 +20,11 @@ from actionbus.core.history.shapes import Shape, TableStatus, TableWanted, read_
 from actionbus.core.storage.backend import Backend, in_text, quoted
 from actionbus.core.storage.ddl import begin_alone, verbatim
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.history_ddl import last_image
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.positions import find_home
 
 _LOCK_TIMEOUT: Final = "10s"
-_LAST: Final = "coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)"
 
 
 class _Looked(NamedTuple):
@@ -213,13 +213,12 @@ def _new_shape(connection: Connection, table: Found, is_baseline: bool, home: st
         f"INSERT INTO {in_text(home)}actionbus_shapes "
         "(table_name, relation, columns, types, numbers, key, withheld, is_baseline, since_image) "
         "VALUES (:name, :relation, CAST(:columns AS text[]), CAST(:types AS text[]), CAST(:numbers AS smallint[]), "
-        f"CAST(:key AS text[]), CAST(:withheld AS text[]), :is_baseline, {_LAST}) RETURNING shape"
+        f"CAST(:key AS text[]), CAST(:withheld AS text[]), :is_baseline, {in_text(last_image(home))}) RETURNING shape"
     )
     values: dict[str, Any] = {
         "name": table.name, "relation": table.relation, "columns": [c.name for c in table.columns],
         "types": [c.type for c in table.columns], "numbers": [c.number for c in table.columns],
         "key": list(table.key), "withheld": list(table.withheld), "is_baseline": is_baseline,
-        "sequence": f"{home}actionbus_images_image_seq",
     }  # fmt: skip
     return int(connection.execute(insert, values).scalar_one())
 

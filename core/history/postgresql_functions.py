@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from actionbus.core.history.postgresql_catalogue import PINS, Column, Found, Member
 from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.history_ddl import last_image
 
 OPERATIONS: Final = ("insert", "update", "delete")
 TRUNCATE: Final = "truncate"
@@ -242,28 +243,29 @@ def _body(table: Found, shape: int, home: str, operation: str) -> str:
             {_drifted(table, shape, home, operation)}
             {_unpinned(table)}
         END IF;
-        IF written > 0 AND named IS NULL THEN
+        {_ending(shape, home)}"""
+
+
+def _ending(shape: int, home: str) -> str:
+    """Of the block that records what it can, and of its function: what it cannot is a gap."""
+    return f"""IF written > 0 AND named IS NULL THEN
             {_bypass(home)}
         END IF;
         RETURN NULL;
     EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
         RAISE;
     WHEN OTHERS THEN
-        {_recorded_gap(shape, home)}
-    END;
-    RETURN NULL;
-END"""
-
-
-def _recorded_gap(shape: int, home: str) -> str:
-    return f"""BEGIN
+        BEGIN
             {_gap(shape, home)}
             IF named IS NULL THEN
                 {_bypass(home)}
             END IF;
         EXCEPTION WHEN OTHERS THEN
             {_UNRECORDED}
-        END;"""
+        END;
+    END;
+    RETURN NULL;
+END"""
 
 
 def _others(table: Found) -> list[str]:
@@ -296,17 +298,7 @@ def _truncated(shape: int, home: str) -> str:
             written := written + 1;
             {_gap(shape, home)}
         END IF;
-        IF written > 0 AND named IS NULL THEN
-            {_bypass(home)}
-        END IF;
-        RETURN NULL;
-    EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
-        RAISE;
-    WHEN OTHERS THEN
-        {_recorded_gap(shape, home)}
-    END;
-    RETURN NULL;
-END"""
+        {_ending(shape, home)}"""
 
 
 def drifting(home: str) -> list[str]:
@@ -351,7 +343,7 @@ BEGIN
             (table_name, relation, columns, types, numbers, key, withheld, is_baseline, is_drifted, since_image)
         VALUES (old.table_name, root, coalesce(names, '{{}}'), coalesce(types, '{{}}'), coalesce(numbers, '{{}}'), keys,
             old.withheld, false, true,
-            coalesce(pg_sequence_last_value('{home.replace("'", "''")}actionbus_images_image_seq'::regclass), 0))
+            {last_image(home)})
         RETURNING shape INTO made;
     END IF;
     RETURN ARRAY[

@@ -15,12 +15,9 @@ from sqlalchemy import Connection, text
 from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.history_ddl import SHAPES
 
-INSERT: Final = "i"
-UPDATE: Final = "u"
-DELETE: Final = "d"
 BASELINE: Final = "b"
 GAP: Final = "!"
-"""The operations of an image: a change of key is a delete and an insert, a gap a change that could not be recorded."""
+"""Of the operations of an image, besides `i`, `u` and `d`: a row as it stood, a change that could not be recorded."""
 
 
 class TableWanted(NamedTuple):

@@ -30,8 +30,6 @@ from actionbus.core.values.backoff import scattered
 T = TypeVar("T")
 ATTEMPTS: Final = 10
 """Of one statement, before a serialization failure is reported."""
-FIRST_PAUSE_S: Final = 0.002
-LONGEST_PAUSE_S: Final = 0.13
 
 
 class TransactionState(Enum):
@@ -174,7 +172,7 @@ class Backend(ABC):
                     elif number == ATTEMPTS or not self.chain_is_transient(error) or self.in_transaction(used):
                         self.explain(error, used)
                         raise
-            time.sleep(scattered(number, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+            pause(number)
         raise AssertionError("the last attempt either returns or raises")
 
     def explain(self, error: Exception, connection: Connection) -> None:
@@ -306,6 +304,11 @@ class Backend(ABC):
     def chain_is_transient(self, error: BaseException) -> bool:
         """Whether `error`, or one that it was raised from, is transient."""
         return any(self.is_transient(driver_error(each)) for each in chain_of(error))
+
+
+def pause(attempt: int) -> None:
+    """Wait a little before a statement is tried again."""
+    time.sleep(scattered(attempt, 0.002, 0.13))
 
 
 class Taken(AbstractContextManager[Connection]):

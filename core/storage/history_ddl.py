@@ -12,8 +12,6 @@ SHAPES: Final = "actionbus_shapes"
 IMAGES: Final = "actionbus_images"
 BYPASSES: Final = "actionbus_bypasses"
 """PostgreSQL: a row for each transaction that wrote past the gateway, from its first such write to its COMMIT."""
-BYPASS: Final = "bypass"
-"""The kind of journal record that such a transaction has."""
 _REFUSAL: Final = "row images are append-only: they are never changed or removed"
 
 _FUNCTIONS: Final = (

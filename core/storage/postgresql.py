@@ -13,7 +13,6 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from psycopg2.extensions import (
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
-from actionbus.core.storage.backend import ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S, Backend, TransactionState, quoted
+from actionbus.core.storage.backend import ATTEMPTS, Backend, TransactionState, pause, quoted
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
@@ -42,7 +41,6 @@ from actionbus.core.storage.postgresql_statements import VALUES, alone, statemen
 from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.rows import Appended, Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
-from actionbus.core.values.backoff import scattered
 from actionbus.core.values.determinism import lock_key
 
 _SUBMIT: Final = f"EXECUTE actionbus_submit {VALUES[:-1]}, %s)"
@@ -153,7 +151,7 @@ class PostgreSQL(Backend):
                 self.release(connection, row.action_id)  # it may have been taken before the statement failed
                 if number == ATTEMPTS:
                     raise
-            time.sleep(scattered(number, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+            pause(number)
         raise AssertionError("the last attempt either returns or raises")
 
     def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:

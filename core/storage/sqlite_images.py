@@ -6,12 +6,12 @@ record covers by then were drawn by somebody who wrote past the gateway, and has
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.values.payload import dumps
 
 COVERED: Final = """coalesce((SELECT images_upto FROM main.journal WHERE images_upto IS NOT NULL
     ORDER BY position DESC LIMIT 1), 0)"""
@@ -69,7 +69,7 @@ def append_bypass(dbapi: Any, after: int, upto: int, context: Mapping[str, Any] 
     own = uuid4()
     first = _row(dbapi, f"{_TIME} > ? ORDER BY image LIMIT 1", after)[0]
     last = _row(dbapi, f"{_TIME} <= ? ORDER BY image DESC LIMIT 1", upto)[0]
-    told = json.dumps({**(context or {}), "from": first, "to": last})
+    told = dumps({**(context or {}), "from": first, "to": last})
     dbapi.execute(_BYPASS, (own.hex, str(own), told, after, upto))
 
 

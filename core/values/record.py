@@ -67,10 +67,11 @@ class Outcome:
     @classmethod
     def of(cls, record: Record, *, repeated: bool = False) -> Outcome:
         """The outcome that a record of kind 'outcome' tells."""
+        assert record.status is not None, f"{record!r} is no outcome"
         return cls(
             action_id=record.action_id,
             action=record.action,
-            status=record.status or "interrupted",
+            status=record.status,
             result=record.result,
             position=record.position,
             repeated=repeated,
