@@ -58,7 +58,7 @@ SETTINGS: Final = (
     Setting("ALLOWED_ORIGINS", _ANYWHERE, "other sites whose pages may run actions ([http.md](http.md)); spaces "
             "between, in Flask commas", "", "--allowed-origin"),
     Setting("MOST_WAITING", _FLASK, "how many requests may wait for projections at a time", "4"),
-    Setting("REPLAY", _ENVIRONMENT, "the folder of sandboxes and snapshots", "`var/replay`"),
+    Setting("REPLAY", _ENVIRONMENT, "the folder of a server for sandboxes", "`var/replay`"),
     Setting("SANDBOX_URL", _ENVIRONMENT, "a PostgreSQL server for sandboxes, never the one with the journal", "one of "
             "the wheel's, else databases beside the journal's own", "--sandbox"),
     Setting("EXPORTS", _ENVIRONMENT, "where the bundled library writes exports"),

@@ -52,6 +52,11 @@ class Journal:
         self._reader = SettledReader(backend, self._table, columns_to_read(self._table))
 
     @property
+    def backend(self) -> Backend:
+        """The database that it is in."""
+        return self._backend
+
+    @property
     def dialect(self) -> str:
         """`postgresql` or `sqlite`."""
         return self._backend.engine.dialect.name

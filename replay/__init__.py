@@ -1,14 +1,12 @@
-"""Replay: history re-run in a sandbox, so that "what happened?" has an answer; see docs/replay.md."""
+"""Replay: history re-run in a sandbox, to see what would be; see docs/replay.md. What was is told by `bus.history`."""
 
-from actionbus.replay.changes import RowChange
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import CannotPlayBack, LeavesSandbox, NeedsUpcast, NotRecorded, ReplayError
 from actionbus.replay.fixture import Fixture
 from actionbus.replay.history import Entry
+from actionbus.replay.nets import RowChange
 from actionbus.replay.replayer import Replayer, Step
 from actionbus.replay.sandbox import Sandbox
-from actionbus.replay.snapshots import Snapshot
-from actionbus.replay.timeline import Timeline
 
 __all__ = [
     "CannotPlayBack",
@@ -22,9 +20,7 @@ __all__ = [
     "Replayer",
     "RowChange",
     "Sandbox",
-    "Snapshot",
     "Step",
-    "Timeline",
 ]
 
 if __name__ != "actionbus.replay":

@@ -6,6 +6,7 @@ import os
 import pdb
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,11 @@ from actionbus.core.declare.handler import ActionHandler
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.guard import opened
-from actionbus.replay.overlap import overlapping
+from actionbus.replay.history import whole
+from actionbus.replay.playable import why_not_replayable
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.replayer import WINDOW, why_not_replayable
+from actionbus.replay.replayer import Replayer, Seen
 from actionbus.replay.sandbox import Rerun
-from actionbus.replay.timeline import Timeline
 
 Hook = Callable[[ActionHandler], Any]
 
@@ -38,26 +39,32 @@ def _names_pdb() -> bool:
 
 
 class Debugging:
-    """Runs one action of a timeline as often as one likes, and leaves nothing of it."""
+    """Runs one action as often as one likes on the recorded state before it, and leaves nothing of it."""
 
-    def __init__(self, timeline: Timeline, action_id: UUID) -> None:
-        self._timeline = timeline
-        self.entry = timeline.entry(action_id)
+    def __init__(self, replayer: Replayer, action_id: UUID) -> None:
+        self.replayer = replayer
+        self.entry = whole(replayer.journal, action_id)
         if (why := why_not_replayable(self.entry)) is not None:
             raise ReplayError(f"{self.entry.outcome.action} cannot be run again: {why}")
+        self.recorded = replayer.stand_before(self.entry)
+        self._seen = self._find_seen()
+
+    def _find_seen(self) -> Seen:
+        """What it saw of actions that overlapped, as far as that explains how it ended."""
+        others = self.replayer.overlapped(self.entry)
+        if not others:
+            return Seen([])
+        rerun, differences = self.replayer.tried(self.entry, self.recorded)
+        self.replayer.sandbox.drop(rerun)
+        if not differences:
+            return Seen([])
+        return self.replayer.explaining(self.entry, self.recorded, others, rerun.statements) or Seen([])
 
     def run(self, hook: Hook | None = None) -> tuple[Rerun, list[Difference]]:
         """Run it on the state that it saw; what differs from history."""
-        entry, sandbox = self.entry, self._timeline.sandbox
-        self._timeline.go(entry.position - 1)
-        journal = self._timeline.journal
-        recent = list(
-            journal.read(max(0, entry.position - WINDOW), upto=entry.position - 1, kind="outcome", status="succeeded")
-        )
-        unseen = [record.position for record in overlapping(entry, recent)]
-        with sandbox.held():
-            if unseen and entry.outcome.status != "succeeded":
-                sandbox.log.undo(unseen)
-            rerun = sandbox.run(entry, world=PlayedWorld(entry, run=hook))
-            sandbox.keep(rerun)
-        return rerun, self._timeline.replayer.compare(entry, rerun)
+        sandbox = self.replayer.sandbox
+        world = PlayedWorld(self.entry, run=hook)
+        with sandbox.before(self._seen.taken_back) if self._seen.taken_back else nullcontext():
+            rerun, differences = self.replayer.tried(self.entry, self.recorded, world, seen=self._seen)
+            sandbox.drop(rerun)
+        return rerun, differences

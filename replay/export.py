@@ -14,14 +14,14 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-from sqlalchemy import Table, event, inspect
+from sqlalchemy import Column, Table, and_, event, func, inspect, select
 from sqlalchemy.orm import Mapper
 
 from actionbus.core.values import payload, tagged
 from actionbus.replay.debug import Debugging
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.fixture import Done, Fixture
-from actionbus.replay.timeline import Timeline
+from actionbus.replay.generated import is_generating
 
 _MOST_ROWS = 2_000
 _Row = tuple[str, tuple[Any, ...]]
@@ -48,11 +48,11 @@ def test_{action}_{status}_at_{position}() -> None:
 
 
 class Export:
-    """One action of a timeline on its way into a test file. `application` is its `module:attribute`."""
+    """One action on its way into a test file. `application` is its `module:attribute`."""
 
-    def __init__(self, timeline: Timeline, debugging: Debugging, application: str) -> None:
-        self._timeline = timeline
+    def __init__(self, debugging: Debugging, application: str) -> None:
         self._debugging = debugging
+        self._sandbox = debugging.replayer.sandbox
         self._entry = debugging.entry
         self._application = application
         self._values: dict[_Row, dict[str, Any]] = {}
@@ -78,9 +78,8 @@ class Export:
         with _loading() as loaded:
             rerun, _ = self._debugging.run()
         self._now = rerun.outcome.status or ""
-        self._timeline.go(self._entry.position - 1)
         words = {word for statement in rerun.statements for word in re.findall(r"\w+", statement)}
-        tables = [table for table in self._timeline.tables() if table.name in words]
+        tables = [table for table in self._sandbox.models if table.name in words]
         few = self._with_parents([row for row in loaded if self._known(row)])
         self._rows_of(tables)
         done = self._try(few)
@@ -97,20 +96,21 @@ class Export:
     def _load(self, name: str, key: tuple[Any, ...]) -> dict[str, Any] | None:
         """A row of the state before the action."""
         if (name, key) not in self._values:
-            logged = self._timeline.sandbox.log.find(name)
-            found = self._timeline.sandbox.connection.execute(logged.table.select().where(logged.matching(key))).first()
+            table = self._sandbox.model(name)
+            is_it = and_(*(c == part for c, part in zip(_keys(table), key, strict=True)))
+            found = self._sandbox.connection.execute(table.select().where(is_it)).first()
             if found is None:
                 return None
-            self._values[name, key] = logged.row(found)
+            self._values[name, key] = {column.name: found._mapping[column] for column in table.columns}
         return self._values[name, key]
 
     def _rows_of(self, tables: Sequence[Table]) -> None:
         for table in tables:
-            logged = self._timeline.sandbox.log.find(table.fullname)
-            if self._timeline.count(table.fullname) > _MOST_ROWS:
+            counted = select(func.count()).select_from(table)
+            if self._sandbox.connection.execute(counted).scalar_one() > _MOST_ROWS:
                 continue
-            for row in self._timeline.rows(table.fullname):
-                self._values.setdefault((table.fullname, tuple(row[c.name] for c in logged.keys)), row)
+            for row in self._sandbox.rows(table.fullname):
+                self._values.setdefault((table.fullname, tuple(row[c.name] for c in _keys(table))), row)
 
     def _with_parents(self, rows: list[_Row]) -> list[_Row]:
         """The rows and those that they refer to, in an order in which they can be inserted."""
@@ -121,11 +121,11 @@ class Export:
                 if parent not in found and self._known(parent):
                     found[parent] = None
                     pending.append(parent)
-        order = {table.fullname: number for number, table in enumerate(self._timeline.tables())}
+        order = {table.fullname: number for number, table in enumerate(self._sandbox.models)}
         return sorted(found, key=lambda row: (order[row[0]], str(row[1])))
 
     def _parents(self, row: _Row) -> Iterator[_Row]:
-        table = self._timeline.sandbox.log.find(row[0]).table
+        table = self._sandbox.model(row[0])
         values = self._load(*row) or {}
         for constraint in table.foreign_key_constraints:
             parent = constraint.referred_table
@@ -147,9 +147,7 @@ class Export:
     def _fixture(self) -> Fixture:
         asked = self._entry.submitted
         assert asked.seed is not None
-        fixture = Fixture(
-            self._timeline.sandbox.bus.application, started_at=self._entry.started_at.isoformat(), seed=asked.seed
-        )
+        fixture = Fixture(self._sandbox.bus.application, started_at=self._entry.started_at.isoformat(), seed=asked.seed)
         for call in self._calls():
             fixture.call(call.pop("call"), *call.pop("args", ()), **call)
         fixture.generated(self._generated())
@@ -165,10 +163,17 @@ class Export:
         return [dict(call) for each in self._entry.all() for call in each.outcome.calls or ()]
 
     def _generated(self) -> list[dict[str, Any]]:
-        return [row for row in self._entry.touched() if row.get("generated")]
+        """The rows that the action inserted into tables whose keys or defaults are generated."""
+        found, tables = [], self._sandbox.tables
+        for net in self._debugging.recorded:
+            table = tables.models.get(net.table)
+            if table is not None and net.before is None and net.after is not None and is_generating(table):
+                row = tables.python(table, net.after)
+                found.append({"table": table.fullname, "row": _encoded(table, row)})
+        return found
 
     def _encoded(self, row: _Row) -> dict[str, Any]:
-        return {name: tagged.encode(value) for name, value in self._values[row].items()}
+        return _encoded(self._sandbox.model(row[0]), self._values[row])
 
     def _text(self, rows: list[_Row], done: Done) -> str:
         module, _, attribute = self._application.partition(":")
@@ -195,6 +200,16 @@ class Export:
     def _call_text(self, call: dict[str, Any]) -> str:
         parts = [repr(call.pop("call")), *(_shown(each, 4) for each in call.pop("args", ()))]
         return ", ".join([*parts, *(f"{name}={_shown(value, 4)}" for name, value in call.items())])
+
+
+def _keys(table: Table) -> list[Column[Any]]:
+    return list(table.primary_key.columns) or list(table.columns)
+
+
+def _encoded(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """A row as tagged JSON, without what the database computes."""
+    stored = {column.name for column in table.columns if column.computed is None}
+    return {name: tagged.encode(value) for name, value in row.items() if name in stored}
 
 
 def _shown(value: Any, indent: int) -> str:

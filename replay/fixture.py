@@ -14,8 +14,8 @@ from uuid import UUID
 from actionbus.core import Application, Record
 from actionbus.core.gateway.outside_calls import asked_of
 from actionbus.core.values import payload, tagged
-from actionbus.replay.changes import RowChange
 from actionbus.replay.history import Entry
+from actionbus.replay.nets import RowChange, changes_of
 from actionbus.replay.sandbox import Sandbox
 
 _ACTION_ID = UUID("00000000-0000-4000-8000-000000000000")
@@ -49,22 +49,22 @@ class Fixture:
         self._seed = seed
         self._sandbox = Sandbox(application, database)
         self._calls: list[dict[str, Any]] = []
-        self._generated: list[dict[str, Any]] = []
+        self._generated: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Put rows into a table; values as tagged JSON has them."""
-        logged = self._sandbox.log.find(table)
-        self._sandbox.log.pause()
-        decoded = [{name: tagged.decode(value) for name, value in row.items()} for row in rows]
-        self._sandbox.connection.execute(logged.table.insert(), decoded)
+        self._sandbox.insert(table, rows)
 
     def call(self, name: str, *args: Any, **ended: Any) -> None:
         """A recorded outside call: `kwargs`, and how it ended: `returned`, `raised`, `items` or `context`."""
         self._calls.append({"call": name, "args": list(args), **ended})
 
     def generated(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keys and other values that the database had generated, as the journal has them."""
-        self._generated = [dict(row) for row in rows]
+        """Rows that the action had inserted, from which keys and what else was generated is taken: `table`, `row`."""
+        for told in rows:
+            name = self._sandbox.tables.name_of(self._sandbox.model(told["table"]))
+            decoded = {column: tagged.decode(value) for column, value in told["row"].items()}
+            self._generated.setdefault(name, []).append(decoded)
 
     def run(
         self,
@@ -77,9 +77,9 @@ class Fixture:
     ) -> Done:
         """Run the action; nothing is raised, and nothing leaves the process."""
         entry = self._entry(action, dict(arguments or {}), actor, dict(context) if context else None, version)
-        rerun = self._sandbox.run(entry)
-        self._sandbox.keep(rerun)
-        changes = self._sandbox.changes(1) if rerun.succeeded else []
+        rerun = self._sandbox.run(entry, generated=self._generated)
+        changes = changes_of(rerun.nets)
+        self._sandbox.drop(rerun)
         row = rerun.outcome
         error = payload.loads(row.error) if row.error else None
         if error:
@@ -100,7 +100,6 @@ class Fixture:
         )  # fmt: skip
         outcome = submitted._replace(
             position=1, kind="outcome", status="succeeded", started_at=self._started_at, calls=self._calls,
-            touched={"rows": self._generated},
         )  # fmt: skip
         return Entry(submitted, outcome)
 

@@ -1,8 +1,8 @@
 """What if: a second line of history, with actions skipped, edited or inserted. `actionbus replay fork` asks.
 
-It begins just before the first changed action, and every later one is run again on the other line. For each row that
-either line has written since, both values are kept; where no row differs any more and no change is left to come, the
-lines have met, and what follows would be the same.
+It begins with the recorded state before the first changed action, and every later one is run again on the other line.
+For each row that either line has written since, both values are kept; where no row differs any more and no change is
+left to come, the lines have met, and what follows would be the same.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
 from actionbus.core import Record
 from actionbus.core.storage.rows import Row
-from actionbus.replay.changes import ORIGINAL, RowChange
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.history import Entry, entries
-from actionbus.replay.replayer import why_not_replayable
+from actionbus.replay.history import Entry, first_position, whole
+from actionbus.replay.nets import Held, Net, RowChange
+from actionbus.replay.playable import why_not_replayable
+from actionbus.replay.replayer import Replayer
 from actionbus.replay.sandbox import Rerun
-from actionbus.replay.timeline import Timeline
 
-_LINE = 1
-_Row = tuple[str, tuple[Any, ...]]
+_ALL: Final = ("succeeded", "rejected", "denied", "failed")
+_Row = tuple[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,121 +64,167 @@ class Fork:
 
 
 class Forking:
-    """One fork of a timeline. `overrides` are fakes for outside dependencies, whose calls are made."""
+    """One fork of history, in a replayer's sandbox. `overrides` are fakes for outside dependencies; calls are made."""
 
     def __init__(
         self,
-        timeline: Timeline,
+        replayer: Replayer,
         *,
         skip: Sequence[UUID] = (),
         edit: Mapping[UUID, Mapping[str, Any]] | None = None,
         insert: Sequence[Inserted] = (),
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        self._timeline = timeline
-        self._sandbox = timeline.sandbox
-        self._skip = {timeline.entry(each).action_id for each in skip}
-        self._edit = {timeline.entry(each).action_id: dict(told) for each, told in (edit or {}).items()}
+        self._replayer = replayer
+        self._journal = replayer.journal
+        self._sandbox = replayer.sandbox
+        skipped = [whole(self._journal, each) for each in skip]
+        edited = [(whole(self._journal, each), dict(told)) for each, told in (edit or {}).items()]
+        self._skip = {each.action_id for each in skipped}
+        self._edit = {entry.action_id: told for entry, told in edited}
+        changed = [*skipped, *(entry for entry, _ in edited)]
+        self._changed = [first_position(each) for each in changed]
+        self._last_changed = max((each.position for each in changed), default=0)
         self._insert = sorted(insert, key=lambda each: each.after)
         self._overrides = dict(overrides or {})
-        self._lines: dict[_Row, list[dict[str, Any] | None]] = {}
-        self._check_edits()
+        self._lines = Lines()
+        for entry, told in edited:
+            self._check_edit(entry, told)
 
-    def _check_edits(self) -> None:
-        for action_id, told in self._edit.items():
-            name = self._timeline.entry(action_id).submitted.action
-            known = self._sandbox.bus.registry.get(name).handler.arguments
-            if unknown := sorted(set(told) - set(known)):
-                raise ReplayError(f"{name} has no argument {unknown[0]!r}; there are: {', '.join(known)}")
+    def _check_edit(self, entry: Entry, told: Mapping[str, Any]) -> None:
+        name = entry.submitted.action
+        known = self._sandbox.bus.registry.get(name).handler.arguments
+        if unknown := sorted(set(told) - set(known)):
+            raise ReplayError(f"{name} has no argument {unknown[0]!r}; there are: {', '.join(known)}")
 
     def run(self, progress: Callable[[Entry], None] | None = None) -> Fork:
-        """Run the other line, tell what differs, and take everything back."""
+        """Run the other line, and tell what differs."""
         fork = Fork()
-        changed = [self._timeline.entry(each).position for each in (*self._skip, *self._edit)]
-        first = min([*(position - 1 for position in changed), *(each.after for each in self._insert)], default=None)
-        if first is None and not self._overrides:
+        starts = [*(position - 1 for position in self._changed), *(each.after for each in self._insert)]
+        if not starts and not self._overrides:
             return fork
-        self._timeline.extend()
-        first = first or 0
-        fork.begun_at = first
-        self._timeline.go(first)
-        last_change = max([*changed, *(each.after for each in self._insert), *([1 << 62] if self._overrides else [])])
-        with self._sandbox.held():
-            self._follow(fork, first, last_change, progress)
-        fork.rows = sorted(
-            (
-                RowChange(0, table, key, one, other)
-                for (table, key), (one, other) in self._lines.items()
-                if one != other
-            ),
-            key=lambda change: (change.table, str(change.key)),
-        )
+        fork.begun_at = min(starts, default=0)
+        self._follow(fork, progress)
+        fork.rows = self._lines.differing()
         return fork
 
-    def _follow(self, fork: Fork, first: int, last_change: int, progress: Callable[[Entry], None] | None) -> None:
+    def _follow(self, fork: Fork, progress: Callable[[Entry], None] | None) -> None:
         pending = list(self._insert)
-        for entry in entries(self._timeline.journal, first):
+        last_change = max(self._last_changed, *(each.after for each in self._insert), 0)
+        for entry, recorded in self._replayer.begin(fork.begun_at, statuses=_ALL):
             while pending and pending[0].after < entry.position:
                 self._run_inserted(fork, pending.pop(0))
-            self._take(entry, fork)
+            self._take(entry, recorded, fork)
             if progress:
                 progress(entry)
-            if entry.position >= last_change and not pending and not self._differs():
+            is_last = entry.position >= last_change and not pending and not self._overrides
+            if is_last and not self._lines.differ():
                 fork.met_at = entry.position
                 return
         for each in pending:
             self._run_inserted(fork, each)
 
-    def _differs(self) -> bool:
-        return any(one != other for one, other in self._lines.values())
-
-    def _take(self, entry: Entry, fork: Fork) -> None:
+    def _take(self, entry: Entry, recorded: list[Net], fork: Fork) -> None:
         """One action of history, on the other line."""
-        self._note(ORIGINAL, self._sandbox.changes(entry.position))
+        self._lines.note(0, recorded)
         if entry.action_id in self._skip:
             fork.ended.append(Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, None))
             return
         if why_not_replayable(entry) is not None:
+            self._as_recorded(recorded)
             return
-        rerun = self._run(entry, self._edit.get(entry.action_id))
+        again = datetime.now(UTC)
+        rerun = self._run(entry, recorded, self._edit.get(entry.action_id))
         fork.run += 1
-        self._note(_LINE, self._sandbox.changes(entry.position, _LINE) if rerun.succeeded else [])
-        differences = self._timeline.replayer.compare(entry, rerun)
-        if differences and not (rerun.stood_in and _only_digests(differences)) and not rerun.unplayable:
-            fork.ended.append(
-                Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,
-                      tuple(differences))
-            )  # fmt: skip
-
-    def _run(self, entry: Entry, edits: Mapping[str, Any] | None) -> Rerun:
-        arguments = {**entry.submitted.arguments, **edits} if edits else None
-        rerun = self._sandbox.run(entry, arguments=arguments, line=_LINE, overrides=self._overrides)
+        differences = self._replayer.compare(entry, rerun, recorded, again)
+        if rerun.stood_in and differences and entry.action_id not in self._edit:
+            self._sandbox.drop(rerun)
+            differences = self._replayer.without_secrets(entry, recorded, differences)
+            rerun = self._run(entry, recorded, None) if differences else rerun
+        if not differences or rerun.unplayable:
+            self._sandbox.drop(rerun)
+            self._as_recorded(recorded)
+            return
         self._sandbox.keep(rerun)
-        return rerun
+        self._lines.note(1, rerun.nets)
+        fork.ended.append(
+            Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,
+                  tuple(differences))
+        )  # fmt: skip
+
+    def _as_recorded(self, recorded: list[Net]) -> None:
+        """The action came out on this line as it did in history."""
+        self._sandbox.put(recorded)
+        self._lines.note(1, recorded)
+
+    def _run(self, entry: Entry, recorded: list[Net], edits: Mapping[str, Any] | None) -> Rerun:
+        arguments = {**entry.submitted.arguments, **edits} if edits else None
+        return self._sandbox.run(entry, recorded, arguments=arguments, overrides=self._overrides)
 
     def _run_inserted(self, fork: Fork, each: Inserted) -> None:
-        entry = _made_up(each, self._moment(each.after), self._timeline.journal.identity())
-        rerun = self._run(entry, None)
+        entry = _made_up(each, self._moment(each.after), self._journal.identity())
+        rerun = self._run(entry, [], None)
+        self._sandbox.keep(rerun)
         fork.run += 1
-        self._note(_LINE, self._sandbox.changes(each.after, _LINE) if rerun.succeeded else [])
+        self._lines.note(1, rerun.nets)
         fork.ended.append(Ended(each.after, entry.action_id, each.action, None, rerun.outcome))
 
     def _moment(self, after: int) -> datetime:
-        record = self._timeline.journal.at(after) or next(self._timeline.journal.read(limit=1), None)
+        record = self._journal.at(after) or next(self._journal.read(limit=1), None)
         if record is None:
             raise ReplayError("the journal is empty; there is nothing to insert an action into")
         return record.recorded_at
 
-    def _note(self, line: int, changes: Sequence[RowChange]) -> None:
-        """A row's first change on either line tells what it was on both before it."""
-        for change in changes:
-            row = (change.table, change.key)
-            values = self._lines.setdefault(row, [change.before, change.before])
-            values[line] = change.after
+
+class Lines:
+    """The rows that either line has written since they parted, as both have them."""
+
+    def __init__(self) -> None:
+        self._rows: dict[_Row, list[Held | None]] = {}
+        self._keyless: dict[_Row, list[Any]] = {}
+        self._parted: set[_Row] = set()
+
+    def note(self, line: int, nets: Sequence[Net]) -> None:
+        """What a line, 0 for history and 1 for the other, made of rows; before the first change both had the same."""
+        for net in nets:
+            if not net.shape.key:
+                self._note_keyless(line, net)
+                continue
+            row = net.table, str(net.key)
+            values = self._rows.setdefault(row, [net.before, net.before])
+            values[line] = net.after
+            (self._parted.discard if _are_alike(*values) else self._parted.add)(row)
+
+    def _note_keyless(self, line: int, net: Net) -> None:
+        for held, times in ((net.before, -1), (net.after, 1)):
+            if held is not None:
+                row = net.table, held.mark()
+                counted = self._keyless.setdefault(row, [held, 0])
+                counted[1] += times if line else -times
+                (self._parted.add if counted[1] else self._parted.discard)(row)
+
+    def differ(self) -> bool:
+        """Whether any row does."""
+        return bool(self._parted)
+
+    def differing(self) -> list[RowChange]:
+        """The rows that do: `before` as history has them, `after` on the other line."""
+        found = []
+        for row in self._parted:
+            if row in self._rows:
+                found.append(Net(row[0], row[1], *self._rows[row]))
+            else:
+                held, times = self._keyless[row]
+                found += [Net(row[0], None, *((None, held) if times > 0 else (held, None)))] * abs(times)
+        changes = map(RowChange.of, found)
+        return sorted(changes, key=lambda change: (change.table, str(change.key), str(change.after)))
 
 
-def _only_digests(differences: Sequence[Difference]) -> bool:
-    return all(each.field.endswith(".values") for each in differences)
+def _are_alike(one: Held | None, other: Held | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    then, now = one.fields(), other.fields()
+    return all(str(then[name]) == str(now[name]) for name in then.keys() & now.keys())
 
 
 def _made_up(each: Inserted, moment: datetime, identity: str) -> Entry:

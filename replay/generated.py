@@ -1,26 +1,27 @@
-"""Gives sandbox INSERTs the values that the database, or a column default, generated when history was made.
+"""Gives sandbox INSERTs the values that the database, or a column's callable default, generated in history.
 
-The journal keeps, for each inserted row, what was generated and a digest of all values. An INSERT of the re-run gets
-the generated values of the recorded row whose digest it would then have; failing that, of the next one of its table;
-failing that, an integer key from a range that history never used.
+The recorded images hold whole rows. An INSERT of the re-run gets what it leaves to be generated from the recorded row
+of its table with which most of its own values agree, each recorded row once; where there is none left, an integer key
+from a range that history never used. What SQLAlchemy does not write, raw SQL, gets its keys from the sequences, which
+are set to where they stood.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Insert, Integer, SmallInteger, Table
+from sqlalchemy import BigInteger, Column, Connection, Insert, Integer, SmallInteger, Table
 
-from actionbus.core.gateway.row_recorder import digest
-from actionbus.core.secrecy.scrubbing import Scrubber
-from actionbus.core.values import tagged
-
-if TYPE_CHECKING:
-    from actionbus.replay.history import Entry
+from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.replay.nets import Held, Net
+from actionbus.replay.tables import Tables
 
 Params = Sequence[Mapping[str, Any]]
-_FRESH = ((SmallInteger, 30_000), (BigInteger, 1 << 62), (Integer, 2_000_000_000))
+_FRESH: Final = ((SmallInteger, 30_000), (BigInteger, 1 << 62), (Integer, 2_000_000_000))
+_LOOKED_AT: Final = 200
+"""Of the recorded rows of a table, how many are compared with one that is inserted."""
 
 
 class Fresh:
@@ -28,12 +29,6 @@ class Fresh:
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
-
-    def copy(self) -> Fresh:
-        """The same from here on."""
-        made = Fresh()
-        made._next = dict(self._next)
-        return made
 
     def key(self, column: Column[Any]) -> int:
         """The next one for a column."""
@@ -44,22 +39,27 @@ class Fresh:
 
 
 class Generated:
-    """What one action, with those nested in it, generated."""
+    """What one action, with those nested in it, generated.
 
-    def __init__(self, entry: Entry, fresh: Fresh, scrubber: Scrubber) -> None:
+    `recorded` is what history has of its rows; `told` are such rows as a test tells them, by table, in Python's values.
+    """
+
+    def __init__(
+        self, recorded: Sequence[Net], tables: Tables, fresh: Fresh, told: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> None:
         self._fresh = fresh
-        self._scrubber = scrubber
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        for row in entry.touched():
-            if "generated" in row and row["op"] in ("insert", "upsert"):
-                self._rows.setdefault(row["table"], []).append(row)
+        self._tables = tables
+        self._rows: dict[str, list[Held | Mapping[str, Any]]] = {name: list(rows) for name, rows in told.items()}
+        for net in recorded:
+            if net.after is not None and net.before is None:
+                self._rows.setdefault(net.table, []).append(net.after)
 
     def impose(self, statement: Insert, many: Params) -> tuple[Insert, Params]:
         """The INSERT with its values."""
         table = statement.table
         if not isinstance(table, Table) or statement.select is not None:
             return statement, many
-        if not self._rows.get(table.fullname) and _fresh_column(table) is None:
+        if not self._rows.get(self._tables.name_of(table)) and _fresh_column(table) is None:
             return statement, many
         if statement._multi_values:
             return self._multi(statement, table), many
@@ -82,29 +82,60 @@ class Generated:
         return fresh.values(_even(filled))
 
     def _values(self, table: Table, values: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
-        """What to add to a row's values."""
+        """What to add to a row's values, by the columns' keys."""
         if (row := self._take(table, values)) is not None:
-            return {name: value for name, value in row.items() if name not in given and name in table.c}
+            return {
+                column.key: row[column.name]
+                for column in table.columns
+                if column.key not in given and column.name in row and _is_generated(column)
+            }
         column = _fresh_column(table)
         if column is None or column.key in given:
             return {}
         return {column.key: self._fresh.key(column)}
 
-    def _take(self, table: Table, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        rows = self._rows.get(table.fullname)
+    def _python(self, table: Table, row: Held | Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._tables.python(table, row) if isinstance(row, Held) else row
+
+    def _take(self, table: Table, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        rows = self._rows.get(self._tables.name_of(table))
         if not rows:
             return None
-        made = [{name: tagged.decode(value) for name, value in row["generated"].items()} for row in rows]
-        chosen = 0
-        for number, (row, generated) in enumerate(zip(rows, made, strict=True)):
-            whole = {name: value for name, value in values.items() if name in table.c} | generated
-            if digest(whole, self._scrubber) == row.get("digest"):
-                chosen = number
+        best, most = 0, -1
+        for number, held in enumerate(rows[:_LOOKED_AT]):
+            row = self._python(table, held)
+            agreeing = sum(
+                _agree(row.get(table.c[name].name), value) for name, value in values.items() if name in table.c
+            )
+            if agreeing > most:
+                best, most = number, agreeing
+            if agreeing == len(values):
                 break
-            if len(rows) == 1:
-                break
-        rows.pop(chosen)
-        return made[chosen]
+        return self._python(table, rows.pop(best))
+
+
+def _agree(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # values of an application's own types
+        return False
+
+
+def _is_generated(column: Column[Any]) -> bool:
+    """Whether its value may be another each time; a constant default is the code's, and is compared."""
+    if column.computed is not None:
+        return False
+    if column.default is not None and not column.default.is_scalar:
+        return True
+    if column.identity is not None or column.table.autoincrement_column is column:
+        return True
+    default = str(getattr(column.server_default, "arg", "") or "")
+    return "(" in default or "CURRENT_" in default.upper()
+
+
+def is_generating(table: Table) -> bool:
+    """Whether any of a table's columns is generated."""
+    return any(map(_is_generated, table.columns))
 
 
 def _even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,3 +153,50 @@ def _fresh_column(table: Table) -> Column[Any] | None:
 
 def _key(name: Any) -> str:
     return name if isinstance(name, str) else str(name.key)
+
+
+class Sequences:
+    """The sequences of the tables' columns, for statements that SQLAlchemy does not write. PostgreSQL."""
+
+    def __init__(self, connection: Connection, tables: Tables) -> None:
+        self._connection = connection
+        self._owned: dict[str, tuple[str, str]] = {}
+        """By table: the column, and its sequence as SQL names it."""
+        if connection.dialect.name == "postgresql":
+            for name in tables.shapes:
+                self._find(name)
+
+    def _find(self, table: str) -> None:
+        rows = self._execute(
+            "SELECT a.attname, pg_get_serial_sequence(%s::regclass::text, a.attname) FROM pg_attribute a "
+            "WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped",
+            (Tables.qualified(table),) * 2,
+        )
+        for column, sequence in rows:
+            if sequence is not None:
+                self._owned[table] = column, sequence
+
+    def stand_before(self, recorded: Sequence[Net]) -> None:
+        """Have the sequences give the keys that these rows have."""
+        first: dict[str, int] = {}
+        for net in recorded:
+            if net.table in self._owned and net.before is None and net.after is not None:
+                value = net.after.fields().get(self._owned[net.table][0])
+                if value is not None:
+                    first[net.table] = min(int(value), first.get(net.table, int(value)))
+        for table, number in first.items():
+            self._execute("SELECT setval(%s::regclass, %s, false)", (self._owned[table][1], max(1, number)))
+
+    def go_on(self) -> None:
+        """Have the sequences give what the tables do not hold yet."""
+        for table, (column, sequence) in self._owned.items():
+            name, home = quoted(column).replace("%", "%%"), Tables.qualified(table).replace("%", "%%")
+            last = f"SELECT max({name}) AS last FROM {home}"
+            self._execute(
+                f"SELECT setval(%s::regclass, greatest(last, 1)) FROM ({last}) t WHERE last IS NOT NULL", (sequence,)
+            )
+
+    def _execute(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        cursor = driver_connection(self._connection).cursor()
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())

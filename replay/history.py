@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from actionbus.core import Journal, Record
+from actionbus.replay.errors import ReplayError
 
 
 class Entry(NamedTuple):
@@ -40,11 +41,6 @@ class Entry(NamedTuple):
     def started_at(self) -> datetime:
         """When its execution began, which is what its clock told; an action that came to none: its outcome's time."""
         return self.outcome.started_at or self.outcome.recorded_at
-
-    def touched(self) -> Iterator[dict[str, Any]]:
-        """The rows that it and those nested in it touched, as the journal has them."""
-        for each in self.all():
-            yield from (each.outcome.touched or {}).get("rows", ())
 
     def all(self) -> Iterator[Entry]:
         """The nested ones at any depth, then this one."""
@@ -95,6 +91,19 @@ def entry_of(journal: Journal, action_id: UUID) -> Entry | None:
     ended = [record.action_id for record in caused if record.kind == "outcome"]
     nested = tuple(entry for each in ended if (entry := entry_of(journal, each)))
     return Entry(submitted, outcome, nested, tuple(each for each in caused if each.action_id not in ended))
+
+
+def first_position(entry: Entry) -> int:
+    """That of the first outcome of an action or of one nested in it, which was appended in its transaction."""
+    return min(each.position for each in entry.all())
+
+
+def whole(journal: Journal, action_id: UUID) -> Entry:
+    """An action, or the one in whose transaction it ran. Raises ReplayError."""
+    found = entry_of(journal, outermost(journal, action_id))
+    if found is None:
+        raise ReplayError(f"the journal has no outcome of an action {action_id}")
+    return found
 
 
 def outermost(journal: Journal, action_id: UUID) -> UUID:

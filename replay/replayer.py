@@ -1,72 +1,81 @@
 """Replayer: re-runs history with the present code, action after action, and tells what differs.
 
     with Replayer(bus.journal, application) as replayer:
-        for step in replayer.steps():
+        for step in replayer.verify():
             print(step, step.differences)
 
-Each action runs on the state that the actions before it left. A succeeded one that then differs is tried again on the
-state that it had `seen`, and on those between, since actions that overlapped may have committed in between its
-statements: where one of these explains the difference, or where nothing but the overlap changes the outcome, it is
-`concurrent` and no divergence. Differences where history was redacted are told from real ones by running the action
-with other stand-ins: what changes with them was made of a secret.
+`verify` runs each action on the recorded state before it, so that no difference follows from another's; `run` runs it
+on what the replay has made so far, and shows where that parts from history. What overlapped with an action may have
+committed between its statements: where it differs, the states that it may have seen are tried as well, and where one of
+them explains it, it is `concurrent` and no divergence. Differences where history was redacted are told from real ones
+by running the action with other stand-ins: what changes with them was made of a secret.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from marshmallow import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
-from actionbus.core import Application, Journal, Record
+from actionbus.core import Application, History, Journal, Record
 from actionbus.core.gateway.execution import arguments_text
+from actionbus.core.history.images import Image
+from actionbus.core.history.shapes import Shape
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload
-from actionbus.replay.changes import RowChange
-from actionbus.replay.divergence import Difference, compare
+from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
-from actionbus.replay.history import Entry, entries
+from actionbus.replay.history import Entry, entries, first_position
+from actionbus.replay.nets import Held, Net, RowChange, are_identical, bare, changes_of, net_of
 from actionbus.replay.overlap import overlapping
+from actionbus.replay.playable import why_not_comparable, why_not_replayable
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.sandbox import Prepare, Rerun, Sandbox, upcast
-from actionbus.replay.snapshots import Snapshot
+from actionbus.replay.recorded import Recorded
+from actionbus.replay.sandbox import Prepare, Rerun, Sandbox
+from actionbus.replay.upcasting import upcast
 
+Verdict = Literal["same", "divergent", "concurrent", "retired", "unplayable"]
+SUCCEEDED: Final = ("succeeded",)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-WINDOW: Final = 2_000
+_WINDOW: Final = 2_000
 """How many outcomes back an overlapping action is looked for."""
-_MOST_STATES: Final = 6
-"""On how many states a differing action is tried again."""
-_TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
-"""Classes of SQLSTATE that tell of the server rather than of the action."""
-_NOT_THE_HANDLERS: Final = frozenset(
-    {"IdempotencyConflict", "LimitExceeded", "AttemptsExhausted", "JournalUnavailable", "KeyboardInterrupt",
-     "SystemExit", "GeneratorExit", "OutcomeUnknown"}
-)  # fmt: skip
+_MOST_STATES: Final = 7
+"""On how many states besides the recorded one a differing action is tried, and before how many of its statements."""
+
+
+class Seen(NamedTuple):
+    """What an action may have seen of those that overlapped with it."""
+
+    taken_back: list[Net]
+    """What they had not committed when it began."""
+    statement: int | None = None
+    """The number of its statement before which they committed that; None if that was after it."""
+    before: str | None = None
+    """That statement's text."""
 
 
 @dataclass(slots=True)
 class Step:
-    """One action run again. `verdict` is `same`, `divergent`, `concurrent` or `unplayable`."""
+    """One action run again."""
 
     entry: Entry
     rerun: Rerun | None
-    verdict: str
+    verdict: Verdict
     differences: list[Difference] = field(default_factory=list)
-    follows: UUID | None = None
-    """The earlier action whose difference may explain this one, since this one reads or writes a table of it."""
     overlapped: tuple[UUID, ...] = ()
     """Of a concurrent one: the actions that ran at the same time."""
+    statement: str | None = None
+    """Of a concurrent one: its statement just before which they committed; None if they did after it had begun."""
     why: str | None = None
-    """Of an unplayable one."""
-    as_recorded: bool = False
-    """Of a concurrent one: on a state that it may have seen it came out so, and the sandbox is as history was."""
-    _changes: Callable[[], list[RowChange]] | None = None
+    """Of a retired or unplayable one."""
 
     @property
     def record(self) -> Record:
@@ -80,13 +89,13 @@ class Step:
 
     @property
     def is_divergence(self) -> bool:
-        """Whether it counts: not concurrent, not unplayable."""
+        """Whether it counts: neither the same nor explained."""
         return self.verdict == "divergent"
 
     @property
     def changes(self) -> list[RowChange]:
-        """The rows it changed now. Ask while the step is the current one, or afterwards of a replayer that logs."""
-        return self._changes() if self._changes else []
+        """The rows that it changes now."""
+        return changes_of(self.rerun.nets) if self.rerun else []
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -98,12 +107,11 @@ class Step:
 
 
 class Replayer:
-    """Re-runs a journal's history in a sandbox.
+    """Re-runs a journal's history in a sandbox, once.
 
-    `database` is the sandbox: a URL or Engine of a database that is empty, or that an earlier replayer of the same
-    journal and code has filled; for a journal on SQLite it is one in memory by default. `start` is the snapshot to
-    begin with. `log` keeps every row change, so that the sandbox can go back; without it a replay is faster.
-    `overrides` puts objects in place of dependencies. Raises ReplayError where a database must be given.
+    `database` is the sandbox: a URL or Engine of an empty database of the journal's kind; for a journal on SQLite it is
+    one in memory by default. `prepare` makes its tables, given an Engine; by default the models do. `overrides` puts
+    objects in place of dependencies. Raises ReplayError where the database is missing, or is none that will do.
     """
 
     def __init__(
@@ -112,74 +120,105 @@ class Replayer:
         application: Application,
         database: str | URL | Engine | None = None,
         *,
-        start: Snapshot | None = None,
         prepare: Prepare | None = None,
         overrides: Mapping[str, Any] | None = None,
-        log: bool = True,
     ) -> None:
         self.journal = journal
+        self.history = History(journal.backend, journal)
         if database is None and journal.dialect != "sqlite":
-            raise ReplayError(
-                f"the journal is of {journal.dialect}: give an empty database of that dialect for the sandbox, or "
-                "'sqlite://' if you accept that errors and values are then compared less closely"
-            )
-        self.sandbox = Sandbox(application, database or "sqlite://", prepare=prepare, overrides=overrides, log=log)
-        self.start = start
-        self.same_dialect = journal.dialect == self.sandbox.engine.dialect.name
-        self._overlaps = log and journal.dialect == "postgresql"  # SQLite has one writer
-        self._recent: deque[Record] = deque(maxlen=WINDOW)
-        self._tainted: dict[str, Step] = {}
-        """By table: the first action that left it other than history did."""
-        if start is not None and self.sandbox.is_new:
-            start.load(self.sandbox)
+            raise ReplayError(f"the journal is of {journal.dialect}: give an empty database of it for the sandbox")
+        self.sandbox = Sandbox(application, database or "sqlite://", prepare=prepare, overrides=overrides)
+        if (kind := self.sandbox.engine.dialect.name) != journal.dialect:
+            self.close()
+            raise ReplayError(f"the journal is of {journal.dialect}, the sandbox of {kind}: its rows do not fit there")
+        self._overlaps = journal.dialect == "postgresql"  # SQLite has one writer
+        self._recent: deque[Record] = deque(maxlen=_WINDOW)
+        self._recorded: Recorded | None = None
+        self._beginnings: Mapping[str, int] = {}
 
-    def steps(
-        self,
-        upto: int | None = None,
-        *,
-        statuses: Collection[str] = ("succeeded",),
+    def verify(
+        self, after: int = 0, upto: int | None = None, *, statuses: Collection[str] = SUCCEEDED
     ) -> Iterator[Step]:
-        """Run what comes after the sandbox's state, one step at a time. Raises NeedsUpcast before anything is run."""
-        self.check_versions(upto)
-        after = self.sandbox.head
-        if self.sandbox.at != after:
-            self.sandbox.travel(after)
-        if self._overlaps and not self._recent:
-            self._recent.extend(self.journal.read(max(0, after - WINDOW), upto=after, kind="outcome"))
-        for entry in entries(self.journal, self._first(after), upto):
-            if self._is_contained(entry, after) or self._is_for_operators(entry):
-                continue
-            if entry.outcome.status in statuses or entry.outcome.status == "succeeded":
-                yield self._step(entry)
+        """Run each action beyond `after` on the recorded state before it. Raises NeedsUpcast before anything is run."""
+        for entry, recorded in self.begin(after, upto, statuses):
+            step = self._judged(entry, recorded)
+            self._end_as_recorded(step, recorded)
+            yield step
+
+    def run(self, after: int = 0, upto: int | None = None, *, statuses: Collection[str] = SUCCEEDED) -> Iterator[Step]:
+        """Run each action beyond `after` on what those before it made now. Raises as `verify` does."""
+        for entry, recorded in self.begin(after, upto, statuses):
+            step = self._judged(entry, recorded)
+            if step.verdict == "divergent":
+                step.rerun = self.sandbox.run(entry, recorded)
+                self.sandbox.keep(step.rerun)
+            else:
+                self._end_as_recorded(step, recorded)
+            yield step
+
+    def begin(
+        self, after: int, upto: int | None = None, statuses: Collection[str] = SUCCEEDED
+    ) -> Iterator[tuple[Entry, list[Net]]]:
+        """The actions of these statuses that can be run, each with its recorded rows, the tables as they were before.
+
+        Whatever else was recorded is put into the tables; what becomes of the action given is the caller's to put.
+        """
+        self.check_versions(after, upto)
+        self._load(after)
+        for entry in entries(self.journal, after, upto):
+            recorded = self.catch_up(entry)
+            if self._is_for_operators(entry) or entry.outcome.status not in (*statuses, "succeeded"):
+                self.sandbox.put(recorded)
+            else:
+                yield entry, recorded
             if self._overlaps:
                 self._recent.append(entry.outcome)
-        self.sandbox.commit()
+
+    def stand_before(self, entry: Entry) -> list[Net]:
+        """Have the tables as they were recorded before an action; its recorded rows."""
+        self.check_versions(entry.position - 1, entry.position)
+        self._load(first_position(entry) - 1)
+        return self.catch_up(entry)
+
+    def _load(self, after: int) -> None:
+        if self._recorded is not None:
+            raise ReplayError("a replayer goes through history once; make another")
+        self.journal.require()
+        self._beginnings = self.history.beginnings()
+        self._recorded = Recorded(self.history, after, self.journal.settled())
+        rows = {}
+        for table, folded in self.history.held(after):
+            shapes = {each.shape: each for each in table.shapes}
+            rows[table.name] = [Held(shapes[each.shape], each.row) for each in folded.rows for _ in range(each.times)]
+        self.sandbox.load(rows)
+        if self._overlaps:
+            self._recent.extend(self.journal.read(max(0, after - _WINDOW), upto=after, kind=("outcome", "bypass")))
+
+    def catch_up(self, entry: Entry) -> list[Net]:
+        """Put what was recorded before an action's own rows, which are returned."""
+        assert self._recorded is not None
+        own: list[Image] = []
+        shapes: Mapping[int, Shape] = {}
+        mine = {each.position for each in entry.all()}
+        for each in self._recorded.through(entry.position):
+            shapes = each.shapes
+            if each.position in mine:
+                own += each.images
+                continue
+            self.sandbox.put(each.nets(), begun=each.begun())
+            if self._overlaps and (record := self.journal.at(each.position)):
+                self._recent.append(record)
+        return net_of(own, shapes)
 
     def _is_for_operators(self, entry: Entry) -> bool:
         """Whether it was decided about the machinery of that time, of which a sandbox has nothing."""
         action = self.sandbox.bus.registry.find(entry.outcome.action)
         return action is not None and action.for_operators
 
-    def _first(self, after: int) -> int:
-        """Where to read from: what was in flight when the snapshot was taken lies before its position."""
-        if self.start is not None and self.start.missing and after == self.start.position:
-            return min(self.start.missing) - 1
-        return after
-
-    def _is_contained(self, entry: Entry, after: int) -> bool:
-        if self.start is not None and entry.position <= self.start.position:
-            return self.start.contains(entry.outcome)
-        return entry.position <= after
-
-    def run(self, upto: int | None = None) -> None:
-        """Run everything, without looking."""
-        for _ in self.steps(upto):
-            pass
-
-    def check_versions(self, upto: int | None = None) -> None:
+    def check_versions(self, after: int = 0, upto: int | None = None) -> None:
         """Raise NeedsUpcast for succeeded actions of versions that the present handlers cannot read."""
         registry, missing = self.sandbox.bus.registry, []
-        for name, version, position in self.journal.versions(self.sandbox.head, upto):
+        for name, version, position in self.journal.versions(after, upto):
             action = registry.find(name)
             if action is None or action.handler.version == version:
                 continue
@@ -192,162 +231,127 @@ class Replayer:
         if missing:
             raise NeedsUpcast("nothing was replayed:\n" + "\n".join(f"  - {each}" for each in missing))
 
-    def close(self, *, keep: bool = True) -> None:
+    def close(self) -> None:
         """Let go of the sandbox; see `Sandbox.close`."""
-        self.sandbox.close(keep=keep)
+        self.sandbox.close()
 
     def __enter__(self) -> Replayer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(keep=kind is None)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _step(self, entry: Entry) -> Step:
-        sandbox = self.sandbox
+    def _end_as_recorded(self, step: Step, recorded: list[Net]) -> None:
+        """Have the tables as they were recorded after the action: as it left them now, if that is the same."""
+        rerun = step.rerun
+        if rerun is not None and rerun.transaction is not None:
+            if step.verdict == "same" and are_identical(recorded, rerun.nets):
+                self.sandbox.keep(rerun)
+                return
+            self.sandbox.drop(rerun)
+        self.sandbox.put(recorded)
+
+    def _judged(self, entry: Entry, recorded: list[Net]) -> Step:
+        """The action run on the tables as they are, and what is to be said of it; nothing has been kept of it yet."""
         if why := why_not_replayable(entry):
-            return self._finish(Step(entry, None, "unplayable", why=why))
-        succeeded = entry.outcome.status == "succeeded"
-        if not succeeded:
-            return self._failed_step(entry)
-        rerun = sandbox.run(entry)
-        differences = self.compare(entry, rerun)
+            return Step(entry, None, "unplayable", why=why)
+        if self.sandbox.bus.registry.find(entry.outcome.action) is None and entry.outcome.status == "succeeded":
+            return Step(entry, None, "retired", why=f"there is no action {entry.outcome.action} any more")
+        rerun, differences = self.tried(entry, recorded)
         if not differences and not rerun.unplayable:
-            sandbox.keep(rerun)
-            return self._finish(Step(entry, rerun, "same"))
-        return self._finish(self._explained(entry, rerun, differences))
-
-    def compare(self, entry: Entry, rerun: Rerun) -> list[Difference]:
-        """What differs between an action of history and a re-run of it in this sandbox."""
-        tables = None if self.same_dialect else self.sandbox.tables()
-        return compare(entry, rerun, tables=tables, present=self._present_arguments)
-
-    def _explained(self, entry: Entry, rerun: Rerun, differences: list[Difference]) -> Step:
-        """Why a succeeded action differs, after trying it with other stand-ins and on the states it may have seen."""
-        sandbox = self.sandbox
-        if rerun.unplayable:
-            sandbox.keep(rerun)
-            return Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0])
-        if why := _decided_by_a_secret(entry, rerun):
-            sandbox.keep(rerun)
+            return Step(entry, rerun, "same")
+        self.sandbox.drop(rerun)
+        if why := self._why_unplayable(entry, rerun):
             return Step(entry, rerun, "unplayable", differences, why=why)
-        if rerun.stood_in:
-            sandbox.drop(rerun)
-            differences = self._without_secrets(entry, differences)
-            rerun = sandbox.run(entry)
-            if not differences:
-                sandbox.keep(rerun)
-                return Step(entry, rerun, "same")
+        if rerun.stood_in and not (differences := self.without_secrets(entry, recorded, differences)):
+            return Step(entry, rerun, "same")
         others = overlapping(entry, self._recent)
-        if others:
-            sandbox.drop(rerun)
-            found = self._among_states(entry, differences, others)
-            if found is not None:
-                return found
-            rerun = sandbox.run(entry)
-        sandbox.keep(rerun)
-        return Step(entry, rerun, "divergent", differences, follows=self._cause(rerun))
+        seen = self.explaining(entry, recorded, others, rerun.statements) if others else None
+        if seen is None:
+            return Step(entry, rerun, "divergent", differences)
+        ids = tuple(record.action_id for record in others)
+        return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.before)
 
-    def _without_secrets(self, entry: Entry, differences: list[Difference]) -> list[Difference]:
+    def tried(
+        self, entry: Entry, recorded: list[Net], world: PlayedWorld | None = None, *, seen: Seen | None = None
+    ) -> tuple[Rerun, list[Difference]]:
+        """The action run on the tables as they are, not ended yet; and what differs from history."""
+        again = datetime.now(UTC)
+        meanwhile = (seen.statement, seen.taken_back) if seen is not None and seen.statement else None
+        rerun = self.sandbox.run(entry, recorded, world=world, meanwhile=meanwhile)
+        return rerun, self.compare(entry, rerun, recorded, again)
+
+    def compare(self, entry: Entry, rerun: Rerun, recorded: list[Net], again: datetime) -> list[Difference]:
+        """What differs between an action of history and a re-run of it that began at `again`."""
+        known = {each for each in self.sandbox.tables.shapes if self._is_known(each, entry)}
+        return compare(entry, rerun, recorded, Comparing(known, self._present_arguments, again))
+
+    def _is_known(self, table: str, entry: Entry) -> bool:
+        return self._beginnings.get(table, entry.position) < entry.position
+
+    def _why_unplayable(self, entry: Entry, rerun: Rerun) -> str | None:
+        """Why what differs says nothing: history does not hold what the action reads, or what decides how it ends."""
+        if rerun.unplayable:
+            return rerun.unplayable[0]
+        if why := why_not_comparable(entry, rerun):
+            return why
+        words = {word for statement in rerun.statements for word in _WORD.findall(statement)}
+        for name, shape in self.sandbox.tables.shapes.items():
+            if name.rpartition(".")[2] not in words:
+                continue
+            if not self._is_known(name, entry):
+                begins = self._beginnings.get(name, "the end")
+                return f"it reads or writes {bare(name)}, of which nothing is recorded before position {begins}"
+            if withheld := words.intersection(shape.withheld):
+                return f"it reads or writes {bare(name)}.{min(withheld)}, which is withheld from history"
+        return None
+
+    def without_secrets(self, entry: Entry, recorded: list[Net], differences: list[Difference]) -> list[Difference]:
         """The differences that stay as they are whatever stands in for the secrets."""
         kept = differences
         for salt in (1, 2):
-            again = self.sandbox.run(entry, world=PlayedWorld(entry, salt))
-            now = set(map(_identity, self.compare(entry, again)))
+            again, found = self.tried(entry, recorded, PlayedWorld(entry, salt))
             self.sandbox.drop(again)
+            now = set(map(_identity, found))
             kept = [each for each in kept if _identity(each) in now]
         return kept
 
-    def _among_states(self, entry: Entry, differences: list[Difference], others: list[Record]) -> Step | None:
-        """Try the states that the action may have seen: without all of the overlapping ones, then with ever more."""
-        sandbox = self.sandbox
-        positions = [record.position for record in others]
-        outcomes = {_fingerprint(differences)}
-        for number in _spread(len(positions)):
-            with sandbox.aside():
-                sandbox.log.undo(positions[number:])
-                again = sandbox.run(entry)
-                found = self.compare(entry, again)
-                changes = sandbox.log.changes([entry.position]) if not found else []
-                sandbox.drop(again)
-            outcomes.add(_fingerprint(found))
-            if not found and not again.unplayable:
-                self._put_on_top(entry, changes)
-                ids = tuple(record.action_id for record in others)
-                return Step(entry, again, "concurrent", differences, overlapped=ids, as_recorded=True)
-        if len(outcomes) == 1:
-            return None
-        rerun = sandbox.run(entry)
-        sandbox.keep(rerun)
-        return Step(entry, rerun, "concurrent", differences, overlapped=tuple(r.action_id for r in others))
+    def explaining(
+        self, entry: Entry, recorded: list[Net], others: Sequence[Record], statements: Sequence[str]
+    ) -> Seen | None:
+        """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None.
 
-    def _put_on_top(self, entry: Entry, changes: list[RowChange]) -> None:
-        """Write what the action wrote on the state that it saw onto the state as it is now."""
-        self.sandbox.log.begin(entry.position)
-        self.sandbox.log.overwrite(changes)
+        The states without all of them, and without the last ones, are tried: each prefix by outcome. Then, for an
+        action whose statements each see what was committed before them, all of them commit before one of these.
+        """
+        nets = [self._nets_of(record) for record in others]
+        for number in _spread(range(len(others))):
+            seen = Seen([net for each in nets[number:] for net in each])
+            if self._comes_out(entry, recorded, seen):
+                return seen
+        everything = [net for each in nets for net in each]
+        for number in _spread(range(2, len(statements) + 1)):
+            seen = Seen(everything, number, statements[number - 1])
+            if self._comes_out(entry, recorded, seen):
+                return seen
+        return None
 
-    def _failed_step(self, entry: Entry) -> Step:
-        """A rejected, denied or failed action, on the state that it saw; nothing of it stays."""
-        sandbox = self.sandbox
-        others = overlapping(entry, self._recent)
-        positions = [record.position for record in others]
-        best: tuple[Rerun, list[Difference]] | None = None
-        outcomes = set()
-        for number in [*_spread(len(positions)), len(positions)]:
-            with sandbox.aside():
-                if positions[number:]:
-                    sandbox.log.undo(positions[number:])
-                rerun = sandbox.run(entry)
-                differences = self.compare(entry, rerun)
-                if differences and rerun.stood_in:
-                    sandbox.drop(rerun)
-                    differences = self._without_secrets(entry, differences)
-                sandbox.drop(rerun)
-            if rerun.unplayable:
-                return self._finish(Step(entry, rerun, "unplayable", differences, why=rerun.unplayable[0]))
-            if not differences:
-                return self._finish(Step(entry, rerun, "same"))
-            if why := _decided_by_a_secret(entry, rerun):
-                return self._finish(Step(entry, rerun, "unplayable", differences, why=why))
-            outcomes.add(_fingerprint(differences))
-            best = best or (rerun, differences)
-        assert best is not None
-        rerun, differences = best
-        if len(outcomes) > 1:
-            ids = tuple(record.action_id for record in others)
-            return self._finish(Step(entry, rerun, "concurrent", differences, overlapped=ids))
-        return self._finish(Step(entry, rerun, "divergent", differences, follows=self._cause(rerun)))
+    def _comes_out(self, entry: Entry, recorded: list[Net], seen: Seen) -> bool:
+        """Whether the action comes out as recorded where it saw that."""
+        with self.sandbox.before(seen.taken_back):
+            rerun, differences = self.tried(entry, recorded, seen=seen)
+            self.sandbox.drop(rerun)
+            if differences and rerun.stood_in:
+                differences = self.without_secrets(entry, recorded, differences)
+        return not differences and not rerun.unplayable
 
-    def _cause(self, rerun: Rerun) -> UUID | None:
-        """The earliest differing action that left a table otherwise which this one's statements name."""
-        if not self._tainted:
-            return None
-        words = {word for statement in rerun.statements for word in _WORD.findall(statement)}
-        found = [step for table, step in self._tainted.items() if table.rpartition(".")[2] in words]
-        return min(found, key=lambda step: step.position).entry.action_id if found else None
+    def overlapped(self, entry: Entry) -> list[Record]:
+        """The records before an action's that it could not see when it began."""
+        return overlapping(entry, self._recent)
 
-    def _finish(self, step: Step) -> Step:
-        position = step.position
-        if step.verdict in ("divergent", "unplayable", "concurrent") and step.record.status == "succeeded":
-            self._taint(step)
-        if step.verdict == "divergent" and step.follows is not None:
-            root = next((each for each in self._tainted.values() if each.entry.action_id == step.follows), None)
-            if root is not None and root.verdict in ("unplayable", "concurrent"):
-                step.verdict = root.verdict
-                step.why = f"it follows from {root.verdict} {root.record.action} at position {root.position}"
-        if step.record.status == "succeeded":
-            self.sandbox.advance(step.entry, step.verdict)
-        if self.sandbox.logging:
-            step._changes = lambda: self.sandbox.changes(position)
-        return step
-
-    def _taint(self, step: Step) -> None:
-        if step.as_recorded:
-            return
-        rows = [*((step.record.touched or {}).get("rows", ()))]
-        if step.rerun is not None and step.rerun.outcome.touched:
-            rows += payload.loads(step.rerun.outcome.touched).get("rows", ())
-        for table in dict.fromkeys(row["table"] for row in rows):
-            self._tainted.setdefault(table, step)
+    def _nets_of(self, record: Record) -> list[Net]:
+        shapes, images = self.history.images(record.position - 1, record.position)
+        return net_of(images, shapes)
 
     def _present_arguments(self, outcome: Record) -> dict[str, Any] | None:
         """The recorded, validated arguments as a handler of another version would have validated them."""
@@ -365,53 +369,12 @@ class Replayer:
 
 
 def _identity(difference: Difference) -> str:
-    return f"{difference.action} {difference.field} {payload.dumps(difference.actual)}"
+    return f"{difference.action} {difference.field} {payload.dumps(difference.now)}"
 
 
-def _fingerprint(differences: list[Difference]) -> str:
-    return "\n".join(map(_identity, differences))
-
-
-def _spread(count: int) -> list[int]:
-    """At most `_MOST_STATES` numbers from 0 up to `count`, exclusive, the first of them 0."""
-    if count <= _MOST_STATES:
-        return list(range(count))
-    return sorted({round(number * (count - 1) / (_MOST_STATES - 1)) for number in range(_MOST_STATES)})
-
-
-def why_not_replayable(entry: Entry) -> str | None:
-    """Why an action cannot be run again at all, or None."""
-    asked, outcome = entry.submitted, entry.outcome
-    error = outcome.error or {}
-    name = str(error.get("type", "")).rpartition(":")[2]
-    if outcome.status == "interrupted":
-        return "it was interrupted, so nobody knows how far it came"
-    if asked.seed is None:
-        return "its seed is not there any more"
-    if "$summary" in asked.arguments or any(_is_left_out(value) for value in asked.arguments.values()):
-        return "its arguments were too large, or not JSON, and were not kept"
-    if name in _NOT_THE_HANDLERS or str(error.get("sqlstate", "00"))[:2] in _TROUBLE:
-        return f"it ended by {name or 'an error'}, which is not the handler's doing"
-    if "idempotency_key" in (error.get("errors") or {}):
-        return "its idempotency key was refused, and is not kept"
-    if outcome.status == "failed" and "withdrawn" in error:
-        return "it was withdrawn"
-    return None
-
-
-def _is_left_out(value: Any) -> bool:
-    return isinstance(value, dict) and "$unencodable" in value
-
-
-def _decided_by_a_secret(entry: Entry, rerun: Rerun) -> str | None:
-    """Why an action cannot be compared whose secret argument is not kept: with a stand-in for it, it ends otherwise."""
-    was, now = entry.outcome, rerun.outcome
-    if not rerun.redacted:
-        return None
-    errors = (payload.loads(now.error) if now.error else {}).get("errors") or {}
-    before = (was.error or {}).get("errors") or {}
-    if was.status == now.status and before.keys() == errors.keys():
-        return None
-    return (
-        f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
-    )
+def _spread(numbers: Sequence[int]) -> list[int]:
+    """At most `_MOST_STATES` of them, the first and the last among them."""
+    if len(numbers) <= _MOST_STATES:
+        return list(numbers)
+    last = len(numbers) - 1
+    return sorted({numbers[round(place * last / (_MOST_STATES - 1))] for place in range(_MOST_STATES)})

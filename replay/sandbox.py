@@ -1,26 +1,26 @@
 """Sandbox: a private database in which actions run again, with the same Application bound to it.
 
-One connection and one long transaction hold it; each action is a savepoint in it. The journal that is replayed is only
-ever read, over connections of its own.
+One connection and one long transaction hold it; each action is a savepoint in it. Its rows are recorded by the same
+triggers as in production, and told by the same images. The journal that is replayed is only ever read, over connections
+of its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Engine, Table, text
+from sqlalchemy import Engine, Table, select, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
 from actionbus.core import Application, Bus
-from actionbus.core.declare.handler import ActionHandler
 from actionbus.core.declare.queue import Message, Queue
 from actionbus.core.errors import ActionBusError
 from actionbus.core.gateway.execution import Attempt, Execution
@@ -29,20 +29,25 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outcomes import row_of_failure
+from actionbus.core.history.reading import images_of
+from actionbus.core.history.shapes import latest, read_shapes
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.history_ddl import IMAGES
 from actionbus.core.storage.rows import Row
-from actionbus.core.values import payload
+from actionbus.core.values import payload, tagged
 from actionbus.core.values.caller import Caller
-from actionbus.replay.changes import ORIGINAL, RowChange, RowLog
+from actionbus.replay.clocks import asks
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.generated import Fresh, Generated
+from actionbus.replay.generated import Fresh, Generated, Sequences
 from actionbus.replay.guard import guarded
 from actionbus.replay.history import Entry
+from actionbus.replay.nets import Held, Net, net_of
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.standins import stand_in
-from actionbus.replay.tables import business_tables
-from actionbus.replay.transaction import SandboxTransaction
+from actionbus.replay.tables import business_tables, tables_of
+from actionbus.replay.transaction import Meanwhile, SandboxTransaction
+from actionbus.replay.upcasting import upcast
 
 Prepare = Callable[[Engine], None]
 _COMMIT_EVERY: Final = 200
@@ -66,7 +71,16 @@ class Rerun:
     unplayable: list[str]
     stood_in: bool
     redacted: bool
+    bound: list[Any]
+    """The times that it handed to the database."""
+    nets: list[Net]
+    """What it made of rows; of one that did not succeed nothing."""
     transaction: SandboxTransaction | None = field(default=None, repr=False)
+
+    @property
+    def asks_clock(self) -> bool:
+        """Whether it asks the database what time it is, or writes what the database says of that."""
+        return any(map(asks, self.statements))
 
     @property
     def succeeded(self) -> bool:
@@ -77,8 +91,8 @@ class Rerun:
 class Sandbox:
     """A database with an application's tables. `prepare` makes them, by default from the application's models.
 
-    Without `log` no row changes are kept, so that it cannot go back. `overrides` puts objects in place of dependencies,
-    as `Bus.runner` does: their calls are made, not played back.
+    `overrides` puts objects in place of dependencies, as `Bus.runner` does: their calls are made, not played back.
+    Raises ReplayError for a database that holds tables already.
     """
 
     def __init__(
@@ -89,45 +103,44 @@ class Sandbox:
         prepare: Prepare | None = None,
         overrides: Mapping[str, Any] | None = None,
         session_factory: Callable[..., Session] | None = None,
-        log: bool = True,
     ) -> None:
         self.bus = Bus(application, database, queue=SandboxQueue(), session_factory=session_factory or Session)
         self.engine = self.bus.engine
         self.overrides = MappingProxyType(dict(overrides or {}))
         self.fresh = Fresh()
-        self.at = 0
-        """The position whose state the tables hold."""
-        self.logging = log
         self._held = ExitStack()
-        self._prepare = prepare
-        self.head = 0
-        """The last position that was run."""
-        self.is_new = True
         self._since_commit = 0
         self._asides = 0
-        self._open()
+        self._last_image = 0
+        self._foreign = range(0)
+        """The images of what others committed while an action ran."""
+        try:
+            self._open(prepare)
+        except BaseException:
+            self._held.close()
+            self.bus.close()
+            raise
 
-    def _open(self) -> None:
-        with self.engine.begin() as connection:
-            there = connection.dialect.has_table(connection, "actionbus_now")
-        if not there:
-            self._make_tables()
+    def _open(self, prepare: Prepare | None) -> None:
+        if self.bus.journal.exists():
+            raise ReplayError("the sandbox's database has a journal already; give an empty one, which is thrown away")
+        self._make_tables(prepare)
         self.connection = self._held.enter_context(self.bus.backend.connection())
         self._begin()
-        self.log = RowLog(self.connection, business_tables(self.bus.application, self.connection))
-        deferred = any(_deferred(table) for table in self.tables())
+        models = business_tables(self.bus.application, self.connection)
+        shapes = latest(read_shapes(self.connection, self.bus.backend.prefix))
+        self._shapes = {each.shape: each for each in shapes.values()}
+        self.tables = tables_of(self.connection, shapes, models)
+        self.models = models
+        deferred = any(_deferred(table) for table in models)
         self._check_deferred = deferred and self.engine.dialect.name == "postgresql"
-        self.is_new = not there
-        if there:
-            self.at, self.head = self.connection.execute(text("SELECT at, head FROM actionbus_now")).one()
-        else:
-            self.log.create(triggers=self.logging)
-            self.commit()
+        self._images = images_of(self.bus.backend, self.connection)
+        self.sequences = Sequences(self.connection, self.tables)
 
-    def _make_tables(self) -> None:
+    def _make_tables(self, prepare: Prepare | None) -> None:
         models = self.bus.application.models
-        if self._prepare is not None:
-            self._prepare(self.engine)
+        if prepare is not None:
+            prepare(self.engine)
         elif models is not None:
             with self.engine.begin() as connection:
                 for schema in sorted({table.schema for table in models.tables.values() if table.schema}):
@@ -135,6 +148,10 @@ class Sandbox:
                 models.create_all(connection)
         if self.engine.dialect.name == "postgresql":
             self._let_keys_be_given()
+        self.bus.create()
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.begin() as connection:  # what an action changed is looked for by number alone
+                connection.exec_driver_sql(f"CREATE INDEX ON {self.bus.backend.prefix}{IMAGES} (image)")
 
     def _let_keys_be_given(self) -> None:
         with self.engine.begin() as connection:
@@ -142,46 +159,92 @@ class Sandbox:
                 SELECT format('ALTER TABLE %I.%I ALTER %I SET GENERATED BY DEFAULT',
                               table_schema, table_name, column_name)
                 FROM information_schema.columns WHERE is_identity = 'YES' AND identity_generation = 'ALWAYS'
+                AND table_name NOT LIKE 'actionbus%'
             """)).scalars()  # fmt: skip
             for statement in always.all():
                 connection.exec_driver_sql(statement)
 
-    def tables(self) -> list[Table]:
-        """The business tables, those that others refer to first."""
-        return [logged.table for logged in self.log.logged.values()]
-
     def _begin(self) -> None:
         self.connection.exec_driver_sql("BEGIN")
+        if self.engine.dialect.name == "postgresql":  # so that no write counts as one past the gateway
+            self.connection.exec_driver_sql(f"SELECT set_config('actionbus.action', '{UUID(int=0).hex}', true)")
 
     def commit(self) -> None:
-        """Make what was run so far durable, as far as the sandbox is."""
-        if self.logging:
-            now = {"at": self.at, "head": self.head}
-            self.connection.execute(text("UPDATE actionbus_now SET at = :at, head = :head"), now)
+        """Make what was run so far durable, as far as the sandbox is: a transaction must not grow for ever."""
         self.connection.exec_driver_sql("COMMIT")
         self._since_commit = 0
         self._begin()
 
+    def load(self, rows: Mapping[str, Sequence[Held]]) -> None:
+        """Put the rows of a point in history into the empty tables."""
+        self.tables.load(rows)
+        self.sequences.go_on()
+        self._last_image = self._read_last_image()
+
+    def put(self, nets: Sequence[Net], *, begun: Sequence[str] = ()) -> None:
+        """Make rows what history says of them."""
+        if nets or begun:
+            self.tables.put(nets, begun=begun)
+            self._last_image = self._read_last_image()
+
+    @contextmanager
+    def before(self, nets: Sequence[Net]) -> Iterator[None]:
+        """Meanwhile the tables are as they would be without these changes, which were the last ones. PostgreSQL."""
+        with self.aside():
+            self.tables.take_back(nets)
+            self._last_image = self._read_last_image()
+            yield
+
+    def nets(self) -> list[Net]:
+        """What was made of rows since the last action was kept, or rows were put."""
+        return self._images_beyond(self._last_image)[0]
+
+    def _happen(self, nets: Sequence[Net]) -> None:
+        low = self._read_last_image()
+        self.tables.put(nets)
+        self._foreign = range(low + 1, self._read_last_image() + 1)
+
+    def _images_beyond(self, number: int) -> tuple[list[Net], int]:
+        images = self._images.beyond(self._shapes, number)
+        return net_of((each for each in images if each.image not in self._foreign), self._shapes), images[
+            -1
+        ].image if images else number
+
+    def _read_last_image(self) -> int:
+        found = self.connection.exec_driver_sql(
+            f"SELECT coalesce(max(image), 0) FROM {self.bus.backend.prefix}{IMAGES}"
+        )
+        return int(found.scalar_one())
+
     def run(
         self,
         entry: Entry,
+        recorded: Sequence[Net] = (),
         *,
         world: PlayedWorld | None = None,
         arguments: Mapping[str, Any] | None = None,
-        line: int = ORIGINAL,
         overrides: Mapping[str, Any] | None = None,
+        meanwhile: tuple[int, Sequence[Net]] | None = None,
+        generated: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> Rerun:
-        """Run an action as history has it, on the state as it is. End it with `keep` or `drop`."""
+        """Run an action as history has it, on the state as it is; end it with `keep` or `drop`.
+
+        What the database generated is taken from the rows that are `recorded` of it. `meanwhile` is what others commit
+        just before its statement of that number. `generated` are rows that a test knows in place of recorded ones.
+        """
         world = world or PlayedWorld(entry)
-        if self.logging:
-            self.log.begin(entry.position, line)
+        self.sequences.stand_before(recorded)
         scrubber = Scrubber()
         intent = self._intent(entry, arguments, world, scrubber)
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
             self.bus.backend, self.connection, self.bus.services.session_factory, self.bus.application.limits,
-            identity.action_id, Generated(entry, self.fresh, scrubber), self._point(),
+            identity.action_id, Generated(recorded, self.tables, self.fresh, generated or {}), self._point(),
         )  # fmt: skip
+        self._foreign = range(0)
+        if meanwhile is not None:
+            statement, theirs = meanwhile
+            transaction.meanwhile = Meanwhile(statement, lambda: self._happen(theirs))
         attempt = Attempt(
             self.bus.services, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
             mode="replay", world=world,
@@ -193,17 +256,11 @@ class Sandbox:
             with suppress(Exception):  # Ctrl-C may have cost the connection; it is what is told
                 transaction.end(keep=False)
             raise
-        nested = transaction.nested if error is None else []
+        succeeded = error is None
         return Rerun(
-            row,
-            nested,
-            error,
-            transaction.statements,
-            world.unplayable,
-            world.stood_in,
-            world.redacted,
-            transaction,
-        )
+            row, transaction.nested if succeeded else [], error, transaction.statements, world.unplayable,
+            world.stood_in, world.redacted, transaction.bound, self.nets() if succeeded else [], transaction,
+        )  # fmt: skip
 
     def _intent(
         self, entry: Entry, arguments: Mapping[str, Any] | None, world: PlayedWorld, scrubber: Scrubber
@@ -250,14 +307,10 @@ class Sandbox:
         assert rerun.transaction is not None
         rerun.transaction.end(keep=rerun.succeeded)
         rerun.transaction = None
-
-    def advance(self, entry: Entry, verdict: str) -> None:
-        """Note that an action was run: the tables hold the state after it. Only then may all of it be committed."""
-        self.at = self.head = max(entry.position, self.head)
-        if self.logging:
-            self.log.note(entry.position, str(entry.action_id), None if verdict == "same" else verdict)
+        if rerun.succeeded:
+            self._last_image = self._images_beyond(self._last_image)[1] if rerun.nets else self._last_image
         self._since_commit += 1
-        if self._since_commit >= _COMMIT_EVERY:
+        if self._since_commit >= _COMMIT_EVERY and not self._asides:
             self.commit()
 
     def drop(self, rerun: Rerun) -> None:
@@ -267,18 +320,9 @@ class Sandbox:
             rerun.transaction = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Like `aside`, for many actions: keys that were given out are taken back too."""
-        at, head, fresh = self.at, self.head, self.fresh.copy()
-        try:
-            with self.aside():
-                yield
-        finally:
-            self.at, self.head, self.fresh = at, head, fresh
-
-    @contextmanager
     def aside(self) -> Iterator[None]:
         """What is done to the tables in the block is taken back after it."""
+        last = self._last_image
         self._asides += 1
         name = f"actionbus_aside_{self._asides}"
         driver_connection(self.connection).cursor().execute(f"SAVEPOINT {name}")
@@ -292,54 +336,37 @@ class Sandbox:
             self._back_to(name)
         finally:
             self._asides -= 1
+            self._last_image = last
 
     def _back_to(self, name: str) -> None:
         cursor = driver_connection(self.connection).cursor()
         cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
         cursor.execute(f"RELEASE SAVEPOINT {name}")
 
-    def travel(self, position: int) -> None:
-        """Put the tables into the state after this position, which must have been run before."""
-        if position == self.at:
-            return
-        self.connection.exec_driver_sql("COMMIT")
-        postgresql = self.engine.dialect.name == "postgresql"
-        off, on = (
-            ("SET session_replication_role = replica", "SET session_replication_role = DEFAULT")
-            if postgresql
-            else ("PRAGMA foreign_keys=OFF", "PRAGMA foreign_keys=ON")
-        )
-        try:
-            self.connection.exec_driver_sql(off)
-        except DBAPIError as error:
-            self._begin()
-            raise ReplayError(
-                "the sandbox's user may not switch off triggers, which going back takes; use a superuser of a server "
-                "of your own (--sandbox, ACTIONBUS_SANDBOX_URL)"
-            ) from error
-        try:
-            self._begin()
-            self.log.pause()
-            self.log.travel(self.at, position)
-            self.connection.execute(text("UPDATE actionbus_now SET at = :at"), {"at": position})
-            self.connection.exec_driver_sql("COMMIT")
-            self.at = position
-        except BaseException:
-            self.connection.exec_driver_sql("ROLLBACK")
-            raise
-        finally:
-            self.connection.exec_driver_sql(on)
-            self._begin()
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """A table's rows as SQLAlchemy's types give them, by key."""
+        model = self.model(table)
+        keys = list(model.primary_key.columns) or list(model.columns)
+        found = self.connection.execute(select(model).order_by(*keys))
+        return [{column.name: row._mapping[column] for column in model.columns} for row in found]
 
-    def changes(self, position: int, line: int = ORIGINAL) -> list[RowChange]:
-        """What an action changed, row by row."""
-        return self.log.changes([position], line)
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put rows into a table; values as tagged JSON has them."""
+        decoded = [{name: tagged.decode(value) for name, value in row.items()} for row in rows]
+        self.connection.execute(self.model(table).insert(), decoded)
+        if not self._asides:
+            self._last_image = self._read_last_image()
 
-    def close(self, *, keep: bool = True) -> None:
-        """Let go of the database; `keep` what was run since the last commit, or not, where it broke off."""
+    def model(self, table: str) -> Table:
+        """A business table by its name. Raises ReplayError."""
+        for each in self.models:
+            if table in (each.fullname, each.name):
+                return each
+        raise ReplayError(f"there is no table {table!r}; there are: {', '.join(each.fullname for each in self.models)}")
+
+    def close(self) -> None:
+        """Let go of the database; what was run may stay in it or not."""
         try:
-            if keep:
-                self.commit()
             with suppress(Exception):  # a connection that was lost has rolled back
                 self.connection.exec_driver_sql("ROLLBACK")
         finally:
@@ -349,20 +376,8 @@ class Sandbox:
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(keep=kind is None)
-
-
-def upcast(handler: type[ActionHandler], arguments: dict[str, Any], version: int) -> dict[str, Any]:
-    """Older arguments in the handler's present form. Raises ReplayError where `upcast` fails, or gives no dict."""
-    try:
-        made: Any = handler.upcast(dict(arguments), version)
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise ReplayError(f"{handler.__qualname__}.upcast() of version {version} raised {told}") from error
-    if not isinstance(made, dict):
-        raise ReplayError(f"{handler.__qualname__}.upcast() must return a dict, not a {type(made).__name__}")
-    return made
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _identity(entry: Entry, overrides: Mapping[str, Any]) -> Identity:

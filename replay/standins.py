@@ -1,15 +1,21 @@
-"""Stand-ins for arguments that were redacted: values of the right type that never were secret. Used by the sandbox."""
+"""Stand-ins for what was never recorded: values of the right type that never were secret. Used by the sandbox."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, get_args, get_origin
 from uuid import UUID
 
+from sqlalchemy import Column, Dialect, Table
+
 from actionbus.core.declare.registry import Action
 from actionbus.replay.playback import PlayedWorld
+
+StandInValue = Callable[[int], Any]
+"""Given how many there were before, what to store in a column."""
 
 
 def stand_in(action: Action, name: str, world: PlayedWorld) -> Any:
@@ -41,3 +47,42 @@ def _of_type(kind: Any, drawn: bytes) -> Any:
         time: time(0, 0).isoformat(), timedelta: timedelta(seconds=number % 1000).total_seconds(),
     }  # fmt: skip
     return made.get(kind, f"stand-in-{drawn.hex()}") if isinstance(kind, type) else f"stand-in-{drawn.hex()}"
+
+
+def values_needed(table: Table, dialect: Dialect) -> dict[str, StandInValue]:
+    """For each column that must have a value and has no default of the database's: what makes one."""
+    return {
+        column.name: _value_of(column, dialect)
+        for column in table.columns
+        if not column.nullable and column.server_default is None and column.identity is None and column.computed is None
+    }
+
+
+def _value_of(column: Column[Any], dialect: Dialect) -> StandInValue:
+    if column.default is not None and column.default.is_scalar:
+        given = column.default.arg  # type: ignore[attr-defined]
+        return lambda _: _bound(column, dialect, given)
+    try:
+        kind = column.type.python_type
+    except NotImplementedError:
+        kind = str
+    length = getattr(column.type, "length", None)
+    return lambda number: _bound(column, dialect, _made(kind, number, length))
+
+
+def _made(kind: type, number: int, length: int | None) -> Any:
+    made: dict[type, Any] = {
+        int: number, float: float(number), bool: False, Decimal: Decimal(number), UUID: UUID(int=number),
+        datetime: datetime(2000, 1, 1, tzinfo=UTC), date: date(2000, 1, 1), time: time(0, 0),
+        timedelta: timedelta(seconds=number), dict: {}, list: [], bytes: str(number).encode(),
+    }  # fmt: skip
+    return made[kind] if kind in made else f"{number} stand-in"[:length]
+
+
+def _bound(column: Column[Any], dialect: Dialect, value: Any) -> Any:
+    """As the driver would send it; on PostgreSQL as a text, which is cast to the column's type."""
+    if dialect.name == "postgresql" and isinstance(value, (bytes, dict, list)):
+        return "\\x" + value.hex() if isinstance(value, bytes) else "{}"
+    bind = column.type.dialect_impl(dialect).bind_processor(dialect)
+    made = value if bind is None else bind(value)
+    return str(made) if dialect.name == "postgresql" else made

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Insert
@@ -17,6 +18,13 @@ from actionbus.core.values.limits import Limits
 from actionbus.replay.generated import Generated
 
 _OURS = "actionbus_action"
+
+
+class Meanwhile(NamedTuple):
+    """What others commit while an action runs, just before its statement of this number, counted from 1."""
+
+    statement: int
+    happen: Callable[[], None]
 
 
 class SandboxTransaction(ActionTransaction):
@@ -39,7 +47,10 @@ class SandboxTransaction(ActionTransaction):
         self._generated = generated
         self._point = point
         self._dbapi = driver_connection(connection)
+        self.meanwhile: Meanwhile | None = None
         self.statements: list[str] = []
+        self.bound: list[Any] = []
+        """The dates and times among its parameters."""
         super().__init__(backend, connection, "", factory, limits, action_id)
         self.begin()
 
@@ -63,6 +74,9 @@ class SandboxTransaction(ActionTransaction):
         if statement.startswith("ROLLBACK TO SAVEPOINT") and statement.endswith(self._point):
             return f"ROLLBACK TO SAVEPOINT {_OURS}"
         self.statements.append(statement)
+        self.bound += _moments(values)
+        if self.meanwhile is not None and len(self.statements) == self.meanwhile.statement:
+            self.meanwhile.happen()
         return super().before_statement(statement, values)
 
     def rollback_savepoint(self, name: str) -> None:
@@ -79,3 +93,16 @@ class SandboxTransaction(ActionTransaction):
         if not keep:
             cursor.execute(f"ROLLBACK TO SAVEPOINT {_OURS}")
         cursor.execute(f"RELEASE SAVEPOINT {_OURS}")
+
+
+def _moments(values: Any) -> Iterator[Any]:
+    """What may be a date or time among parameters, however they are given."""
+    if isinstance(values, Mapping):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        values = [values]
+    for value in values:
+        if isinstance(value, (Mapping, list, tuple)):
+            yield from _moments(value)
+        elif isinstance(value, (date, str)):
+            yield value

@@ -132,12 +132,14 @@ def bus(make_bus: BusFactory) -> Bus:
     return make_bus()
 
 
-def prepared(url: URL) -> None:
-    """Create journal and shop tables in an empty database."""
-    bus = Bus(make_application(), url)
-    bus.journal.create()
-    Base.metadata.create_all(bus.engine)
-    bus.close()
+def prepared(url: URL, *, recorded: bool = False) -> None:
+    """Create journal and shop tables in an empty database; with what records their rows, if that is asked for."""
+    with Bus(make_application(), url) as bus:
+        if recorded:
+            bus.create()
+            return
+        bus.journal.create()
+        Base.metadata.create_all(bus.engine)
 
 
 def elsewhere(do: Callable[[], T]) -> T:

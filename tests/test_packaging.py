@@ -95,7 +95,7 @@ from actionbus.replay import Replayer
 
 bus = Bus(core.app.app, "sqlite:///greeter.db")
 with Replayer(bus.journal, core.app.app) as replayer:
-    print([(step.record.action, step.verdict) for step in replayer.steps()])
+    print([(step.record.action, step.verdict) for step in replayer.verify()])
 print([record.error["type"] for record in bus.journal.read(status="failed")])
 """,
     "run.py": """

@@ -13,7 +13,7 @@ from actionbus.adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 _COMMANDS: Final = {
     "run": "run", "actions": "actions", "log": "log", "show": "log", "runs": "runs", "journal": "journal", "db": "db",
-    "replay": "replay", "snapshot": "snapshot", "projections": "projections", "search": "search", "serve": "serve",
+    "replay": "replay", "projections": "projections", "search": "search", "serve": "serve",
     "token": "token", "worker": "worker", "elasticsearch": "elasticsearch", "completion": "completion",
     "history": "history", "demo": "demo",
 }  # fmt: skip

@@ -5,7 +5,7 @@ Every answer is read in one snapshot of the database, at a settled position, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
@@ -31,8 +31,7 @@ from actionbus.core.history.answers import (
 from actionbus.core.history.bisecting import Copy, copy_of, first_true
 from actionbus.core.history.fold import Broken, Fold, Folded, as_of, by_table, chained
 from actionbus.core.history.images import Cut, Image, Images, Residual
-from actionbus.core.history.images_postgresql import PostgreSQLImages
-from actionbus.core.history.images_sqlite import SQLiteImages
+from actionbus.core.history.reading import images_of
 from actionbus.core.history.recorded import Recorded
 from actionbus.core.history.shapes import Shape, read_shapes
 from actionbus.core.journal import Journal
@@ -158,6 +157,32 @@ class History:
                     return Bisected(after.who.source, len(changes), basis)
             return Bisected(None, len(changes), basis, f"{column} never had that value")
 
+    def images(self, after: int, upto: int) -> tuple[Mapping[int, Shape], list[Image]]:
+        """What was recorded of rows beyond one settled position up to another, as it was written; and all shapes.
+
+        For what runs actions again and compares (`actionbus.replay`); whoever asks what was asks `changes`.
+        """
+        with self._open(upto) as opened:
+            shapes = {each.shape: each for each in opened.shapes}
+            low = opened.images.cut(after, is_end=False)
+            return shapes, opened.images.between(opened.shapes, low, opened.cut)
+
+    def beginnings(self) -> dict[str, int]:
+        """The position from which each table is known: its first baseline's; or what there was when it began empty."""
+        with self._open(None) as opened:
+            first = {name: shapes[0] for name, shapes in opened.recorded_tables().items()}
+            places = {name: opened.images.place_of(shape) for name, shape in first.items()}
+        return {
+            name: self.journal.last_before(first[name].since) if place is None else place
+            for name, place in places.items()
+        }
+
+    def held(self, at: At) -> Iterator[tuple[Recorded, Folded]]:
+        """Each table with the rows that it held, as they were written; for what puts them elsewhere."""
+        with self._open(at) as opened:
+            for recorded in opened.tables:
+                yield recorded, self._folded(opened, recorded)
+
     def position(self, at: At) -> int:
         """What names a point in history, as a position. Raises HistoryError."""
         try:
@@ -186,9 +211,8 @@ class History:
             end = self.journal.settled(wait=True)
             if position > end:
                 raise HistoryError(f"there is no position {position} yet; the journal ends at {end}")
-        make = SQLiteImages if self.journal.dialect == "sqlite" else PostgreSQLImages
         with self._backend.connection() as connection:
-            images = make(self._backend, connection)
+            images = images_of(self._backend, connection)
             with images.snapshot():
                 is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
                 shapes = read_shapes(connection, self._backend.prefix)
@@ -240,6 +264,10 @@ class _Opened:
     def all_of(self, recorded: Recorded) -> list[Shape]:
         """All shapes of its table, forgotten ones too."""
         return self._by_table[recorded.name]
+
+    def recorded_tables(self) -> Mapping[str, list[Shape]]:
+        """The shapes of each table, oldest first."""
+        return self._by_table
 
     def names(self) -> str:
         """The tables that there are, for people."""

@@ -6,7 +6,7 @@ Used by `core.history.history`; what differs between the databases is in `images
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -109,6 +109,14 @@ class Images(ABC):
     @abstractmethod
     def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
         """The images of one record."""
+
+    @abstractmethod
+    def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
+        """The images of all records beyond `low` up to `high`, in the order of their numbers."""
+
+    @abstractmethod
+    def beyond(self, shapes: Mapping[int, Shape], number: int) -> list[Image]:
+        """The images with a higher number, in order, whether or not a record has them: of a sandbox, which has none."""
 
     @abstractmethod
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:

@@ -15,7 +15,7 @@ An image's number is no position: a transaction that drew a number earlier may c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -133,6 +133,15 @@ class PostgreSQLImages(Images):
             sql += " AND i.action = ?"
         values = [_numbers(shapes), source.xid, upto, source.position]
         return self._images(sql, values + ([source.action_id.hex] if source.kind == "outcome" else []))
+
+    def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
+        sql = "i.shape = ANY(?) AND i.image <= ? AND (i.image > ? OR i.image = ANY(?::bigint[]))"
+        return _up_to(high, self._images(sql, (_numbers(shapes), high.image, low.image, self._later(low))))
+
+    def beyond(self, shapes: Mapping[int, Shape], number: int) -> list[Image]:
+        sql = """SELECT image, shape, operation, key, before, after, action, NULL::bigint
+            FROM {home}actionbus_images WHERE image > ? ORDER BY image"""
+        return [Image(*row) for row in self.rows_of(sql, (number,))]
 
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         # Without a key, by which the index finds them; of shape 0 are those of which not even the table is known.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -21,6 +21,7 @@ from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual,
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.drivers import driver_connection
 
+_OF_ITSELF: Final = ("image", "operation", "key", "at")
 _DAY_ZERO: Final = 2440587.5
 """The Julian day with which 1970 begins."""
 _AS_IT_IS: Final = 2
@@ -125,6 +126,23 @@ class SQLiteImages(Images):
         rows = self.rows_of(sql, (source.position,))
         found = [image for low, high in rows for image in self._within(shapes, "image > ? AND image <= ?", (low, high))]
         return [each for each in found if each.position == source.position]
+
+    def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
+        first = min((*low.later, low.image + 1))
+        found = self._within(shapes, "image >= ? AND image <= ?", (first, high.image))
+        return [each for each in found if each.position is not None and low.position < each.position <= high.position]
+
+    def beyond(self, shapes: Mapping[int, Shape], number: int) -> list[Image]:
+        found = self._execute("SELECT * FROM {home}actionbus_images WHERE image > ? ORDER BY image", (number,))
+        places = {column[0]: place for place, column in enumerate(found.description)}
+        images = []
+        for row in found:
+            shape = shapes.get(row[places["shape"]])
+            if shape is not None:
+                width = range(1, len(shape.columns) + 1)
+                sides = (row[places[f"{side}{n}"]] for side in "on" for n in width)
+                images.append(_image(shape, (*(row[places[name]] for name in _OF_ITSELF), *sides), None))
+        return images
 
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         sql = f"image > ? AND image <= ? AND key IS NULL AND operation = '{GAP}'"

@@ -212,7 +212,7 @@ def test_a_replay_takes_part_in_the_sandbox(flask_app: Flask, url: URL, server: 
             told(lambda then=then: bus.execute("add_note", {"text": "x", "then": then}))  # type: ignore[misc]
         sandbox = server.database() if url.get_backend_name() == "postgresql" else None
         with Replayer(bus.journal, application, sandbox) as replayer:
-            steps = list(replayer.steps(statuses=("succeeded", "failed")))
+            steps = list(replayer.verify(statuses=("succeeded", "failed")))
             assert [(step.verdict, step.differences) for step in steps] == [("same", [])] * 4
         if sandbox is not None:
             server.drop(sandbox)

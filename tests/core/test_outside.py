@@ -250,7 +250,7 @@ def test_what_was_given_is_played_back() -> None:
     bus.journal.create()
     result = bus.execute("call_back").result
     with Replayer(bus.journal, application()) as replayer:
-        (step,) = replayer.steps()
+        (step,) = replayer.verify()
     assert (step.verdict, step.differences) == ("same", [])
     assert result[:5] == ["404", False, 404, "not", "found"]
     bus.close()
@@ -269,6 +269,6 @@ def test_what_cannot_be_played_back_says_so(name: str) -> None:
     bus.journal.create()
     bus.execute("call_back")
     with Replayer(bus.journal, application()) as replayer:
-        (step,) = replayer.steps()
+        (step,) = replayer.verify()
     assert step.verdict == "unplayable"
     bus.close()

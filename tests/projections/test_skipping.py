@@ -137,7 +137,7 @@ def leaves_out_what_operators_decided(world: World) -> None:
         world.bus.execute("skip_record", {"projection": "notes", "of_version": 1, "position": position})
     world.operations.skip("notes")
     with Replayer(world.bus.journal, make_application()) as replayer:
-        ran = [step.record.action for step in replayer.steps(statuses=("succeeded", "denied", "rejected"))]
+        ran = [step.record.action for step in replayer.verify(statuses=("succeeded", "denied", "rejected"))]
     assert ran == ["put_note"] * 3
     assert set(documents_at(world.bus.journal, Notes, world.bus.journal.last())) == {"a", "b"}
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from actionbus import Application, Bus
 from tests.replay.copies import Copy
 from tests.servers import Server
 
 MakeCopy = Callable[[], Copy]
+NewSandbox = Callable[[], URL]
 
 
 @pytest.fixture
@@ -26,22 +27,33 @@ def make_copy(tmp_path: Path) -> MakeCopy:
 
 
 @pytest.fixture
-def sandbox_url(url: URL, server: Server) -> Iterator[URL | str]:
-    """A sandbox of the same dialect."""
+def new_sandbox(url: URL, request: pytest.FixtureRequest) -> Iterator[NewSandbox]:
+    """Makes empty databases of the same dialect."""
     if url.get_backend_name() == "sqlite":
-        yield "sqlite://"
+        yield lambda: make_url("sqlite://")
         return
-    made = server.database()
-    yield made
-    server.drop(made)
+    server: Server = request.getfixturevalue("server")
+    made: list[URL] = []
+
+    def new() -> URL:
+        made.append(server.database())
+        return made[-1]
+
+    yield new
+    for each in made:
+        server.drop(each)
+
+
+@pytest.fixture
+def sandbox_url(new_sandbox: NewSandbox) -> URL:
+    """A sandbox of the same dialect."""
+    return new_sandbox()
 
 
 def open_bus(application: Application, url: URL) -> Bus:
     """A bus on an empty database."""
     bus = Bus(application, url)
-    if application.models is not None:
-        application.models.create_all(bus.engine)
-    bus.journal.create()
+    bus.create()
     return bus
 
 

@@ -109,7 +109,7 @@ def outside_sandbox() -> Iterator[None]:
 def rerun(bus: Bus, application: Application, sandbox: Any = "sqlite://") -> list[Step]:
     HERE["sandbox"] = True
     with Replayer(bus.journal, application, sandbox) as replayer:
-        return list(replayer.steps())
+        return list(replayer.verify())
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -150,7 +150,7 @@ def test_outside_a_sandbox_nothing_is_refused(sqlite_url: URL) -> None:
 
 
 def test_mail_is_played_back_and_never_sent(url: URL, sandbox_url: Any) -> None:
-    prepared(url)
+    prepared(url, recorded=True)
     Mailer.sent.clear()
     with Bus(make_application(), url) as bus:
         receipt = bus.execute("notify", {"to": "ann"}).result["receipt"]
@@ -158,14 +158,14 @@ def test_mail_is_played_back_and_never_sent(url: URL, sandbox_url: Any) -> None:
             bus.execute("notify", {"to": "nobody"})
         sent = list(Mailer.sent)
         with Replayer(bus.journal, make_application(), sandbox_url) as replayer:
-            steps = list(replayer.steps(statuses=("succeeded", "failed")))
+            steps = list(replayer.verify(statuses=("succeeded", "failed")))
         assert [step.verdict for step in steps] == ["same", "same"]
         assert steps[0].calls[0]["returned"] == receipt
         assert Mailer.sent == sent, "nothing was sent again"
 
 
 def test_mail_that_history_did_not_send_is_refused(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared(sqlite_url)
+    prepared(sqlite_url, recorded=True)
     with Bus(make_application(), sqlite_url) as bus:
         bus.execute("notify", {"to": "ann"})
         sent = list(Mailer.sent)
@@ -176,7 +176,7 @@ def test_mail_that_history_did_not_send_is_refused(sqlite_url: URL, monkeypatch:
 
         monkeypatch.setattr(Notify, "execute", execute)
         with Replayer(bus.journal, make_application()) as replayer:
-            (step,) = replayer.steps()
+            (step,) = replayer.verify()
         assert step.verdict == "divergent"
         assert step.rerun is not None
         assert isinstance(step.rerun.error, NotRecorded)
@@ -187,7 +187,7 @@ def test_mail_that_history_did_not_send_is_refused(sqlite_url: URL, monkeypatch:
 
 def test_the_journal_that_is_read_is_not_written(url: URL, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even by a handler that has the application's own bus at hand."""
-    prepared(url)
+    prepared(url, recorded=True)
     with Bus(make_application(), url) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         before = list(bus.journal.read())
@@ -209,7 +209,7 @@ def test_the_journal_that_is_read_is_not_written(url: URL, sandbox_url: Any, mon
         for way in (execute, by_engine):
             monkeypatch.setattr(OpenAccount, "execute", way)
             with Replayer(bus.journal, make_application(), sandbox_url) as replayer:
-                (step,) = replayer.steps()
+                (step,) = replayer.verify()
             assert step.verdict == "divergent"
             assert step.rerun is not None
             told = str(step.rerun.error)
@@ -221,7 +221,7 @@ def test_the_journal_that_is_read_is_not_written(url: URL, sandbox_url: Any, mon
 
 def test_what_is_queued_in_a_sandbox_goes_nowhere(url: URL, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's own outcome is replayed where it lies; what a handler queues is compared."""
-    prepared(url)
+    prepared(url, recorded=True)
     queue = HeldQueue()
     with Bus(make_application(), url, queue=queue) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
@@ -230,14 +230,14 @@ def test_what_is_queued_in_a_sandbox_goes_nowhere(url: URL, sandbox_url: Any, mo
         sent = list(queue.messages)
         bus.run_queued(sent[0].action_id)
         with Replayer(bus.journal, make_application(), sandbox_url) as replayer:
-            steps = list(replayer.steps())
+            steps = list(replayer.verify())
         assert [step.verdict for step in steps] == ["same"] * 3, [s.differences for s in steps]
         assert [step.record.action for step in steps] == ["open_account", "call_back", "deposit"]
         assert queue.messages == sent
 
 
 def test_another_action_queued_is_a_divergence(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared(sqlite_url)
+    prepared(sqlite_url, recorded=True)
     with Bus(make_application(), sqlite_url, queue=HeldQueue()) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         monkeypatch.setattr(CallBack, "function", lambda h: h.runner.execute_async("deposit", {"id": 1}).action)
@@ -246,12 +246,12 @@ def test_another_action_queued_is_a_divergence(sqlite_url: URL, monkeypatch: pyt
             CallBack, "function", lambda h: h.runner.execute_async("deposit", {"id": 1, "amount": 2}).action
         )
         with Replayer(bus.journal, make_application()) as replayer:
-            steps = list(replayer.steps())
-        assert [str(each) for each in steps[1].differences] == ["queued[0].arguments.amount: expected nothing, got 2"]
+            steps = list(replayer.verify())
+        assert [str(each) for each in steps[1].differences] == ["queued[0].arguments.amount: recorded nothing, now 2"]
 
 
 def test_in_flight_history_is_left_alone(tmp_path: Path, postgres_url: URL, server: Server) -> None:
-    prepared(postgres_url)
+    prepared(postgres_url, recorded=True)
     with Bus(make_application(), postgres_url) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         with bus.engine.begin() as connection:
@@ -264,13 +264,13 @@ def test_in_flight_history_is_left_alone(tmp_path: Path, postgres_url: URL, serv
         bus.execute("deposit", {"id": 1})
         sandbox = server.database()
         with Replayer(bus.journal, make_application(), sandbox) as replayer:
-            assert [step.verdict for step in replayer.steps()] == ["same", "same"]
+            assert [step.verdict for step in replayer.verify()] == ["same", "same"]
         server.drop(sandbox)
 
 
 def test_ctrl_c_in_a_replay_is_told_as_such(url: URL, sandbox_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where it has cost the sandbox its connection."""
-    prepared(url)
+    prepared(url, recorded=True)
     with Bus(make_application(), url) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         bus.execute("call_back")
@@ -281,4 +281,4 @@ def test_ctrl_c_in_a_replay_is_told_as_such(url: URL, sandbox_url: Any, monkeypa
 
         monkeypatch.setattr(CallBack, "function", interrupted)
         with pytest.raises(KeyboardInterrupt), Replayer(bus.journal, make_application(), sandbox_url) as replayer:
-            list(replayer.steps())
+            list(replayer.verify())

@@ -41,7 +41,7 @@ def bus(url: URL) -> Iterator[Bus]:
 
 def steps(bus: Bus, sandbox: Any) -> list[Step]:
     with Replayer(bus.journal, secretive(), sandbox) as replayer:
-        return list(replayer.steps())
+        return list(replayer.verify())
 
 
 def test_what_is_made_of_a_secret_is_not_compared(bus: Bus, sandbox_url: Any) -> None:
@@ -62,7 +62,7 @@ def test_a_bug_beside_a_secret_is_found(bus: Bus, sandbox_url: Any, monkeypatch:
     monkeypatch.setattr(SignUp, "execute", lambda self: {**old(self), "length": 1})
     (step,) = steps(bus, sandbox_url)
     assert step.verdict == "divergent"
-    assert [str(each) for each in step.differences] == ["result.length: expected 64, got 1"]
+    assert [str(each) for each in step.differences] == ["result.length: recorded 64, now 1"]
 
 
 def test_a_stand_in_that_is_refused_is_no_divergence(bus: Bus, sandbox_url: Any) -> None:
@@ -81,5 +81,5 @@ def test_what_a_secret_decides_is_no_divergence(bus: Bus, sandbox_url: Any) -> N
     for password in ("wrong password", "short"):
         attempt(bus, "ann", "sign_in", password=password)
     with Replayer(bus.journal, secretive(), sandbox_url) as replayer:
-        verdicts = [step.verdict for step in replayer.steps(statuses=("succeeded", "rejected", "denied"))]
+        verdicts = [step.verdict for step in replayer.verify(statuses=("succeeded", "rejected", "denied"))]
     assert verdicts == ["unplayable", "same", "unplayable"]

@@ -1,0 +1,54 @@
+"""Why an action cannot be run again, or not be compared: history does not hold what it takes. Used by the replayer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actionbus.core.values import payload
+from actionbus.replay.history import Entry
+from actionbus.replay.sandbox import Rerun
+
+_TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATE that tell of the server rather than of the action."""
+_NOT_THE_HANDLERS: Final = frozenset(
+    {"IdempotencyConflict", "LimitExceeded", "AttemptsExhausted", "JournalUnavailable", "KeyboardInterrupt",
+     "SystemExit", "GeneratorExit", "OutcomeUnknown"}
+)  # fmt: skip
+
+
+def why_not_replayable(entry: Entry) -> str | None:
+    """Why an action cannot be run again at all, or None."""
+    asked, outcome = entry.submitted, entry.outcome
+    error = outcome.error or {}
+    name = str(error.get("type", "")).rpartition(":")[2]
+    if outcome.status == "interrupted":
+        return "it was interrupted, so nobody knows how far it came"
+    if asked.seed is None:
+        return "its seed is not there any more"
+    if "$summary" in asked.arguments or any(_is_left_out(value) for value in asked.arguments.values()):
+        return "its arguments were too large, or not JSON, and were not kept"
+    if name in _NOT_THE_HANDLERS or str(error.get("sqlstate", "00"))[:2] in _TROUBLE:
+        return f"it ended by {name or 'an error'}, which is not the handler's doing"
+    if "idempotency_key" in (error.get("errors") or {}):
+        return "its idempotency key was refused, and is not kept"
+    if outcome.status == "failed" and "withdrawn" in error:
+        return "it was withdrawn"
+    return None
+
+
+def _is_left_out(value: Any) -> bool:
+    return isinstance(value, dict) and "$unencodable" in value
+
+
+def why_not_comparable(entry: Entry, rerun: Rerun) -> str | None:
+    """Why an action cannot be compared whose secret argument is not kept: with a stand-in for it, it ends otherwise."""
+    was, now = entry.outcome, rerun.outcome
+    if not rerun.redacted:
+        return None
+    errors = (payload.loads(now.error) if now.error else {}).get("errors") or {}
+    before = (was.error or {}).get("errors") or {}
+    if was.status == now.status and before.keys() == errors.keys():
+        return None
+    return (
+        f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
+    )

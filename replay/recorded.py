@@ -1,0 +1,58 @@
+"""What history recorded of rows, record after record, as a replay goes along. Used by the replayer and the fork."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from actionbus.core.history.history import History
+from actionbus.core.history.images import Image
+from actionbus.core.history.shapes import BASELINE, Shape
+from actionbus.replay.nets import Net, net_of
+
+_WINDOW: Final = 500
+"""Positions whose images are read at a time."""
+
+
+class OfRecord(NamedTuple):
+    """The images of one record."""
+
+    position: int
+    images: list[Image]
+    shapes: Mapping[int, Shape]
+
+    def nets(self) -> list[Net]:
+        """What they come to."""
+        return net_of(self.images, self.shapes)
+
+    def begun(self) -> list[str]:
+        """The tables of which this is the baseline: their rows are these and no others."""
+        found = {each.shape for each in self.images if each.operation == BASELINE}
+        return sorted({self.shapes[each].table_name for each in found})
+
+
+class Recorded:
+    """Gives the images of a journal's records beyond a position, in the order of positions, each once."""
+
+    def __init__(self, history: History, after: int, end: int) -> None:
+        self._history = history
+        self._end = end
+        self._read = after
+        self._waiting: deque[OfRecord] = deque()
+
+    def through(self, position: int) -> Iterator[OfRecord]:
+        """Those up to a position that were not given yet."""
+        while self._read < position:
+            self._next_window(position)
+        while self._waiting and self._waiting[0].position <= position:
+            yield self._waiting.popleft()
+
+    def _next_window(self, position: int) -> None:
+        upto = min(max(self._read + _WINDOW, position), max(self._end, position))
+        shapes, images = self._history.images(self._read, upto)
+        ordered = sorted(images, key=lambda each: (each.position or 0, each.image))
+        for place, found in groupby(ordered, key=lambda each: each.position or 0):
+            self._waiting.append(OfRecord(place, list(found), shapes))
+        self._read = upto

@@ -1,0 +1,91 @@
+"""What if: a second line of history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+
+from actionbus import Bus
+from actionbus.replay import Replayer, ReplayError
+from actionbus.replay.fork import Fork, Forking, Inserted
+from actionbus.replay.history import whole
+from tests.conftest import prepared
+from tests.replay.conftest import NewSandbox, fill
+from tests.shop.app import make_application
+
+
+@pytest.fixture
+def bus(url: URL) -> Iterator[Bus]:
+    prepared(url, recorded=True)
+    with Bus(make_application(), url) as bus:
+        yield bus
+
+
+def forked(bus: Bus, sandbox: URL, **changes: Any) -> Fork:
+    with Replayer(bus.journal, make_application(), sandbox) as replayer:
+        return Forking(replayer, **changes).run()
+
+
+def test_what_if(bus: Bus, new_sandbox: NewSandbox) -> None:
+    fill(bus)
+    first, big = list(bus.journal.read(action="deposit", kind="outcome"))[:2]
+    failed = next(bus.journal.read(action="withdraw", status="failed"))
+    skipped = forked(bus, new_sandbox(), skip=[big.action_id])
+    ended = {(each.action, each.now.status if each.now else None) for each in skipped.ended}
+    assert ("deposit", None) in ended
+    assert ("transfer", "failed") in ended, "there is not enough to transfer"
+    rows = {(change.table, change.key): change.columns() for change in skipped.rows if change.table == "accounts"}
+    assert rows == {("accounts", (1,)): {"balance": (15, 10)}, ("accounts", (2,)): {"balance": (15, 0)}}
+    edited = forked(bus, new_sandbox(), edit={first.action_id: {"amount": 2000}})
+    assert failed.action_id in {each.action_id for each in edited.ended}, "what failed then succeeds now"
+    inserted = forked(bus, new_sandbox(), insert=[Inserted(big.position, "deposit", {"id": 3, "amount": 1}, "eve")])
+    assert [each.action for each in inserted.ended if each.then is None] == ["deposit"]
+    with pytest.raises(ReplayError, match="has no argument 'amonut'"):
+        forked(bus, new_sandbox(), edit={first.action_id: {"amonut": 1}})
+
+
+def test_a_fork_stops_where_the_lines_meet(bus: Bus, new_sandbox: NewSandbox) -> None:
+    bus.execute("open_account", {"id": 1, "name": "a"})
+    one = bus.execute("deposit", {"id": 1, "amount": 3})
+    other = bus.execute("withdraw", {"id": 1, "amount": 3})
+    for number in range(20):
+        bus.execute("open_account", {"id": 100 + number, "name": f"later {number}"})
+    skipped = forked(bus, new_sandbox(), skip=[one.action_id, other.action_id])
+    assert [change for change in skipped.rows if change.table == "accounts"] == []
+    assert (skipped.met_at, skipped.run) == (None, 20), "their entries are missing on to the end"
+    same = forked(bus, new_sandbox(), edit={one.action_id: {"amount": 3}})
+    assert (same.met_at, same.run) == (one.position, 1)
+
+
+def test_with_a_fake(bus: Bus, sandbox_url: URL) -> None:
+    class Fake:
+        def send(self, to: str, text: str) -> str:
+            return f"fake to {to}"
+
+    bus.execute("notify", {"to": "ann"})
+    (ended,) = forked(bus, sandbox_url, overrides={"mailer": Fake()}).ended
+    assert "fake to ann" in str(ended.differences)
+
+
+def test_a_fork_that_begins_with_nested_actions_has_all_of_them(bus: Bus, sandbox_url: URL) -> None:
+    """Their records lie before the outcome at which the other line begins."""
+    fill(bus)
+    outcome = next(bus.journal.read(action="transfer", kind="outcome"))
+    entry = whole(bus.journal, outcome.action_id)
+    assert [each.outcome.action for each in entry.nested] == ["withdraw", "deposit"]
+    same = forked(bus, sandbox_url, edit={outcome.action_id: dict(entry.submitted.arguments)})
+    assert (same.ended, same.rows, same.met_at) == ([], [], outcome.position)
+
+
+def test_a_write_past_the_gateway_is_on_both_lines(bus: Bus, sandbox_url: URL) -> None:
+    fill(bus)
+    big = list(bus.journal.read(action="deposit", kind="outcome"))[1]
+    with bus.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE accounts SET balance = 99 WHERE id = 2")
+    bus.execute("withdraw", {"id": 2, "amount": 1})
+    skipped = forked(bus, sandbox_url, skip=[big.action_id])
+    rows = {change.key: change.columns() for change in skipped.rows if change.table == "accounts"}
+    assert rows == {(1,): {"balance": (15, 10)}}, "what somebody set by hand is so on the other line too"
