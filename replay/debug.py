@@ -15,9 +15,10 @@ from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.guard import opened
 from actionbus.replay.history import whole
+from actionbus.replay.overlap import NOTHING_SEEN, Seen
 from actionbus.replay.playable import why_not_replayable
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.replayer import Replayer, Seen
+from actionbus.replay.replayer import Replayer
 from actionbus.replay.sandbox import Rerun
 
 Hook = Callable[[ActionHandler], Any]
@@ -53,18 +54,19 @@ class Debugging:
         """What it saw of actions that overlapped, as far as that explains how it ended."""
         others = self.replayer.overlapped(self.entry)
         if not others:
-            return Seen([])
+            return NOTHING_SEEN
         rerun, differences = self.replayer.tried(self.entry, self.recorded)
         self.replayer.sandbox.drop(rerun)
         if not differences:
-            return Seen([])
-        return self.replayer.explaining(self.entry, self.recorded, others, rerun.statements) or Seen([])
+            return NOTHING_SEEN
+        return self.replayer.explaining(self.entry, self.recorded, others) or NOTHING_SEEN
 
     def run(self, hook: Hook | None = None) -> tuple[Rerun, list[Difference]]:
         """Run it on the state that it saw; what differs from history."""
         sandbox = self.replayer.sandbox
         world = PlayedWorld(self.entry, run=hook)
-        with sandbox.before(self._seen.taken_back) if self._seen.taken_back else nullcontext():
+        taken_back = self._seen.taken_back()
+        with sandbox.before(taken_back) if taken_back else nullcontext():
             rerun, differences = self.replayer.tried(self.entry, self.recorded, world, seen=self._seen)
             sandbox.drop(rerun)
         return rerun, differences

@@ -1,11 +1,98 @@
-"""Which actions overlapped: their outcomes lie before an action's, but its snapshot did not show them."""
+"""Which actions overlapped: their outcomes lie before an action's, but its snapshot did not show them.
+
+What such an action saw of them nobody recorded. The replayer tries what it may have seen: the states without all of
+them, or without the last ones (`states`); that those left committed when they had to, just before the action wrote what
+they had written, since their locks were in the way (`orders`); that all did between two of the action's statements
+(`moments`). They committed in the order of their outcomes, so that what is seen of them is always a beginning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from actionbus.core import Record
 from actionbus.replay.history import Entry
+from actionbus.replay.nets import Net
+
+_MOST: Final = 7
+"""How many states are tried besides the recorded one, and how many moments."""
+_WRITES: Final = re.compile(r"\b(insert|update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
+Theirs = Sequence[list[Net]]
+"""What each of the others made of rows, in the order of their outcomes."""
+
+
+class Seen:
+    """What an action may have seen of others: the first `begun` when it began; `due` says how many by a statement."""
+
+    def __init__(self, theirs: Theirs, begun: int, due: Callable[[int, str], int] | None = None) -> None:
+        self._theirs = theirs
+        self._begun = begun
+        self._due = due
+        self._committed = begun
+        self.first_before: str | None = None
+        """The first statement just before which some of them committed."""
+
+    def taken_back(self) -> list[Net]:
+        """What they had not committed when it began."""
+        self._committed, self.first_before = self._begun, None
+        return [net for each in self._theirs[self._begun :] for net in each]
+
+    def commits(self, number: int, statement: str) -> list[Net]:
+        """What they commit just before a statement."""
+        due = self._due(number, statement) if self._due is not None else 0
+        if due <= self._committed:
+            return []
+        nets = [net for each in self._theirs[self._committed : due] for net in each]
+        self._committed = due
+        self.first_before = self.first_before or statement
+        return nets
+
+
+NOTHING_SEEN: Final = Seen([], 0)
+
+
+def states(theirs: Theirs) -> Iterator[Seen]:
+    """Without all of them, then with ever more."""
+    yield from (Seen(theirs, number) for number in _spread(range(len(theirs))))
+
+
+def orders(theirs: Theirs, recorded: Sequence[Net]) -> Iterator[Seen]:
+    """Some had when it began, and each other does as late as it can: when the action writes rows of its, or tables."""
+    own = {(net.table, str(net.key)) for net in recorded}
+    by_row = [{net.table for net in nets if (net.table, str(net.key)) in own} for nets in theirs]
+    by_table = [{net.table for net in nets} for nets in theirs]
+    for tables in (by_row, by_table):
+        for number in _spread(range(len(theirs))):
+            yield Seen(theirs, number, lambda _, statement, tables=tables: _due(statement, tables))  # type: ignore[misc]
+
+
+def _due(statement: str, tables: Sequence[set[str]]) -> int:
+    """How many must have committed before a statement that writes can go on."""
+    if not _WRITES.search(statement):
+        return 0
+    words = set(re.findall(r"\w+", statement))
+    in_the_way = [n for n, names in enumerate(tables, start=1) if any(_bare(name) in words for name in names)]
+    return max(in_the_way, default=0)
+
+
+def _bare(table: str) -> str:
+    return table.rpartition(".")[2]
+
+
+def moments(theirs: Theirs, statements: int) -> Iterator[Seen]:
+    """All of them commit just before one of its statements but the first."""
+    for chosen in _spread(range(2, statements + 1)):
+        yield Seen(theirs, 0, lambda number, _, chosen=chosen: len(theirs) * (number >= chosen))  # type: ignore[misc]
+
+
+def _spread(numbers: Sequence[int]) -> list[int]:
+    """At most `_MOST` of them, the first and the last among them."""
+    if len(numbers) <= _MOST:
+        return list(numbers)
+    last = len(numbers) - 1
+    return sorted({numbers[round(place * last / (_MOST - 1))] for place in range(_MOST)})
 
 
 def overlapping(entry: Entry, recent: Iterable[Record]) -> list[Record]:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from marshmallow import ValidationError
@@ -35,7 +35,7 @@ from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Held, Net, RowChange, are_identical, bare, changes_of, net_of
-from actionbus.replay.overlap import overlapping
+from actionbus.replay.overlap import Seen, moments, orders, overlapping, states
 from actionbus.replay.playable import why_not_comparable, why_not_replayable
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import Recorded
@@ -47,19 +47,6 @@ SUCCEEDED: Final = ("succeeded",)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _WINDOW: Final = 2_000
 """How many outcomes back an overlapping action is looked for."""
-_MOST_STATES: Final = 7
-"""On how many states besides the recorded one a differing action is tried, and before how many of its statements."""
-
-
-class Seen(NamedTuple):
-    """What an action may have seen of those that overlapped with it."""
-
-    taken_back: list[Net]
-    """What they had not committed when it began."""
-    statement: int | None = None
-    """The number of its statement before which they committed that; None if that was after it."""
-    before: str | None = None
-    """That statement's text."""
 
 
 @dataclass(slots=True)
@@ -266,19 +253,18 @@ class Replayer:
         if rerun.stood_in and not (differences := self.without_secrets(entry, recorded, differences)):
             return Step(entry, rerun, "same")
         others = overlapping(entry, self._recent)
-        seen = self.explaining(entry, recorded, others, rerun.statements) if others else None
+        seen = self.explaining(entry, recorded, others) if others else None
         if seen is None:
             return Step(entry, rerun, "divergent", differences)
         ids = tuple(record.action_id for record in others)
-        return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.before)
+        return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
 
     def tried(
         self, entry: Entry, recorded: list[Net], world: PlayedWorld | None = None, *, seen: Seen | None = None
     ) -> tuple[Rerun, list[Difference]]:
         """The action run on the tables as they are, not ended yet; and what differs from history."""
         again = datetime.now(UTC)
-        meanwhile = (seen.statement, seen.taken_back) if seen is not None and seen.statement else None
-        rerun = self.sandbox.run(entry, recorded, world=world, meanwhile=meanwhile)
+        rerun = self.sandbox.run(entry, recorded, world=world, meanwhile=seen.commits if seen is not None else None)
         return rerun, self.compare(entry, rerun, recorded, again)
 
     def compare(self, entry: Entry, rerun: Rerun, recorded: list[Net], again: datetime) -> list[Difference]:
@@ -316,34 +302,28 @@ class Replayer:
             kept = [each for each in kept if _identity(each) in now]
         return kept
 
-    def explaining(
-        self, entry: Entry, recorded: list[Net], others: Sequence[Record], statements: Sequence[str]
-    ) -> Seen | None:
-        """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None.
-
-        The states without all of them, and without the last ones, are tried: each prefix by outcome. Then, for an
-        action whose statements each see what was committed before them, all of them commit before one of these.
-        """
-        nets = [self._nets_of(record) for record in others]
-        for number in _spread(range(len(others))):
-            seen = Seen([net for each in nets[number:] for net in each])
-            if self._comes_out(entry, recorded, seen):
+    def explaining(self, entry: Entry, recorded: list[Net], others: Sequence[Record]) -> Seen | None:
+        """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None."""
+        theirs = [self._nets_of(record) for record in others]
+        statements: list[str] = []
+        for seen in (*states(theirs), *orders(theirs, recorded)):
+            comes_out, said = self._tried_having(seen, entry, recorded)
+            if comes_out:
                 return seen
-        everything = [net for each in nets for net in each]
-        for number in _spread(range(2, len(statements) + 1)):
-            seen = Seen(everything, number, statements[number - 1])
-            if self._comes_out(entry, recorded, seen):
+            statements = max(statements, said, key=len)
+        for seen in moments(theirs, len(statements)):
+            if self._tried_having(seen, entry, recorded)[0]:
                 return seen
         return None
 
-    def _comes_out(self, entry: Entry, recorded: list[Net], seen: Seen) -> bool:
-        """Whether the action comes out as recorded where it saw that."""
-        with self.sandbox.before(seen.taken_back):
+    def _tried_having(self, seen: Seen, entry: Entry, recorded: list[Net]) -> tuple[bool, list[str]]:
+        """Whether the action comes out as recorded where it saw that; and its statements."""
+        with self.sandbox.before(seen.taken_back()):
             rerun, differences = self.tried(entry, recorded, seen=seen)
             self.sandbox.drop(rerun)
             if differences and rerun.stood_in:
                 differences = self.without_secrets(entry, recorded, differences)
-        return not differences and not rerun.unplayable
+        return not differences and not rerun.unplayable, rerun.statements
 
     def overlapped(self, entry: Entry) -> list[Record]:
         """The records before an action's that it could not see when it began."""
@@ -370,11 +350,3 @@ class Replayer:
 
 def _identity(difference: Difference) -> str:
     return f"{difference.action} {difference.field} {payload.dumps(difference.now)}"
-
-
-def _spread(numbers: Sequence[int]) -> list[int]:
-    """At most `_MOST_STATES` of them, the first and the last among them."""
-    if len(numbers) <= _MOST_STATES:
-        return list(numbers)
-    last = len(numbers) - 1
-    return sorted({numbers[round(place * last / (_MOST_STATES - 1))] for place in range(_MOST_STATES)})

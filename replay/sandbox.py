@@ -46,10 +46,12 @@ from actionbus.replay.nets import Held, Net, net_of
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.standins import stand_in
 from actionbus.replay.tables import business_tables, tables_of
-from actionbus.replay.transaction import Meanwhile, SandboxTransaction
+from actionbus.replay.transaction import SandboxTransaction
 from actionbus.replay.upcasting import upcast
 
 Prepare = Callable[[Engine], None]
+Commits = Callable[[int, str], Sequence[Net]]
+"""Given a statement's number, counted from 1, and its text: what others commit just before it."""
 _COMMIT_EVERY: Final = 200
 
 
@@ -112,7 +114,7 @@ class Sandbox:
         self._since_commit = 0
         self._asides = 0
         self._last_image = 0
-        self._foreign = range(0)
+        self._foreign: list[range] = []
         """The images of what others committed while an action ran."""
         try:
             self._open(prepare)
@@ -200,15 +202,15 @@ class Sandbox:
         return self._images_beyond(self._last_image)[0]
 
     def _happen(self, nets: Sequence[Net]) -> None:
-        low = self._read_last_image()
-        self.tables.put(nets)
-        self._foreign = range(low + 1, self._read_last_image() + 1)
+        if nets:
+            low = self._read_last_image()
+            self.tables.put(nets)
+            self._foreign.append(range(low + 1, self._read_last_image() + 1))
 
     def _images_beyond(self, number: int) -> tuple[list[Net], int]:
         images = self._images.beyond(self._shapes, number)
-        return net_of((each for each in images if each.image not in self._foreign), self._shapes), images[
-            -1
-        ].image if images else number
+        own = [each for each in images if not any(each.image in theirs for theirs in self._foreign)]
+        return net_of(own, self._shapes), images[-1].image if images else number
 
     def _read_last_image(self) -> int:
         found = self.connection.exec_driver_sql(
@@ -224,13 +226,13 @@ class Sandbox:
         world: PlayedWorld | None = None,
         arguments: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
-        meanwhile: tuple[int, Sequence[Net]] | None = None,
+        meanwhile: Commits | None = None,
         generated: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> Rerun:
         """Run an action as history has it, on the state as it is; end it with `keep` or `drop`.
 
-        What the database generated is taken from the rows that are `recorded` of it. `meanwhile` is what others commit
-        just before its statement of that number. `generated` are rows that a test knows in place of recorded ones.
+        What the database generated is taken from the rows that are `recorded` of it. `meanwhile` says what others
+        commit just before each statement. `generated` are rows that a test knows in place of recorded ones.
         """
         world = world or PlayedWorld(entry)
         self.sequences.stand_before(recorded)
@@ -241,10 +243,9 @@ class Sandbox:
             self.bus.backend, self.connection, self.bus.services.session_factory, self.bus.application.limits,
             identity.action_id, Generated(recorded, self.tables, self.fresh, generated or {}), self._point(),
         )  # fmt: skip
-        self._foreign = range(0)
+        self._foreign = []
         if meanwhile is not None:
-            statement, theirs = meanwhile
-            transaction.meanwhile = Meanwhile(statement, lambda: self._happen(theirs))
+            transaction.meanwhile = lambda number, statement: self._happen(meanwhile(number, statement))
         attempt = Attempt(
             self.bus.services, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
             mode="replay", world=world,

@@ -33,8 +33,8 @@ def business_tables(application: Application, connection: Connection) -> list[Ta
     models = application.models
     if models is None or not models.tables:
         models = MetaData()
-        models.reflect(connection)
-    return [each for each in models.sorted_tables if each.name not in _OTHERS and not each.name.startswith(_OURS)]
+        models.reflect(connection, only=lambda name, _: name not in _OTHERS and not name.startswith(_OURS))
+    return list(models.sorted_tables)
 
 
 class Tables(ABC):

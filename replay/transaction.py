@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Insert
@@ -20,11 +20,8 @@ from actionbus.replay.generated import Generated
 _OURS = "actionbus_action"
 
 
-class Meanwhile(NamedTuple):
-    """What others commit while an action runs, just before its statement of this number, counted from 1."""
-
-    statement: int
-    happen: Callable[[], None]
+Meanwhile = Callable[[int, str], None]
+"""Called before each statement, with its number, counted from 1: there others commit while an action runs."""
 
 
 class SandboxTransaction(ActionTransaction):
@@ -75,8 +72,8 @@ class SandboxTransaction(ActionTransaction):
             return f"ROLLBACK TO SAVEPOINT {_OURS}"
         self.statements.append(statement)
         self.bound += _moments(values)
-        if self.meanwhile is not None and len(self.statements) == self.meanwhile.statement:
-            self.meanwhile.happen()
+        if self.meanwhile is not None:
+            self.meanwhile(len(self.statements), statement)
         return super().before_statement(statement, values)
 
     def rollback_savepoint(self, name: str) -> None:

@@ -18,7 +18,7 @@ from actionbus.flask import current_bus, share_session
 from actionbus.replay import Replayer
 from actionbus.testing import HeldQueue
 from tests import processes
-from tests.adapters.flask_notes import Base, Note, db, private
+from tests.adapters.flask_notes import Note, db, private
 from tests.adapters.flask_notes import app as application
 from tests.adapters.flask_notes.web import also_private, make_app
 from tests.conftest import query
@@ -31,8 +31,7 @@ def flask_app(url: URL) -> Iterator[Flask]:
     app = make_app(url)
     with app.app_context():
         bus = current_bus()
-        bus.journal.create()
-        Base.metadata.create_all(bus.engine)
+        bus.create()
     yield app
     bus.close()
     with app.app_context():
