@@ -33,7 +33,10 @@ def business_tables(application: Application, connection: Connection) -> list[Ta
     models = application.models
     if models is None or not models.tables:
         models = MetaData()
-        models.reflect(connection, only=lambda name, _: name not in _OTHERS and not name.startswith(_OURS))
+        names = inspect(connection).get_table_names()
+        theirs = [name for name in names if name not in _OTHERS and not name.startswith(_OURS)]
+        if theirs:
+            models.reflect(connection, only=theirs)
     return list(models.sorted_tables)
 
 
