@@ -29,12 +29,11 @@ from actionbus.core.history.answers import (
     Who,
 )
 from actionbus.core.history.bisecting import Copy, copy_of, first_true
+from actionbus.core.history.databases import database_of
 from actionbus.core.history.fold import Broken, Fold, Folded, as_of, by_table, chained
 from actionbus.core.history.images import Cut, Image, Images, Residual
-from actionbus.core.history.images_postgresql import PostgreSQLImages
-from actionbus.core.history.images_sqlite import SQLiteImages
 from actionbus.core.history.recorded import Recorded
-from actionbus.core.history.shapes import Shape, read_shapes
+from actionbus.core.history.shapes import Shape
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
@@ -186,12 +185,12 @@ class History:
             end = self.journal.settled(wait=True)
             if position > end:
                 raise HistoryError(f"there is no position {position} yet; the journal ends at {end}")
-        make = SQLiteImages if self.journal.dialect == "sqlite" else PostgreSQLImages
         with self._backend.connection() as connection:
-            images = make(self._backend, connection)
+            database = database_of(connection)
+            images = database.images(self._backend, connection)
             with images.snapshot():
                 is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
-                shapes = read_shapes(connection, self._backend.prefix)
+                shapes = database.shapes(connection, self._backend.prefix)
                 yield _Opened(images, shapes, images.cut(position, is_end=is_end))
 
     def _folded(self, opened: _Opened, recorded: Recorded) -> Folded:
