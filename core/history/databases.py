@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -38,6 +39,12 @@ class Looks(Protocol):
     ) -> list[Standing]:
         """How these tables stand, or all that have a history. Looks into the catalogue alone, whatever was recorded."""
 
+    def glancing(self, connection: Connection) -> AbstractContextManager[None]:
+        """Meanwhile the catalogue is read in a transaction that waits for nobody. The driver is in autocommit mode."""
+
+    def apart(self, connection: Connection) -> AbstractContextManager[None]:
+        """A part of the open transaction that is taken back if something is raised; if none is open, one of its own."""
+
     def sizes(self, connection: Connection, home: str, shapes: Sequence[Shape]) -> Mapping[str, tuple[int, int]]:
         """By table, how many images there are of it, and their bytes. Reads them all."""
 
@@ -58,6 +65,14 @@ _BY_DIALECT: Final = {
 }
 
 
+_DRIVERS: Final = (("postgresql", "psycopg2"), ("sqlite", "pysqlite"))
+
+
 def database_of(connection: Connection) -> Database:
     """What is for the database of a connection."""
     return _BY_DIALECT[connection.dialect.name]
+
+
+def is_known(connection: Connection) -> bool:
+    """Whether it is of a database, and by a driver, that a Bus works with."""
+    return (connection.dialect.name, connection.dialect.driver) in _DRIVERS

@@ -35,12 +35,26 @@ def remove(backend: Backend, connection: Connection, wanted: Sequence[TableWante
 
 def status(backend: Backend, connection: Connection, wanted: Sequence[TableWanted] | None = None) -> list[TableStatus]:
     """How far each of these tables is recorded, in their order; without them all that have a history, by name."""
+    return _status(backend, connection, [wanted])
+
+
+def status_of_all(backend: Backend, connection: Connection, wanted: Sequence[TableWanted]) -> list[TableStatus]:
+    """The same of these tables, and then of all others that have a history."""
+    return _status(backend, connection, [wanted, None])
+
+
+def _status(
+    backend: Backend, connection: Connection, asked: Sequence[Sequence[TableWanted] | None]
+) -> list[TableStatus]:
     database = database_of(connection)
     home = database.looks.home_of(connection, backend.schema)
     shapes = database.shapes(connection, home)
     sizes = database.looks.sizes(connection, home, shapes)
-    found = database.looks.standings(connection, home, shapes, wanted)
-    return [_told(each, shapes, *sizes.get(each.table_name, (0, 0))) for each in found]
+    found: dict[str, Standing] = {}
+    for wanted in asked:
+        for each in database.looks.standings(connection, home, shapes, wanted):
+            found.setdefault(each.table_name, each)
+    return [_told(each, shapes, *sizes.get(each.table_name, (0, 0))) for each in found.values()]
 
 
 def _told(standing: Standing, shapes: Sequence[Shape], images: int, size: int) -> TableStatus:

@@ -35,9 +35,9 @@ def install(connection: Connection, home: str, wanted: Sequence[TableWanted], *,
         todo = [each for each in look_all(connection, asked, home) if baseline or not each.is_whole]
         for statement in sql.drifting(home) if todo else ():
             connection.execute(verbatim(statement))
-        begun = [each.table.name for each in todo if _renew(connection, each, home, baseline)]
-        if todo:
-            _record(connection, home, begun)
+        copied = {each.table.name: _renew(connection, each, home, baseline) for each in todo}
+        if any(rows != 0 for rows in copied.values()):  # of tables that begin empty there is nothing to say
+            _record(connection, home, [name for name, rows in copied.items() if rows is not None])
         return [each.table.name for each in todo]
 
 
@@ -61,25 +61,41 @@ def _drop(connection: Connection, each: Looked, home: str) -> None:
         connection.execute(verbatim(f"DROP FUNCTION IF EXISTS {home}{quoted(function)}()"))
 
 
-def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> bool:
-    """Put a table's triggers right; whether it begins with a baseline."""
+def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> int | None:
+    """Put a table's triggers right; how many rows were copied, or None if its history goes on without."""
     table, old = each.table, each.shape
     begins = baseline or old is None or (bool(each.lost) and not _has_only_new_partitions(connection, each))
     shape = old.shape if old and not begins and not changes(table, old) else _new_shape(connection, table, begins, home)
     functions = sql.functions(table, shape, home)
-    for statement in (line for function in functions.values() for line in function.statements(home)):
-        connection.execute(verbatim(statement))
+    statements = [line for function in functions.values() for line in function.statements(home)]
     for member in table.members:
         for operation in sql.needed(table, member):
-            for statement in sql.trigger(table, member, operation, functions[operation], home):
-                connection.execute(verbatim(statement))
-    if begins:
-        with set_for(connection, {**PINS, "row_security": "off"}):
-            connection.execute(verbatim(sql.baseline(table, shape, home)))
-    if old is not None and old.shape != shape:
-        for operation in functions:
-            connection.execute(verbatim(f"DROP FUNCTION IF EXISTS {home}actionbus_image_{old.shape}_{operation}()"))
-    return begins
+            statements += sql.trigger(table, member, operation, functions[operation], home)
+    connection.execute(verbatim(";\n".join(statements)))
+    copied = _copy(connection, table, shape, home) if begins else None
+    _drop_unused(connection, table, shape, home)
+    return copied
+
+
+def _copy(connection: Connection, table: Found, shape: int, home: str) -> int:
+    with set_for(connection, {**PINS, "row_security": "off"}):
+        return connection.execute(verbatim(sql.baseline(table, shape, home))).rowcount
+
+
+def _drop_unused(connection: Connection, table: Found, shape: int, home: str) -> None:
+    """Functions of this table's earlier shapes, those of a table of its name that was dropped among them."""
+    unused = text(
+        "SELECT quote_ident(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+        "WHERE quote_ident(n.nspname) || '.' = :home "
+        "AND p.proname IN (SELECT 'actionbus_image_' || s.shape || '_' || o "
+        f"FROM {in_text(home)}actionbus_shapes s, unnest(CAST(:operations AS text[])) o "
+        "WHERE s.shape <> :shape AND (s.relation = :relation OR s.table_name = :name)) "
+        "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid)"
+    )
+    operations = [*sql.OPERATIONS, sql.TRUNCATE]
+    values = {"home": home, "operations": operations, "shape": shape, "relation": table.relation, "name": table.name}
+    for name in connection.execute(unused, values).scalars().all():
+        connection.execute(verbatim(f"DROP FUNCTION {home}{name}()"))
 
 
 def _has_only_new_partitions(connection: Connection, each: Looked) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Connection, text
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
@@ -21,6 +22,13 @@ from actionbus.core.storage.backend import in_text, quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.positions import find_home
+
+_WITHIN: Final = (
+    "SAVEPOINT actionbus_install",
+    "RELEASE SAVEPOINT actionbus_install",
+    "ROLLBACK TO SAVEPOINT actionbus_install; RELEASE SAVEPOINT actionbus_install",
+)
+_ALONE: Final = ("BEGIN", "COMMIT", "ROLLBACK")
 
 
 class Lost(NamedTuple):
@@ -87,6 +95,33 @@ def standings(
         asked = _known(connection, shapes) if wanted is None else find_asked(connection, wanted)
     with pinned(connection):
         return [_standing(connection, each, shapes, home) for each in asked]
+
+
+@contextmanager
+def glancing(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    cursor = driver_connection(connection).cursor()
+    cursor.execute("BEGIN READ ONLY; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'")
+    try:
+        yield
+    finally:
+        cursor.execute("ROLLBACK")
+
+
+@contextmanager
+def apart(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    dbapi = driver_connection(connection)
+    cursor = dbapi.cursor()
+    is_own = dbapi.autocommit and dbapi.info.transaction_status == TRANSACTION_STATUS_IDLE
+    begin, end, back = _ALONE if is_own else _WITHIN
+    cursor.execute(begin)
+    try:
+        yield
+    except BaseException:
+        cursor.execute(back)
+        raise
+    cursor.execute(end)
 
 
 def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[str, tuple[int, int]]:

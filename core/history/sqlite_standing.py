@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -89,6 +90,33 @@ def _stale(table: Table, shape: Shape) -> Iterator[str]:
         yield f"types, key or order of columns of {table.name}, or what is withheld of it, have changed"
 
 
+@contextmanager
+def glancing(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    dbapi = driver_connection(connection)
+    dbapi.execute("BEGIN")
+    try:
+        yield
+    finally:
+        dbapi.execute("ROLLBACK")
+
+
+@contextmanager
+def apart(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    dbapi = driver_connection(connection)
+    is_own = not dbapi.in_transaction
+    dbapi.execute("BEGIN IMMEDIATE" if is_own else "SAVEPOINT actionbus_install")
+    try:
+        yield
+    except BaseException:
+        dbapi.execute("ROLLBACK" if is_own else "ROLLBACK TO actionbus_install")
+        if not is_own:
+            dbapi.execute("RELEASE actionbus_install")
+        raise
+    dbapi.execute("COMMIT" if is_own else "RELEASE actionbus_install")
+
+
 def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[str, tuple[int, int]]:
     """See `history.databases`."""
     dbapi = driver_connection(connection)
@@ -106,6 +134,11 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
 
 def find(dbapi: Any, wanted: TableWanted, before: Shape | None) -> Table:
     """A table as it stands. Raises ConfigurationError for what cannot be recorded."""
+    if wanted.schema not in (None, "main"):
+        raise ConfigurationError(
+            [f"{wanted.schema}.{wanted.name} is in another file, from which no trigger can write to the journal's; "
+             "leave it out with Application(unrecorded=[…])"]
+        )  # fmt: skip
     found = dbapi.execute(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (wanted.name,)
     ).fetchone()
