@@ -14,7 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, event
 
 from actionbus.core.declare.application import UNRECORDED
 from actionbus.core.history.databases import database_of, is_known
-from actionbus.core.history.lookout import MENDING
+from actionbus.core.history.lookout import MENDING, brief
 from actionbus.core.history.wanted import wanted_of
 from actionbus.core.storage.pooling import ACTING
 
@@ -43,17 +43,16 @@ def _record(metadata: MetaData, connection: Connection, tables: Sequence[Table])
     if ACTING in connection.info:  # inside an action, of whose transaction nothing is to be a part of its own
         return
     left_out = set.intersection(*(set(each) for each in declared.values()))
+    wanted = wanted_of(tables, left_out, options)
     try:
-        wanted = wanted_of(tables, left_out, options)
         database = database_of(connection)
         homes = database.looks.find_homes(connection)
         if wanted and homes:
             with database.looks.apart(connection):
                 database.installs.install(connection, homes[0], wanted, baseline=False)
     except Exception as error:
-        names = ", ".join(table.key for table in tables)
-        told = (str(error).splitlines() or [type(error).__name__])[-1]
-        log.warning("%s: created, and not recorded: %s (%s)", names, told, MENDING)
+        names = ", ".join(each.name for each in wanted)
+        log.warning("%s: created, and not recorded: %s (%s)", names, brief(error), MENDING)
 
 
 event.listen(MetaData, "after_create", _all_created)

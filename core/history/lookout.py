@@ -12,9 +12,11 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from actionbus.core.errors import ConfigurationError
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.shapes import Standing, TableWanted
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.drivers import driver_error
 
 log = logging.getLogger("actionbus")
 MENDING: Final = "`actionbus db upgrade --models`, or bus.create(), mends it"
@@ -39,8 +41,7 @@ class Lookout:
         try:
             self._warn(unrecorded(self._backend, connection, self._wanted()))
         except Exception as error:
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("whether changes of rows are recorded could not be found out: %s", told)
+            log.warning("whether changes of rows are recorded could not be found out: %s", brief(error))
 
     def _warn(self, standings: Sequence[Standing]) -> None:
         if standings:
@@ -63,3 +64,11 @@ def unrecorded(backend: Backend, connection: Connection, wanted: Sequence[TableW
         if connection.in_transaction():
             connection.rollback()  # what SQLAlchemy takes for a transaction
     return [each for each in found if each.problems]
+
+
+def brief(error: Exception) -> str:
+    """An error in a line."""
+    if isinstance(error, ConfigurationError):
+        return "; ".join(error.problems)
+    told = str(driver_error(error)).splitlines()
+    return told[0] if told else type(error).__name__

@@ -86,14 +86,20 @@ def _drop_unused(connection: Connection, table: Found, shape: int, home: str) ->
     """Functions of this table's earlier shapes, those of a table of its name that was dropped among them."""
     unused = text(
         "SELECT quote_ident(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-        "WHERE quote_ident(n.nspname) || '.' = :home "
+        "WHERE n.nspname || '.' = :home "
         "AND p.proname IN (SELECT 'actionbus_image_' || s.shape || '_' || o "
         f"FROM {in_text(home)}actionbus_shapes s, unnest(CAST(:operations AS text[])) o "
         "WHERE s.shape <> :shape AND (s.relation = :relation OR s.table_name = :name)) "
         "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid)"
     )
     operations = [*sql.OPERATIONS, sql.TRUNCATE]
-    values = {"home": home, "operations": operations, "shape": shape, "relation": table.relation, "name": table.name}
+    values = {
+        "home": home.replace('"', ""),
+        "operations": operations,
+        "shape": shape,
+        "relation": table.relation,
+        "name": table.name,
+    }
     for name in connection.execute(unused, values).scalars().all():
         connection.execute(verbatim(f"DROP FUNCTION {home}{name}()"))
 

@@ -202,7 +202,7 @@ def _hold(
 ) -> tuple[str, ...]:
     made = [shape for shape in shapes if not shape.is_drifted]
     same = [shape for shape in made if shape.relation == relation]  # whatever it was called
-    before = same[-1] if same else latest(made).get(name)
+    before = same or [shape for shape in made if shape.table_name == name]
     present: Mapping[str, int | None] = numbers if same else dict.fromkeys(numbers)
     return withheld_of(name, wanted, before, present)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from actionbus.core.history.shapes import BASELINE, TableWanted, latest, sqlite_shapes
-from actionbus.core.history.sqlite_standing import find, fits, triggers_of, was_recorded
+from actionbus.core.history.shapes import BASELINE, TableWanted, sqlite_shapes
+from actionbus.core.history.sqlite_standing import find, fits, shapes_of, triggers_of, was_recorded
 from actionbus.core.history.sqlite_triggers import Table, into, values, wanted_triggers
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
@@ -25,11 +25,11 @@ def install(connection: Connection, home: str, wanted: Sequence[TableWanted], *,
     dbapi = driver_connection(connection)
     if not dbapi.in_transaction:
         dbapi.execute("BEGIN IMMEDIATE")
-    known = {name.lower(): shape for name, shape in latest(sqlite_shapes(connection, home)).items()}
-    tables = [find(dbapi, each, known.get(each.name.lower())) for each in wanted]
+    known = sqlite_shapes(connection, home)
+    tables = [find(dbapi, each, shapes_of(known, each.name)) for each in wanted]
     changed = []
     for table in tables:
-        shape = known.get(table.name.lower())
+        shape = next(reversed(shapes_of(known, table.name)), None)
         if not baseline and fits(dbapi, table, shape):
             continue
         _renew(dbapi, table, is_baseline=baseline or not was_recorded(dbapi, shape))
@@ -42,7 +42,7 @@ def remove(connection: Connection, home: str, wanted: Sequence[TableWanted]) -> 
     dbapi = driver_connection(connection)
     if not dbapi.in_transaction:
         dbapi.execute("BEGIN IMMEDIATE")
-    tables = [find(dbapi, each._replace(withheld=()), None) for each in wanted]
+    tables = [find(dbapi, each._replace(withheld=()), ()) for each in wanted]
     return [table.name for table in tables if _drop(dbapi, triggers_of(dbapi, table.name))]
 
 

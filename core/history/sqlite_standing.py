@@ -51,16 +51,20 @@ def standings(
 ) -> list[Standing]:
     """See `history.databases`."""
     dbapi = driver_connection(connection)
-    known = latest(shapes)
     if wanted is None:
-        wanted = [TableWanted(name) for name in sorted(known)]
-    by_name = {name.lower(): shape for name, shape in known.items()}
-    return [_standing(dbapi, each, by_name.get(each.name.lower())) for each in wanted]
+        wanted = [TableWanted(name) for name in sorted(latest(shapes))]
+    return [_standing(dbapi, each, shapes_of(shapes, each.name)) for each in wanted]
 
 
-def _standing(dbapi: Any, wanted: TableWanted, shape: Shape | None) -> Standing:
+def shapes_of(shapes: Sequence[Shape], name: str) -> list[Shape]:
+    """Those of one table, oldest first."""
+    return [shape for shape in shapes if shape.table_name.lower() == name.lower()]
+
+
+def _standing(dbapi: Any, wanted: TableWanted, shapes: Sequence[Shape]) -> Standing:
+    shape = shapes[-1] if shapes else None
     try:
-        table = find(dbapi, wanted, shape)
+        table = find(dbapi, wanted, shapes)
     except ConfigurationError as error:
         name = shape.table_name if shape else wanted.name
         return Standing(name, shape, tuple(error.problems), (), shape.withheld if shape else wanted.withheld, True)
@@ -132,7 +136,7 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
     return found
 
 
-def find(dbapi: Any, wanted: TableWanted, before: Shape | None) -> Table:
+def find(dbapi: Any, wanted: TableWanted, before: Sequence[Shape]) -> Table:
     """A table as it stands. Raises ConfigurationError for what cannot be recorded."""
     if wanted.schema not in (None, "main"):
         raise ConfigurationError(

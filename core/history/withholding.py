@@ -6,7 +6,7 @@ column that is renamed in the database, and not yet in the models, is not record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from actionbus.core.errors import ConfigurationError
 from actionbus.core.history.shapes import Shape, TableWanted
@@ -15,22 +15,22 @@ from actionbus.core.history.shapes import Shape, TableWanted
 def withheld_of(
     table: str,
     wanted: TableWanted,
-    before: Shape | None,
+    shapes: Sequence[Shape],
     present: Mapping[str, int | None],
     same: Callable[[str], str] = str,
 ) -> tuple[str, ...]:
     """The columns to withhold, by their present names, in their order.
 
-    `before` is what the table was recorded under. `present` are its columns with their numbers, which stay when a name
-    changes; None where the database has none, or others than `before`. `same` gives what two spellings of one name have
-    in common. Raises ConfigurationError for a column that is to be withheld and that nobody knows.
+    `shapes` are what the table was recorded under, latest last. `present` are its columns with their numbers, which
+    stay when a name changes; None where the database has none, or others than that shape. `same` gives what two
+    spellings of one name have in common. Raises ConfigurationError for a column to withhold that nobody knows.
     """
     names = {same(name): name for name in present}
     held = {same(each) for each in wanted.withheld}
-    was = {same(each) for each in before.withheld} if before else set()
-    if unknown := [each for each in wanted.withheld if same(each) not in names and same(each) not in was]:
+    ever = {same(each) for shape in shapes for each in shape.withheld}
+    if unknown := [each for each in wanted.withheld if same(each) not in names and same(each) not in ever]:
         raise ConfigurationError([f"{table} has no column {', '.join(sorted(unknown))}, which is to be withheld"])
-    carried = _carried(before, present, same) if before else set()
+    carried = _carried(shapes[-1], present, same) if shapes else set()
     return tuple(name for one, name in names.items() if one in held | (carried - {same(e) for e in wanted.recorded}))
 
 
