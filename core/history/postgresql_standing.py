@@ -229,7 +229,7 @@ def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
             elif trigger[:4] != (function.name, function.body, function.settings, True):
                 stale.append(f"{told} on {member.sql} is not the one for its columns")
     lost += [Lost(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)]
-    return Looked(table, shape, tuple(lost), (*changes(table, shape), *stale))
+    return Looked(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
 
 
 def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:
