@@ -24,6 +24,7 @@ from actionbus.core import History
 from actionbus.core.history.answers import Basis, Change, Columns, Who
 from actionbus.core.history.decoding import UNKNOWN, shown
 from actionbus.core.history.install import install as install_triggers
+from actionbus.core.history.install import remove as remove_triggers
 from actionbus.core.history.install import status as status_of
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.storage.backend import Backend
@@ -247,6 +248,17 @@ def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...]
 def baseline(env: Environment, tables: tuple[str, ...]) -> None:
     """Copy these tables as they are, so that their history begins anew and is whole from here on."""
     _install(env, tables, (), (), baseline=True)
+
+
+@history.command()
+@click.argument("tables", nargs=-1, required=True)
+@pass_environment
+def stop(env: Environment, tables: tuple[str, ...]) -> None:
+    """Record these tables no more. What was recorded stays."""
+    backend = _backend(env)
+    with backend.engine.begin() as connection:
+        done = remove_triggers(backend, connection, [_wanted(each) for each in tables])
+    say(f"no longer recorded: {', '.join(done)}" if done else "none of them was recorded; nothing to do")
 
 
 def _install(

@@ -143,7 +143,10 @@ def _standing(connection: Connection, asked: Asked, shapes: Sequence[Shape], hom
     try:
         looked = look_at(connection, asked, shapes, home)
     except ConfigurationError as error:
-        return Standing(asked.name, None, tuple(error.problems), (), asked.wanted.withheld)
+        of_it = [shape for shape in shapes if shape.relation == asked.relation and not shape.is_drifted]
+        last = of_it[-1] if of_it else None
+        name, withheld = (last.table_name, last.withheld) if last else (asked.name, asked.wanted.withheld)
+        return Standing(name, last, tuple(error.problems), (), withheld)
     lost = tuple(each.told for each in looked.lost)
     table = looked.table
     return Standing(table.name, looked.shape, lost, looked.stale, table.withheld, is_bare=not table.triggers)
