@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, text
 from sqlalchemy.engine import URL
 
@@ -211,3 +212,53 @@ def test_printed_sql_says_where_the_command_is_to_be_run(shop: Shop, tmp_path: P
     config.set_main_option("path_separator", "os")
     command.upgrade(config, "head", sql=True)
     assert "here run: actionbus history install items" in config.output_buffer.getvalue()  # type: ignore[attr-defined]
+
+
+GENERATING = """
+from alembic import context
+from actionbus.alembic import include_name, renew_history
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], target_metadata=attributes["models"], include_name=include_name,
+                  process_revision_directives=renew_history)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Skipped unsupported reflection"
+)  # Alembic looks at all there is, then leaves ours out
+def test_generated_migrations_renew_what_they_change(url: URL, tmp_path: Path) -> None:
+    def declared(*more: Column[Any]) -> MetaData:
+        models = MetaData()
+        Table("items", models, Column("id", Integer, primary_key=True),
+              Column("secret", String(9), info={"sensitive": True}), *more)  # fmt: skip
+        Table("logs", models, Column("id", Integer, primary_key=True))
+        shop.own.config.attributes["models"] = models
+        Application("shop", actions=["tests.core.no_actions"], models=models, unrecorded=["logs"])
+        return models
+
+    shop = Shop(url, tmp_path / "own")
+    (shop.own.folder / "env.py").write_text(GENERATING)
+    declared()
+    first = shop.own.generate("g1")
+    assert first.count("op.record_history(") == 1
+    assert "op.record_history('items', withhold=['secret'])" in first
+    shop.own.do(command.upgrade, "head")
+    assert shop.problems() == ()
+    declared(Column("size", Integer))
+    with pytest.raises(CommandError, match="New upgrade operations detected"):
+        shop.own.do(command.check)
+    second = shop.own.generate("g2")
+    assert second.count("op.record_history('items'") == 2, "there and back"
+    shop.own.do(command.upgrade, "head")
+    assert shop.problems() == ()
+    assert shop.bus.history.status()[0].columns == ("id", "size")
+    shop.own.do(command.check)
+    assert "op." not in shop.own.generate("g3")
+    if url.get_backend_name() == "postgresql":  # SQLite drops no column that a trigger names
+        shop.own.do(command.upgrade, "head")
+        shop.own.do(command.downgrade, "g1")
+        assert shop.problems() == ()
+        assert shop.bus.history.status()[0].columns == ("id",)
+    shop.bus.close()
