@@ -75,9 +75,11 @@ def action_queue() -> HeldQueue:
 def action_bus(actionbus_application: Application, actionbus_database: str, action_queue: HeldQueue) -> Iterator[Bus]:
     """The application on a throwaway database, with its tables and a journal.
 
+    A table that is there already, as where migrations made it, and whose rows are not recorded, is refused.
     What reaches out and is not declared `outside`, such as a socket opened by a repo, fails the action and is named: in
     a replay it would.
     """
+    from actionbus.adapters.testing import require_recorded
     from actionbus.adapters.testing.guarding import Guarding
     from actionbus.core import Bus
 
@@ -87,6 +89,7 @@ def action_bus(actionbus_application: Application, actionbus_database: str, acti
         bus.journal.create()
         if actionbus_application.models is not None:
             actionbus_application.models.create_all(bus.engine)
+        require_recorded(bus)
         yield bus
 
 

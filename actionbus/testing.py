@@ -1,5 +1,5 @@
 """The testing kit: `given(...).when(...).then(...)`; see docs/testing.md."""
 
-from actionbus.adapters.testing import Given, HeldQueue, Scenario, Step, When
+from actionbus.adapters.testing import Given, HeldQueue, Scenario, Step, When, require_recorded
 
-__all__ = ["Given", "HeldQueue", "Scenario", "Step", "When"]
+__all__ = ["Given", "HeldQueue", "Scenario", "Step", "When", "require_recorded"]

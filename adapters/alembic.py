@@ -1,6 +1,6 @@
 """include_name keeps an application's Alembic from dropping what is actionbus's; for the application's `env.py`.
 
-from actionbus.adapters.alembic import include_name
+from actionbus.alembic import include_name
 
 context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
 """

@@ -21,9 +21,12 @@ from actionbus.core.gateway import sql_events
 from actionbus.core.gateway.inside import watch
 from actionbus.core.gateway.recovery import Recovered, recover
 from actionbus.core.gateway.services import Services
+from actionbus.core.history.created import LEFT_TO_CALLER
 from actionbus.core.history.history import History
 from actionbus.core.history.install import install
+from actionbus.core.history.lookout import Lookout
 from actionbus.core.history.shapes import TableWanted
+from actionbus.core.history.wanted import wanted_by
 from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.queueing.queued import run_queued
@@ -90,6 +93,7 @@ class Bus:
             queue=queue,
             attempts=max(1, attempts),
             reconnect_for=reconnect_for,
+            lookout=Lookout(backend, self._wanted),
         )
         """What its actions are run with."""
 
@@ -101,9 +105,10 @@ class Bus:
         """
         self.journal.create()
         if self.application.models is not None:
-            self.application.models.create_all(self.engine)
             with self.engine.begin() as connection:
-                install(self.backend, connection, _recorded(self.application))
+                self.application.models.create_all(connection.execution_options(**{LEFT_TO_CALLER: True}))
+            with self.engine.begin() as connection:
+                install(self.backend, connection, self._wanted())
 
     @property
     def application(self) -> Application:
@@ -128,7 +133,7 @@ class Bus:
     @property
     def history(self) -> History:
         """What rows were: told from recorded images, whatever the code is."""
-        return History(self.backend, self.journal)
+        return History(self.backend, self.journal, wanted=self._wanted)
 
     @property
     def runs(self) -> Runs:
@@ -213,6 +218,9 @@ class Bus:
     ) -> None:
         self.close()
 
+    def _wanted(self) -> list[TableWanted]:
+        return wanted_by(self.application, self.engine.get_execution_options())
+
     def _context_text(self, context: Mapping[str, Any] | None) -> str | None:
         if context is None:
             return None
@@ -224,15 +232,6 @@ class Bus:
         if len(text) > limits.context_bytes:
             raise ValueError(f"the context is {len(text)} bytes of JSON, more than the {limits.context_bytes} allowed")
         return text
-
-
-def _recorded(application: Application) -> list[TableWanted]:
-    tables = application.models.sorted_tables if application.models is not None else []
-    return [
-        TableWanted(table.name, table.schema, tuple(c.name for c in table.columns if c.info.get("sensitive")))
-        for table in tables
-        if table.key not in application.unrecorded
-    ]
 
 
 def _engine_of(database: str | URL | Engine | None, factory: Callable[..., Session] | None) -> Engine:

@@ -3,7 +3,8 @@
 What such an action saw of them nobody recorded. The replayer tries what it may have seen: the states without all of
 them, or without the last ones (`states`); that those left committed when they had to, just before the action wrote what
 they had written, since their locks were in the way (`orders`); that all did between two of the action's statements
-(`moments`). They committed in the order of their outcomes, so that what is seen of them is always a beginning.
+(`moments`); that each did between those two that the records' times suggest (`times`). They committed in the order of
+their outcomes, so that what is seen of them is always a beginning.
 """
 
 from __future__ import annotations
@@ -85,6 +86,24 @@ def moments(theirs: Theirs, statements: int) -> Iterator[Seen]:
     """All of them commit just before one of its statements but the first."""
     for chosen in _spread(range(2, statements + 1)):
         yield Seen(theirs, 0, lambda number, _, chosen=chosen: len(theirs) * (number >= chosen))  # type: ignore[misc]
+
+
+def times(theirs: Theirs, statements: int, parts: Sequence[float]) -> Iterator[Seen]:
+    """Each commits when that part of the action's time was over, give or take some statements."""
+    for shift in (0, -1, 1, -2, 2, -3, 3):
+        after = [part * statements + shift for part in parts]
+        yield Seen(theirs, 0, lambda number, _, after=after: _passed(after, number))  # type: ignore[misc]
+
+
+def _passed(after: Sequence[float], number: int) -> int:
+    return max((n for n, each in enumerate(after, start=1) if each < number), default=0)
+
+
+def parts_of(entry: Entry, others: Iterable[Record]) -> list[float]:
+    """When others committed, as parts of the time that an action took."""
+    began, ended = entry.started_at, entry.outcome.recorded_at
+    whole = max((ended - began).total_seconds(), 1e-6)
+    return [(record.recorded_at - began).total_seconds() / whole for record in others]
 
 
 def _spread(numbers: Sequence[int]) -> list[int]:

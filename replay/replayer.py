@@ -35,7 +35,7 @@ from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Held, Net, RowChange, are_identical, bare, changes_of, net_of
-from actionbus.replay.overlap import Seen, moments, orders, overlapping, states
+from actionbus.replay.overlap import Seen, moments, orders, overlapping, parts_of, states, times
 from actionbus.replay.playable import why_not_comparable, why_not_replayable
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import Recorded
@@ -311,7 +311,8 @@ class Replayer:
             if comes_out:
                 return seen
             statements = max(statements, said, key=len)
-        for seen in moments(theirs, len(statements)):
+        count = len(statements)
+        for seen in (*moments(theirs, count), *times(theirs, count, parts_of(entry, others))):
             if self._tried_having(seen, entry, recorded)[0]:
                 return seen
         return None

@@ -29,8 +29,8 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outcomes import row_of_failure
-from actionbus.core.history.reading import images_of
-from actionbus.core.history.shapes import latest, read_shapes
+from actionbus.core.history.databases import database_of
+from actionbus.core.history.shapes import latest
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES
@@ -130,13 +130,14 @@ class Sandbox:
         self.connection = self._held.enter_context(self.bus.backend.connection())
         self._begin()
         models = business_tables(self.bus.application, self.connection)
-        shapes = latest(read_shapes(self.connection, self.bus.backend.prefix))
+        database = database_of(self.connection)
+        shapes = latest(database.shapes(self.connection, self.bus.backend.prefix))
         self._shapes = {each.shape: each for each in shapes.values()}
         self.tables = tables_of(self.connection, shapes, models)
         self.models = models
         deferred = any(_deferred(table) for table in models)
         self._check_deferred = deferred and self.engine.dialect.name == "postgresql"
-        self._images = images_of(self.bus.backend, self.connection)
+        self._images = database.images(self.bus.backend, self.connection)
         self.sequences = Sequences(self.connection, self.tables)
 
     def _make_tables(self, prepare: Prepare | None) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 
 from actionbus import Application, Bus
+from actionbus.core.history.created import LEFT_TO_CALLER
 from tests.servers import Redis, Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
@@ -117,7 +118,7 @@ def _bus_factory(url: URL) -> Iterator[BusFactory]:
         bus = Bus(application or make_application(), url, **options)
         if not bus.journal.exists():
             bus.journal.create()
-            Base.metadata.create_all(bus.engine)
+            create_tables(bus.engine)
         made.append(bus)
         return bus
 
@@ -139,7 +140,12 @@ def prepared(url: URL, *, recorded: bool = False) -> None:
             bus.create()
             return
         bus.journal.create()
-        Base.metadata.create_all(bus.engine)
+        create_tables(bus.engine)
+
+
+def create_tables(engine: Engine) -> None:
+    """Create the shop's tables, whose rows are not recorded: that takes as long as many a test, which begins it."""
+    Base.metadata.create_all(engine.execution_options(**{LEFT_TO_CALLER: True}))
 
 
 def elsewhere(do: Callable[[], T]) -> T:

@@ -24,6 +24,7 @@ from actionbus.core import History
 from actionbus.core.history.answers import Basis, Change, Columns, Who
 from actionbus.core.history.decoding import UNKNOWN, shown
 from actionbus.core.history.install import install as install_triggers
+from actionbus.core.history.install import remove as remove_triggers
 from actionbus.core.history.install import status as status_of
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.storage.backend import Backend
@@ -203,15 +204,18 @@ def bisect(
 
 @history.command()
 @click.argument("tables", nargs=-1)
+@click.option("--models", is_flag=True, help="Also the application's tables that have no history.")
 @click.option("--check", is_flag=True, help="Exit code 1 if a table is not whole.")
 @json_option
 @pass_environment
-def status(env: Environment, tables: tuple[str, ...], check: bool, as_json: bool) -> None:
+def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool, as_json: bool) -> None:
     """Show since when each table is recorded, what is withheld, what is wrong."""
-    backend = _backend(env)
-    wanted = [_wanted(each) for each in tables] or None
-    with backend.engine.connect() as connection:
-        found = status_of(backend, connection, wanted)
+    if tables:
+        backend = _backend(env)
+        with backend.engine.connect() as connection:
+            found = status_of(backend, connection, [_wanted(each) for each in tables])
+    else:
+        found = (env.bus.history if models else _history(env)).status()
     for each in found if as_json else ():
         print_json(_status_json(each))
     if not as_json:
@@ -228,10 +232,14 @@ def status(env: Environment, tables: tuple[str, ...], check: bool, as_json: bool
 @history.command()
 @click.argument("tables", nargs=-1, required=True)
 @click.option("--withhold", multiple=True, metavar="TABLE.COLUMN", help="A column that is never to be recorded.")
+@click.option("--record", multiple=True, metavar="TABLE.COLUMN", help="A column that was withheld and is no longer.")
 @pass_environment
-def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...]) -> None:
-    """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy."""
-    _install(env, tables, withhold, baseline=False)
+def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...]) -> None:
+    """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
+
+    What was withheld stays so, under a new name too, until it is named with --record.
+    """
+    _install(env, tables, withhold, record, baseline=False)
 
 
 @history.command()
@@ -239,26 +247,44 @@ def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...]
 @pass_environment
 def baseline(env: Environment, tables: tuple[str, ...]) -> None:
     """Copy these tables as they are, so that their history begins anew and is whole from here on."""
-    _install(env, tables, (), baseline=True)
+    _install(env, tables, (), (), baseline=True)
 
 
-def _install(env: Environment, tables: Sequence[str], withhold: Sequence[str], *, baseline: bool) -> None:
+@history.command()
+@click.argument("tables", nargs=-1, required=True)
+@pass_environment
+def stop(env: Environment, tables: tuple[str, ...]) -> None:
+    """Record these tables no more. What was recorded stays."""
     backend = _backend(env)
-    withheld: dict[str, list[str]] = {}
-    for each in withhold:
-        table, dot, column = each.rpartition(".")
-        if not dot or table not in tables:
-            raise click.BadParameter(f"{each!r} names no column of a table given", param_hint="--withhold")
-        withheld.setdefault(table, []).append(column)
-    wanted = [_wanted(each, withheld.get(each, ())) for each in tables]
+    with backend.engine.begin() as connection:
+        done = remove_triggers(backend, connection, [_wanted(each) for each in tables])
+    say(f"no longer recorded: {', '.join(done)}" if done else "none of them was recorded; nothing to do")
+
+
+def _install(
+    env: Environment, tables: Sequence[str], withhold: Sequence[str], record: Sequence[str], *, baseline: bool
+) -> None:
+    backend = _backend(env)
+    withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
+    wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
     with backend.engine.begin() as connection:
         done = install_triggers(backend, connection, wanted, baseline=baseline)
     say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
 
 
-def _wanted(name: str, withheld: Iterable[str] = ()) -> TableWanted:
+def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[str, list[str]]:
+    columns: dict[str, list[str]] = {}
+    for each in named:
+        table, dot, column = each.rpartition(".")
+        if not dot or table not in tables:
+            raise click.BadParameter(f"{each!r} names no column of a table given", param_hint=option)
+        columns.setdefault(table, []).append(column)
+    return columns
+
+
+def _wanted(name: str, withheld: Iterable[str] = (), recorded: Iterable[str] = ()) -> TableWanted:
     schema, _, table = name.rpartition(".")
-    return TableWanted(table, schema or None, tuple(withheld))
+    return TableWanted(table, schema or None, tuple(withheld), tuple(recorded))
 
 
 def _status_json(status: TableStatus) -> dict[str, Any]:
@@ -339,6 +365,13 @@ def _tell(basis: Basis) -> None:
             key = ", ".join(_cell(each) for each in gap.key.values())
             where = f" at position {gap.position}" if gap.position else ""
             _note(f"a gap in {table.table}{' ' + key if key else ''}{where}: {gap.why}; a new baseline ends it")
+        if table.problems:
+            since = (
+                f", unrecorded since position {table.unrecorded_since}" if table.unrecorded_since is not None else ""
+            )
+            _note(
+                f"{table.table} is not whole{since}: {'; '.join(table.problems)}; `actionbus history install` mends it"
+            )
     if basis.unrecorded:
         _note(f"not recorded yet at position {basis.position}: {', '.join(basis.unrecorded)}")
     if basis.waiting:

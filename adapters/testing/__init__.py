@@ -4,6 +4,7 @@
 """
 
 from actionbus.adapters.testing.queue import HeldQueue
+from actionbus.adapters.testing.recorded import require_recorded
 from actionbus.adapters.testing.scenario import Given, Scenario, Step, When
 
-__all__ = ["Given", "HeldQueue", "Scenario", "Step", "When"]
+__all__ = ["Given", "HeldQueue", "Scenario", "Step", "When", "require_recorded"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from sqlalchemy import MetaData
 
 from actionbus.core.declare.middleware import Middleware
 from actionbus.core.values.limits import Limits
+
+UNRECORDED: Final = "actionbus.unrecorded"
+"""Where a MetaData's `info` holds, by application, what that leaves out; read where tables are created."""
 
 
 class ReadModel(Protocol):
@@ -40,7 +43,8 @@ class Application:
     (see `declare.dependencies`). `models` are the business tables. `release` is written on every record: the
     application's version or git revision; by default the environment's ACTIONBUS_RELEASE. `isolation` is the
     isolation level of actions on PostgreSQL. `projections` are the classes of its read models.
-    `unrecorded` names the tables of `models` whose rows have no history; all others are recorded by `Bus.create`.
+    `unrecorded` names the tables of `models` whose rows have no history; all others are recorded from when they are
+    created (`Bus.create`, or `models.create_all` in a database that has a journal).
     `middleware` is code around every action (see `declare.middleware`), the outermost first.
     """
 
@@ -66,6 +70,8 @@ class Application:
         self.actions = tuple(dict.fromkeys(name for package in packages for name in package))
         self.models = models
         self.unrecorded = (unrecorded,) if isinstance(unrecorded, str) else tuple(unrecorded)
+        if models is not None:
+            models.info.setdefault(UNRECORDED, {})[name] = self.unrecorded
         self.dependencies = {
             name: provider for projection in self.projections for name, provider in projection.dependencies().items()
         } | dict(dependencies or {})

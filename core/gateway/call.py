@@ -149,6 +149,7 @@ class Call:
 
     def run(self, connection: Connection, action: Action) -> Outcome:
         """Attempt the action until it succeeds or fails for good."""
+        self._services.lookout.look_once(connection)
         earlier: list[OutsideCall] = []
         self._started_at = now()
         for number in range(1, self._services.attempts + 1):

@@ -14,6 +14,7 @@ from actionbus.core.declare.middleware import Chain
 from actionbus.core.declare.queue import Queue
 from actionbus.core.declare.registry import Registry
 from actionbus.core.errors import ConfigurationError
+from actionbus.core.history.lookout import Lookout
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.notifier import Announcer
@@ -39,6 +40,8 @@ class Services:
     """How often an action is run before a serialization failure is reported."""
     reconnect_for: float
     """How many seconds a lost database is waited for."""
+    lookout: Lookout
+    """Warns of tables that are not recorded."""
 
     def needed_queue(self) -> Queue:
         """The queue. Raises ConfigurationError saying how to have one."""

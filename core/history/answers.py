@@ -37,6 +37,10 @@ class TableBasis:
     withheld: tuple[str, ...]
     """Columns that are never recorded."""
     gaps: tuple[Gap, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why its history is not whole now, as the database's catalogue has it when it is asked."""
+    unrecorded_since: int | None = None
+    """The position beyond which changes may have gone by unrecorded; None where nothing says so."""
 
 
 @dataclass(frozen=True, slots=True)

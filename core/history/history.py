@@ -5,7 +5,7 @@ Every answer is read in one snapshot of the database, at a settled position, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
@@ -29,11 +29,13 @@ from actionbus.core.history.answers import (
     Who,
 )
 from actionbus.core.history.bisecting import Copy, copy_of, first_true
+from actionbus.core.history.databases import database_of
+from actionbus.core.history.doubts import doubts_of
 from actionbus.core.history.fold import Broken, Fold, Folded, as_of, by_table, chained
 from actionbus.core.history.images import Cut, Image, Images, Residual
-from actionbus.core.history.reading import images_of
+from actionbus.core.history.install import status_of_all
 from actionbus.core.history.recorded import Recorded
-from actionbus.core.history.shapes import Shape, read_shapes
+from actionbus.core.history.shapes import Shape, TableStatus, TableWanted
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
@@ -54,13 +56,27 @@ class History:
     HistoryError where there is nothing to tell, JournalUnavailable where the database has no journal.
     """
 
-    def __init__(self, database: Any, journal: Journal | None = None, *, schema: str | None = None) -> None:
+    def __init__(
+        self,
+        database: Any,
+        journal: Journal | None = None,
+        *,
+        schema: str | None = None,
+        wanted: Callable[[], Sequence[TableWanted]] = tuple,
+    ) -> None:
         if not isinstance(database, Backend):
             is_url = not hasattr(database, "connect")
             engine = make_engine(database) if is_url else database
             database = backend_for(engine, schema, own_engine=is_url)
         self._backend: Backend = database
         self.journal = journal or Journal(database)
+        self._wanted = wanted
+
+    def status(self) -> list[TableStatus]:
+        """How far each table is recorded: those that an application wants recorded, and all that have a history."""
+        self.journal.require()
+        with self._backend.connection() as used, database_of(used).images(self._backend, used).snapshot():
+            return status_of_all(self._backend, used, self._wanted())
 
     def state(self, table: str | None = None, at: At = None) -> State:
         """The rows of a table, or of all, as they were."""
@@ -212,11 +228,12 @@ class History:
             if position > end:
                 raise HistoryError(f"there is no position {position} yet; the journal ends at {end}")
         with self._backend.connection() as connection:
-            images = images_of(self._backend, connection)
+            database = database_of(connection)
+            images = database.images(self._backend, connection)
             with images.snapshot():
                 is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
-                shapes = read_shapes(connection, self._backend.prefix)
-                yield _Opened(images, shapes, images.cut(position, is_end=is_end))
+                shapes = database.shapes(connection, self._backend.prefix)
+                yield _Opened(images, shapes, images.cut(position, is_end=is_end), self._wanted())
 
     def _folded(self, opened: _Opened, recorded: Recorded) -> Folded:
         residue = opened.images.residue(recorded.shapes, recorded.since_image, opened.cut)
@@ -249,7 +266,8 @@ class History:
 class _Opened:
     """One position within one snapshot."""
 
-    def __init__(self, images: Images, shapes: Sequence[Shape], cut: Cut) -> None:
+    def __init__(self, images: Images, shapes: Sequence[Shape], cut: Cut, wanted: Sequence[TableWanted] = ()) -> None:
+        self._wanted = wanted
         self.images = images
         self.shapes = shapes
         self.cut = cut
@@ -352,16 +370,22 @@ class _Opened:
         for image in self.images.unrecorded(recorded.shapes, recorded.since_image, self.cut):
             gaps.append(Gap(recorded.name, {}, image.position, "a change could not be recorded"))
         return TableBasis(
-            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps)
-        )
+            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps),
+            *doubts_of(self.images, recorded, self.cut),
+        )  # fmt: skip
 
     def basis(self, tables: Sequence[TableBasis], *, everything: bool = False) -> Basis:
         """What an answer about these tables rests on."""
         begun = {each.name for each in self.tables}
-        missing = tuple(name for name in self._by_table if name not in begun) if everything else ()
+        missing = [name for name in self._by_table if name not in begun] if everything else []
+        missing += [each.name for each in self._wanted if everything and not self._was_recorded(each)]
         bypasses = self.images.count_bypasses(self.cut)
         waiting = self.images.waiting() if self.cut.is_end else 0
-        return Basis(self.cut.position, tuple(tables), missing, bypasses, waiting)
+        return Basis(self.cut.position, tuple(tables), tuple(missing), bypasses, waiting)
+
+    def _was_recorded(self, wanted: TableWanted) -> bool:
+        names = (f"{wanted.schema}.{wanted.name}",) if wanted.schema else (wanted.name,)
+        return any(each in names or (not wanted.schema and each.partition(".")[2] in names) for each in self._by_table)
 
 
 def _paired(recorded: Recorded, residue: Sequence[Residual]) -> list[Difference]:

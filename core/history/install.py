@@ -1,35 +1,14 @@
-"""The door of capturing: puts triggers on tables, and says how far each is recorded. Used by the bus and the commands.
-
-What differs between the databases is in `history.postgresql` and `history.sqlite`.
-"""
+"""The door of capturing: puts triggers on tables, says how far each is recorded. Used by the bus and the commands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
-from actionbus.core.history import postgresql, sqlite
-from actionbus.core.history.shapes import TableStatus, TableWanted
+from actionbus.core.history.databases import database_of
+from actionbus.core.history.shapes import Shape, Standing, TableStatus, TableWanted
 from actionbus.core.storage.backend import Backend
-
-
-class Captures(Protocol):
-    """What a database's module does."""
-
-    def install(
-        self, backend: Backend, connection: Connection, wanted: Sequence[TableWanted], *, baseline: bool
-    ) -> list[str]:
-        """See `install`."""
-
-    def status(
-        self, backend: Backend, connection: Connection, wanted: Sequence[TableWanted] | None
-    ) -> list[TableStatus]:
-        """See `status`."""
-
-
-_BY_DIALECT: Final[dict[str, Captures]] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 def install(
@@ -43,9 +22,45 @@ def install(
 
     Raises ConfigurationError for what cannot be recorded, JournalUnavailable where writers do not make room.
     """
-    return _BY_DIALECT[connection.dialect.name].install(backend, connection, wanted, baseline=baseline)
+    database = database_of(connection)
+    home = database.looks.home_of(connection, backend.schema)
+    return database.installs.install(connection, home, wanted, baseline=baseline)
+
+
+def remove(backend: Backend, connection: Connection, wanted: Sequence[TableWanted]) -> list[str]:
+    """Record these tables no more; those that were, by name. What was recorded stays. Else as `install`."""
+    database = database_of(connection)
+    return database.installs.remove(connection, database.looks.home_of(connection, backend.schema), wanted)
 
 
 def status(backend: Backend, connection: Connection, wanted: Sequence[TableWanted] | None = None) -> list[TableStatus]:
     """How far each of these tables is recorded, in their order; without them all that have a history, by name."""
-    return _BY_DIALECT[connection.dialect.name].status(backend, connection, wanted)
+    return _status(backend, connection, [wanted])
+
+
+def status_of_all(backend: Backend, connection: Connection, wanted: Sequence[TableWanted]) -> list[TableStatus]:
+    """The same of these tables, and then of all others that have a history."""
+    return _status(backend, connection, [wanted, None])
+
+
+def _status(
+    backend: Backend, connection: Connection, asked: Sequence[Sequence[TableWanted] | None]
+) -> list[TableStatus]:
+    database = database_of(connection)
+    home = database.looks.home_of(connection, backend.schema)
+    shapes = database.shapes(connection, home)
+    sizes = database.looks.sizes(connection, home, shapes)
+    found: dict[str, Standing] = {}
+    for wanted in asked:
+        for each in database.looks.standings(connection, home, shapes, wanted):
+            found.setdefault(each.table_name, each)
+    return [_told(each, shapes, *sizes.get(each.table_name, (0, 0))) for each in found.values()]
+
+
+def _told(standing: Standing, shapes: Sequence[Shape], images: int, size: int) -> TableStatus:
+    begun = [each for each in shapes if each.table_name == standing.table_name and each.is_baseline]
+    since, since_image = (begun[-1].since, begun[-1].since_image) if begun else (None, None)
+    columns = standing.shape.columns if standing.shape else ()
+    return TableStatus(
+        standing.table_name, since, since_image, standing.problems, standing.withheld, columns, images, size
+    )

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
+
+from actionbus.core.errors import ConfigurationError
 
 PINS: Final[Mapping[str, str]] = {
     "TimeZone": "UTC",
@@ -85,6 +87,7 @@ class Found(NamedTuple):
     is_key_sure: bool
     """Whether no two rows have one key at the end of a statement."""
     withheld: tuple[str, ...]
+    withheld_numbers: tuple[int, ...]
     pins: tuple[str, ...]
     members: tuple[Member, ...]
     is_by_row: bool
@@ -168,26 +171,37 @@ def children(connection: Connection, relation: int) -> list[int]:
     return list(connection.execute(_CHILDREN, {"relation": relation}).scalars())
 
 
-def look(connection: Connection, relation: int, withheld: tuple[str, ...], home: str) -> Found | str:
-    """A table as it stands, or in a sentence why its rows cannot be recorded."""
+class Hold(Protocol):
+    """Says which columns of a table are to be withheld."""
+
+    def __call__(self, relation: int, name: str, numbers: Mapping[str, int]) -> tuple[str, ...]:
+        """`numbers` are all columns of the table, with their `attnum`. Raises ConfigurationError."""
+
+
+def look(connection: Connection, relation: int, hold: Hold, home: str) -> Found:
+    """A table as it stands. Raises ConfigurationError where its rows cannot be recorded."""
     row = connection.execute(_TABLE, {"relation": relation, "home": home}).one()
     _, name, kind, persistence, is_partition, is_by_row, is_ours = row
     if kind not in "rp" or persistence == "t":
-        return f"{name} is no table whose rows triggers can record (a view, a foreign or a temporary one)"
+        raise ConfigurationError(
+            [f"{name} is no table whose rows triggers can record (a view, a foreign or a temporary one)"]
+        )
     if is_ours:
-        return f"{name} is a table of the journal's own"
+        raise ConfigurationError([f"{name} is a table of the journal's own"])
     if is_partition:
-        return f"{name} is a partition, whose rows are recorded as those of the table that it is part of"
+        raise ConfigurationError(
+            [f"{name} is a partition, whose rows are recorded as those of the table that it is part of"]
+        )
     rows = connection.execute(_COLUMNS, {"relation": relation}).all()
-    if unknown := sorted(set(withheld) - {each[1] for each in rows}):
-        return f"{name} has no column {', '.join(unknown)}, which is to be withheld"
+    withheld = hold(relation, name, {each[1]: each[0] for each in rows})
     kept = [each for each in rows if each[1] not in withheld and not each[4]]
     keys = connection.execute(_KEY, {"relation": relation}).all()
     key = tuple(each[0] for each in keys)
     members = connection.execute(_MEMBERS, {"relation": relation}).all()
     return Found(
         relation, name, kind, tuple(_column(each) for each in kept),
-        () if set(key) & set(withheld) else key, not any(each[1] for each in keys), withheld, _pins(kept),
+        () if set(key) & set(withheld) else key, not any(each[1] for each in keys), withheld,
+        tuple(each[0] for name in withheld for each in rows if each[1] == name), _pins(kept),
         tuple(Member(*each) for each in members), is_by_row,
         _triggers(connection, [each[0] for each in members]),
     )  # fmt: skip

@@ -340,10 +340,11 @@ BEGIN
     END IF;
     IF made IS NULL THEN
         INSERT INTO {home}actionbus_shapes
-            (table_name, relation, columns, types, numbers, key, withheld, is_baseline, is_drifted, since_image)
+            (table_name, relation, columns, types, numbers, key, withheld, is_baseline, is_drifted, since_image,
+            withheld_numbers)
         VALUES (old.table_name, root, coalesce(names, '{{}}'), coalesce(types, '{{}}'), coalesce(numbers, '{{}}'), keys,
             old.withheld, false, true,
-            {last_image(home)})
+            {last_image(home)}, old.withheld_numbers)
         RETURNING shape INTO made;
     END IF;
     RETURN ARRAY[

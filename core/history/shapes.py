@@ -27,7 +27,9 @@ class TableWanted(NamedTuple):
     schema: str | None = None
     """On PostgreSQL; None is where `search_path` finds it."""
     withheld: tuple[str, ...] = ()
-    """Columns that never enter an image."""
+    """Columns that never enter an image, besides those that were withheld before."""
+    recorded: tuple[str, ...] = ()
+    """Columns that somebody says may be recorded, whatever was withheld before."""
 
 
 class Shape(NamedTuple):
@@ -56,6 +58,28 @@ class Shape(NamedTuple):
     """PostgreSQL: the columns' `attnum`."""
     xid: int | None = None
     """PostgreSQL: the transaction that made it."""
+    withheld_numbers: tuple[int, ...] = ()
+    """PostgreSQL: `attnum` of those withheld, by which one that is renamed is known again."""
+
+
+class Standing(NamedTuple):
+    """How a table stands now, as the catalogue has it beside its shape."""
+
+    table_name: str
+    shape: Shape | None
+    """What its triggers write under; None if it never was recorded, or none of ours is on it."""
+    lost: tuple[str, ...]
+    """Why changes of rows may go by unrecorded, in sentences."""
+    stale: tuple[str, ...]
+    """What is recorded otherwise than the table is by now: its columns are others."""
+    withheld: tuple[str, ...]
+    is_bare: bool = False
+    """Whether none of our triggers is left on it, so that its last image is the last that was recorded."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps its history from being whole; empty if nothing does."""
+        return (*self.lost, *self.stale)
 
 
 class TableStatus(NamedTuple):
@@ -80,20 +104,26 @@ class TableStatus(NamedTuple):
 
 
 _COMMON: Final = "shape, table_name, columns, types, key, withheld, is_baseline, since, since_image"
-_POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid"
+_POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid, withheld_numbers"
 
 
-def read_shapes(connection: Connection, prefix: str) -> list[Shape]:
-    """All shapes, oldest first. `prefix` is the backend's: what stands before a name of ours in SQL."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    columns = _COMMON if is_sqlite else _POSTGRESQL
-    rows = connection.execute(text(f"SELECT {columns} FROM {in_text(prefix)}{SHAPES} ORDER BY shape")).all()
-    return [_of_sqlite(row) if is_sqlite else _of_postgresql(row) for row in rows]
+def sqlite_shapes(connection: Connection, home: str) -> list[Shape]:
+    """All shapes, oldest first. `home` is what stands before a name of ours in SQL."""
+    return [_of_sqlite(row) for row in _rows(connection, home, _COMMON)]
+
+
+def postgresql_shapes(connection: Connection, home: str) -> list[Shape]:
+    """The same on PostgreSQL."""
+    return [_of_postgresql(row) for row in _rows(connection, home, _POSTGRESQL)]
 
 
 def latest(shapes: Iterable[Shape]) -> dict[str, Shape]:
     """The shape of each table that its triggers are to have: the last one that none of them made by itself."""
     return {shape.table_name: shape for shape in shapes if not shape.is_drifted}
+
+
+def _rows(connection: Connection, home: str, columns: str) -> Sequence[Sequence[Any]]:
+    return connection.execute(text(f"SELECT {columns} FROM {in_text(home)}{SHAPES} ORDER BY shape")).all()
 
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
@@ -105,8 +135,8 @@ def _of_sqlite(row: Sequence[Any]) -> Shape:
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:
     (shape, table_name, columns, types, key, withheld, is_baseline, since, since_image, is_drifted, relation, numbers,
-     xid) = row  # fmt: skip
+     xid, withheld_numbers) = row  # fmt: skip
     return Shape(
         shape, table_name, tuple(columns), tuple(types), tuple(key), tuple(withheld), is_baseline,
-        since.astimezone(UTC), since_image, is_drifted, int(relation), tuple(numbers), xid,
+        since.astimezone(UTC), since_image, is_drifted, int(relation), tuple(numbers), xid, tuple(withheld_numbers),
     )  # fmt: skip

@@ -77,7 +77,8 @@ def postgresql(prefix: str) -> list[str]:
     is_drifted boolean NOT NULL DEFAULT false,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     since_image bigint NOT NULL,
-    xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint)
+    xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
+    withheld_numbers smallint[] NOT NULL DEFAULT '{{}}'
 )""",
         f"""CREATE TABLE {prefix}{IMAGES} (
     image bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import URL
 
-from actionbus import Application, Bus, PermissionDenied
+from actionbus import Application, Bus, ConfigurationError, PermissionDenied
 from actionbus.adapters.library.app import library
 from actionbus.replay import LeavesSandbox
-from actionbus.testing import Given
+from actionbus.testing import Given, require_recorded
+from tests.conftest import prepared
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Mailer, Repo, make_application
 
@@ -91,6 +93,34 @@ def test_queued_actions_wait_for_the_test(given: Given, run_queued: Callable[[],
     given().when("call_back").then()
     assert [outcome.result for outcome in run_queued()] == [{"balance": 5}, {"balance": 6}]
     assert run_queued() == []
+
+
+def test_the_kits_bus_records_rows(given: Given, action_bus: Bus) -> None:
+    position = given(ACCOUNT).when("deposit", {"id": 1, "amount": 5}).then().record.position  # type: ignore[union-attr]
+    change = action_bus.history.rows("accounts", 1).changes[-1]
+    assert (change.who.source.position, change.after["balance"]) == (position, 5)  # type: ignore[union-attr,index]
+
+
+class TestTablesThatAreThere:
+    """As where an application's own migrations made them, which forgot to record them."""
+
+    @pytest.fixture
+    def actionbus_database(self, url: URL) -> str:
+        prepared(url)
+        return url.render_as_string(hide_password=False)
+
+    def test_are_refused_by_name(self, request: pytest.FixtureRequest, actionbus_database: str) -> None:
+        with pytest.raises(ConfigurationError) as refused:
+            request.getfixturevalue("action_bus")
+        told = str(refused.value)
+        assert "accounts are not recorded: " in told
+        assert "entries are not recorded: " in told
+        assert "call bus.create()" in told
+
+    def test_are_let_pass_once_they_are_recorded(self, request: pytest.FixtureRequest, actionbus_database: str) -> None:
+        with Bus(make_application(), actionbus_database) as bus:
+            bus.create()
+        require_recorded(request.getfixturevalue("action_bus"))
 
 
 class TestProjections:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus, ConfigurationError
 from actionbus.core.history.install import install, status
-from actionbus.core.history.shapes import TableStatus, TableWanted, latest, read_shapes
+from actionbus.core.history.shapes import TableStatus, TableWanted, latest, sqlite_shapes
 from actionbus.core.storage.backend import quoted
 from tests.shop.app import make_application
 
@@ -51,7 +51,7 @@ class Recorded:
     def images(self, table: str) -> list[tuple[str, Any, tuple[Any, ...] | None, tuple[Any, ...] | None]]:
         """Operation, key, before, after."""
         with self.bus.engine.connect() as connection:
-            shapes = [s for s in read_shapes(connection, "main.") if s.table_name == table]
+            shapes = [s for s in sqlite_shapes(connection, "main.") if s.table_name == table]
         found: list[Any] = []
         for shape in shapes:
             number = len(shape.columns)
@@ -264,7 +264,7 @@ class TestRenewal:
         assert db.install("t") == ["t"]
         assert db.status("t")[0].is_whole
         with db.bus.engine.connect() as connection:
-            assert latest(read_shapes(connection, "main."))["t"].is_baseline is is_anew
+            assert latest(sqlite_shapes(connection, "main."))["t"].is_baseline is is_anew
         assert (db.images("t")[-1][0] == "b") is is_anew
 
     def test_a_column_is_not_dropped_silently(self, db: Recorded) -> None:

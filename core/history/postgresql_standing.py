@@ -1,0 +1,292 @@
+"""How tables stand on PostgreSQL: what the catalogue has of them and their triggers, beside what is recorded of them.
+
+Asked by `history.postgresql` before it installs, and through `history.databases` by whoever wants to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from sqlalchemy import Connection, text
+
+from actionbus.core.errors import ConfigurationError, JournalUnavailable
+from actionbus.core.history import postgresql_functions as sql
+from actionbus.core.history.postgresql_catalogue import Found, children, look, relation_of
+from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
+from actionbus.core.history.withholding import withheld_of
+from actionbus.core.storage.backend import in_text, quoted
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.positions import find_home
+
+_WITHIN: Final = (
+    "SAVEPOINT actionbus_install",
+    "RELEASE SAVEPOINT actionbus_install",
+    "ROLLBACK TO SAVEPOINT actionbus_install; RELEASE SAVEPOINT actionbus_install",
+)
+_ALONE: Final = ("BEGIN", "COMMIT", "ROLLBACK")
+
+
+class Lost(NamedTuple):
+    """Why changes may go by unrecorded."""
+
+    told: str
+    relation: int | None = None
+    """The table or partition whose trigger is meant; None for what concerns all."""
+
+
+class Looked(NamedTuple):
+    """A table, its shape, and what differs between the two."""
+
+    table: Found
+    shape: Shape | None
+    """What its triggers write under; None where none of ours is on it."""
+    lost: tuple[Lost, ...]
+    """Why changes may not have been recorded, so that only a baseline makes the history whole."""
+    stale: tuple[str, ...]
+    """What keeps changes from being recorded under the present columns."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.shape is not None and not self.lost and not self.stale
+
+
+class Asked(NamedTuple):
+    """A table that is meant, as it was found by its name."""
+
+    wanted: TableWanted
+    relation: int | None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.wanted.schema}.{self.wanted.name}" if self.wanted.schema else self.wanted.name
+
+
+def home_of(connection: Connection, schema: str | None) -> str:
+    """What stands before a name of ours in SQL. Raises JournalUnavailable."""
+    home = schema or find_home(driver_connection(connection).cursor())
+    if home is None:
+        raise JournalUnavailable(NO_JOURNAL)
+    return f"{quoted(home)}."
+
+
+def find_homes(connection: Connection) -> list[str]:
+    """The schemas that hold a journal and a row history, as `home_of` gives them; what `search_path` finds first."""
+    found = connection.execute(text(
+        "SELECT n.nspname FROM pg_class j JOIN pg_namespace n ON n.oid = j.relnamespace "
+        "JOIN pg_class s ON s.relnamespace = n.oid AND s.relname = 'actionbus_shapes' "
+        "WHERE j.relname = 'journal' AND j.relkind IN ('r', 'p') "
+        "ORDER BY j.oid = to_regclass('journal') DESC NULLS LAST, n.nspname"
+    )).scalars()  # fmt: skip
+    return [f"{quoted(name)}." for name in found]
+
+
+def standings(
+    connection: Connection, home: str, shapes: Sequence[Shape], wanted: Sequence[TableWanted] | None
+) -> list[Standing]:
+    """See `history.databases`."""
+    with pinned(connection, path=False):
+        asked = _known(connection, shapes) if wanted is None else find_asked(connection, wanted)
+    with pinned(connection):
+        return [_standing(connection, each, shapes, home) for each in asked]
+
+
+@contextmanager
+def glancing(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    cursor = driver_connection(connection).cursor()
+    cursor.execute("BEGIN READ ONLY; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'")
+    try:
+        yield
+    finally:
+        cursor.execute("ROLLBACK")
+
+
+@contextmanager
+def apart(connection: Connection) -> Iterator[None]:
+    """See `history.databases`."""
+    dbapi = driver_connection(connection)
+    cursor = dbapi.cursor()
+    is_own = dbapi.autocommit and dbapi.info.transaction_status == TRANSACTION_STATUS_IDLE
+    begin, end, back = _ALONE if is_own else _WITHIN
+    cursor.execute(begin)
+    try:
+        yield
+    except BaseException:
+        cursor.execute(back)
+        raise
+    cursor.execute(end)
+
+
+def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[str, tuple[int, int]]:
+    """See `history.databases`."""
+    rows = connection.execute(text(
+        "SELECT s.table_name, count(*), sum(coalesce(octet_length(i.before), 0) "
+        "+ coalesce(octet_length(i.after), 0) + coalesce(octet_length(i.key), 0)) "
+        f"FROM {in_text(home)}actionbus_images i JOIN {in_text(home)}actionbus_shapes s USING (shape) "
+        "GROUP BY s.table_name"
+    )).all()  # fmt: skip
+    return {name: (images, int(size or 0)) for name, images, size in rows}
+
+
+def _standing(connection: Connection, asked: Asked, shapes: Sequence[Shape], home: str) -> Standing:
+    if asked.relation is None:
+        is_known = asked.name in {shape.table_name for shape in shapes}
+        told = f"the table {asked.name} is gone" if is_known else f"there is no table {asked.name}"
+        return Standing(asked.name, None, (told,), (), asked.wanted.withheld, is_bare=True)
+    try:
+        looked = look_at(connection, asked, shapes, home)
+    except ConfigurationError as error:
+        of_it = [shape for shape in shapes if shape.relation == asked.relation and not shape.is_drifted]
+        last = of_it[-1] if of_it else None
+        name, withheld = (last.table_name, last.withheld) if last else (asked.name, asked.wanted.withheld)
+        return Standing(name, last, tuple(error.problems), (), withheld)
+    lost = tuple(each.told for each in looked.lost)
+    table = looked.table
+    return Standing(table.name, looked.shape, lost, looked.stale, table.withheld, is_bare=not table.triggers)
+
+
+def find_asked(connection: Connection, wanted: Sequence[TableWanted], *, may_miss: bool = True) -> list[Asked]:
+    """The tables that are meant, and those that inherit from them. Raises ConfigurationError where one is missing."""
+    found: dict[int, Asked] = {}
+    missing = []
+    for each in wanted:
+        relation = relation_of(
+            connection, f"{quoted(each.schema)}.{quoted(each.name)}" if each.schema else quoted(each.name)
+        )
+        if relation is None:
+            missing.append(Asked(each, None))
+            continue
+        for one in (relation, *children(connection, relation)):
+            found.setdefault(one, Asked(each, one))
+    if missing and not may_miss:
+        raise ConfigurationError([f"there is no table {each.name}" for each in missing])
+    return [*found.values(), *missing]
+
+
+def _known(connection: Connection, shapes: Sequence[Shape]) -> list[Asked]:
+    """All tables that have a history."""
+    parts = {name: name.split(".", 1) for name in sorted(latest(shapes))}
+    return [
+        Asked(TableWanted(table, schema), relation_of(connection, f"{quoted(schema)}.{quoted(table)}"))
+        for schema, table in parts.values()
+    ]
+
+
+def look_all(connection: Connection, asked: Sequence[Asked], home: str) -> list[Looked]:
+    """All of those that are there. Raises ConfigurationError for those that cannot be recorded."""
+    shapes = postgresql_shapes(connection, home)
+    found, problems = [], []
+    for each in asked:
+        try:
+            found += [look_at(connection, each, shapes, home)] if each.relation is not None else []
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def look_at(connection: Connection, asked: Asked, shapes: Sequence[Shape], home: str) -> Looked:
+    """One table that is there. Raises ConfigurationError if it cannot be recorded."""
+    assert asked.relation is not None
+    table = look(connection, asked.relation, partial(_hold, asked.wanted, shapes), home.replace('"', ""))
+    return _compare(table, {shape.shape: shape for shape in shapes}, home)
+
+
+def _hold(
+    wanted: TableWanted, shapes: Sequence[Shape], relation: int, name: str, numbers: Mapping[str, int]
+) -> tuple[str, ...]:
+    made = [shape for shape in shapes if not shape.is_drifted]
+    same = [shape for shape in made if shape.relation == relation]  # whatever it was called
+    before = same or [shape for shape in made if shape.table_name == name]
+    present: Mapping[str, int | None] = numbers if same else dict.fromkeys(numbers)
+    return withheld_of(name, wanted, before, present)
+
+
+def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
+    """What differs between a table with its triggers and what they should be."""
+    shape = _shape_of(table, shapes)
+    if shape is None:
+        return Looked(table, None, (Lost(f"no trigger of the row history is on {table.name}"),), ())
+    lost, stale = [], []
+    wanted = sql.functions(table, shape.shape, home)
+    for member in table.members:
+        for operation in sql.needed(table, member):
+            trigger = table.triggers.get((member.relation, f"!actionbus_{operation}"))
+            function = wanted[operation]
+            told = f"the trigger for {operation}"
+            if trigger is None:
+                lost.append(Lost(f"{told} is missing on {member.sql}", member.relation))
+            elif not trigger.is_always:
+                lost.append(Lost(f"{told} on {member.sql} is switched off, or not ENABLE ALWAYS", member.relation))
+            elif operation != sql.TRUNCATE and trigger.is_by_row != table.is_by_row:
+                by = "row" if table.is_by_row else "statement"
+                lost.append(Lost(f"{told} on {member.sql} is not by {by}", member.relation))
+            elif trigger[:4] != (function.name, function.body, function.settings, True):
+                stale.append(f"{told} on {member.sql} is not the one for its columns")
+    lost += [Lost(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)]
+    return Looked(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
+
+
+def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:
+    """The shape that its triggers write under: their function's name says it, in a restored database too."""
+    numbers = {
+        int(parts[0])
+        for (relation, _), trigger in table.triggers.items()
+        if relation == table.relation or table.kind == "p"
+        for parts in [trigger.function.removeprefix("actionbus_image_").split("_")]
+        if parts[0].isdecimal()
+    }
+    return shapes.get(max(numbers)) if numbers else None
+
+
+def changes(table: Found, shape: Shape) -> list[str]:
+    """How a table's columns differ from those of its shape."""
+    now, then = dict(_typed(table)), dict(zip(shape.columns, shape.types, strict=True))
+    changed = [f"{table.name}.{name} is not recorded yet" for name in now if name not in then]
+    changed += [f"{table.name}.{name} is gone, or withheld" for name in then if name not in now]
+    if not changed and (tuple(now) != shape.columns or now != then or table.withheld != shape.withheld):
+        changed.append(f"the columns of {table.name} are others than those recorded")
+    return changed
+
+
+def _rewrites(table: Found, shape: Shape) -> Iterator[str]:
+    """What has changed recorded rows, or makes their keys others, though no trigger saw it."""
+    now, then = dict(_typed(table)), dict(zip(shape.columns, shape.types, strict=True))
+    for name in now:
+        if then.get(name, now[name]) != now[name]:
+            yield f"{name} was {then[name]} and is {now[name]}"
+    if table.name != shape.table_name:
+        yield f"its name was {shape.table_name}"
+    if len(table.key) != len(shape.key) or (table.key != shape.key and set(shape.key) <= set(now)):
+        yield f"its key was ({', '.join(shape.key)}) and is ({', '.join(table.key)})"
+
+
+def _typed(table: Found) -> list[tuple[str, str]]:
+    return [(column.name, column.type) for column in table.columns]
+
+
+@contextmanager
+def pinned(connection: Connection, *, path: bool = True) -> Iterator[None]:
+    """Names and types are written and read in one way, whatever the session's `search_path`."""
+    with set_for(connection, {"search_path": "pg_catalog, pg_temp"} if path else {}):
+        yield
+
+
+@contextmanager
+def set_for(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
+    """Set for a while, within the transaction. After an error the database puts them back."""
+    one = text("SELECT current_setting(:name), set_config(:name, :value, true)")
+    before = {
+        name: connection.execute(one, {"name": name, "value": value}).one()[0] for name, value in settings.items()
+    }
+    yield
+    for name, value in before.items():
+        connection.execute(one, {"name": name, "value": value})
