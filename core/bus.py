@@ -96,6 +96,7 @@ class Bus:
             lookout=Lookout(backend, self._wanted),
         )
         """What its actions are run with."""
+        self._history = History(backend, self.services.journal, wanted=self._wanted)
 
     def create(self) -> None:
         """Create what is not there: the journal, the application's tables, and the triggers that record their rows.
@@ -133,7 +134,7 @@ class Bus:
     @property
     def history(self) -> History:
         """What rows were: told from recorded images, whatever the code is."""
-        return History(self.backend, self.journal, wanted=self._wanted)
+        return self._history
 
     @property
     def runs(self) -> Runs:

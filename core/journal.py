@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Table,
-    Text,
     and_,
-    cast,
     func,
     inspect,
-    literal,
     or_,
     select,
 )
@@ -30,10 +26,12 @@ from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.reader import SettledReader
 from actionbus.core.storage.row_decoding import columns_to_read, decoder, fetch
 from actionbus.core.storage.table import identity_table, journal_table
-from actionbus.core.values import payload
 from actionbus.core.values.identifiers import AnyId, action_id_of
-from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter
-from actionbus.core.values.record import Kind, Record
+from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter, Touching
+from actionbus.core.values.record import Kind, Record, Teller
+
+_AT_ONCE: Final = 500
+"""Positions asked for by one statement."""
 
 
 class Journal:
@@ -48,7 +46,9 @@ class Journal:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._table = journal_table(backend.schema)
-        self._decode = decoder(backend.utc)
+        self.teller = Teller()
+        """Behind which a History takes its place, for what rows became."""
+        self._decode = decoder(backend.utc, self.teller)
         self._reader = SettledReader(backend, self._table, columns_to_read(self._table))
 
     @property
@@ -91,10 +91,30 @@ class Journal:
         a position that a writer has drawn and not yet committed the reader waits, or stops there with `wait=False`.
         What is committed and not yet flushed by the server is flushed before it is shown.
         """
-        conditions = self._conditions(replace(where, **filters))
+        asked = replace(where, **filters)
+        conditions = self._conditions(asked)
+        if asked.touching is not None:
+            yield from self._touching(asked.touching, after, limit, upto, conditions)
+            return
         decode = self._decode
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
             yield decode(row)
+
+    def _touching(
+        self, touching: Touching, after: int, limit: int | None, upto: int | None,
+        conditions: Sequence[ColumnElement[bool]],
+    ) -> Iterator[Record]:  # fmt: skip
+        """The records at the positions at which a table or row was changed."""
+        table, *key = touching
+        positions = self.teller.needed().positions_of(table, key, after, upto)
+        position = self._table.c.position
+        for start in range(0, len(positions), _AT_ONCE):
+            chosen = position.in_(positions[start : start + _AT_ONCE])
+            found = self._fetch(self._select().where(chosen, *conditions).order_by(position))
+            yield from found if limit is None else found[:limit]
+            limit = None if limit is None else limit - len(found)
+            if limit is not None and limit <= 0:
+                return
 
     def tail(self, count: int, *, kind: Kind | Collection[Kind] | None = None) -> list[Record]:
         """The last `count` settled records, oldest first."""
@@ -244,8 +264,6 @@ class Journal:
             found.append(c.recorded_at >= self._time(where.since))
         if where.until is not None:
             found.append(c.recorded_at < self._time(where.until))
-        if where.touching is not None:
-            found.append(_touches(self._table, self.dialect, *where.touching))
         return found
 
     def _select(self) -> Select[Any]:
@@ -271,19 +289,3 @@ def _aware(moment: datetime | None) -> Any:
 
 def _is_any(column: ColumnElement[Any], wanted: str | Collection[str]) -> ColumnElement[bool]:
     return column == wanted if isinstance(wanted, str) else column.in_(sorted(wanted))
-
-
-def _touches(table: Table, dialect: str, name: str, *key: Any) -> ColumnElement[bool]:
-    """We write this text ourselves, always in the same form, so a search for the form finds the row."""
-    position_of = func.instr if dialect == "sqlite" else func.strpos
-    text = cast(table.c.touched, Text)
-    start = payload.dumps({"table": name})[:-1]
-    if not key:
-        return position_of(text, literal(start + ",")) > 0
-    parts = [part if type(part) is int else str(part) for part in key]
-    spellings = {payload.dumps(parts), payload.dumps([_number(part) for part in parts])}
-    return or_(*(position_of(text, literal(f'{start},"key":{spelling},')) > 0 for spelling in sorted(spellings)))
-
-
-def _number(part: Any) -> Any:
-    return int(part) if isinstance(part, str) and part.isascii() and part.lstrip("-").isdigit() else part

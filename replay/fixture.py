@@ -96,7 +96,7 @@ class Fixture:
     ) -> Entry:  # fmt: skip
         submitted = Record(
             0, _ACTION_ID, "submitted", None, action, version, actor, str(_ACTION_ID), None, None, self._started_at,
-            None, None, context, arguments, None, None, None, None, self._seed, None, None, None, 1,
+            None, None, context, arguments, None, None, None, self._seed, None, None, None, 1,
         )  # fmt: skip
         outcome = submitted._replace(
             position=1, kind="outcome", status="succeeded", started_at=self._started_at, calls=self._calls,

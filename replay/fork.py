@@ -234,7 +234,7 @@ def _made_up(each: Inserted, moment: datetime, identity: str) -> Entry:
     action_id = UUID(bytes=digest[:16], version=4)
     submitted = Record(
         each.after, action_id, "submitted", None, each.action, None, each.actor, str(action_id), None, None, moment,
-        None, None, None, each.arguments, None, None, None, None, digest[16:].hex(), None, None, None, 1,
+        None, None, None, each.arguments, None, None, None, digest[16:].hex(), None, None, None, 1,
     )  # fmt: skip
     outcome = submitted._replace(kind="outcome", status="succeeded", started_at=moment, seed=None)
     return Entry(submitted, outcome)

@@ -182,8 +182,6 @@ class Pseudonyms:
             self._collect(told[name])
         if "actor" in self._fields and told["actor"]:
             self._learn(told["actor"])
-        for row in (told["touched"] or {}).get("rows", ()):
-            row.pop("digest", None)
         replaced = {name: self._in(told[name]) for name in PAYLOADS}
         actor = self._known.get(told["actor"] or "", told["actor"])
         return told | replaced | {"actor": actor}

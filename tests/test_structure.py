@@ -123,7 +123,6 @@ def installed(folder: Path) -> Path:
 
 SHORT = [
     "tests/core/test_gateway.py",
-    "tests/core/test_recorder.py",
     "tests/core/test_registry.py",
     "-k",
     "not postgresql",

@@ -21,7 +21,7 @@ from actionbus.adapters.cli.common import (
     say,
 )
 from actionbus.core import History
-from actionbus.core.history.answers import Basis, Change, Columns, Who
+from actionbus.core.history.answers import Basis
 from actionbus.core.history.decoding import UNKNOWN, shown
 from actionbus.core.history.install import install as install_triggers
 from actionbus.core.history.install import remove as remove_triggers
@@ -29,6 +29,7 @@ from actionbus.core.history.install import status as status_of
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.values.change import Change, Columns, Who
 from actionbus.core.values.payload import dumps
 
 _LONGEST: Final = 60

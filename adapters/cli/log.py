@@ -31,7 +31,7 @@ from actionbus.core.values.record import STATUSES
 
 COLOURS = {"succeeded": "green", "rejected": "yellow", "denied": "magenta", "failed": "red", "interrupted": "red"}
 _POLL_S = 0.3
-_SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "touched", "calls", "format"})
+_SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "calls", "format"})
 
 
 @click.command()
@@ -131,7 +131,8 @@ def show(env: Environment, which: str, as_json: bool) -> None:
         raise fail(f"the journal has no action {which}; `actionbus log` shows the latest", USAGE)
     for record in records:
         if as_json:
-            print_json(record.public())
+            touched = [{"table": each.table, "key": each.key, "operation": each.operation} for each in record.touched]
+            print_json(record.public() | {"touched": touched})
         else:
             for told in _whole(record):
                 say(*told)
@@ -193,13 +194,10 @@ def _whole(record: Record) -> Iterator[Sequence[Part]]:
     for name, value in record.public().items():
         if name not in _SHOWN_APART and value not in (None, {}, []):
             yield (f"  {name:<16}", "dim"), _told(value)
-    touched = record.touched or {}
-    for row in touched.get("rows", []):
-        key = ", ".join(map(str, row["key"]))
-        columns = f" ({', '.join(row['columns'])})" if row.get("columns") else ""
-        yield ("  touched         ", "dim"), f"{row['op']} {row['table']} {key}{columns}"
-    for why in touched.get("incomplete", []):
-        yield ("  incomplete      ", "dim"), (why, "yellow")
+    for change in record.touched:
+        key = ", ".join(map(str, change.key.values()))
+        columns = f" ({', '.join(change.columns())})" if change.operation == "update" else ""
+        yield ("  touched         ", "dim"), f"{change.operation} {change.table} {key}{columns}"
     for call in record.calls or []:
         yield ("  call            ", "dim"), _short_call(call)
     yield ("",)

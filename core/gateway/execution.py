@@ -28,7 +28,6 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
 from actionbus.core.gateway.outside_calls import Call
-from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.gateway.world import World
@@ -95,7 +94,6 @@ class Execution:
         self.attempt = attempt
         self.action = action
         self.identity = identity
-        self.recorder: RowRecorder = attempt.transaction.recorder
         self.calls = attempt.world.calls(
             identity.action_id, attempt.limits, attempt.scrubber, attempt.earlier, attempt.tape
         )
@@ -214,7 +212,6 @@ class Execution:
             result=result,
             error=describe_error(error, self.attempt.scrubber) if error else None,
             calls=self._calls_text(),
-            touched=self._touched_text() if status == "succeeded" else None,
             seen=self.attempt.seen,
             duration_us=(time.perf_counter_ns() - self._began) // 1000,
         )
@@ -222,10 +219,6 @@ class Execution:
     def _calls_text(self) -> str | None:
         shown = self.calls.shown()
         return payload.dumps(self.attempt.scrubber.json(shown)) if shown else None
-
-    def _touched_text(self) -> str | None:
-        shown = self.recorder.shown(self.attempt.scrubber)
-        return payload.dumps(shown) if shown else None
 
     def _result_text(self, result: Any) -> str:
         serializer = self._built.objects.get("serializer") or _SERIALIZER

@@ -62,7 +62,6 @@ class Identity:
         result: str | None = None,
         error: dict[str, Any] | None = None,
         calls: str | None = None,
-        touched: str | None = None,
         seen: str | None = None,
         duration_us: int | None = None,
     ) -> Row:
@@ -82,7 +81,6 @@ class Identity:
             result=result,
             error=payload.dumps(error) if error else None,
             calls=calls,
-            touched=touched,
             seen=seen,
             duration_us=duration_us,
         )

@@ -14,7 +14,6 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.outcomes import outcome_of, row_of_failure
 from actionbus.core.gateway.publishing import message_of, refuse_secrets
-from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.gateway.ticket import Ticket, due_at, moment
 from actionbus.core.gateway.transaction import Queued
 from actionbus.core.storage.rows import Row
@@ -96,23 +95,14 @@ class _NestedCall:
         self._attempt.transaction.nested.append(submitted)
 
     def _run(self) -> Outcome:
-        transaction = self._attempt.transaction
         self._submit()
-        above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
-        try:
-            return self._run_handler()
-        finally:
-            transaction.recorder = above
+        return self._run_handler()
 
     def _queue(self, due: float | None) -> Ticket:
         queue = self._attempt.services.needed_queue()
         transaction, identity = self._attempt.transaction, self._identity
         self._submit()
-        above, transaction.recorder = transaction.recorder, RowRecorder(self._attempt.limits)
-        try:
-            action = self._check()
-        finally:
-            transaction.recorder = above
+        action = self._check()
         run = Run.new(identity.action_id, action.name, action.handler.queue, due, queue.redeliver_after)
         withdrawn = identity.outcome(action.name, "failed", started_at=self._attempt.started_at)
         insert = self._attempt.services.runs.inserting(run)

@@ -1,22 +1,19 @@
-"""SQLAlchemy event listeners on the bus's engine: they feed the row recorder and guard the action's transaction.
+"""SQLAlchemy event listeners on the bus's engine: they guard the action's transaction.
 
 Installed once per engine by the Bus; a connection that runs no action passes through untouched.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, TextClause, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+from sqlalchemy.sql.dml import Insert
 
 from actionbus.core.errors import Misuse
-from actionbus.core.gateway import row_recorder as touched
-from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.storage.pooling import ACTING
 
@@ -24,7 +21,6 @@ from actionbus.core.storage.pooling import ACTING
 class Listens(Protocol):
     """What is told what happens on its connection: `gateway.transaction` answers."""
 
-    recorder: RowRecorder
     doomed: bool
 
     def imposed(
@@ -34,9 +30,6 @@ class Listens(Protocol):
 
     def before_statement(self, statement: str, params: Any) -> str:
         """Before each statement: it as it is to be sent. Raises Misuse for what a handler may not say."""
-
-    def check_side_effects(self, table: Any) -> None:
-        """After rows of a table were written."""
 
     def is_at_rest(self) -> bool:
         """Whether no statement is under way."""
@@ -56,14 +49,10 @@ class Listens(Protocol):
 
 _savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
-_READS = re.compile(r"\s*(select|values|table|show|explain(?!\s*\(?\s*analy[sz]e))\b", re.I)
-_WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|into|call|do|copy|nextval|setval)\b", re.I)
-
 
 def install(engine: Engine) -> None:
     """Listen on `engine` and on the connections made through it."""
     event.listen(engine, "before_execute", _before_execute, retval=True)
-    event.listen(engine, "after_execute", _after_execute)
     event.listen(engine, "before_cursor_execute", _before_cursor_execute, retval=True)
     event.listen(engine, "handle_error", _tell_refusal)
     if not event.contains(engine, "handle_error", _keep_through_interruption):  # the dialect's, which others may share
@@ -86,32 +75,12 @@ def _transaction(connection: Connection) -> Listens | None:
 def _before_execute(
     connection: Connection, statement: Any, many: Any, params: Any, options: Any
 ) -> tuple[Any, Any, Any]:
-    if isinstance(statement, (Insert, Update, Delete)) and (transaction := _transaction(connection)):
-        if isinstance(statement, Insert):
-            given = many or ([params] if params else [])
-            statement, told = transaction.imposed(statement, given)
-            if told is not given:
-                many, params = told, {}
-        statement = touched.prepared(statement, many or ([params] if params else []), connection)
+    if isinstance(statement, Insert) and (transaction := _transaction(connection)):
+        given = many or ([params] if params else [])
+        statement, told = transaction.imposed(statement, given)
+        if told is not given:
+            return statement, told, {}
     return statement, many, params
-
-
-def _after_execute(connection: Connection, statement: Any, many: Any, params: Any, options: Any, result: Any) -> None:
-    if statement.is_select and not result.context.compiled.ctes:
-        return
-    transaction = _transaction(connection)
-    if transaction is None:
-        return
-    if isinstance(statement, (Insert, Update, Delete)):
-        touched.note(transaction.recorder, statement, many or ([params] if params else []), result, connection)
-        transaction.check_side_effects(statement.table)
-    elif isinstance(statement, TextClause):
-        _note_text(transaction, statement.text)
-    elif isinstance(statement, UpdateBase):
-        transaction.recorder.unknown("a statement that writes in a way of its own")
-    compiled = getattr(result.context, "compiled", None)
-    if compiled is not None and any(isinstance(cte.element, UpdateBase) for cte in compiled.ctes or ()):
-        transaction.recorder.unknown("a common table expression that writes")
 
 
 def _before_cursor_execute(
@@ -120,14 +89,7 @@ def _before_cursor_execute(
     transaction = _transaction(connection)
     if transaction is None:
         return statement, params
-    if context.compiled is None:
-        _note_text(transaction, statement)
     return transaction.before_statement(statement, params), params
-
-
-def _note_text(transaction: Listens, statement: str) -> None:
-    if not _READS.match(statement) or _WRITES.search(statement):
-        transaction.recorder.unknown("raw SQL")
 
 
 def _refuse_commit(connection: Connection) -> None:

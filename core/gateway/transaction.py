@@ -1,7 +1,7 @@
 """The one database transaction in which an action's handler runs, nested actions included. Made by `gateway.call`.
 
-`gateway.sql_events` calls it back: before each statement, to refuse what would end it; after each, to note rows; when a
-savepoint ends, to forget what was rolled back with it.
+`gateway.sql_events` calls it back: before each statement, to refuse what would end it; when a savepoint ends, to forget
+what was rolled back with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 
 from actionbus.core.declare.queue import Message
 from actionbus.core.errors import Misuse
-from actionbus.core.gateway.row_recorder import RowRecorder
 from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.pooling import ACTING, UNCLEAN
@@ -66,8 +65,8 @@ class ActionTransaction:
         self._action_id = action_id
         self._session: Session | None = None
         self._has_begun = False
-        self._savepoints: dict[str, tuple[RowRecorder, int, int, int]] = {}
-        self.recorder = RowRecorder(limits)
+        self._savepoints: dict[str, tuple[int, int]] = {}
+        """By name, how many nested records and queued actions there were when it was set."""
         self.nested: list[Row] = []
         """Records of nested actions, appended just before the outer outcome."""
         self.queued: list[Queued] = []
@@ -255,31 +254,23 @@ class ActionTransaction:
         """Called when a savepoint was set."""
         self._savepoints[name] = self._mark()
 
-    def _mark(self) -> tuple[RowRecorder, int, int, int]:
-        return self.recorder, len(self.recorder.rows), len(self.nested), len(self.queued)
+    def _mark(self) -> tuple[int, int]:
+        return len(self.nested), len(self.queued)
 
     def release_savepoint(self, name: str) -> None:
         """Called when a savepoint was released."""
         self._savepoints.pop(name, None)
 
     def rollback_savepoint(self, name: str) -> None:
-        """Called when a savepoint was rolled back: its rows were not touched, its nested actions did not succeed."""
+        """Called when a savepoint was rolled back: its nested actions did not succeed."""
         self._rider = None
-        recorder, rows, nested, queued = self._savepoints.pop(name, self._mark())
-        del recorder.rows[rows:]
+        nested, queued = self._savepoints.pop(name, self._mark())
         for number, row in enumerate(self.nested[nested:], start=nested):
             if row.status == "succeeded":
-                self.nested[number] = row._replace(status="failed", result=None, error=_ROLLED_BACK, touched=None)
+                self.nested[number] = row._replace(status="failed", result=None, error=_ROLLED_BACK)
         for dropped in self.queued[queued:]:
             self.nested.append(dropped.withdrawn._replace(error=_ROLLED_BACK))
         del self.queued[queued:]
-
-    def check_side_effects(self, table: Any) -> None:
-        """Note triggers and cascades of a table that was written."""
-        name = getattr(table, "fullname", None)
-        if name:
-            for effect in self._backend.side_effects(self._connection, name):
-                self.recorder.unknown(effect)
 
     def close(self) -> None:
         """Close the session for good; nothing can be sent through it any more. Any number of times.

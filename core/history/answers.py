@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actionbus.core.history.images import Source
-
-Columns = dict[str, Any]
-"""A row by its columns; one that was not recorded when the row was written is `decoding.UNKNOWN`."""
+from actionbus.core.values.change import Change, Columns, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,56 +57,6 @@ class Basis:
     def gaps(self) -> tuple[Gap, ...]:
         """Of all tables."""
         return tuple(gap for table in self.tables for gap in table.gaps)
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """Whose change it was."""
-
-    source: Source | None
-    """None for what is not at a position yet."""
-    at: datetime | None
-    claimed: str | None = None
-    """The action that the session named and that has no such outcome: somebody set the name by hand."""
-
-    @property
-    def bypass(self) -> dict[str, Any] | None:
-        """Who wrote past the gateway, as far as the database knows; None for an action."""
-        if self.claimed is not None:
-            return {"claims": self.claimed}
-        if self.source is not None and self.source.kind != "bypass":
-            return None
-        return dict((self.source and self.source.context) or {})
-
-    def shown(self) -> dict[str, Any]:
-        """As JSON."""
-        is_action = self.bypass is None
-        source = self.source
-        return {
-            "position": source.position if source else None,
-            "action_id": source.action_id if source and self.claimed is None else None,
-            "action": source.action if source and is_action else None,
-            "actor": source.actor if source and is_action else None,
-            "at": self.at,
-            "bypass": self.bypass,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one image says: a row before and after. `operation` is `insert`, `update`, `delete`, `baseline` or `gap`."""
-
-    table: str
-    operation: str
-    before: Columns | None
-    after: Columns | None
-    who: Who
-    key: Columns = field(default_factory=dict)
-
-    def columns(self) -> list[str]:
-        """The columns whose value changed, or became known."""
-        before, after = self.before or {}, self.after or {}
-        return [n for n in {**before, **after} if n not in before or n not in after or not _is(before[n], after[n])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +118,3 @@ class Bisected:
     checks: int
     basis: Basis
     note: str = ""
-
-
-def _is(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and repr(one) == repr(other)

@@ -18,15 +18,12 @@ from actionbus.core.history.answers import (
     Bisected,
     Blame,
     Blamed,
-    Change,
     Changes,
-    Columns,
     Difference,
     Differences,
     Gap,
     State,
     TableBasis,
-    Who,
 )
 from actionbus.core.history.bisecting import Copy, copy_of, first_true
 from actionbus.core.history.databases import database_of
@@ -39,6 +36,7 @@ from actionbus.core.history.shapes import Shape, TableStatus, TableWanted
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.values.change import Change, Columns, Who
 from actionbus.core.values.points import Point, point_of
 from actionbus.core.values.record import Record
 
@@ -70,6 +68,7 @@ class History:
             database = backend_for(engine, schema, own_engine=is_url)
         self._backend: Backend = database
         self.journal = journal or Journal(database)
+        self.journal.teller.history = self
         self._wanted = wanted
 
     def status(self) -> list[TableStatus]:
@@ -172,6 +171,26 @@ class History:
                 if after.after is not None and (held == value or (isinstance(value, str) and str(held) == value)):
                     return Bisected(after.who.source, len(changes), basis)
             return Bisected(None, len(changes), basis, f"{column} never had that value")
+
+    def touched(self, record: Record) -> list[Change]:
+        """What a record did to rows; see `Record.touched`."""
+        if record.kind == "submitted" or record.status not in (None, "succeeded"):
+            return []
+        return self.changes(record.position).changes
+
+    def positions_of(self, table: str, key: Sequence[Any], after: int, upto: int | None) -> list[int]:
+        """The positions beyond `after` at which a table, or one of its rows, was changed; none if it never was."""
+        end = self.journal.settled()
+        with self._open(end if upto is None else min(upto, end)) as opened:
+            shapes = opened.shapes_of(table)
+            if not key:
+                low = opened.images.cut(after, is_end=False)
+                return opened.images.positions(shapes, low, opened.cut) if shapes else []
+            try:
+                images = opened.images.of_row(shapes, tuple(key), 0, opened.cut)
+            except ValueError:
+                return []  # no row has such a key
+            return sorted({each.position for each in images if each.position is not None and each.position > after})
 
     def images(self, after: int, upto: int) -> tuple[Mapping[int, Shape], list[Image]]:
         """What was recorded of rows beyond one settled position up to another, as it was written; and all shapes.
@@ -282,6 +301,10 @@ class _Opened:
     def all_of(self, recorded: Recorded) -> list[Shape]:
         """All shapes of its table, forgotten ones too."""
         return self._by_table[recorded.name]
+
+    def shapes_of(self, table: str) -> list[Shape]:
+        """All shapes of the tables of that name; none if there was none."""
+        return [s for name, shapes in self._by_table.items() if table in (name, name.partition(".")[2]) for s in shapes]
 
     def recorded_tables(self) -> Mapping[str, list[Shape]]:
         """The shapes of each table, oldest first."""

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from actionbus.core.history.decoding import Values
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.backend import Backend
+from actionbus.core.values.change import Source
 from actionbus.core.values.payload import loads
 
 Row = Any
@@ -48,19 +49,6 @@ class Residual(NamedTuple):
     row: Row
     times: int
     image: int
-
-
-class Source(NamedTuple):
-    """The record of the journal that a change belongs to."""
-
-    position: int
-    action_id: UUID
-    kind: str
-    action: str
-    actor: str | None
-    at: datetime
-    context: Any
-    xid: int | None
 
 
 class Cut(NamedTuple):

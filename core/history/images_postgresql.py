@@ -23,11 +23,12 @@ import psycopg2
 from sqlalchemy import Connection
 
 from actionbus.core.history.decoding import Values, decoder_of
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.values.change import Source
 
 _LOOKED_AT: Final = 64
 """Records before a position, of which the one with the newest snapshot serves."""

@@ -17,9 +17,10 @@ from itertools import takewhile
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source
+from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.values.change import Source
 
 _OF_ITSELF: Final = ("image", "operation", "key", "at")
 _DAY_ZERO: Final = 2440587.5

@@ -63,7 +63,6 @@ class Backend(ABC):
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         watch_pool(engine)
         keep_secrets_out(self.gateway)
-        self._side_effects: dict[str, tuple[str, ...]] = {}
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
         _survive_fork(self)
@@ -272,16 +271,6 @@ class Backend(ABC):
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:
         """Whether the database asks for the transaction to be run again."""
-
-    @abstractmethod
-    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
-        """What else the database changes when `table` is written: triggers and cascades."""
-
-    def side_effects(self, connection: Connection, table: str) -> tuple[str, ...]:
-        """`find_side_effects`, asked once per table and process."""
-        if table not in self._side_effects:
-            self._side_effects[table] = tuple(self.find_side_effects(connection, table))
-        return self._side_effects[table]
 
     def is_lost(self, error: BaseException, connection: Connection) -> bool:
         """Whether `error` means that the connection is gone."""

@@ -31,7 +31,7 @@ from psycopg2.extensions import (
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
-from actionbus.core.storage.backend import ATTEMPTS, Backend, TransactionState, pause, quoted
+from actionbus.core.storage.backend import ATTEMPTS, Backend, TransactionState, pause
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
@@ -72,17 +72,6 @@ _STATES: Final = {
 _AT_REST: Final = (TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR)
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected."""
-
-_SIDE_EFFECTS: Final = text("""
-    SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger
-    WHERE tgrelid = to_regclass(:name) AND NOT tgisinternal AND tgenabled <> 'D'
-    AND NOT starts_with(ltrim(tgname, '!'), 'actionbus_')
-    UNION ALL
-    SELECT 'cascade from ' || confrelid::regclass || ' to ' || conrelid::regclass FROM pg_constraint
-    WHERE confrelid = to_regclass(:name) AND contype = 'f'
-    AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
-    ORDER BY 1
-""")
 
 
 class PostgreSQL(Backend):
@@ -328,10 +317,6 @@ class PostgreSQL(Backend):
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
-
-    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
-        name = ".".join(quoted(part) for part in table.split("."))
-        return list(connection.execute(_SIDE_EFFECTS, {"name": name}).scalars())
 
     def _placed(self, statement: Statement) -> str:
         return statement.sql.replace("?", "%s").replace("{schema}", self._prefix)

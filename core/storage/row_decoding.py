@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, Text, cast, fun
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.storage.table import COLUMNS, PAYLOADS
 from actionbus.core.values import payload
-from actionbus.core.values.record import Record
+from actionbus.core.values.record import Record, Teller
 
 Decode = Callable[[Sequence[Any]], Record]
 
@@ -44,8 +44,8 @@ def fetch(
         return list(cursor.fetchall()) if cursor is not None else []
 
 
-def decoder(utc: Callable[[Any], datetime]) -> Decode:
-    """What makes a Record of a row; `utc` reads the driver's times.
+def decoder(utc: Callable[[Any], datetime], teller: Teller) -> Decode:
+    """What makes a Record of a row; `utc` reads the driver's times, and `teller` is the journal's.
 
     It raises JournalUnavailable, which names the position, for one that is none.
     """
@@ -55,11 +55,11 @@ def decoder(utc: Callable[[Any], datetime]) -> Decode:
         (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
          payloads, seed, xid, seen, duration, form) = row  # fmt: skip
         try:
-            context, arguments, result, error, calls, touched = loads(payloads)
+            context, arguments, result, error, calls = loads(payloads)
             return Record(
                 position, identity(action_id), kind, status, action, version, actor, correlation,
                 identity(cause) if cause else None, key, utc(recorded), utc(started) if started else None, release,
-                context, arguments or {}, result, error, calls, touched, seed, xid, seen, duration, form,
+                context, arguments or {}, result, error, calls, seed, xid, seen, duration, form, teller,
             )  # fmt: skip
         except Exception as why:  # by SQL anything can be put there
             raise JournalUnavailable(

@@ -28,7 +28,6 @@ class Row(NamedTuple):
     result: str | None = None
     error: str | None = None
     calls: str | None = None
-    touched: str | None = None
     seed: str | None = None
     seen: str | None = None
     duration_us: int | None = None

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import StaticPool
 
 from actionbus.core.errors import CommitConflict, Misuse, chain_of
@@ -274,19 +274,6 @@ class SQLite(Backend):
     def is_transient(self, error: BaseException) -> bool:
         # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
         return False
-
-    def find_side_effects(self, connection: Connection, table: str) -> list[str]:
-        triggers = text("""SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name
-            AND name NOT LIKE 'actionbus@_%' ESCAPE '@' ORDER BY 1""")
-        found = [f"trigger {name} on {table}" for name in connection.execute(triggers, {"name": table}).scalars()]
-        cascades = text("""
-            SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f
-            WHERE t.type = 'table' AND f."table" = :name COLLATE NOCASE
-            AND (f.on_delete NOT IN ('NO ACTION', 'RESTRICT') OR f.on_update NOT IN ('NO ACTION', 'RESTRICT'))
-            ORDER BY 1
-        """)
-        names = connection.execute(cascades, {"name": table}).scalars()
-        return found + [f"cascade from {table} to {name}" for name in names]
 
 
 def _prepare(dbapi: Any, record: Any) -> None:

@@ -10,11 +10,11 @@ from sqlalchemy.types import TypeEngine
 COLUMNS: Final = (
     "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
     "idempotency_key", "recorded_at", "started_at", "release", "context", "arguments", "result", "error", "calls",
-    "touched", "seed", "xid", "seen", "duration_us", "format",
+    "seed", "xid", "seen", "duration_us", "format",
 )  # fmt: skip
-"""All columns in their order, which is the order of a Record's fields."""
+"""All columns in their order, which is the order of a Record's fields but its last."""
 
-PAYLOADS: Final = ("context", "arguments", "result", "error", "calls", "touched")
+PAYLOADS: Final = ("context", "arguments", "result", "error", "calls")
 TIMES: Final = frozenset({"recorded_at", "started_at"})
 FORMAT: Final = 1
 """What the payload columns look like; raised when that changes."""

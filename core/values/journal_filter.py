@@ -10,6 +10,9 @@ from typing import Any, Final, TypedDict
 from actionbus.core.values.identifiers import AnyId
 from actionbus.core.values.record import Kind, Status
 
+Touching = tuple[str, *tuple[Any, ...]]
+"""A table, or a row of one by its key."""
+
 
 class Filters(TypedDict, total=False):
     """The fields of a JournalFilter, as keywords."""
@@ -22,7 +25,7 @@ class Filters(TypedDict, total=False):
     until: datetime | None
     correlation_id: str | None
     cause_id: AnyId | None
-    touching: tuple[str, *tuple[Any, ...]] | None
+    touching: Touching | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class JournalFilter:
     until: datetime | None = None
     correlation_id: str | None = None
     cause_id: AnyId | None = None
-    touching: tuple[str, *tuple[Any, ...]] | None = None
+    touching: Touching | None = None
 
 
 EVERYTHING: Final = JournalFilter()

@@ -20,5 +20,3 @@ class Limits:
     """A recorded outside call with a larger argument list or return is kept as `opaque`."""
     calls: int = 10_000
     """Recorded calls per action; later ones are counted, not kept."""
-    touched_rows: int = 10_000
-    """Touched rows noted per action; with more, the outcome says `incomplete`."""

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 from uuid import UUID
+
+from actionbus.core.errors import HistoryError
+from actionbus.core.values.change import Change
 
 Kind = Literal["submitted", "outcome", "bypass"]
 """What was asked; what came of it; that somebody wrote past the gateway."""
 Status = Literal["succeeded", "rejected", "denied", "failed", "interrupted"]
 """Of an outcome."""
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+
+
+class Tells(Protocol):
+    """What knows the rows: a History."""
+
+    def touched(self, record: Record) -> Sequence[Change]:
+        """See `Record.touched`."""
+
+    def positions_of(self, table: str, key: Sequence[Any], after: int, upto: int | None) -> list[int]:
+        """The positions in a range at which a table, or one of its rows, was changed; none if it was never recorded."""
+
+
+class Teller:
+    """Stands for the row history in the records of one journal; which one it is makes no two of them differ."""
+
+    __slots__ = ("history",)
+
+    def __init__(self) -> None:
+        self.history: Tells | None = None
+
+    def touched(self, record: Record) -> Sequence[Change]:
+        """See `Record.touched`."""
+        return self.needed().touched(record)
+
+    def needed(self) -> Tells:
+        """The history. Raises HistoryError if there is none."""
+        if self.history is None:
+            raise HistoryError(
+                "this record was not read from a journal that knows its row history; read it through a Bus"
+            )
+        return self.history
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Teller)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __reduce__(self) -> tuple[type[Teller], tuple[()]]:
+        return Teller, ()
+
+
+NOBODY: Final = Teller()
 
 
 class Record(NamedTuple):
@@ -35,12 +82,21 @@ class Record(NamedTuple):
     result: Any
     error: dict[str, Any] | None
     calls: list[dict[str, Any]] | None
-    touched: dict[str, Any] | None
     seed: str | None
     xid: int | None
     seen: str | None
     duration_us: int | None
     format: int
+    teller: Teller = NOBODY
+    """Of the journal that it was read from."""
+
+    @property
+    def touched(self) -> Sequence[Change]:
+        """What an action, or somebody past the gateway, did to rows: asked of the row history when it is read.
+
+        Of an action those nested in it are not part. Raises HistoryError for a record that no journal gave.
+        """
+        return self.teller.touched(self)
 
     def __repr__(self) -> str:
         return f"<Record {self.position} {self.kind} {self.action} {self.status or ''} action_id={self.action_id}>"
@@ -48,7 +104,7 @@ class Record(NamedTuple):
     def public(self) -> dict[str, Any]:
         """Everything but the seed, for showing."""
         shown = self._asdict()
-        del shown["seed"]
+        del shown["seed"], shown["teller"]
         return shown
 
 

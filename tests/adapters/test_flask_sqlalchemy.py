@@ -131,7 +131,7 @@ def test_db_session_is_the_actions_session(flask_app: Flask, url: URL, way: Any)
     with flask_app.app_context():
         outcome = current_bus().journal.tail(1)[0]
     assert outcome.result["seen"] == 1
-    assert [row["table"] for row in outcome.touched["rows"]] == ["flask_notes"]
+        assert [change.table.removeprefix("public.") for change in outcome.touched] == ["flask_notes"]
 
 
 @pytest.mark.parametrize("way", WAYS)

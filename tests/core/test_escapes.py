@@ -618,6 +618,7 @@ def with_cleanup(url: URL, clean_up: Callable[[Session], Any]) -> Bus:
 @pytest.mark.parametrize("way", CLEANUPS)
 def test_what_a_providers_cleanup_writes_is_the_actions_own(url: URL, way: str) -> None:
     with with_cleanup(url, CLEANUPS[way]) as bus:
+        bus.create()
         with pytest.raises(LookupError):
             bus.execute("withdraw", {"id": 3, "amount": 1})
         assert ids(bus) == []
@@ -625,9 +626,7 @@ def test_what_a_providers_cleanup_writes_is_the_actions_own(url: URL, way: str) 
         assert ids(bus) == [1, 7]
         record = bus.journal.get(outcome.action_id)
         assert record is not None
-        assert record.touched is not None
-        if way != "text":
-            assert len(record.touched["rows"]) == 2
+        assert [change.key for change in record.touched] == [{"id": 1}, {"id": 7}], "of whatever writes"
         with pytest.raises(Exception, match=r"(?i)unique|duplicate"):  # the cleanup's row is there already
             bus.execute("open_account", {"id": 2, "name": "two"})
         assert ids(bus) == [1, 7]

@@ -121,6 +121,7 @@ def test_the_table_has_every_public_column(bus: Bus) -> None:
 
 
 def test_filters(bus: Bus) -> None:
+    bus.create()  # and with it what records rows
     opened(bus, 1, 2)
     bus.execute("deposit", {"id": 1, "amount": 9}, actor="bob", correlation_id="corr")
     outcome = bus.execute("transfer", {"source": 1, "target": 2, "amount": 4}, actor="bob")
@@ -143,6 +144,9 @@ def test_filters(bus: Bus) -> None:
     assert actions(since=datetime.now(UTC) + timedelta(hours=1)) == []
     assert len(actions(since=datetime.now(UTC) - timedelta(hours=1), until=datetime.now(UTC))) == 7
     assert [r.position for r in read(after=3, limit=2)] == [4, 5]
+    assert actions(touching=("accounts", 2), actor="bob") == ["deposit"]
+    assert actions(touching=("accounts", "no number")) == []
+    assert [r.action for r in read(touching=("accounts",), limit=3)] == ["open_account", "open_account", "deposit"]
     assert len(list(read())) == 14
     assert [r.position for r in bus.journal.tail(2)] == [13, 14]
 
