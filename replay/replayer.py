@@ -159,7 +159,7 @@ class Replayer:
             else:
                 yield entry, recorded
             if self._overlaps:
-                self._recent.append(entry.outcome)
+                self._recent.extend(each.outcome for each in entry.all())
 
     def stand_before(self, entry: Entry) -> list[Net]:
         """Have the tables as they were recorded before an action; its recorded rows."""

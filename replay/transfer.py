@@ -135,6 +135,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _written(record: Record) -> dict[str, Any]:
     told = record._asdict()
+    del told["teller"]
     for name in ("action_id", "cause_id"):
         told[name] = str(told[name]) if told[name] is not None else None
     for name in TIMES:

@@ -15,7 +15,6 @@ import click
 import pytest
 from sqlalchemy.engine import URL
 
-from actionbus import Bus
 from actionbus.adapters import settings
 from actionbus.adapters.cli.main import group as actionbus
 from tests.conftest import BusFactory, query
@@ -158,8 +157,9 @@ def test_the_guide_to_queues_runs_as_it_is_written(tmp_path: Path, redis: Redis)
 
 
 def test_every_query_of_the_docs_runs(make_bus: BusFactory, url: URL) -> None:
-    bus: Bus = opened(make_bus(), 1, 2)
-    bus.execute("deposit", {"id": 1, "amount": 5}, actor="ann")
+    bus = make_bus()
+    bus.create()
+    opened(bus, 1, 2).execute("deposit", {"id": 1, "amount": 5}, actor="ann")
     found = []
     for language, dialect, code in blocks("docs/sql.md"):
         assert language == "sql"

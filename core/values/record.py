@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 from uuid import UUID
 
-from actionbus.core.errors import HistoryError
 from actionbus.core.values.change import Change
 
 Kind = Literal["submitted", "outcome", "bypass"]
@@ -41,9 +40,9 @@ class Teller:
         return self.needed().touched(record)
 
     def needed(self) -> Tells:
-        """The history. Raises HistoryError if there is none."""
+        """The history. Raises LookupError if there is none."""
         if self.history is None:
-            raise HistoryError(
+            raise LookupError(
                 "this record was not read from a journal that knows its row history; read it through a Bus"
             )
         return self.history
@@ -94,7 +93,7 @@ class Record(NamedTuple):
     def touched(self) -> Sequence[Change]:
         """What an action, or somebody past the gateway, did to rows: asked of the row history when it is read.
 
-        Of an action those nested in it are not part. Raises HistoryError for a record that no journal gave.
+        Of an action those nested in it are not part. Raises LookupError for a record that no journal gave.
         """
         return self.teller.touched(self)
 

@@ -130,7 +130,7 @@ def test_db_session_is_the_actions_session(flask_app: Flask, url: URL, way: Any)
     assert notes(url) == 1
     with flask_app.app_context():
         outcome = current_bus().journal.tail(1)[0]
-    assert outcome.result["seen"] == 1
+        assert outcome.result["seen"] == 1
         assert [change.table.removeprefix("public.") for change in outcome.touched] == ["flask_notes"]
 
 
