@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -114,6 +115,19 @@ class State:
 
     tables: dict[str, list[Columns]]
     basis: Basis
+
+
+class Streamed:
+    """Each table's name and its rows; they are to be read in this order, within the `with`."""
+
+    basis: Basis
+    """What they rest on; known when they have been read and the `with` has ended."""
+
+    def __init__(self, tables: Iterator[tuple[str, Iterator[Columns]]]) -> None:
+        self._tables = tables
+
+    def __iter__(self) -> Iterator[tuple[str, Iterator[Columns]]]:
+        return self._tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,32 +9,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.answers import (
-    Basis,
     Bisected,
     Blame,
     Blamed,
-    Change,
     Changes,
     Columns,
     Difference,
     Differences,
-    Gap,
     State,
-    TableBasis,
-    Who,
+    Streamed,
 )
-from actionbus.core.history.bisecting import Copy, copy_of, first_true
-from actionbus.core.history.fold import Broken, Fold, Folded, as_of, by_table, chained
-from actionbus.core.history.images import Cut, Image, Images, Residual
+from actionbus.core.history.bisecting import copy_of, first_true
+from actionbus.core.history.fold import Fold
+from actionbus.core.history.images import Residual
 from actionbus.core.history.images_postgresql import PostgreSQLImages
 from actionbus.core.history.images_sqlite import SQLiteImages
+from actionbus.core.history.opened import Opened
 from actionbus.core.history.recorded import Recorded
-from actionbus.core.history.shapes import Shape, read_shapes
+from actionbus.core.history.shapes import read_shapes
+from actionbus.core.history.states import Rows
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
@@ -45,7 +43,6 @@ At = Point | str
 """A position, a time, an action's id, `start` or `end`; None is the end."""
 Key = Any
 """A row's key: a value, or a tuple of them."""
-_OPERATIONS: Final = {"i": "insert", "u": "update", "d": "delete", "b": "baseline", "!": "gap"}
 
 
 class History:
@@ -63,17 +60,35 @@ class History:
         self._backend: Backend = database
         self.journal = journal or Journal(database)
 
-    def state(self, table: str | None = None, at: At = None) -> State:
-        """The rows of a table, or of all, as they were."""
+    def state(
+        self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
+    ) -> State:  # fmt: skip
+        """The rows of a table, or of all, as they were.
+
+        With `limit`, a page of so many rows of one table, in the order of its key, beyond the key `after`: the last one
+        of the page before. On PostgreSQL that is the order of the key's text.
+        """
+        with self.streamed(table, at, after=after, limit=limit) as streamed:
+            tables = {name: list(rows) for name, rows in streamed}
+        return State(tables, streamed.basis)
+
+    @contextmanager
+    def streamed(
+        self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
+    ) -> Iterator[Streamed]:  # fmt: skip
+        """The same, of however many rows: each table's name and its rows, to be read one after the other.
+
+        What it rests on is in `basis` afterwards.
+        """
+        if table is None and (after is not None or limit is not None):
+            raise HistoryError("rows are told page by page of one table; say which")
         with self._open(at) as opened:
-            tables, bases = {}, []
-            for recorded in opened.chosen(table):
-                folded = self._folded(opened, recorded)
-                tables[recorded.name] = [
-                    recorded.columns_of(each.shape, each.row) for each in folded.rows for _ in range(each.times)
-                ]
-                bases.append(opened.basis_of(recorded, folded.broken))
-            return State(tables, opened.basis(bases, everything=table is None))
+            chosen = opened.chosen(table)
+            told = [(each, Rows(opened.images, each, opened.cut)) for each in chosen]
+            streamed = Streamed((each.name, rows.columns(after, limit)) for each, rows in told)
+            yield streamed
+            bases = [opened.basis_of(each, rows.broken) for each, rows in told]
+            streamed.basis = opened.basis(bases, everything=table is None)
 
     def rows(self, table: str, key: Key, at: At = None) -> Changes:
         """What became of one row: all its changes, oldest first."""
@@ -136,11 +151,15 @@ class History:
             named = [each for each in opened.tables if each.bare.lower() in sql.lower()]
             if not named:
                 raise HistoryError(f"the query names no recorded table; there are: {opened.names()}")
-            positions = opened.images.positions([s for each in named for s in each.shapes], low.cut, opened.cut)
-            with copy_of(opened.images, named) as copy:
-                found, checks, note = first_true(
-                    positions, low.cut.position, lambda p: self._holds(copy, opened.at(p), [e.name for e in named], sql)
-                )
+            touched = opened.images.are_touched([s for each in named for s in opened.all_of(each)], low.cut, opened.cut)
+            with copy_of(opened, named) as copy:
+
+                def holds(position: int) -> bool:
+                    copy.go(low.at(position))
+                    return copy.holds(sql)
+
+                found, checks, note = first_true(low.cut.position, opened.cut.position, holds)
+            note = note if touched else "nothing was changed in this range"
             source = opened.images.sources([found])[found] if found is not None else None
             return Bisected(source, checks, opened.basis([opened.basis_of(each) for each in named]), note)
 
@@ -177,7 +196,7 @@ class History:
         return record
 
     @contextmanager
-    def _open(self, at: At) -> Iterator[_Opened]:
+    def _open(self, at: At) -> Iterator[Opened]:
         """One snapshot, and the position asked for, which is waited for until it is settled."""
         self.journal.require()
         end = self.journal.settled()
@@ -192,14 +211,10 @@ class History:
             with images.snapshot():
                 is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
                 shapes = read_shapes(connection, self._backend.prefix)
-                yield _Opened(images, shapes, images.cut(position, is_end=is_end))
-
-    def _folded(self, opened: _Opened, recorded: Recorded) -> Folded:
-        residue = opened.images.residue(recorded.shapes, recorded.since_image, opened.cut)
-        return Fold(recorded.shapes, opened.images.values).settle(residue)
+                yield Opened(images, shapes, images.cut(position, is_end=is_end))
 
     def _differing(
-        self, opened: _Opened, recorded: Recorded, earlier: Recorded | None, before: _Opened
+        self, opened: Opened, recorded: Recorded, earlier: Recorded | None, before: Opened
     ) -> list[Residual]:
         """What was put there and taken away; where a baseline lies between, what differs between the states."""
         fold = Fold(recorded.shapes, opened.images.values)
@@ -207,141 +222,27 @@ class History:
             since = recorded.since_image
             residue = opened.images.residue(recorded.shapes, since, opened.cut, before.cut)
             return fold.reconciled(list(residue))
-        there = self._folded(before, earlier).rows if earlier is not None else []
-        left = {(each.shape, each.row): each for each in self._folded(opened, recorded).rows}
-        gone = [each._replace(times=-1) for each in there if left.pop((each.shape, each.row), None) is None]
-        return Fold(recorded.shapes if earlier is None else opened.all_of(recorded), opened.images.values).reconciled(
-            [*left.values(), *gone]
-        )
-
-    def _holds(self, copy: Copy, opened: _Opened, names: Sequence[str], sql: str) -> bool:
-        for name in names:
-            recorded = opened.find(name)
-            rows = self._folded(opened, recorded).rows if recorded else []
-            copy.fill(name, rows, opened.images.values)
-        return copy.holds(sql)
-
-
-class _Opened:
-    """One position within one snapshot."""
-
-    def __init__(self, images: Images, shapes: Sequence[Shape], cut: Cut) -> None:
-        self.images = images
-        self.shapes = shapes
-        self.cut = cut
-        self._by_table = by_table(shapes)
-        recorded = (Recorded.of(images, found, cut) for found in self._by_table.values())
-        self.tables = [each for each in recorded if each is not None]
-
-    def at(self, position: int) -> _Opened:
-        """Another position in the same snapshot."""
-        return _Opened(self.images, self.shapes, self.images.cut(position, is_end=False))
-
-    def all_of(self, recorded: Recorded) -> list[Shape]:
-        """All shapes of its table, forgotten ones too."""
-        return self._by_table[recorded.name]
-
-    def names(self) -> str:
-        """The tables that there are, for people."""
-        return ", ".join(self._by_table) or "none yet; `actionbus history install` begins"
-
-    def find(self, name: str) -> Recorded | None:
-        """A table by its whole name, if its history had begun."""
-        return next((each for each in self.tables if each.name == name), None)
-
-    def chosen(self, table: str | None) -> list[Recorded]:
-        """The table asked for, or all."""
-        return self.tables if table is None else [self.one(table)]
-
-    def one(self, table: str) -> Recorded:
-        """The table asked for. Raises HistoryError."""
-        named = [name for name in self._by_table if table in (name, name.partition(".")[2])]
-        if not named:
-            raise HistoryError(f"no table {table!r} was ever recorded; recorded are: {self.names()}")
-        if len(named) > 1:
-            raise HistoryError(f"{table!r} may be {' or '.join(named)}; say which")
-        if (found := self.find(named[0])) is None:
-            first = self._by_table[named[0]][0]
-            raise HistoryError(
-                f"the history of {named[0]} begins at {first.since:%Y-%m-%d %H:%M:%S} UTC, after position "
-                f"{self.cut.position}: nothing is known of it before"
-            )
-        return found
-
-    def of_row(self, recorded: Recorded, key: Key) -> list[Change]:
-        """The changes of one row. Raises HistoryError."""
-        parts = key if isinstance(key, tuple) else (key,)
-        names = recorded.shape.key
-        if not names:
-            raise HistoryError(f"{recorded.name} has no key, so that no row of it can be named; ask for its state")
-        if len(parts) != len(names):
-            raise HistoryError(f"the key of {recorded.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
-        try:
-            images = self.images.of_row(recorded.shapes, parts, recorded.since_image, self.cut)
-        except ValueError as error:
-            told = ",".join(map(str, parts))
-            raise HistoryError(f"{told!r} is no key of {recorded.name} ({', '.join(names)}): {error}") from None
-        return self.changes_of(images)
-
-    def changes_of(self, images: Sequence[Image]) -> list[Change]:
-        """Images as changes, in the order of their records, those of one row within one as they followed."""
-        last = 2**63
-        ordered = sorted(images, key=lambda each: (each.position or last, each.image))
-        sources = self.images.sources([each.position for each in ordered if each.position is not None])
-        known = {shape.shape: shape for shape in self.shapes}
-        found: list[Change] = []
-        for _, of_record in groupby(ordered, key=lambda each: each.position):
-            group = list(of_record)
-            keyed = {(known[each.shape].table_name, each.key) for each in group}
-            for image in chained(group) if len(keyed) == 1 and len(group) > 1 else group:
-                found.append(self._change(image, known[image.shape], sources))
-        return found
-
-    def _change(self, image: Image, shape: Shape, sources: Any) -> Change:
-        recorded = self.find(shape.table_name)
-        under = recorded.shape if recorded else shape
-        before, after = (
-            None if row is None else as_of(under, shape, self.images.values(shape, row))
-            for row in (image.before, image.after)
-        )
-        source = sources.get(image.position) if image.position is not None else None
-        is_own = source is not None and source.kind != "bypass" and source.action_id.hex == image.claimed
-        claimed = None if is_own else image.claimed
-        who = Who(source, image.at or (source.at if source else None), claimed)
-        whole = after or before or {}
-        key = {name: whole[name] for name in under.key if name in whole}
-        return Change(shape.table_name, _OPERATIONS[image.operation], before, after, who, key)
-
-    def basis_of(self, recorded: Recorded, broken: Sequence[Broken] = ()) -> TableBasis:
-        """How far one table's history reaches, and what is missing in it."""
-        shape, gaps = recorded.shape, []
-        for each in broken:
-            columns = recorded.columns_of(each.rows[0].shape, each.rows[0].row)
-            key = {name: columns[name] for name in shape.key}
-            gaps.append(
-                Gap(recorded.name, key, None, "it was changed unseen: its images do not follow from each other")
-            )
-        for image in self.images.unrecorded(recorded.shapes, recorded.since_image, self.cut):
-            gaps.append(Gap(recorded.name, {}, image.position, "a change could not be recorded"))
-        return TableBasis(
-            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps)
-        )
-
-    def basis(self, tables: Sequence[TableBasis], *, everything: bool = False) -> Basis:
-        """What an answer about these tables rests on."""
-        begun = {each.name for each in self.tables}
-        missing = tuple(name for name in self._by_table if name not in begun) if everything else ()
-        bypasses = self.images.count_bypasses(self.cut)
-        waiting = self.images.waiting() if self.cut.is_end else 0
-        return Basis(self.cut.position, tuple(tables), missing, bypasses, waiting)
+        sums: dict[Any, Residual] = {}
+        for sign, told in (
+            (1, Rows(opened.images, recorded, opened.cut)),
+            (-1, earlier and Rows(before.images, earlier, before.cut)),
+        ):
+            for each in told.all() if told else ():
+                known = sums.get(own := (each.shape, repr(each.row)), each._replace(times=0))
+                sums[own] = known._replace(times=known.times + sign * each.times)
+        fold = Fold(recorded.shapes if earlier is None else opened.all_of(recorded), opened.images.values)
+        return fold.reconciled([each for each in sums.values() if each.times])
 
 
 def _paired(recorded: Recorded, residue: Sequence[Residual]) -> list[Difference]:
+    told: dict[int, Iterator[Columns]] = {}
+    for shape in dict.fromkeys(each.shape for each in residue):
+        told[shape] = iter(recorded.columns_of(shape, [each.row for each in residue if each.shape == shape]))
     rows: dict[Any, list[Columns | None]] = {}
     for number, each in enumerate(residue):
         key = each.key if recorded.shape.key else number
         pair = rows.setdefault(key, [None, None])
-        pair[each.times > 0] = recorded.columns_of(each.shape, each.row)
+        pair[each.times > 0] = next(told[each.shape])
         for _ in range(abs(each.times) - 1):
             rows.setdefault((number, _), [None, None])[each.times > 0] = pair[each.times > 0]
     found = []

@@ -6,7 +6,7 @@ Used by `core.history.history`; what differs between the databases is in `images
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -50,6 +50,26 @@ class Residual(NamedTuple):
     image: int
 
 
+class Link(NamedTuple):
+    """Where the images of one row may not follow from each other: what one left there, what the next took away."""
+
+    left_shape: int | None
+    left: Row | None
+    shape: int
+    taken: Row | None
+
+
+class Chain(NamedTuple):
+    """What the images of one key come to, if each follows from the one before it."""
+
+    key: Any
+    shape: int
+    row: Row | None
+    """As its last image left it; None where it is gone."""
+    links: tuple[Link, ...] = ()
+    """Those that are not the same text or the same values; under two shapes they may still follow."""
+
+
 class Source(NamedTuple):
     """The record of the journal that a change belongs to."""
 
@@ -88,6 +108,7 @@ class Images(ABC):
         self.connection = connection
         self.prefix = backend.prefix
         self.utc = backend.utc
+        self._places: dict[int, int | None] = {}
 
     @abstractmethod
     @contextmanager
@@ -99,8 +120,22 @@ class Images(ABC):
         """The images of the records up to a position, which must be settled."""
 
     @abstractmethod
-    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
-        """What is left of the images beyond number `since` up to a cut, without those that belong to `before`."""
+    def residue(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> Iterator[Residual]:  # fmt: skip
+        """What is left of the images beyond number `since` up to a cut, without those that belong to `before`.
+
+        With `keys` only of these rows, as images have their keys.
+        """
+
+    @abstractmethod
+    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+        """All keys that images have, in the order in which the index has them, those beyond `after` if it is given."""
+
+    @abstractmethod
+    def key_of(self, shape: Shape, key: Values) -> Any:
+        """A key as the images of a shape have it. Raises ValueError for what is no key."""
 
     @abstractmethod
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
@@ -115,16 +150,33 @@ class Images(ABC):
         """Images that say of a change only that it could not be recorded."""
 
     @abstractmethod
-    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        """The positions beyond `low` up to `high` that changed these tables, ascending."""
+    def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
+        """The images of these rows, as images have their keys, or of all, in the order of their numbers."""
+
+    def are_touched(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> bool:
+        """Whether anything was changed in a table between two cuts."""
+        marks = ", ".join("?" * len(shapes))
+        sql = f"SELECT 1 FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? LIMIT 1"
+        since = min(low.image, high.image, *(each - 1 for each in self.later(low)))
+        return bool(self.rows_of(sql, (*(shape.shape for shape in shapes), since, high.image)))
 
     @abstractmethod
+    def later(self, cut: Cut) -> Sequence[int]:
+        """The images up to the cut's number that belong to a later record."""
+
     def place_of(self, shape: Shape) -> int | None:
         """The position from which a shape holds; None if only its time tells."""
+        if shape.shape not in self._places:
+            self._places[shape.shape] = self._place_of(shape)
+        return self._places[shape.shape]
 
     @abstractmethod
-    def values(self, shape: Shape, row: Row) -> Values:
-        """The values of a row's recorded columns."""
+    def _place_of(self, shape: Shape) -> int | None:
+        """Looked up once."""
+
+    @abstractmethod
+    def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
+        """The values of the recorded columns, of many rows at once."""
 
     @abstractmethod
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:

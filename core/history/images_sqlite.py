@@ -10,14 +10,16 @@ from __future__ import annotations
 import marshal
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from heapq import merge
+from itertools import groupby, takewhile
+from operator import itemgetter
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row, Source
+from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row, Source
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.drivers import driver_connection
 
@@ -25,6 +27,10 @@ _DAY_ZERO: Final = 2440587.5
 """The Julian day with which 1970 begins."""
 _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes: 1, 1.0 and true differ, 0.0 and -0.0 too."""
+
+
+Version = tuple[int, int, Row | None]
+"""An image's number, its shape, what it left there."""
 
 
 class SQLiteImages(Images):
@@ -82,16 +88,26 @@ class SQLiteImages(Images):
             own -= set(range(low + 1, high + 1))
         return tuple(sorted(own))
 
-    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
+    def residue(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> Iterator[Residual]:  # fmt: skip
         for shape in shapes:
-            yield from self._residue(shape, since, cut, before)
+            if keys is None:
+                yield from self._residue(shape, since, cut, before)
+            for key in keys or ():
+                yield from self._residue(shape, since, cut, before, " AND key IS ?", (key,))
 
-    def _residue(self, shape: Shape, since: int, cut: Cut, before: Cut | None) -> Iterator[Residual]:
+    def _residue(
+        self, shape: Shape, since: int, cut: Cut, before: Cut | None, only: str = "", values: Sequence[Any] = ()
+    ) -> Iterator[Residual]:
         width = len(shape.columns)
         later, earlier = frozenset(cut.later), frozenset(before.later) if before else frozenset()
         low = before.image if before else 0
+        begin = max(since, min(low, min(earlier, default=low + 1) - 1))
         counts: dict[bytes, list[Any]] = {}
-        for row in self._of_shape(shape, "image > ? AND image <= ?", (since, cut.image)):
+        where = f"image > ? AND image <= ?{only}"
+        for row in self._of_shape(shape, where, (begin, cut.image, *values), by_key=bool(only)):
             image, operation, key = row[:3]
             if image in later or (image <= low and image not in earlier):
                 continue
@@ -103,16 +119,53 @@ class SQLiteImages(Images):
             if times:
                 yield Residual(shape.shape, key, held, times, image)
 
+    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+        for key, versions, links in self.linked(shapes, since, cut, after):
+            _, shape, row = versions[-1]
+            yield Chain(key, shape, row, links)
+
+    def linked(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None
+    ) -> Iterator[tuple[Any, list[Version], tuple[Link, ...]]]:
+        """Of each key what every image left, and where one may not take away what the one before it left."""
+        streams = [self._by_key(shape, since, cut, after) for shape in shapes]
+        ordered = streams[0] if len(streams) == 1 else merge(*streams, key=_place)
+        for key, found in groupby(ordered, key=itemgetter(0)):
+            held, was, links, versions = None, None, [], []
+            for _, image, shape, operation, before, row in found:
+                taken = before if operation in "ud" else None
+                if (taken is not None or held is not None) and (
+                    shape != was or held is None or taken is None or not _is_same(held, taken)
+                ):
+                    links.append(Link(was, held, shape, taken))
+                held, was = row if operation in "iub" else None, shape
+                versions.append((image, shape, held))
+            yield key, versions, tuple(links)
+
+    def _by_key(self, shape: Shape, since: int, cut: Cut, after: Any) -> Iterator[tuple[Any, ...]]:
+        """Key, number, shape, operation, the row before and after, by key and number."""
+        later, middle = frozenset(cut.later), 3 + len(shape.columns)
+        columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
+        beyond = "" if after is None else " AND key > ?"
+        sql = (
+            f"SELECT key, image, operation, {columns} FROM {{home}}actionbus_images "
+            f"WHERE shape = ? AND image > ? AND image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
+        )
+        values = (shape.shape, since, cut.image, *(() if after is None else (after,)))
+        for row in self._execute(sql, values):
+            if row[1] not in later:
+                yield row[0], row[1], shape.shape, row[2], row[3:middle], row[middle:]
+
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found: list[tuple[Shape, Sequence[Any]]] = []
         for shape in shapes:
             if len(shape.key) == len(key):
                 sql = "image > ? AND image <= ? AND key = ?"
-                rows = self._of_shape(shape, sql, (since, cut.image, self._key(shape, key)), by_key=True)
+                rows = self._of_shape(shape, sql, (since, cut.image, self.key_of(shape, key)), by_key=True)
                 found += [(shape, row) for row in rows if row[0] not in cut.later]
         return self._images(found)
 
-    def _key(self, shape: Shape, key: Values) -> Any:
+    def key_of(self, shape: Shape, key: Values) -> Any:
         types = [shape.types[shape.columns.index(each)] for each in shape.key]
         values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
         if len(values) == 1:
@@ -135,17 +188,23 @@ class SQLiteImages(Images):
             [(shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key)]
         )
 
-    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        marks = ", ".join("?" * len(shapes))
-        rows = self._execute(
-            f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
-            "ORDER BY image",
-            (*(shape.shape for shape in shapes), low.image, high.image),
-        )
-        found = set(self._records_of([image for (image,) in rows]).values())
-        return sorted(each for each in found if low.position < each <= high.position)
+    def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
+        where, values = "image > ? AND image <= ?", (since, cut.image)
+        if keys is None:
+            found = [(shape, row) for shape in shapes for row in self._of_shape(shape, where, values)]
+        else:
+            found = [
+                (shape, row)
+                for shape in shapes
+                for key in keys
+                for row in self._of_shape(shape, f"{where} AND key IS ?", (*values, key), by_key=True)
+            ]
+        return self._images([each for each in found if each[1][0] not in cut.later])
 
-    def place_of(self, shape: Shape) -> int | None:
+    def later(self, cut: Cut) -> Sequence[int]:
+        return cut.later
+
+    def _place_of(self, shape: Shape) -> int | None:
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
         return self._images([(shape, row)])[0].position if row else None
@@ -155,8 +214,8 @@ class SQLiteImages(Images):
         sql = "SELECT count(*) FROM {home}actionbus_images WHERE image > ?"
         return int(self.rows_of(sql, (last[2] if last else 0,))[0][0])
 
-    def values(self, shape: Shape, row: Row) -> Values:
-        return tuple(row)
+    def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
+        return rows
 
     def _of_shape(
         self, shape: Shape, where: str, values: Sequence[Any], *, by_key: bool = False
@@ -237,6 +296,20 @@ def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, imag
     told = counts.setdefault(marshal.dumps(held, _AS_IT_IS), [key, held, 0, 0])
     told[2] += times
     told[3] = image
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one == other and marshal.dumps(one, _AS_IT_IS) == marshal.dumps(other, _AS_IT_IS)
+
+
+def _place(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Where a key stands in the order of the index: NULL, numbers, texts, bytes."""
+    key, image = row[:2]
+    if key is None:
+        return 0, 0, image
+    if isinstance(key, str):
+        return 2, key.encode(errors="surrogateescape"), image
+    return 3 if isinstance(key, bytes) else 1, key, image
 
 
 def _text(stored: bytes) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actionbus.core.history.decoding import Values
+from actionbus.core.errors import HistoryError
 from actionbus.core.history.fold import as_of
 from actionbus.core.history.images import Cut, Images
 from actionbus.core.history.shapes import Shape
@@ -48,13 +48,34 @@ class Recorded:
         """Without its schema."""
         return self.name.partition(".")[2] or self.name
 
-    def columns_of(self, shape: int, row: Any) -> dict[str, Any]:
-        """A row that was written under a shape, by the table's columns at this position."""
-        written = next((each for each in self.shapes if each.shape == shape), None)
-        if written is None:  # of before a baseline
-            written = self.shape
-        values: Values = self.images.values(written, row)
-        return as_of(self.shape, written, values)
+    def columns_of(self, shape: int, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Rows that were written under a shape, by the table's columns at this position."""
+        # One of before a baseline is not among these shapes.
+        written = next((each for each in self.shapes if each.shape == shape), self.shape)
+        return as_of(self.shape, written, self.images.values(written, rows))
+
+    def parts_of(self, key: Any) -> tuple[Any, ...]:
+        """The values of a key as a caller gives it, one or a tuple. Raises HistoryError."""
+        parts = key if isinstance(key, tuple) else (key,)
+        names = self.shape.key
+        if not names:
+            raise HistoryError(f"{self.name} has no key, so that no row of it can be named; ask for its state")
+        if len(parts) != len(names):
+            raise HistoryError(f"the key of {self.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
+        return parts
+
+    def key_of(self, key: Any) -> Any:
+        """The same as images have it. Raises HistoryError."""
+        parts = self.parts_of(key)
+        try:
+            return self.images.key_of(self.shape, parts)
+        except ValueError as error:
+            raise self.no_key(parts, error) from None
+
+    def no_key(self, parts: Sequence[Any], error: ValueError) -> HistoryError:
+        """What is raised where these values cannot be those of the key's columns."""
+        told = ",".join(map(str, parts))
+        return HistoryError(f"{told!r} is no key of {self.name} ({', '.join(self.shape.key)}): {error}")
 
 
 def _holds(shape: Shape, place: int | None, cut: Cut) -> bool:
