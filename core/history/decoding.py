@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -85,9 +85,15 @@ def decoder_of(types: Sequence[str]) -> Decode:
     converts = [_convert_of(each) for each in types]
 
     def decode(texts: Sequence[str]) -> Iterable[Values]:
-        columns = zip(*_fields_of_many(texts), strict=True)
-        # A table always has a key or a column that is recorded; one without any has rows without fields.
-        return zip(*map(_converted, converts, columns), strict=True) if converts else [() for _ in texts]
+        if not converts:
+            return [() for _ in texts]
+        # To the reader of CSV, which is quicker, an empty text looks like NULL, and a single NULL like nothing.
+        if any('""' in each or each == "()" or len(each) > _LONGEST for each in texts):
+            columns = zip(*map(fields_of, texts), strict=True)
+            return zip(*map(_converted, converts, columns), strict=True)
+        bodies = (each[1:-1] for each in texts)
+        fields = zip(*csv.reader(bodies, escapechar="\\", strict=True), strict=True)
+        return zip(*map(_converted_or_null, converts, fields), strict=True)
 
     return decode
 
@@ -98,13 +104,10 @@ def _converted(convert: Convert | None, column: Sequence[str | None]) -> Sequenc
     return [None if field is None else convert(field) for field in column]
 
 
-def _fields_of_many(texts: Sequence[str]) -> Iterator[Sequence[str | None]]:
-    """What `fields_of` gives for each, by the reader of CSV, which is quicker, where it reads the same."""
-    # To it an empty text looks like NULL, and a single NULL like nothing.
-    if any('""' in each or each == "()" or len(each) > _LONGEST for each in texts):
-        return map(fields_of, texts)
-    bodies = (each[1:-1] for each in texts)
-    return ([field or None for field in row] for row in csv.reader(bodies, escapechar="\\", strict=True))
+def _converted_or_null(convert: Convert | None, column: Sequence[str]) -> Sequence[Any]:
+    if convert is None:
+        return [field or None for field in column]
+    return [convert(field) if field else None for field in column]
 
 
 def _convert_of(type_name: str) -> Convert | None:

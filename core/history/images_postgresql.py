@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 import psycopg2
@@ -38,8 +36,9 @@ _SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
 _BEGIN: Final = "; ".join(
     ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())]
 )
-_OUTCOME: Final = """LEFT JOIN {home}journal o ON o.kind = 'outcome' AND o.xid = i.xid
+_IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
     AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
+_OUTCOME: Final = f"LEFT JOIN {{home}}journal o ON {_IS_OUTCOME}"
 _BYPASS: Final = """(SELECT b.position FROM {home}journal b WHERE b.kind = 'bypass' AND b.xid = i.xid
     AND b.images_upto >= i.image ORDER BY b.images_upto LIMIT 1)"""
 _FIRST_AFTER: Final = """(SELECT f.position FROM {home}journal f WHERE f.images_upto >= i.image
@@ -57,7 +56,7 @@ _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.
     FROM (SELECT i.*, lag(i.after) OVER w AS held, lag(i.shape) OVER w AS was, lead(i.image) OVER w AS until
         FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
 """Each image beside what the one before it left; `is_open` where it does not take that away."""
-_CHAINS: Final = f"""SELECT key, shape, after, is_open, was, held, before FROM ({_LINKED}) d
+_CHAINS: Final = f"""SELECT key, shape, after, until IS NULL, is_open, was, held, before FROM ({_LINKED}) d
     WHERE until IS NULL OR is_open ORDER BY key, image"""
 """Of each key the last image, and those that are open."""
 _FETCHED: Final = 5_000
@@ -95,9 +94,10 @@ class PostgreSQLImages(Images):
 
     def later(self, cut: Cut) -> list[int]:
         if cut not in self._known_later:
+            # Each outcome by its index: the planner, who takes numbers and transactions for independent, expects many.
             rows = self.rows_of(
-                f"SELECT i.image FROM {{home}}actionbus_images i {_OUTCOME} WHERE i.image <= ? AND i.xid >= ? "
-                f"AND coalesce(o.position, {_BYPASS}) > ?",
+                "SELECT i.image FROM {home}actionbus_images i WHERE i.image <= ? AND i.xid >= ? AND coalesce("
+                f"(SELECT o.position FROM {{home}}journal o WHERE {_IS_OUTCOME}), {_BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
             self._known_later[cut] = [number for (number,) in rows]
@@ -118,11 +118,15 @@ class PostgreSQLImages(Images):
 
     def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
         images, values = self._of_shapes(shapes, since, cut, after)
-        for key, found in groupby(self._streamed(_CHAINS.format(images=images), values), key=itemgetter(0)):
-            rows = list(found)
-            _, shape, row, *_ = rows[-1]
-            links = tuple(Link(was, held, shape, before) for _, shape, _, is_open, was, held, before in rows if is_open)
-            yield Chain(key, shape, row, links)
+        links: list[Link] = []
+        for key, shape, row, is_last, is_open, was, held, before in self._streamed(
+            _CHAINS.format(images=images), values
+        ):
+            if is_open:
+                links.append(Link(was, held, shape, before))
+            if is_last:
+                yield Chain(key, shape, row, tuple(links))
+                links.clear()
 
     def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
         """SQL of all images of keys, each beside what the one before it left, and its parameters."""

@@ -7,15 +7,14 @@ and the record of an image is the first whose range it lies in.
 
 from __future__ import annotations
 
-import marshal
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from heapq import merge
-from itertools import groupby, takewhile
-from operator import itemgetter
+from itertools import takewhile
+from marshal import dumps
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
@@ -130,31 +129,36 @@ class SQLiteImages(Images):
         """Of each key what every image left, and where one may not take away what the one before it left."""
         streams = [self._by_key(shape, since, cut, after) for shape in shapes]
         ordered = streams[0] if len(streams) == 1 else merge(*streams, key=_place)
-        for key, found in groupby(ordered, key=itemgetter(0)):
-            held, was, links, versions = None, None, [], []
-            for _, image, shape, operation, before, row in found:
-                taken = before if operation in "ud" else None
-                if (taken is not None or held is not None) and (
-                    shape != was or held is None or taken is None or not _is_same(held, taken)
-                ):
-                    links.append(Link(was, held, shape, taken))
-                held, was = row if operation in "iub" else None, shape
-                versions.append((image, shape, held))
-            yield key, versions, tuple(links)
+        last, held, was = None, None, None
+        links: list[Link] = []
+        versions: list[Version] = []
+        for key, image, shape, taken, row in ordered:
+            if key != last:
+                if versions:
+                    yield last, versions, tuple(links)
+                last, held, was, links, versions = key, None, None, [], []
+            if (taken is not None or held is not None) and (
+                shape != was or held is None or taken is None or dumps(held, _AS_IT_IS) != dumps(taken, _AS_IT_IS)
+            ):
+                links.append(Link(was, held, shape, taken))
+            held, was = row, shape
+            versions.append((image, shape, held))
+        if versions:
+            yield last, versions, tuple(links)
 
     def _by_key(self, shape: Shape, since: int, cut: Cut, after: Any) -> Iterator[tuple[Any, ...]]:
-        """Key, number, shape, operation, the row before and after, by key and number."""
-        later, middle = frozenset(cut.later), 3 + len(shape.columns)
+        """Key, number, shape, the row that was taken away and the one that was put there, by key and number."""
+        later, middle, number = frozenset(cut.later), 4 + len(shape.columns), shape.shape
         columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
         beyond = "" if after is None else " AND key > ?"
         sql = (
-            f"SELECT key, image, operation, {columns} FROM {{home}}actionbus_images "
+            f"SELECT key, image, operation IN ('u', 'd'), operation <> 'd', {columns} FROM {{home}}actionbus_images "
             f"WHERE shape = ? AND image > ? AND image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
         )
-        values = (shape.shape, since, cut.image, *(() if after is None else (after,)))
+        values = (number, since, cut.image, *(() if after is None else (after,)))
         for row in self._execute(sql, values):
             if row[1] not in later:
-                yield row[0], row[1], shape.shape, row[2], row[3:middle], row[middle:]
+                yield row[0], row[1], number, row[4:middle] if row[2] else None, row[middle:] if row[3] else None
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found: list[tuple[Shape, Sequence[Any]]] = []
@@ -293,13 +297,9 @@ def _image(shape: Shape, row: Sequence[Any], position: int | None) -> Image:
 
 
 def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:
-    told = counts.setdefault(marshal.dumps(held, _AS_IT_IS), [key, held, 0, 0])
+    told = counts.setdefault(dumps(held, _AS_IT_IS), [key, held, 0, 0])
     told[2] += times
     told[3] = image
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return one == other and marshal.dumps(one, _AS_IT_IS) == marshal.dumps(other, _AS_IT_IS)
 
 
 def _place(row: Sequence[Any]) -> tuple[Any, ...]:

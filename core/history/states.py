@@ -32,7 +32,7 @@ class Rows:
         """Each row as often as it is there, in the order of keys; without a key in none, and all in memory."""
         if self._fold.is_keyed:
             for chunk in self._by_key(None, _CHUNK):
-                yield from chunk
+                yield from (Residual(each.shape, each.key, each.row, 1, 0) for each in chunk)
             return
         images, recorded = self._images, self._recorded
         folded = self._fold.settle(images.residue(recorded.shapes, recorded.since_image, self._cut))
@@ -50,12 +50,19 @@ class Rows:
         found = (row for chunk in self._by_key(beyond, min(limit or _CHUNK, _CHUNK)) for row in self._told(chunk))
         yield from islice(found, limit)
 
-    def _by_key(self, after: Any, size: int) -> Iterator[list[Residual]]:
+    def _by_key(self, after: Any, size: int) -> Iterator[Sequence[Chain | Residual]]:
         recorded = self._recorded
         chains = self._images.chains(recorded.shapes, recorded.since_image, self._cut, after)
         while chunk := list(islice(chains, size)):
-            summed = self._summed([each.key for each in chunk if each.links and not self._fold.follow(each.links)])
-            yield [row for each in chunk for row in summed.get(each.key, _last(each))]
+            doubtful = [each.key for each in chunk if each.links and not self._fold.follow(each.links)]
+            summed = self._summed(doubtful)
+            there: list[Chain | Residual] = []
+            for each in chunk:
+                if summed and each.key in summed:
+                    there += summed[each.key]
+                elif each.row is not None:
+                    there.append(each)
+            yield there
 
     def _summed(self, keys: Sequence[Any]) -> dict[Any, list[Residual]]:
         found: dict[Any, list[Residual]] = {key: [] for key in keys}
@@ -68,16 +75,14 @@ class Rows:
                 found[row.key].append(row)
         return found
 
-    def _told(self, rows: Sequence[Residual]) -> Iterator[dict[str, Any]]:
+    def _told(self, rows: Sequence[Chain | Residual]) -> Iterator[dict[str, Any]]:
         by_shape: dict[int, list[Any]] = {}
         for each in rows:
             by_shape.setdefault(each.shape, []).append(each.row)
         told = {shape: iter(self._recorded.columns_of(shape, found)) for shape, found in by_shape.items()}
+        if len(told) == 1:
+            return next(iter(told.values()))
         return (next(told[each.shape]) for each in rows)
-
-
-def _last(chain: Chain) -> list[Residual]:
-    return [] if chain.row is None else [Residual(chain.shape, chain.key, chain.row, 1, 0)]
 
 
 def _no_order(recorded: Recorded) -> str:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from actionbus.core.history.fold import Fold
-from actionbus.core.history.images import Image, Residual
+from actionbus.core.history.images import Image, Link, Residual
 
 _Own = tuple[int, str]
 """What tells a row from others: its shape, and all that is in it."""
@@ -48,18 +48,43 @@ def of_keys(images: Iterable[Image], fold: Fold) -> Iterator[Version]:
     for image in images:
         by_key.setdefault((image.key, type(image.key)), []).append(image)
     for own in by_key.values():
-        counted, held, since = _Counted(), None, 0
+        counted, held, since, last = _Counted(), None, 0, _Last(fold)
         for position, changes in _by_position(own):
             for image in changes:
                 _add(counted, image)
-            rows = fold.settle(counted.residue()).rows
-            now = (rows[0].shape, rows[0].row) if rows else None
+                last.see(image)
+            now = last.row() if last.is_known else _settled(fold, counted)
             if held is not None and held != now:
                 yield Version(*held, since, position)
             since = since if held == now else position
             held = now
         if held is not None:
             yield Version(*held, since, FOREVER)
+
+
+class _Last:
+    """What the last image left, as long as each takes away what the one before it left."""
+
+    def __init__(self, fold: Fold) -> None:
+        self._fold = fold
+        self._left: tuple[int | None, Any] = None, None
+        self.is_known = True
+
+    def see(self, image: Image) -> None:
+        shape, held = self._left
+        if held != image.before or (held is not None and shape != image.shape):
+            link = Link(shape, held, image.shape, image.before)
+            self.is_known = self.is_known and self._fold.follow([link])
+        self._left = image.shape, image.after
+
+    def row(self) -> tuple[int, Any] | None:
+        shape, held = self._left
+        return None if shape is None or held is None else (shape, held)
+
+
+def _settled(fold: Fold, counted: _Counted) -> tuple[int, Any] | None:
+    rows = fold.settle(counted.residue()).rows
+    return (rows[0].shape, rows[0].row) if rows else None
 
 
 def without_keys(images: Iterable[Image], fold: Fold) -> Iterator[Version]:
