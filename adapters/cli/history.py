@@ -20,6 +20,7 @@ from actionbus.adapters.cli.common import (
     refuse_missing,
     say,
 )
+from actionbus.adapters.cli.documents import documents
 from actionbus.core import History
 from actionbus.core.history.answers import Basis, Change, Columns, Who
 from actionbus.core.history.decoding import UNKNOWN, shown
@@ -47,6 +48,9 @@ def history() -> None:
     A KEY of several columns is given with commas between them.
     A bypass is a transaction that wrote past the gateway.
     """
+
+
+history.add_command(documents)
 
 
 def _backend(env: Environment) -> Backend:
@@ -83,21 +87,22 @@ def state(
 ) -> None:  # fmt: skip
     """Show the rows of recorded tables as they were.
 
-    They come in the order of the key; on PostgreSQL that of its text, in which 10 is before 9. With --json, each as soon
-    as it is read, however many there are.
+    They come in the order of the key; on PostgreSQL that of its text, in which 10 is before 9. With --json each is
+    printed as soon as it is read, however many there are.
     """
     if table is None and (after is not None or limit is not None):
         raise click.UsageError("--after and --limit are of one table; say which with --table")
     beyond = None if after is None else _key(after)
     with _history(env).streamed(table, at, after=beyond, limit=limit) as streamed:
-        count = 0
-        for count, (name, rows) in enumerate(streamed, 1):
+        is_any = False
+        for name, rows in streamed:
+            is_any = True
             if as_json:
                 for row in rows:
                     print_json({"table": name, "row": _as_json(row)})
             else:
                 _print_state(name, list(rows))
-    if not count and not streamed.basis.unrecorded:
+    if not is_any and not streamed.basis.unrecorded:
         _note("no table is recorded yet; `actionbus history install TABLE …` begins")
     _tell(streamed.basis)
 

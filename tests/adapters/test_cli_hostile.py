@@ -116,7 +116,11 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["run", "deposit", "--" + WORST], 2),
     ],
     "runs": [(["runs"], 0), (["runs", "--json"], 0)],
-    "history state": [(["history", "state"], 0), (["history", "state", "--table", "no[/boom]\x1b"], 1)],
+    "history state": [
+        (["history", "state"], 0),
+        (["history", "state", "--table", "no[/boom]\x1b"], 1),
+        (["history", "state", "--table", "accounts", "--after", "no[/boom]\x1b"], 0),
+    ],
     "history rows": [(["history", "rows", "accounts", "1"], 0), (["history", "rows", "accounts", "no[/boom]\x1b"], 1)],
     "history blame": [(["history", "blame", "accounts", "1"], 0), (["history", "blame", "accounts", "1", "no[/boom]"], 1)],
     "history diff": [(["history", "diff", "start", "end"], 0), (["history", "diff", "no[/boom]\x1b", "end"], 1)],
@@ -168,6 +172,7 @@ NOTES: dict[str, list[tuple[list[str], int]]] = {
     ],
     "projections retry": [(["projections", "retry", "no[/boom]\x1b"], 1)],
     "projections skip": [(["projections", "skip", "no[/boom]\x1b"], 1)],
+    "history documents": [(["history", "documents", "notes"], 0), (["history", "documents", "no[/boom]\x1b"], 2)],
     "replay documents": [(["replay", "documents", "notes"], 0), (["replay", "documents", "no[/boom]\x1b"], 2)],
 }
 ELSEWHERE = {"replay debug": "test_a_debugged_action_is_plain", "serve": "test_a_text_log_has_one_line_per_event",
