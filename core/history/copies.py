@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from actionbus.core.errors import HistoryError
@@ -19,9 +20,11 @@ from actionbus.core.history.images_sqlite import SQLiteImages
 from actionbus.core.history.opened import Opened
 from actionbus.core.history.recorded import Recorded
 from actionbus.core.history.shapes import Shape
+from actionbus.core.history.sqlite_texts import bound, marks
 from actionbus.core.history.versions import FOREVER, Version, of_keys, without_keys
 from actionbus.core.storage.backend import quoted
 
+_BATCH: Final = 5_000
 _HELPERS: Final = (
     "CREATE TEMPORARY TABLE actionbus_at (position bigint, image bigint)",
     "CREATE TEMPORARY TABLE actionbus_later (image bigint)",
@@ -160,11 +163,21 @@ class OnSQLite(Copy):
                     row = [None if value is UNKNOWN else value for value in columns.values()]
                 yield (era, *bounds, *row)
 
-        marks = ", ".join("?" * (5 + len(table.shape.columns)))
-        insert = f"INSERT INTO actionbus_versions_{number} VALUES ({marks})"
         if fold.is_keyed:
-            self._database.executemany(insert, told(in_order()))
+            self._insert(number, told(in_order()))
         keys = doubtful if fold.is_keyed else None
         if keys or keys is None:
             placed = self._placed(fold, shapes, keys, since, cut)
-            self._database.executemany(insert, told((v.shape, v.row, (0, FOREVER, v.since, v.until)) for v in placed))
+            self._insert(number, told((v.shape, v.row, (0, FOREVER, v.since, v.until)) for v in placed))
+
+    def _insert(self, number: int, rows: Iterator[tuple[Any, ...]]) -> None:
+        into = f"INSERT INTO actionbus_versions_{number} VALUES"
+        while batch := list(islice(rows, _BATCH)):
+            self._database.commit()
+            try:
+                self._database.executemany(f"{into} ({marks(batch[0])})", batch)
+            except UnicodeEncodeError:  # a text that is no UTF-8
+                self._database.rollback()
+                for each in batch:
+                    row = [bound(value) for value in each]
+                    self._database.execute(f"{into} ({marks(row)})", row)

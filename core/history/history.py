@@ -12,6 +12,8 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
+
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.answers import (
     Bisected,
@@ -34,7 +36,7 @@ from actionbus.core.history.recorded import Recorded
 from actionbus.core.history.shapes import read_shapes
 from actionbus.core.history.states import Rows
 from actionbus.core.journal import Journal
-from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.backend import Backend, in_text
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.values.points import Point, point_of
 from actionbus.core.values.record import Record
@@ -82,7 +84,7 @@ class History:
         """
         if table is None and (after is not None or limit is not None):
             raise HistoryError("rows are told page by page of one table; say which")
-        with self._open(at) as opened:
+        with self.opened(at) as opened:
             chosen = opened.chosen(table)
             told = [(each, Rows(opened.images, each, opened.cut)) for each in chosen]
             streamed = Streamed((each.name, rows.columns(after, limit)) for each, rows in told)
@@ -92,13 +94,13 @@ class History:
 
     def rows(self, table: str, key: Key, at: At = None) -> Changes:
         """What became of one row: all its changes, oldest first."""
-        with self._open(at) as opened:
+        with self.opened(at) as opened:
             recorded = opened.one(table)
             return Changes(opened.of_row(recorded, key), opened.basis([opened.basis_of(recorded)]))
 
     def blame(self, table: str, key: Key, column: str | None = None, at: At = None) -> Blame:
         """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it."""
-        with self._open(at) as opened:
+        with self.opened(at) as opened:
             recorded = opened.one(table)
             if column is not None:
                 _require_column(recorded, column)
@@ -113,7 +115,7 @@ class History:
 
     def diff(self, a: At, b: At = None, table: str | None = None) -> Differences:
         """The rows that differ between two points: `before` is at the first, `after` at the other."""
-        with self._open(b) as opened:
+        with self.opened(b) as opened:
             before = opened.at(self.position(a))
             found: list[Difference] = []
             bases = []
@@ -132,7 +134,7 @@ class History:
         outcome = record if record.kind == "bypass" else self.journal.outcome(record.action_id)
         if outcome is None:
             raise HistoryError(f"the action {record.action_id} has no outcome yet")
-        with self._open(outcome.position) as opened:
+        with self.opened(outcome.position) as opened:
             source = opened.images.sources([outcome.position])[outcome.position]
             found = opened.images.of_record(opened.shapes, source)
             changes = opened.changes_of(found)
@@ -146,7 +148,7 @@ class History:
         The query is the database's own SQL; it sees copies of the recorded tables, by their names without schema, as
         they were. Where what it asks comes and goes, the position found is one at which it came.
         """
-        with self._open(bad) as opened:
+        with self.opened(bad) as opened:
             low = opened.at(self.position(good))
             named = [each for each in opened.tables if each.bare.lower() in sql.lower()]
             if not named:
@@ -165,7 +167,7 @@ class History:
 
     def bisect_row(self, table: str, key: Key, column: str, value: Any, at: At = None) -> Bisected:
         """The first position at which a row's column had a value, in all that is recorded of it."""
-        with self._open(at) as opened:
+        with self.opened(at) as opened:
             recorded = opened.one(table)
             _require_column(recorded, column)
             changes = opened.of_row(recorded, key)
@@ -189,6 +191,14 @@ class History:
             return self.journal.last_before(point)
         return self._record_of(point).position if isinstance(point, UUID) else point
 
+    def ranges(self, low: int, high: int) -> dict[int, tuple[int | None, int | None]]:
+        """Of the records between two positions, after which image theirs come, and the last there was."""
+        sql = f"SELECT position, images_after, images_upto FROM {in_text(self._backend.journal_name)} "
+        where = text(f"{sql} WHERE position BETWEEN :low AND :high")
+        with self._backend.connection() as connection, self._backend.placed(connection):
+            rows = connection.execute(where, {"low": low, "high": high}).all()
+        return {position: (after, upto) for position, after, upto in rows}
+
     def _record_of(self, action_id: UUID) -> Record:
         record = self.journal.get(action_id)
         if record is None:
@@ -196,8 +206,8 @@ class History:
         return record
 
     @contextmanager
-    def _open(self, at: At) -> Iterator[Opened]:
-        """One snapshot, and the position asked for, which is waited for until it is settled."""
+    def opened(self, at: At) -> Iterator[Opened]:
+        """One snapshot of the database at a point, waited for until it is settled; for whoever reads images itself."""
         self.journal.require()
         end = self.journal.settled()
         position = end if at is None or at == "end" else self.position(at)

@@ -161,6 +161,10 @@ class Images(ABC):
         return bool(self.rows_of(sql, (*(shape.shape for shape in shapes), since, high.image)))
 
     @abstractmethod
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        """All images up to a cut, as `history.carrying` writes them: number, shape, operation, key, the rest."""
+
+    @abstractmethod
     def later(self, cut: Cut) -> Sequence[int]:
         """The images up to the cut's number that belong to a later record."""
 

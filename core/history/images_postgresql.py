@@ -7,8 +7,9 @@ An image's number is no position: a transaction that drew a number earlier may c
 2. So what belongs to P or earlier are the images up to there, without those whose record lies beyond P.
 3. `seen` of a record is a snapshot taken before its position was drawn: a transaction with a number below its xmin had
    ended by then, and so drew its record's position, if it has one, below P. Only images of transactions from there on
-   need their record looked up. A cluster that was restored numbers its transactions anew: a snapshot of before that is
-   told by its xmin, which lies above the number of the record at P itself; it is passed over.
+   need their record looked up. What was imported has numbers below all of the cluster's own (`history.carrying`). A
+   cluster that was restored numbers its transactions anew: a snapshot of before that is told by its xmin, which lies
+   above the number of the record at P itself; it is passed over.
 4. An image belongs to the outcome with its action's id and its transaction's number; else to the `bypass` record of its
    transaction that was appended first after it; else, which is a forged action, to the first record after it.
 """
@@ -29,6 +30,8 @@ from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 
+FIRST: Final = -(2**62)
+"""Below every transaction's number: those of an imported journal are negative (`history.carrying`)."""
 _LOOKED_AT: Final = 64
 """Records before a position, of which the one with the newest snapshot serves."""
 _SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
@@ -89,7 +92,7 @@ class PostgreSQLImages(Images):
         if not rows:
             return NOTHING._replace(position=position, is_end=is_end)
         _, xid, image, _, moment = rows[0]
-        ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=0)
+        ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=FIRST)
         return Cut(position, image, self.utc(moment), ended=ended, is_end=is_end)
 
     def later(self, cut: Cut) -> list[int]:
@@ -203,6 +206,11 @@ class PostgreSQLImages(Images):
         if keys is None:
             return self._images(where, [*values, self.later(cut)])
         return self._images(f"{where} AND i.key = ANY(?::text[])", [*values, self.later(cut), list(keys)])
+
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        sql = f"""SELECT i.image, i.shape, i.operation, i.key, i.before, i.after, i.action, i.xid
+            FROM {{home}}actionbus_images i WHERE {_IS_IN}"""
+        return map(list, self._streamed(sql, (cut.image, self.later(cut))))
 
     def _place_of(self, shape: Shape) -> int | None:
         sql = """SELECT min(b.position) FROM {home}journal b

@@ -20,6 +20,7 @@ from typing import Any, Final
 from actionbus.core.history.decoding import Values
 from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row, Source
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.history.sqlite_texts import text_of
 from actionbus.core.storage.drivers import driver_connection
 
 _DAY_ZERO: Final = 2440587.5
@@ -39,7 +40,7 @@ class SQLiteImages(Images):
     def snapshot(self) -> Iterator[None]:
         dbapi = self._dbapi()
         factory = dbapi.text_factory
-        dbapi.text_factory = _text
+        dbapi.text_factory = text_of
         dbapi.execute("BEGIN")
         try:
             yield
@@ -208,6 +209,15 @@ class SQLiteImages(Images):
     def later(self, cut: Cut) -> Sequence[int]:
         return cut.later
 
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        widths = {shape.shape: 5 + 2 * len(shape.columns) for shape in shapes}
+        columns = "".join(f", o{n}, n{n}" for n in range(1, max(widths.values(), default=5) // 2 - 1))
+        told = f"SELECT image, shape, operation, key, at{columns} FROM {{home}}actionbus_images"
+        found: Iterator[Any] = iter(())
+        if widths:
+            found = self._execute(f"{told} WHERE image <= ? ORDER BY image", (cut.image,))
+        return (list(row[: widths.get(row[1], 5)]) for row in found if row[0] not in cut.later)
+
     def _place_of(self, shape: Shape) -> int | None:
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
@@ -310,10 +320,6 @@ def _place(row: Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(key, str):
         return 2, key.encode(errors="surrogateescape"), image
     return 3 if isinstance(key, bytes) else 1, key, image
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode(errors="surrogateescape")
 
 
 def _as_stored(type_name: str, value: Any) -> Any:

@@ -29,13 +29,12 @@ class Recorded:
     @classmethod
     def of(cls, images: Images, shapes: Sequence[Shape], cut: Cut) -> Recorded | None:
         """The table of these shapes; None if its history had not begun."""
-        places = {each.shape: images.place_of(each) for each in shapes if each.is_baseline}
-        there = [each for each in shapes if _holds(each, places.get(each.shape), cut)]
+        there = [each for each in shapes if holds(images, each, cut)]
         if not there:
             return None
         begin = next((each for each in reversed(there) if each.is_baseline), there[0])
         counting = [each for each in there if each.shape >= begin.shape]
-        place = places.get(begin.shape)
+        place = images.place_of(begin) if begin.is_baseline else None
         return cls(images, counting[-1], counting, begin.since, place, begin.since_image)
 
     @property
@@ -78,8 +77,10 @@ class Recorded:
         return HistoryError(f"{told!r} is no key of {self.name} ({', '.join(self.shape.key)}): {error}")
 
 
-def _holds(shape: Shape, place: int | None, cut: Cut) -> bool:
-    if place is not None:
+def holds(images: Images, shape: Shape, cut: Cut) -> bool:
+    """Whether a shape was in force by then, or had been."""
+    # Of a table that began with rows, the record of its baseline tells; of others a time alone.
+    if shape.is_baseline and (place := images.place_of(shape)) is not None:
         return place <= cut.position
     if cut.moment is None:
         return cut.is_end

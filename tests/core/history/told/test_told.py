@@ -294,6 +294,16 @@ def test_sqlite_values_come_as_they_were_stored(sqlite_book: Book, value: Any) -
     assert repr(book.state("items")[0]["name"]) == repr(value)
 
 
+def test_a_query_sees_a_text_that_is_no_utf8_as_it_was_stored(sqlite_book: Book) -> None:
+    book = sqlite_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "fine"))
+    book._run("INSERT INTO actionbus_images (shape, operation, key, at, n1, n2) VALUES (1, 'i', 2, 1.0, 2, CAST(x'ff41' AS TEXT))")  # fmt: skip
+    at = book.record("bypass")
+    assert book.state("items")[1]["name"] == "\udcffA"
+    assert found(book, "typeof(name) = 'text' AND hex(name) = 'FF41'") == at
+
+
 def test_a_state_comes_page_by_page_in_the_order_of_keys(book: Book) -> None:
     shape = book.shape("pairs", "id name", "name id")
     rows = [(number, name) for name in ("a", "b,c", "d") for number in (1, 2)]
