@@ -49,7 +49,7 @@ class Basis:
     unrecorded: tuple[str, ...] = ()
     """Tables whose history had not begun by then."""
     bypasses: int = 0
-    """Transactions that wrote past the gateway up to there, whichever table they wrote."""
+    """Transactions that wrote past the gateway up to there, whichever table they wrote; 1,000 stands for more, too."""
     waiting: int = 0
     """SQLite: changes past the gateway that are not at a position yet; the next action gives them one."""
 

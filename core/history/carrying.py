@@ -86,11 +86,12 @@ class Bringing:
         if not self._is_postgresql:
             widen(self._dbapi, max((len(json.loads(each["columns"])) for each in told), default=0))
         values = ", ".join(f"%s::{kind}" if kind else "?" for kind in columns.values())
+        into = f"{self._prefix}{SHAPES}".replace("%", "%%" if self._is_postgresql else "%")
         own = "OVERRIDING SYSTEM VALUE " if self._is_postgresql else ""
         for each in told:
             row = each | ({"xid": older(each["xid"])} if self._is_postgresql else {})
             self._dbapi.cursor().execute(
-                f"INSERT INTO {self._prefix}{SHAPES} ({', '.join(columns)}) {own}VALUES ({values})",
+                f"INSERT INTO {into} ({', '.join(columns)}) {own}VALUES ({values})",
                 [row[name] for name in columns],
             )
         if told:
@@ -147,8 +148,9 @@ def insert_many(dbapi: Any, table: str, columns: dict[str, str], rows: Sequence[
     given = ", ".join(f"%s::{'text' if columns[name] == 'json' else columns[name]}[]" for name in names)
     values = ", ".join(f't."{name}"::json' if columns[name] == "json" else f't."{name}"' for name in names)
     quoted = ", ".join(f'"{name}"' for name in names)
+    into = table.replace("%", "%%")
     dbapi.cursor().execute(
-        f"INSERT INTO {table} ({quoted}) OVERRIDING SYSTEM VALUE SELECT {values} FROM unnest({given}) t({quoted})",
+        f"INSERT INTO {into} ({quoted}) OVERRIDING SYSTEM VALUE SELECT {values} FROM unnest({given}) t({quoted})",
         [list(column) for column in zip(*rows, strict=True)],
     )
 

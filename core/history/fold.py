@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from actionbus.core.history.decoding import UNKNOWN, Values
@@ -169,6 +169,9 @@ def as_of(shape: Shape, written: Shape, rows: Iterable[Values]) -> list[dict[str
 
 def chained(images: Sequence[Any]) -> Iterator[Any]:
     """Images of one row within one transaction as they followed from each other: `before` is the last `after`."""
+    if all(one.after == other.before for one, other in pairwise(images)):
+        yield from images
+        return
     left = list(images)
     held: Any = _first_of(left)
     while left:

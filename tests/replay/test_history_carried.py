@@ -260,3 +260,19 @@ def test_the_commands_carry_the_history_and_say_so(
     monkeypatch.setenv("ACTIONBUS_DATABASE_URL", f"sqlite:///{tmp_path / 'second.db'}")
     run("db", "upgrade")
     assert json.loads(run("journal", "import", path, "--without-history", "--json").stdout)["history"] is False
+
+
+def test_in_a_schema_of_any_name(postgres_url: URL, server: Server, tmp_path: Path) -> None:
+    schema, path = 'we"ird ?100%s {home}', tmp_path / "journal.gz"
+    with Bus(make_application(), postgres_url, schema=schema) as bus:
+        bus.create()
+        at = [bus.execute("open_account", {"id": n, "name": f"n{n}"}).position for n in range(3)]
+        export(bus.journal, path, history=bus.history)
+        state = bus.history.state("accounts", at[1]).tables
+        place = server.database()
+        with Bus(make_application(), place, schema=schema) as second:
+            second.journal.create()
+            import_into(second, path)
+            assert second.history.state("accounts", at[1], limit=5).tables == state
+            assert bisected(second.history, "SELECT count(*) >= 2 FROM accounts") == at[1]
+        server.drop(place)

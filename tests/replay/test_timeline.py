@@ -264,8 +264,9 @@ def test_out_of_one_journal_into_another(bus: Bus, tmp_path: Path, server: Any) 
     for url in (make_url("sqlite://"), other):
         with open_bus(make_application(), url) as laptop:
             assert import_into(laptop, path) == count
-            ours = [record._replace(xid=None) for record in bus.journal.read()]
-            assert [record._replace(xid=None) for record in laptop.journal.read()] == ours
+            # On PostgreSQL the numbers of transactions are others, there and in snapshots.
+            ours = [record._replace(xid=None, seen=None) for record in bus.journal.read()]
+            assert [record._replace(xid=None, seen=None) for record in laptop.journal.read()] == ours
             assert laptop.journal.identity() == bus.journal.identity()
             with Replayer(laptop.journal, make_application(), "sqlite://") as replayer:
                 assert {step.verdict for step in replayer.steps(statuses=("succeeded", "failed"))} == {"same"}
