@@ -62,7 +62,7 @@ _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.
 _CHAINS: Final = f"""SELECT key, shape, after, until IS NULL, is_open, was, held, before FROM ({_LINKED}) d
     WHERE until IS NULL OR is_open ORDER BY key, image"""
 """Of each key the last image, and those that are open."""
-_FETCHED: Final = 5_000
+_FETCHED: Final = 1_000
 
 
 class PostgreSQLImages(Images):
@@ -147,7 +147,7 @@ class PostgreSQLImages(Images):
         self._cursors += 1
         name, cursor = f"actionbus_{self._cursors}", self._cursor()
         self._run(cursor, f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
-        size = _FETCHED // 20
+        size = _FETCHED // 5
         while True:
             cursor.execute(f"FETCH {size} FROM {name}")
             rows = cursor.fetchall()

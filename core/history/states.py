@@ -15,7 +15,8 @@ from actionbus.core.history.fold import Broken, Fold
 from actionbus.core.history.images import Chain, Cut, Images, Residual
 from actionbus.core.history.recorded import Recorded
 
-_CHUNK: Final = 5_000
+_CHUNK: Final = 250
+"""Python's collector looks at what is made in between: of many small rounds it looks at least."""
 
 
 class Rows:
