@@ -1,4 +1,4 @@
-"""`python -m benchmarks.telling [IMAGES]`: what it takes to tell a table's state, a row's history, blame and a bisect.
+"""`python -m benchmarks.telling [IMAGES]`: what it takes to tell a state, a page of it, a row's history, and to bisect.
 
 Half of the images put a row there, the other half change one; each belongs to an action of its own.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from actionbus import Bus
+from actionbus import Bus, History
+from actionbus.core.history.fold import Fold
+from actionbus.replay.transfer import export, import_into
 from benchmarks.setting import application, databases, describe
 
 TABLES = {
@@ -54,10 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.telling")
     parser.add_argument("images", type=int, nargs="?", default=100_000)
     images = parser.parse_args().images
-    with databases() as urls:
+    with databases() as urls, TemporaryDirectory() as folder:
         print(describe(urls))
         for name in ("postgresql", "sqlite"):
             telling(name, urls[name], images)
+            carrying(urls[name], images, Path(folder) / f"{name}.gz")
 
 
 def telling(name: str, url: URL, images: int) -> None:
@@ -71,14 +77,44 @@ def telling(name: str, url: URL, images: int) -> None:
     bus.journal.settled()
     print(f"\n{name}, {images} images, {half} rows")
     _timed("state at the end", lambda: history.state("items"), images)
-    _timed("state at three quarters", lambda: history.state("items", at=images * 3 // 4), images)
+    _timed("state at three quarters", lambda: history.state("items", at=images * 3 // 4), images * 3 // 4)
+    _timed("  of it, told by the sum of all", lambda: _summed(history), images)
+    _timed("  of it, fold and no columns", lambda: _folded(history), images)
+    _timed("first page of 100", lambda: history.state("items", limit=100))
+    _timed("a page in the middle", lambda: history.state("items", at=images * 3 // 4, after=half // 2, limit=100))
+    _timed("a row at a position", lambda: history.state("items", at=images // 2, after=half // 3, limit=1))
     _timed("a row's history", lambda: history.rows("items", half // 2))
     _timed("blame", lambda: history.blame("items", half // 2))
     _timed("diff of the last 100 positions", lambda: history.diff(images - 100))
     _timed("changes of an action", lambda: history.changes(images - 7))
     query = f"SELECT EXISTS (SELECT 1 FROM items WHERE price = {images - images // 3})"
     _timed("bisect by SQL", lambda: history.bisect(query), rounds=1)
+    _timed("bisect of a row", lambda: history.bisect_row("items", half // 2, "price", half + half // 2))
     bus.close()
+
+
+def carrying(url: URL, images: int, path: Path) -> None:
+    """Write all of it to a file, and read it into another database."""
+    with Bus(application, url) as bus:
+        _timed("export", lambda: export(bus.journal, path, history=bus.history), images, rounds=1)
+        with databases() as empty, Bus(application, empty[url.get_backend_name()]) as other:
+            other.journal.create()
+            _timed("import", lambda: import_into(other, path), images, rounds=1)
+    print(f"  {'bytes of the file for each':<32} {path.stat().st_size / images:10.1f}")
+
+
+def _summed(history: History) -> None:
+    """As every state was told once, and what a state falls back to where images do not follow from each other."""
+    with history.opened(None) as opened:
+        recorded = opened.one("items")
+        residue = opened.images.residue(recorded.shapes, recorded.since_image, opened.cut)
+        Fold(recorded.shapes, opened.images.values).settle(residue)
+
+
+def _folded(history: History) -> None:
+    with history.opened(None) as opened:
+        recorded = opened.one("items")
+        deque(opened.images.chains(recorded.shapes, recorded.since_image, opened.cut), 0)
 
 
 def _run(connection: Connection, script: str) -> None:
@@ -92,12 +128,12 @@ def _run(connection: Connection, script: str) -> None:
 def _timed(what: str, ask: Callable[[], Any], images: int = 0, *, rounds: int = 3) -> None:
     spent = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         ask()
-        spent.append(time.perf_counter() - start)
-    best = sorted(spent)[rounds // 2]
-    rate = f", {images / best:,.0f} images/s" if images else ""
-    print(f"  {what:<32} {best * 1000:10.1f} ms{rate}")
+        spent.append((time.perf_counter() - start, time.process_time() - cpu))
+    middle, cpu = sorted(spent)[rounds // 2]
+    rate = f", {images / middle:,.0f} images/s" if images else ""
+    print(f"  {what:<32} {middle * 1000:10.1f} ms, {cpu * 1000:8.1f} ms of the CPU here{rate}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Projections fold the journal into documents that can be searched: see docs/projections.md."""
 
+from actionbus.projections.documents import documents_at
 from actionbus.projections.errors import (
     Held,
     Lagging,
@@ -29,6 +30,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "UnknownProjection",
+    "documents_at",
     "on",
 ]
 

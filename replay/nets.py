@@ -7,11 +7,11 @@ the sum: each row before a change taken from the rows after changes. See docs/de
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from actionbus.core.history.decoding import Values, decoder_of, fields_of
+from actionbus.core.history.decoding import Decode, Values, decoder_of, fields_of
 from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import GAP, Shape
 
@@ -32,7 +32,7 @@ class Held(NamedTuple):
 
     def values(self) -> dict[str, Any]:
         """Its columns as Python has them."""
-        found = _decoder(self.shape.types)(self.row) if isinstance(self.row, str) else self.row
+        found = _decoded(self.shape.types, self.row) if isinstance(self.row, str) else self.row
         return dict(zip(self.shape.columns, found, strict=True))
 
     def mark(self) -> Any:
@@ -160,10 +160,10 @@ def changes_of(nets: Iterable[Net]) -> list[RowChange]:
     return [RowChange.of(each) for each in nets if not each.is_idle()]
 
 
-_decoders: dict[tuple[str, ...], Callable[[str], Values]] = {}
+_decoders: dict[tuple[str, ...], Decode] = {}
 
 
-def _decoder(types: tuple[str, ...]) -> Callable[[str], Values]:
+def _decoded(types: tuple[str, ...], row: str) -> Values:
     if types not in _decoders:
         _decoders[types] = decoder_of(types)
-    return _decoders[types]
+    return next(iter(_decoders[types]([row])))

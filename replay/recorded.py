@@ -10,10 +10,41 @@ from typing import Final, NamedTuple
 from actionbus.core.history.history import History
 from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import BASELINE, Shape
-from actionbus.replay.nets import Net, net_of
+from actionbus.core.history.states import Rows
+from actionbus.replay.nets import Held, Net, net_of
 
 _WINDOW: Final = 500
 """Positions whose images are read at a time."""
+
+
+def images_between(history: History, after: int, upto: int) -> tuple[Mapping[int, Shape], list[Image]]:
+    """All shapes, and what was recorded of rows beyond one settled position up to another."""
+    with history.opened(upto) as opened:
+        low = opened.images.cut(after, is_end=False)
+        images = opened.images.between(opened.shapes, low, opened.cut)
+        return {each.shape: each for each in opened.shapes}, images
+
+
+def rows_at(history: History, position: int) -> dict[str, list[Held]]:
+    """Each table with the rows that it held, as they were written."""
+    with history.opened(position) as opened:
+        found = {}
+        for table in opened.tables:
+            shapes = {each.shape: each for each in table.shapes}
+            rows = Rows(opened.images, table, opened.cut).all()
+            found[table.name] = [Held(shapes[each.shape], each.row) for each in rows for _ in range(each.times)]
+        return found
+
+
+def beginnings(history: History) -> dict[str, int]:
+    """The position from which each table is known: its first baseline's, or what there was when it began empty."""
+    with history.opened(None) as opened:
+        first = opened.beginnings()
+        places = {name: opened.images.place_of(shape) for name, shape in first.items()}
+    return {
+        name: history.journal.last_before(first[name].since) if place is None else place
+        for name, place in places.items()
+    }
 
 
 class OfRecord(NamedTuple):
@@ -51,7 +82,7 @@ class Recorded:
 
     def _next_window(self, position: int) -> None:
         upto = min(max(self._read + _WINDOW, position), max(self._end, position))
-        shapes, images = self._history.images(self._read, upto)
+        shapes, images = images_between(self._history, self._read, upto)
         ordered = sorted(images, key=lambda each: (each.position or 0, each.image))
         for place, found in groupby(ordered, key=lambda each: each.position or 0):
             self._waiting.append(OfRecord(place, list(found), shapes))

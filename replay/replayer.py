@@ -34,11 +34,11 @@ from actionbus.core.values import payload
 from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.history import Entry, entries, first_position
-from actionbus.replay.nets import Held, Net, RowChange, are_identical, bare, changes_of, net_of
+from actionbus.replay.nets import Net, RowChange, are_identical, bare, changes_of, net_of
 from actionbus.replay.overlap import Seen, moments, orders, overlapping, parts_of, states, times
 from actionbus.replay.playable import why_not_comparable, why_not_replayable
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.recorded import Recorded
+from actionbus.replay.recorded import Recorded, beginnings, images_between, rows_at
 from actionbus.replay.sandbox import Prepare, Rerun, Sandbox
 from actionbus.replay.upcasting import upcast
 
@@ -171,13 +171,9 @@ class Replayer:
         if self._recorded is not None:
             raise ReplayError("a replayer goes through history once; make another")
         self.journal.require()
-        self._beginnings = self.history.beginnings()
+        self._beginnings = beginnings(self.history)
         self._recorded = Recorded(self.history, after, self.journal.settled())
-        rows = {}
-        for table, folded in self.history.held(after):
-            shapes = {each.shape: each for each in table.shapes}
-            rows[table.name] = [Held(shapes[each.shape], each.row) for each in folded.rows for _ in range(each.times)]
-        self.sandbox.load(rows)
+        self.sandbox.load(rows_at(self.history, after))
         if self._overlaps:
             self._recent.extend(self.journal.read(max(0, after - _WINDOW), upto=after, kind=("outcome", "bypass")))
 
@@ -331,7 +327,7 @@ class Replayer:
         return overlapping(entry, self._recent)
 
     def _nets_of(self, record: Record) -> list[Net]:
-        shapes, images = self.history.images(record.position - 1, record.position)
+        shapes, images = images_between(self.history, record.position - 1, record.position)
         return net_of(images, shapes)
 
     def _present_arguments(self, outcome: Record) -> dict[str, Any] | None:

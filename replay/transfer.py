@@ -1,7 +1,9 @@
 """A journal out of its database and into another: `actionbus journal export` and `import`.
 
 JSON lines, compressed: first what the file is, then a line per record with every column, its seed and snapshot
-included, so that what is imported replays as the original does. Secrets are redacted already.
+included, so that what is imported replays as the original does. Secrets are redacted already. With the row history come
+its shapes, and a list for each image: number, shape, operation, key, and on PostgreSQL the row before and after as
+texts, the action named and the transaction; on SQLite the time, and of each column the value before and after.
 """
 
 from __future__ import annotations
@@ -16,22 +18,32 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, text
 
-from actionbus.core import Bus, Journal, Record
+from actionbus.core import Bus, History, Journal, Record
+from actionbus.core.history import carrying
 from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.ddl import LATEST
-from actionbus.core.storage.table import PAYLOADS, TIMES, identity_table, journal_table
+from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.table import COLUMNS, PAYLOADS, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
 from actionbus.replay.errors import ReplayError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_READ: Final = (1, FORMAT)
+"""In format 1 there was no row history."""
 _BATCH: Final = 500
+_TYPES: Final = {
+    **dict.fromkeys(("position", "xid", "duration_us", "images_after", "images_upto"), "bigint"),
+    **dict.fromkeys(("action_id", "cause_id"), "uuid"), **dict.fromkeys(PAYLOADS, "json"),
+    **dict.fromkeys(TIMES, "timestamptz"), "handler_version": "integer", "format": "smallint",
+}  # fmt: skip
+"""Of the journal's columns on PostgreSQL, those that are no text."""
 _LATE: Final = 300
 """So many values met of late are looked for as words of longer texts too, such as messages of errors."""
 Progress = Callable[[], None]
@@ -44,20 +56,28 @@ def export(
     after: int = 0,
     upto: int | None = None,
     pseudonymize: Sequence[str] = (),
+    history: History | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Write the records of a range to a file, which is complete or not there; how many there are.
 
+    With `history` their row images go along; for that the range has to begin at the start.
+
     The values of the fields named in `pseudonymize` are replaced wherever they occur, each by the same made-up one,
     with a key that is thrown away; and digests of rows, which could be guessed, are left out. Handlers that sort by
-    such values, cut them or put them together may come out otherwise than recorded.
+    such values, cut them or put them together may come out otherwise than recorded. A row history cannot go along.
     """
+    if history is not None and (after or pseudonymize):
+        raise ReplayError(
+            "the row history of a range that begins later, or under made-up values, cannot be told from what is "
+            "exported; leave it out (--without-history)"
+        )
     pseudonyms = Pseudonyms(pseudonymize) if pseudonymize else None
     end = upto if upto is not None else journal.settled()
     head = {
         "format": FORMAT, "journal": journal.identity(), "dialect": journal.dialect, "schema": LATEST, "after": after,
         "upto": end, "exported_at": datetime.now(UTC).isoformat(),
-        "pseudonymized": sorted(pseudonymize),
+        "pseudonymized": sorted(pseudonymize), "history": history is not None,
     }  # fmt: skip
     handle, name = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
     os.close(handle)
@@ -65,10 +85,13 @@ def export(
     try:
         with gzip.open(name, "wt", encoding="ascii", compresslevel=6) as file:
             file.write(payload.dumps(head) + "\n")
-            for record in journal.read(after, upto=end):
-                told = _written(record)
+            for told in _records(journal, after, end, history):
                 file.write(payload.dumps(pseudonyms.replace(told) if pseudonyms else told) + "\n")
                 count += 1
+                if progress:
+                    progress()
+            for line in _history_lines(history, end) if history else ():
+                file.write(payload.dumps(line) + "\n")
                 if progress:
                     progress()
         Path(name).replace(path)
@@ -78,25 +101,53 @@ def export(
     return count
 
 
-def import_into(bus: Bus, path: Path, progress: Progress | None = None) -> int:
+def _records(journal: Journal, after: int, end: int, history: History | None) -> Iterator[dict[str, Any]]:
+    records = journal.read(after, upto=end)
+    while batch := list(islice(records, _BATCH)):
+        ranges = history.ranges(batch[0].position, batch[-1].position) if history else {}
+        for record in batch:
+            named = ranges.get(record.position)
+            yield _written(record) | (dict(zip(("images_after", "images_upto"), named, strict=True)) if named else {})
+
+
+def _history_lines(history: History, end: int) -> Iterator[Any]:
+    # After the records: of what no record covered when the journal was read, nothing may be covered by one that is
+    # missing in the file.
+    with history.opened(end) as opened:
+        yield from carrying.shapes_of(opened)
+        yield from carrying.images_of(opened)
+
+
+def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, history: bool = True) -> int:
     """Read a file into a journal that is empty, which takes the identity of the exported one; how many records.
 
-    All or nothing. Raises ReplayError for a journal that is not empty, or a file that is none or cut off.
+    The row history that it holds comes along, unless `history` is false. All or nothing. Raises ReplayError for a
+    journal that is not empty, a file that is none or cut off, or a row history that does not go into this database.
     """
     table = journal_table(bus.backend.schema)
-    count = 0
+    count = upto = 0
     with bus.engine.begin() as connection, bus.backend.placed(connection):
         if connection.execute(select(func.count()).select_from(table)).scalar():
             raise ReplayError("the journal is not empty; import into a new database (`actionbus db upgrade` makes one)")
         lines = _lines(path)
         head = next(lines)
+        has_history = history and bool(head.get("history"))
+        if has_history:
+            _refuse_history(bus, connection, head)
         postgresql = connection.dialect.name == "postgresql"
-        while batch := list(islice(lines, _BATCH)):
-            _append(connection, bus.backend.journal_name, [_read(each, postgresql) for each in batch], postgresql)
-            count += len(batch)
-            if progress:
-                for _ in batch:
-                    progress()
+        bringing = carrying.Bringing(bus.backend, connection)
+        for kind, found in groupby(_counted(lines, progress), key=_kind_of):
+            if kind == "record":
+                while batch := list(islice(found, _BATCH)):
+                    _append(connection, bus.backend.journal_name, batch, postgresql, has_history)
+                    count += len(batch)
+                    upto = max(upto, *(each.get("images_upto") or 0 for each in batch))
+            elif has_history and kind == "shape":
+                bringing.shapes(list(found))
+            elif has_history:
+                bringing.images(found)
+        if has_history:
+            bringing.go_on(upto)
         identity = identity_table(bus.backend.schema)
         connection.execute(identity.update().values(identity=head["journal"]))
         if postgresql and count:
@@ -106,26 +157,63 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None) -> int:
     return count
 
 
-def _append(connection: Connection, journal: str, rows: list[dict[str, Any]], postgresql: bool) -> None:
+def _refuse_history(bus: Bus, connection: Connection, head: dict[str, Any]) -> None:
+    """Raises ReplayError."""
+    here = connection.dialect.name
+    if head["dialect"] != here:
+        raise ReplayError(
+            f"the file holds the row history of a database on {head['dialect']}, whose values are in its own form, and "
+            f"this one is on {here}: import into one of the same kind, or the journal alone (--without-history)"
+        )
+    if not carrying.is_empty(bus.backend, connection):
+        raise ReplayError(
+            "tables of this database are recorded already, and the file holds the row history of others: import into a "
+            "database of which nothing is recorded yet (`actionbus db upgrade` makes one), or the journal alone "
+            "(--without-history)"
+        )
+
+
+def _kind_of(line: Any) -> str:
+    return "image" if isinstance(line, list) else "record" if "position" in line else "shape"
+
+
+def _counted(lines: Iterator[Any], progress: Progress | None) -> Iterator[Any]:
+    for line in lines:
+        yield line
+        if progress:
+            progress()
+
+
+def _append(
+    connection: Connection, journal: str, batch: list[dict[str, Any]], postgresql: bool, has_history: bool
+) -> None:
+    rows = [_read(each, postgresql) for each in batch]
+    if has_history:
+        rows = [
+            row | {n: each[n] for n in ("images_after", "images_upto")} for row, each in zip(rows, batch, strict=True)
+        ]
+    columns = list(rows[0])
+    if postgresql:
+        types = {name: _TYPES.get(name, "text") for name in columns}
+        carrying.insert_many(driver_connection(connection), journal, types, [list(row.values()) for row in rows])
+        return
     # SQL of our own, since the payloads are text already, which SQLAlchemy's JSON type would encode once more.
-    columns = ", ".join(rows[0])
-    values = ", ".join(f"CAST(:{name} AS json)" if postgresql and name in PAYLOADS else f":{name}" for name in rows[0])
-    overriding = "OVERRIDING SYSTEM VALUE " if postgresql else ""
-    connection.execute(text(f"INSERT INTO {in_text(journal)} ({columns}) {overriding}VALUES ({values})"), rows)
+    values = ", ".join(f":{name}" for name in columns)
+    connection.execute(text(f"INSERT INTO {in_text(journal)} ({', '.join(columns)}) VALUES ({values})"), rows)
 
 
 def header(path: Path) -> dict[str, Any]:
     """What a file says of itself."""
-    lines = _lines(path)
-    return next(lines)
+    head: dict[str, Any] = next(_lines(path))
+    return head
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[Any]:
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             head = payload.loads(file.readline() or "null")
-            if not isinstance(head, dict) or head.get("format") != FORMAT:
-                raise ReplayError(f"{path} is no exported journal of format {FORMAT}")
+            if not isinstance(head, dict) or head.get("format") not in _READ:
+                raise ReplayError(f"{path} is no exported journal of a format that is known here, {_READ}")
             yield head
             for line in file:
                 yield payload.loads(line)
@@ -144,7 +232,7 @@ def _written(record: Record) -> dict[str, Any]:
 
 
 def _read(told: dict[str, Any], postgresql: bool) -> dict[str, Any]:
-    row = {name: told.get(name) for name in Record._fields}
+    row = {name: told.get(name) for name in COLUMNS}
     for name in PAYLOADS:
         row[name] = payload.dumps(row[name]) if row[name] is not None else None
     for name in ("action_id", "cause_id"):
@@ -153,7 +241,8 @@ def _read(told: dict[str, Any], postgresql: bool) -> dict[str, Any]:
         row[name] = _time(row[name], postgresql)
     if postgresql:
         # A record out of SQLite has no transaction id; in no snapshot is 0 invisible.
-        row["xid"] = row["xid"] or 0
+        row["xid"] = carrying.older(row["xid"]) or 0
+        row["seen"] = carrying.older_snapshot(row["seen"])
     return row
 
 

@@ -28,8 +28,6 @@ FLOORS = {
 """What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
 
 LONG = {
-    "replay/replayer.py": "replay is to be rebuilt upon recorded rows",
-    "adapters/cli/replay.py": "replay is to be rebuilt upon recorded rows",
     "adapters/elasticsearch.py": "its bulk writes are to have a file of their own",
     "adapters/embedded.py": "two stores in one class are to be parted",
 }

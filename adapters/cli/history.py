@@ -20,6 +20,7 @@ from actionbus.adapters.cli.common import (
     refuse_missing,
     say,
 )
+from actionbus.adapters.cli.documents import documents
 from actionbus.core import History
 from actionbus.core.history.answers import Basis
 from actionbus.core.history.decoding import UNKNOWN, shown
@@ -51,6 +52,9 @@ def history() -> None:
     """
 
 
+history.add_command(documents)
+
+
 def _backend(env: Environment) -> Backend:
     refuse_missing(env.database)
     try:
@@ -76,22 +80,39 @@ def _key(text: str) -> tuple[str, ...]:
 @history.command()
 @click.option("--table", metavar="TABLE", help="Only this one; all by default.")
 @_at_option
+@click.option("--after", metavar="KEY", help="With --table: only rows beyond this key, which ended the page before.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=None, help="With --table: at most so many rows.")
 @json_option
 @pass_environment
-def state(env: Environment, table: str | None, at: str, as_json: bool) -> None:
-    """Show the rows of recorded tables as they were."""
-    answer = _history(env).state(table, at)
-    if not answer.tables and not answer.basis.unrecorded:
+def state(
+    env: Environment, table: str | None, at: str, after: str | None, limit: int | None, as_json: bool
+) -> None:  # fmt: skip
+    """Show the rows of recorded tables as they were.
+
+    They come in the order of the key; on PostgreSQL that of its text, in which 10 is before 9. With --json each is
+    printed as soon as it is read, however many there are.
+    """
+    if table is None and (after is not None or limit is not None):
+        raise click.UsageError("--after and --limit are of one table; say which with --table")
+    beyond = None if after is None else _key(after)
+    with _history(env).streamed(table, at, after=beyond, limit=limit) as streamed:
+        is_any = False
+        for name, rows in streamed:
+            is_any = True
+            if as_json:
+                for row in rows:
+                    print_json({"table": name, "row": _as_json(row)})
+            else:
+                _print_state(name, list(rows))
+    if not is_any and not streamed.basis.unrecorded:
         _note("no table is recorded yet; `actionbus history install TABLE …` begins")
-    for name, rows in answer.tables.items():
-        if as_json:
-            for row in rows:
-                print_json({"table": name, "row": _as_json(row)})
-            continue
-        say((name, "bold"), f": {len(rows)} rows")
-        if rows:
-            print_table(list(rows[0]), [[_cell(each) for each in row.values()] for row in rows])
-    _tell(answer.basis)
+    _tell(streamed.basis)
+
+
+def _print_state(name: str, rows: Sequence[Columns]) -> None:
+    say((name, "bold"), f": {len(rows)} rows")
+    if rows:
+        print_table(list(rows[0]), [[_cell(each) for each in row.values()] for row in rows])
 
 
 @history.command()

@@ -20,6 +20,8 @@ from actionbus.adapters.cli.common import (
 from actionbus.adapters.cli.progress import progress
 from actionbus.replay import transfer
 
+_without_history = click.option("--without-history", is_flag=True, help="Leave the row history out.")
+
 
 @click.group()
 def journal() -> None:
@@ -52,34 +54,51 @@ def stats(env: Environment, as_json: bool) -> None:
 @click.option("--upto", type=click.IntRange(0), default=None, metavar="POSITION", help="Only records up to this one.")
 @click.option("--pseudonymize", "fields", multiple=True, metavar="FIELD",
               help="Replace this field's values everywhere, by made-up ones. `actor` is a field too.")  # fmt: skip
+@_without_history
 @json_option
 @pass_environment
-def export(env: Environment, path: Path, after: int, upto: int | None, fields: tuple[str, ...], as_json: bool) -> None:
-    """Write the journal to a file (JSON lines, gzip), to be imported elsewhere, such as on a laptop."""
+def export(
+    env: Environment, path: Path, after: int, upto: int | None, fields: tuple[str, ...], without_history: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write the journal and the row history to a file (JSON lines, gzip), to be imported elsewhere, as on a laptop.
+
+    The row history goes along where all records do from the start on, and none of their values is replaced.
+    """
     env.bus.journal.require()
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {path.parent}", param_hint="FILE")
-    with progress("exporting", env.bus.journal.count(after, upto, kind=None)) as advance:
-        count = transfer.export(env.bus.journal, path, after=after, upto=upto, pseudonymize=fields, progress=advance)
+    history = None if without_history or after or fields else env.bus.history
+    records = env.bus.journal.count(after, upto, kind=None)
+    with progress("exporting", None if history else records) as advance:
+        count = transfer.export(
+            env.bus.journal, path, after=after, upto=upto, pseudonymize=fields, history=history, progress=advance
+        )
     if as_json:
-        print_json({"file": str(path), "records": count})
+        print_json({"file": str(path), "records": count, "history": history is not None})
     else:
-        say(f"{count} records in {path}")
+        say(f"{count} records in {path}, {'with' if history else 'without'} the row history")
 
 
 @journal.command("import")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@_without_history
 @json_option
 @pass_environment
-def import_(env: Environment, path: Path, as_json: bool) -> None:
-    """Read an exported file into a journal that is empty; all of it or nothing. The business tables are not touched."""
+def import_(env: Environment, path: Path, without_history: bool, as_json: bool) -> None:
+    """Read an exported file into a journal that is empty; all of it or nothing. The business tables are not touched.
+
+    A row history goes into a database of the kind that it comes from, of which nothing is recorded yet.
+    """
     env.bus.journal.require()
     with progress("importing", None) as advance:
-        count = transfer.import_into(env.bus, path, advance)
+        count = transfer.import_into(env.bus, path, advance, history=not without_history)
+    history = bool(transfer.header(path).get("history")) and not without_history
     if as_json:
-        print_json({"file": str(path), "records": count})
+        print_json({"file": str(path), "records": count, "history": history})
     else:
-        say(f"{count} records; `actionbus replay verify` runs them again")
+        told = "`actionbus history state` tells what was, " if history else ""
+        say(f"{count} records; {told}`actionbus replay verify` runs them again")
 
 
 @journal.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,7 +50,7 @@ class Basis:
     unrecorded: tuple[str, ...] = ()
     """Tables whose history had not begun by then."""
     bypasses: int = 0
-    """Transactions that wrote past the gateway up to there, whichever table they wrote."""
+    """Transactions that wrote past the gateway up to there, whichever table they wrote; 1,000 stands for more, too."""
     waiting: int = 0
     """SQLite: changes past the gateway that are not at a position yet; the next action gives them one."""
 
@@ -65,6 +66,19 @@ class State:
 
     tables: dict[str, list[Columns]]
     basis: Basis
+
+
+class Streamed:
+    """Each table's name and its rows; they are to be read in this order, within the `with`."""
+
+    basis: Basis
+    """What they rest on; known when they have been read and the `with` has ended."""
+
+    def __init__(self, tables: Iterator[tuple[str, Iterator[Columns]]]) -> None:
+        self._tables = tables
+
+    def __iter__(self) -> Iterator[tuple[str, Iterator[Columns]]]:
+        return self._tables
 
 
 @dataclass(frozen=True, slots=True)

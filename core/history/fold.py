@@ -7,15 +7,17 @@ under one shape is taken away under the next by the columns that both have.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from actionbus.core.history.decoding import UNKNOWN, Values
-from actionbus.core.history.images import Residual
+from actionbus.core.history.images import Link, Residual
 from actionbus.core.history.shapes import Shape
 
-ValuesOf = Callable[[Shape, Any], Values]
+ValuesOf = Callable[[Shape, Sequence[Any]], Iterable[Values]]
+"""The values of many rows of one shape."""
 
 
 class Broken(NamedTuple):
@@ -38,11 +40,19 @@ class Fold:
     def __init__(self, shapes: Sequence[Shape], values_of: ValuesOf) -> None:
         self._shapes = {shape.shape: shape for shape in shapes}
         self._values_of = values_of
-        self._is_keyed = bool(shapes) and bool(shapes[-1].key) and len({_key_of(each) for each in shapes}) == 1
+        self.is_keyed = bool(shapes) and bool(shapes[-1].key) and len({_key_of(each) for each in shapes}) == 1
+
+    def follow(self, links: Sequence[Link]) -> bool:
+        """Whether what one image left is what the next took away, by the columns that both shapes have."""
+        return all(
+            each.left_shape is not None and each.left_shape != each.shape and each.left is not None
+            and each.taken is not None and self._agree(each.left_shape, each.left, each.shape, each.taken)
+            for each in links
+        )  # fmt: skip
 
     def settle(self, residue: Iterable[Residual]) -> Folded:
         """The rows that are there."""
-        if not self._is_keyed:
+        if not self.is_keyed:
             return self._without_keys(list(residue))
         rows: list[Residual] = []
         broken: list[Broken] = []
@@ -67,22 +77,64 @@ class Fold:
     def reconciled(self, residue: Sequence[Residual]) -> list[Residual]:
         """What is left when rows taken away are found among those put there under an older or newer shape."""
         left = [each for each in residue if each.times > 0]
+        times = [each.times for each in left]
+        places = _Places(left, times, self.common)
         for gone in sorted((each for each in residue if each.times < 0), key=lambda each: each.image):
             missing = -gone.times
-            for place, there in enumerate(left):
-                if missing and there.shape != gone.shape and there.times > 0 and self._agree(there, gone):
-                    taken = min(missing, there.times)
-                    missing -= taken
-                    left[place] = there._replace(times=there.times - taken)
+            while missing and (place := places.find(gone)) is not None:
+                taken = min(missing, times[place])
+                missing -= taken
+                times[place] -= taken
             if missing:
-                left.append(gone._replace(times=-missing))
-        return [each for each in left if each.times]
+                left.append(gone)
+                times.append(-missing)
+        return [each._replace(times=n) for each, n in zip(left, times, strict=True) if n]
 
-    def _agree(self, one: Residual, other: Residual) -> bool:
-        first, second = self._shapes[one.shape], self._shapes[other.shape]
-        held, others = self._values_of(first, one.row), self._values_of(second, other.row)
-        pairs = common(first, second)
-        return all(_same(held[left], others[right]) for left, right in pairs)
+    def others(self, shape: int) -> list[int]:
+        """The other shapes, oldest first."""
+        return [each for each in self._shapes if each != shape]
+
+    def _agree(self, one: int, row: Any, other: int, taken: Any) -> bool:
+        return self.common(one, row, other) == self.common(other, taken, one)
+
+    def common(self, shape: int, row: Any, other: int) -> tuple[Any, ...]:
+        """What a row has in the columns that another shape has too, as it reads, in the order of the smaller number."""
+        own, others = self._shapes[shape], self._shapes[other]
+        (values,) = self._values_of(own, [row])
+        pairs = shared(own, others) if shape < other else [pair[::-1] for pair in shared(others, own)]
+        return tuple(None if (held := values[place]) is None else str(held) for place, _ in pairs)
+
+
+class _Places:
+    """Finds rows that were put there by what they have in common with one that was taken away."""
+
+    def __init__(self, left: Sequence[Residual], times: Sequence[int], of: Callable[[int, Any, int], Any]) -> None:
+        self._left = left
+        self._times = times
+        self._of = of
+        self._by_shape = {shape: [n for n, each in enumerate(left) if each.shape == shape] for shape in
+                          dict.fromkeys(each.shape for each in left)}  # fmt: skip
+        self._known: dict[tuple[int, int], dict[Any, deque[int]]] = {}
+
+    def find(self, gone: Residual) -> int | None:
+        """The first of another shape that agrees and is there still."""
+        found = (
+            self._first(self._index(shape, gone.shape).get(self._of(gone.shape, gone.row, shape)))
+            for shape in self._by_shape if shape != gone.shape
+        )  # fmt: skip
+        return min((place for place in found if place is not None), default=None)
+
+    def _first(self, places: deque[int] | None) -> int | None:
+        while places and not self._times[places[0]]:
+            places.popleft()
+        return places[0] if places else None
+
+    def _index(self, shape: int, other: int) -> dict[Any, deque[int]]:
+        if (shape, other) not in self._known:
+            index = self._known[shape, other] = {}
+            for place in self._by_shape[shape]:
+                index.setdefault(self._of(shape, self._left[place].row, other), deque()).append(place)
+        return self._known[shape, other]
 
 
 def _key_of(shape: Shape) -> tuple[Any, ...]:
@@ -96,27 +148,30 @@ def _names(shape: Shape) -> Sequence[Any]:
     return shape.numbers or shape.columns
 
 
-def common(one: Shape, other: Shape) -> list[tuple[int, int]]:
+def shared(one: Shape, other: Shape) -> list[tuple[int, int]]:
     """Where both have the same column; on PostgreSQL a renamed one is the same."""
     places = {name: place for place, name in enumerate(_names(other))}
     return [(place, places[name]) for place, name in enumerate(_names(one)) if name in places]
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether a value is the same; where its column has another type by now, whether it reads the same."""
-    return (type(one) is type(other) and repr(one) == repr(other)) or str(one) == str(other)
-
-
-def as_of(shape: Shape, written: Shape, values: Values) -> dict[str, Any]:
-    """A row written under one shape, by the columns of another; those that were not recorded then are UNKNOWN."""
+def as_of(shape: Shape, written: Shape, rows: Iterable[Values]) -> list[dict[str, Any]]:
+    """Rows written under one shape, by the columns of another; those that were not recorded then are UNKNOWN."""
+    names = shape.columns
     if shape.shape == written.shape:
-        return dict(zip(shape.columns, values, strict=True))
-    places = dict(common(shape, written))
-    return {name: values[places[n]] if n in places else UNKNOWN for n, name in enumerate(shape.columns)}
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    there = dict(shared(shape, written))
+    places = [there.get(n) for n in range(len(names))]
+    return [
+        {name: UNKNOWN if place is None else row[place] for name, place in zip(names, places, strict=True)}
+        for row in rows
+    ]
 
 
 def chained(images: Sequence[Any]) -> Iterator[Any]:
     """Images of one row within one transaction as they followed from each other: `before` is the last `after`."""
+    if all(one.after == other.before for one, other in pairwise(images)):
+        yield from images
+        return
     left = list(images)
     held: Any = _first_of(left)
     while left:

@@ -6,10 +6,10 @@ Used by `core.history.history`; what differs between the databases is in `images
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -51,6 +51,26 @@ class Residual(NamedTuple):
     image: int
 
 
+class Link(NamedTuple):
+    """Where the images of one row may not follow from each other: what one left there, what the next took away."""
+
+    left_shape: int | None
+    left: Row | None
+    shape: int
+    taken: Row | None
+
+
+class Chain(NamedTuple):
+    """What the images of one key come to, if each follows from the one before it."""
+
+    key: Any
+    shape: int
+    row: Row | None
+    """As its last image left it; None where it is gone."""
+    links: tuple[Link, ...] = ()
+    """Those that are not the same text or the same values; under two shapes they may still follow."""
+
+
 class Cut(NamedTuple):
     """Which images belong to a position or an earlier one: those up to `image`, but for `later`."""
 
@@ -65,6 +85,8 @@ class Cut(NamedTuple):
     """Whether it is the journal's last position in this snapshot."""
 
 
+MANY: Final = 1_000
+"""Bypasses are counted so far: an answer does not wait for a million of them."""
 NOTHING = Cut(0, 0, None)
 """Before the first record."""
 
@@ -76,6 +98,7 @@ class Images(ABC):
         self.connection = connection
         self.prefix = backend.prefix
         self.utc = backend.utc
+        self._places: dict[int, int | None] = {}
 
     @abstractmethod
     @contextmanager
@@ -87,8 +110,22 @@ class Images(ABC):
         """The images of the records up to a position, which must be settled."""
 
     @abstractmethod
-    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
-        """What is left of the images beyond number `since` up to a cut, without those that belong to `before`."""
+    def residue(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> Iterator[Residual]:  # fmt: skip
+        """What is left of the images beyond number `since` up to a cut, without those that belong to `before`.
+
+        With `keys` only of these rows, as images have their keys.
+        """
+
+    @abstractmethod
+    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+        """All keys that images have, in the order in which the index has them, those beyond `after` if it is given."""
+
+    @abstractmethod
+    def key_of(self, shape: Shape, key: Values) -> Any:
+        """A key as the images of a shape have it. Raises ValueError for what is no key."""
 
     @abstractmethod
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
@@ -97,6 +134,10 @@ class Images(ABC):
     @abstractmethod
     def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
         """The images of one record."""
+
+    @abstractmethod
+    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        """The positions beyond `low` up to `high` at which these tables were changed, ascending."""
 
     @abstractmethod
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
@@ -111,16 +152,37 @@ class Images(ABC):
         """Images that say of a change only that it could not be recorded."""
 
     @abstractmethod
-    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        """The positions beyond `low` up to `high` that changed these tables, ascending."""
+    def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
+        """The images of these rows, as images have their keys, or of all, in the order of their numbers."""
+
+    def are_touched(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> bool:
+        """Whether anything was changed in a table between two cuts."""
+        marks = ", ".join("?" * len(shapes))
+        sql = f"SELECT 1 FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? LIMIT 1"
+        since = min(low.image, high.image, *(each - 1 for each in self.later(low)))
+        return bool(self.rows_of(sql, (*(shape.shape for shape in shapes), since, high.image)))
 
     @abstractmethod
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        """All images up to a cut, as `history.carrying` writes them: number, shape, operation, key, the rest."""
+
+    @abstractmethod
+    def later(self, cut: Cut) -> Sequence[int]:
+        """The images up to the cut's number that belong to a later record."""
+
     def place_of(self, shape: Shape) -> int | None:
         """The position from which a shape holds; None if only its time tells."""
+        if shape.shape not in self._places:
+            self._places[shape.shape] = self._place_of(shape)
+        return self._places[shape.shape]
 
     @abstractmethod
-    def values(self, shape: Shape, row: Row) -> Values:
-        """The values of a row's recorded columns."""
+    def _place_of(self, shape: Shape) -> int | None:
+        """Looked up once."""
+
+    @abstractmethod
+    def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
+        """The values of the recorded columns, of many rows at once."""
 
     @abstractmethod
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
@@ -138,9 +200,9 @@ class Images(ABC):
         return found
 
     def count_bypasses(self, cut: Cut) -> int:
-        """How many transactions wrote past the gateway up to a cut."""
-        sql = "SELECT count(*) FROM {home}journal WHERE kind = 'bypass' AND position <= ?"
-        return int(self.rows_of(sql, (cut.position,))[0][0])
+        """How many transactions wrote past the gateway up to a cut, as far as is worth counting."""
+        found = "SELECT 1 FROM {home}journal WHERE kind = 'bypass' AND position <= ? LIMIT ?"
+        return int(self.rows_of(f"SELECT count(*) FROM ({found}) b", (cut.position, MANY))[0][0])
 
     def waiting(self) -> int:
         """How many images no record covers yet; on PostgreSQL none, as each transaction appends its own record."""

@@ -7,37 +7,42 @@ An image's number is no position: a transaction that drew a number earlier may c
 2. So what belongs to P or earlier are the images up to there, without those whose record lies beyond P.
 3. `seen` of a record is a snapshot taken before its position was drawn: a transaction with a number below its xmin had
    ended by then, and so drew its record's position, if it has one, below P. Only images of transactions from there on
-   need their record looked up. A cluster that was restored numbers its transactions anew: a snapshot of before that is
-   told by its xmin, which lies above the number of the record at P itself; it is passed over.
+   need their record looked up. What was imported has numbers below all of the cluster's own (`history.carrying`). A
+   cluster that was restored numbers its transactions anew: a snapshot of before that is told by its xmin, which lies
+   above the number of the record at P itself; it is passed over.
 4. An image belongs to the outcome with its action's id and its transaction's number; else to the `bypass` record of its
    transaction that was appended first after it; else, which is a forged action, to the first record after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg2
 from sqlalchemy import Connection
 
-from actionbus.core.history.decoding import Values, decoder_of
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row
+from actionbus.core.history.decoding import Decode, Values, decoder_of
+from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.values.change import Source
 
+FIRST: Final = -(2**62)
+"""Below every transaction's number: those of an imported journal are negative (`history.carrying`)."""
 _LOOKED_AT: Final = 64
 """Records before a position, of which the one with the newest snapshot serves."""
+_SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
+"""As the triggers have it, since a key's text must be the same; and a cursor is to begin at once, by the index."""
 _BEGIN: Final = "; ".join(
-    ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in PINS.items())]
+    ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())]
 )
-"""As the triggers have it: a key's text must be the same."""
-_OUTCOME: Final = """LEFT JOIN {home}journal o ON o.kind = 'outcome' AND o.xid = i.xid
+_IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
     AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
+_OUTCOME: Final = f"LEFT JOIN {{home}}journal o ON {_IS_OUTCOME}"
 _BYPASS: Final = """(SELECT b.position FROM {home}journal b WHERE b.kind = 'bypass' AND b.xid = i.xid
     AND b.images_upto >= i.image ORDER BY b.images_upto LIMIT 1)"""
 _FIRST_AFTER: Final = """(SELECT f.position FROM {home}journal f WHERE f.images_upto >= i.image
@@ -49,6 +54,16 @@ _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.imag
     FROM {{home}}actionbus_images i CROSS JOIN LATERAL (VALUES (i.after, 1), (i.before, -1)) v(held, n)
     WHERE i.shape = ANY(?) AND i.image > ? AND {chosen} AND v.held IS NOT NULL
     GROUP BY i.shape, i.key, v.held HAVING sum(v.n) <> 0"""
+_OF_SHAPE: Final = """SELECT i.image, i.shape, i.key, i.before, i.after FROM {{home}}actionbus_images i
+    WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {beyond}"""
+_LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.shape AND c.held IS NOT NULL) AS is_open
+    FROM (SELECT i.*, lag(i.after) OVER w AS held, lag(i.shape) OVER w AS was, lead(i.image) OVER w AS until
+        FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
+"""Each image beside what the one before it left; `is_open` where it does not take that away."""
+_CHAINS: Final = f"""SELECT key, shape, after, until IS NULL, is_open, was, held, before FROM ({_LINKED}) d
+    WHERE until IS NULL OR is_open ORDER BY key, image"""
+"""Of each key the last image, and those that are open."""
+_FETCHED: Final = 1_000
 
 
 class PostgreSQLImages(Images):
@@ -57,7 +72,8 @@ class PostgreSQLImages(Images):
     def __init__(self, backend: Backend, connection: Connection) -> None:
         super().__init__(backend, connection)
         self._known_later: dict[Cut, list[int]] = {}
-        self._decoders: dict[int, Callable[[str], Values]] = {}
+        self._decoders: dict[int, Decode] = {}
+        self._cursors = 0
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -77,26 +93,69 @@ class PostgreSQLImages(Images):
         if not rows:
             return NOTHING._replace(position=position, is_end=is_end)
         _, xid, image, _, moment = rows[0]
-        ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=0)
+        ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=FIRST)
         return Cut(position, image, self.utc(moment), ended=ended, is_end=is_end)
 
-    def _later(self, cut: Cut) -> list[int]:
-        """The images up to the cut's whose record lies beyond it."""
+    def later(self, cut: Cut) -> list[int]:
         if cut not in self._known_later:
+            # Each outcome by its index: the planner, who takes numbers and transactions for independent, expects many.
             rows = self.rows_of(
-                f"SELECT i.image FROM {{home}}actionbus_images i {_OUTCOME} WHERE i.image <= ? AND i.xid >= ? "
-                f"AND coalesce(o.position, {_BYPASS}) > ?",
+                "SELECT i.image FROM {home}actionbus_images i WHERE i.image <= ? AND i.xid >= ? AND coalesce("
+                f"(SELECT o.position FROM {{home}}journal o WHERE {_IS_OUTCOME}), {_BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
             self._known_later[cut] = [number for (number,) in rows]
         return self._known_later[cut]
 
-    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
-        chosen, values = _IS_IN, [_numbers(shapes), since, cut.image, self._later(cut)]
+    def residue(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> Iterator[Residual]:  # fmt: skip
+        chosen, values = _IS_IN, [_numbers(shapes), since, cut.image, self.later(cut)]
         if before is not None:
             chosen += " AND (i.image > ? OR i.image = ANY(?::bigint[]))"
-            values += [before.image, self._later(before)]
+            values += [before.image, self.later(before)]
+        if keys is not None:
+            chosen += " AND i.key = ANY(?::text[])"
+            values += [list(keys)]
         return map(Residual._make, self.rows_of(_RESIDUE.format(chosen=chosen), values))
+
+    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+        images, values = self._of_shapes(shapes, since, cut, after)
+        links: list[Link] = []
+        for key, shape, row, is_last, is_open, was, held, before in self._streamed(
+            _CHAINS.format(images=images), values
+        ):
+            if is_open:
+                links.append(Link(was, held, shape, before))
+            if is_last:
+                yield Chain(key, shape, row, tuple(links))
+                links.clear()
+
+    def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
+        """SQL of all images of keys, each beside what the one before it left, and its parameters."""
+        images, values = self._of_shapes(shapes, since, cut)
+        return _LINKED.format(images=images), values
+
+    def _of_shapes(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> tuple[str, list[Any]]:
+        """One branch for each shape, which PostgreSQL merges in the order of the index without sorting."""
+        branch = _OF_SHAPE.format(is_in=_IS_IN, beyond="IS NOT NULL" if after is None else "> ?")
+        own = [since, cut.image, self.later(cut), *([] if after is None else [after])]
+        return " UNION ALL ".join([branch] * len(shapes)), [v for shape in shapes for v in (shape.shape, *own)]
+
+    def _streamed(self, sql: str, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """Rows as they are needed, by a cursor of the server, which ends with the snapshot."""
+        self._cursors += 1
+        name, cursor = f"actionbus_{self._cursors}", self._cursor()
+        self._run(cursor, f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
+        size = _FETCHED // 5
+        while True:
+            cursor.execute(f"FETCH {size} FROM {name}")
+            rows = cursor.fetchall()
+            yield from rows
+            if len(rows) < size:
+                return
+            size = _FETCHED
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found = [each for text, ids in self._keys(shapes, key) for each in self._of_key(ids, text, since, cut)]
@@ -106,6 +165,9 @@ class PostgreSQLImages(Images):
         found = self._images("i.shape = ANY(?) AND i.key = ? AND i.image > ? AND i.image <= ?",
                              (shapes, text, since, cut.image))  # fmt: skip
         return _up_to(cut, found)
+
+    def key_of(self, shape: Shape, key: Values) -> Any:
+        return next(self._keys([shape], key))[0]
 
     def _keys(self, shapes: Sequence[Shape], key: Values) -> Iterator[tuple[str, list[int]]]:
         """The key as each shape's images have it; shapes whose key has other columns have none."""
@@ -135,9 +197,17 @@ class PostgreSQLImages(Images):
         values = [_numbers(shapes), source.xid, upto, source.position]
         return self._images(sql, values + ([source.action_id.hex] if source.kind == "outcome" else []))
 
+    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        sql = f"""SELECT DISTINCT {_PLACED} FROM (SELECT min(image) AS image, xid, action
+            FROM {{home}}actionbus_images i WHERE i.shape = ANY(?) AND {_IS_IN}
+            AND (i.image > ? OR i.image = ANY(?::bigint[])) GROUP BY xid, action) i
+            {_OUTCOME}"""
+        values = (_numbers(shapes), high.image, self.later(high), low.image, self.later(low))
+        return sorted(each for (each,) in self.rows_of(sql, values) if each is not None)
+
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         sql = "i.shape = ANY(?) AND i.image <= ? AND (i.image > ? OR i.image = ANY(?::bigint[]))"
-        return _up_to(high, self._images(sql, (_numbers(shapes), high.image, low.image, self._later(low))))
+        return _up_to(high, self._images(sql, (_numbers(shapes), high.image, low.image, self.later(low))))
 
     def beyond(self, shapes: Mapping[int, Shape], number: int) -> list[Image]:
         sql = """SELECT image, shape, operation, key, before, after, action, NULL::bigint
@@ -149,15 +219,18 @@ class PostgreSQLImages(Images):
         sql = f"i.shape = ANY(?) AND i.key IS NULL AND i.operation = '{GAP}' AND i.image > ? AND i.image <= ?"
         return _up_to(cut, self._images(sql, ([0, *_numbers(shapes)], since, cut.image)))
 
-    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        sql = f"""SELECT DISTINCT {_PLACED} FROM (SELECT min(image) AS image, xid, action
-            FROM {{home}}actionbus_images i WHERE i.shape = ANY(?) AND {_IS_IN}
-            AND (i.image > ? OR i.image = ANY(?::bigint[])) GROUP BY xid, action) i
-            {_OUTCOME}"""
-        values = (_numbers(shapes), high.image, self._later(high), low.image, self._later(low))
-        return sorted(each for (each,) in self.rows_of(sql, values) if each is not None)
+    def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
+        where, values = f"i.shape = ANY(?) AND i.image > ? AND {_IS_IN}", [_numbers(shapes), since, cut.image]
+        if keys is None:
+            return self._images(where, [*values, self.later(cut)])
+        return self._images(f"{where} AND i.key = ANY(?::text[])", [*values, self.later(cut), list(keys)])
 
-    def place_of(self, shape: Shape) -> int | None:
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        sql = f"""SELECT i.image, i.shape, i.operation, i.key, i.before, i.after, i.action, i.xid
+            FROM {{home}}actionbus_images i WHERE {_IS_IN}"""
+        return map(list, self._streamed(sql, (cut.image, self.later(cut))))
+
+    def _place_of(self, shape: Shape) -> int | None:
         sql = """SELECT min(b.position) FROM {home}journal b
             WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?"""
         found: int | None = self.rows_of(sql, (shape.xid, shape.since_image, shape.since))[0][0]
@@ -167,10 +240,10 @@ class PostgreSQLImages(Images):
             found = first[0].position if first else None
         return found
 
-    def values(self, shape: Shape, row: Row) -> Values:
+    def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
         if shape.shape not in self._decoders:
             self._decoders[shape.shape] = decoder_of(shape.types)
-        return self._decoders[shape.shape](row)
+        return self._decoders[shape.shape](rows) if rows else ()
 
     def _images(self, where: str, values: Sequence[Any], *, ordered: bool = True) -> list[Image]:
         order = " ORDER BY i.image" if ordered else ""
@@ -179,9 +252,16 @@ class PostgreSQLImages(Images):
 
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
         cursor = self._cursor()
+        self._run(cursor, sql, parameters)
+        return list(cursor.fetchall())
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """A statement that gives no rows, written as for `rows_of`."""
+        self._run(self._cursor(), sql, parameters)
+
+    def _run(self, cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         placed = sql.replace("%", "%%").replace("?", "%s")
         cursor.execute(placed.replace("{home}", self.prefix.replace("%", "%%")), tuple(parameters))
-        return list(cursor.fetchall())
 
     def _cursor(self) -> Any:
         return driver_connection(self.connection).cursor()

@@ -7,18 +7,20 @@ and the record of an image is the first whose range it lies in.
 
 from __future__ import annotations
 
-import marshal
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from itertools import takewhile
+from marshal import dumps
 from typing import Any, Final
 
 from actionbus.core.history.decoding import Values
-from actionbus.core.history.images import NOTHING, Cut, Image, Images, Residual, Row
+from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.history.sqlite_texts import text_of
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.values.change import Source
 
@@ -29,6 +31,10 @@ _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes: 1, 1.0 and true differ, 0.0 and -0.0 too."""
 
 
+Version = tuple[int, int, Row | None]
+"""An image's number, its shape, what it left there."""
+
+
 class SQLiteImages(Images):
     """The images of a database on SQLite."""
 
@@ -36,7 +42,7 @@ class SQLiteImages(Images):
     def snapshot(self) -> Iterator[None]:
         dbapi = self._dbapi()
         factory = dbapi.text_factory
-        dbapi.text_factory = _text
+        dbapi.text_factory = text_of
         dbapi.execute("BEGIN")
         try:
             yield
@@ -84,16 +90,26 @@ class SQLiteImages(Images):
             own -= set(range(low + 1, high + 1))
         return tuple(sorted(own))
 
-    def residue(self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None) -> Iterator[Residual]:
+    def residue(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> Iterator[Residual]:  # fmt: skip
         for shape in shapes:
-            yield from self._residue(shape, since, cut, before)
+            if keys is None:
+                yield from self._residue(shape, since, cut, before)
+            for key in keys or ():
+                yield from self._residue(shape, since, cut, before, " AND key IS ?", (key,))
 
-    def _residue(self, shape: Shape, since: int, cut: Cut, before: Cut | None) -> Iterator[Residual]:
+    def _residue(
+        self, shape: Shape, since: int, cut: Cut, before: Cut | None, only: str = "", values: Sequence[Any] = ()
+    ) -> Iterator[Residual]:
         width = len(shape.columns)
         later, earlier = frozenset(cut.later), frozenset(before.later) if before else frozenset()
         low = before.image if before else 0
+        begin = max(since, min(low, min(earlier, default=low + 1) - 1))
         counts: dict[bytes, list[Any]] = {}
-        for row in self._of_shape(shape, "image > ? AND image <= ?", (since, cut.image)):
+        where = f"image > ? AND image <= ?{only}"
+        for row in self._of_shape(shape, where, (begin, cut.image, *values), by_key=bool(only)):
             image, operation, key = row[:3]
             if image in later or (image <= low and image not in earlier):
                 continue
@@ -105,16 +121,58 @@ class SQLiteImages(Images):
             if times:
                 yield Residual(shape.shape, key, held, times, image)
 
+    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+        for key, versions, links in self.linked(shapes, since, cut, after):
+            _, shape, row = versions[-1]
+            yield Chain(key, shape, row, links)
+
+    def linked(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None
+    ) -> Iterator[tuple[Any, list[Version], tuple[Link, ...]]]:
+        """Of each key what every image left, and where one may not take away what the one before it left."""
+        streams = [self._by_key(shape, since, cut, after) for shape in shapes]
+        ordered = streams[0] if len(streams) == 1 else merge(*streams, key=_place)
+        last, held, was = None, None, None
+        links: list[Link] = []
+        versions: list[Version] = []
+        for key, image, shape, taken, row in ordered:
+            if key != last:
+                if versions:
+                    yield last, versions, tuple(links)
+                last, held, was, links, versions = key, None, None, [], []
+            if (taken is not None or held is not None) and (
+                shape != was or held is None or taken is None or dumps(held, _AS_IT_IS) != dumps(taken, _AS_IT_IS)
+            ):
+                links.append(Link(was, held, shape, taken))
+            held, was = row, shape
+            versions.append((image, shape, held))
+        if versions:
+            yield last, versions, tuple(links)
+
+    def _by_key(self, shape: Shape, since: int, cut: Cut, after: Any) -> Iterator[tuple[Any, ...]]:
+        """Key, number, shape, the row that was taken away and the one that was put there, by key and number."""
+        later, middle, number = frozenset(cut.later), 4 + len(shape.columns), shape.shape
+        columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
+        beyond = "" if after is None else " AND key > ?"
+        sql = (
+            f"SELECT key, image, operation IN ('u', 'd'), operation <> 'd', {columns} FROM {{home}}actionbus_images "
+            f"WHERE shape = ? AND image > ? AND image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
+        )
+        values = (number, since, cut.image, *(() if after is None else (after,)))
+        for row in self._execute(sql, values):
+            if row[1] not in later:
+                yield row[0], row[1], number, row[4:middle] if row[2] else None, row[middle:] if row[3] else None
+
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found: list[tuple[Shape, Sequence[Any]]] = []
         for shape in shapes:
             if len(shape.key) == len(key):
                 sql = "image > ? AND image <= ? AND key = ?"
-                rows = self._of_shape(shape, sql, (since, cut.image, self._key(shape, key)), by_key=True)
+                rows = self._of_shape(shape, sql, (since, cut.image, self.key_of(shape, key)), by_key=True)
                 found += [(shape, row) for row in rows if row[0] not in cut.later]
         return self._images(found)
 
-    def _key(self, shape: Shape, key: Values) -> Any:
+    def key_of(self, shape: Shape, key: Values) -> Any:
         types = [shape.types[shape.columns.index(each)] for each in shape.key]
         values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
         if len(values) == 1:
@@ -127,6 +185,16 @@ class SQLiteImages(Images):
         rows = self.rows_of(sql, (source.position,))
         found = [image for low, high in rows for image in self._within(shapes, "image > ? AND image <= ?", (low, high))]
         return [each for each in found if each.position == source.position]
+
+    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        marks = ", ".join("?" * len(shapes))
+        rows = self._execute(
+            f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
+            "ORDER BY image",
+            (*(shape.shape for shape in shapes), low.image, high.image),
+        )
+        found = set(self._records_of([image for (image,) in rows]).values())
+        return sorted(each for each in found if low.position < each <= high.position)
 
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         first = min((*low.later, low.image + 1))
@@ -154,17 +222,32 @@ class SQLiteImages(Images):
             [(shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key)]
         )
 
-    def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        marks = ", ".join("?" * len(shapes))
-        rows = self._execute(
-            f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
-            "ORDER BY image",
-            (*(shape.shape for shape in shapes), low.image, high.image),
-        )
-        found = set(self._records_of([image for (image,) in rows]).values())
-        return sorted(each for each in found if low.position < each <= high.position)
+    def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
+        where, values = "image > ? AND image <= ?", (since, cut.image)
+        if keys is None:
+            found = [(shape, row) for shape in shapes for row in self._of_shape(shape, where, values)]
+        else:
+            found = [
+                (shape, row)
+                for shape in shapes
+                for key in keys
+                for row in self._of_shape(shape, f"{where} AND key IS ?", (*values, key), by_key=True)
+            ]
+        return self._images([each for each in found if each[1][0] not in cut.later])
 
-    def place_of(self, shape: Shape) -> int | None:
+    def later(self, cut: Cut) -> Sequence[int]:
+        return cut.later
+
+    def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
+        widths = {shape.shape: 5 + 2 * len(shape.columns) for shape in shapes}
+        columns = "".join(f", o{n}, n{n}" for n in range(1, max(widths.values(), default=5) // 2 - 1))
+        told = f"SELECT image, shape, operation, key, at{columns} FROM {{home}}actionbus_images"
+        found: Iterator[Any] = iter(())
+        if widths:
+            found = self._execute(f"{told} WHERE image <= ? ORDER BY image", (cut.image,))
+        return (list(row[: widths.get(row[1], 5)]) for row in found if row[0] not in cut.later)
+
+    def _place_of(self, shape: Shape) -> int | None:
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
         return self._images([(shape, row)])[0].position if row else None
@@ -174,8 +257,8 @@ class SQLiteImages(Images):
         sql = "SELECT count(*) FROM {home}actionbus_images WHERE image > ?"
         return int(self.rows_of(sql, (last[2] if last else 0,))[0][0])
 
-    def values(self, shape: Shape, row: Row) -> Values:
-        return tuple(row)
+    def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
+        return rows
 
     def _of_shape(
         self, shape: Shape, where: str, values: Sequence[Any], *, by_key: bool = False
@@ -253,13 +336,19 @@ def _image(shape: Shape, row: Sequence[Any], position: int | None) -> Image:
 
 
 def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:
-    told = counts.setdefault(marshal.dumps(held, _AS_IT_IS), [key, held, 0, 0])
+    told = counts.setdefault(dumps(held, _AS_IT_IS), [key, held, 0, 0])
     told[2] += times
     told[3] = image
 
 
-def _text(stored: bytes) -> str:
-    return stored.decode(errors="surrogateescape")
+def _place(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Where a key stands in the order of the index: NULL, numbers, texts, bytes."""
+    key, image = row[:2]
+    if key is None:
+        return 0, 0, image
+    if isinstance(key, str):
+        return 2, key.encode(errors="surrogateescape"), image
+    return 3 if isinstance(key, bytes) else 1, key, image
 
 
 def _as_stored(type_name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actionbus.core.history.decoding import Values
+from actionbus.core.errors import HistoryError
 from actionbus.core.history.fold import as_of
 from actionbus.core.history.images import Cut, Images
 from actionbus.core.history.shapes import Shape
@@ -29,13 +29,12 @@ class Recorded:
     @classmethod
     def of(cls, images: Images, shapes: Sequence[Shape], cut: Cut) -> Recorded | None:
         """The table of these shapes; None if its history had not begun."""
-        places = {each.shape: images.place_of(each) for each in shapes if each.is_baseline}
-        there = [each for each in shapes if _holds(each, places.get(each.shape), cut)]
+        there = [each for each in shapes if holds(images, each, cut)]
         if not there:
             return None
         begin = next((each for each in reversed(there) if each.is_baseline), there[0])
         counting = [each for each in there if each.shape >= begin.shape]
-        place = places.get(begin.shape)
+        place = images.place_of(begin) if begin.is_baseline else None
         return cls(images, counting[-1], counting, begin.since, place, begin.since_image)
 
     @property
@@ -48,17 +47,40 @@ class Recorded:
         """Without its schema."""
         return self.name.partition(".")[2] or self.name
 
-    def columns_of(self, shape: int, row: Any) -> dict[str, Any]:
-        """A row that was written under a shape, by the table's columns at this position."""
-        written = next((each for each in self.shapes if each.shape == shape), None)
-        if written is None:  # of before a baseline
-            written = self.shape
-        values: Values = self.images.values(written, row)
-        return as_of(self.shape, written, values)
+    def columns_of(self, shape: int, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Rows that were written under a shape, by the table's columns at this position."""
+        # One of before a baseline is not among these shapes.
+        written = next((each for each in self.shapes if each.shape == shape), self.shape)
+        return as_of(self.shape, written, self.images.values(written, rows))
+
+    def parts_of(self, key: Any) -> tuple[Any, ...]:
+        """The values of a key as a caller gives it, one or a tuple. Raises HistoryError."""
+        parts = key if isinstance(key, tuple) else (key,)
+        names = self.shape.key
+        if not names:
+            raise HistoryError(f"{self.name} has no key, so that no row of it can be named; ask for its state")
+        if len(parts) != len(names):
+            raise HistoryError(f"the key of {self.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
+        return parts
+
+    def key_of(self, key: Any) -> Any:
+        """The same as images have it. Raises HistoryError."""
+        parts = self.parts_of(key)
+        try:
+            return self.images.key_of(self.shape, parts)
+        except ValueError as error:
+            raise self.no_key(parts, error) from None
+
+    def no_key(self, parts: Sequence[Any], error: ValueError) -> HistoryError:
+        """What is raised where these values cannot be those of the key's columns."""
+        told = ",".join(map(str, parts))
+        return HistoryError(f"{told!r} is no key of {self.name} ({', '.join(self.shape.key)}): {error}")
 
 
-def _holds(shape: Shape, place: int | None, cut: Cut) -> bool:
-    if place is not None:
+def holds(images: Images, shape: Shape, cut: Cut) -> bool:
+    """Whether a shape was in force by then, or had been."""
+    # Of a table that began with rows, the record of its baseline tells; of others a time alone.
+    if shape.is_baseline and (place := images.place_of(shape)) is not None:
         return place <= cut.position
     if cut.moment is None:
         return cut.is_end

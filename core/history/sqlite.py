@@ -55,7 +55,7 @@ def _drop(dbapi: Any, names: Collection[str]) -> bool:
 def _renew(dbapi: Any, table: Table, *, is_baseline: bool) -> None:
     cover(dbapi)  # lest a baseline's images be taken for those of whom wrote before it
     _drop(dbapi, {*triggers_of(dbapi, table.name), *wanted_triggers(table, 0)})
-    _widen(dbapi, len(table.columns))
+    widen(dbapi, len(table.columns))
     before = last_image(dbapi)
     lists = [json.dumps(each, ensure_ascii=False) for each in (table.columns, table.types, table.key, table.withheld)]
     shape = dbapi.execute(
@@ -73,7 +73,8 @@ def _renew(dbapi: Any, table: Table, *, is_baseline: bool) -> None:
             append_bypass(dbapi, before, upto, {"baseline": [table.name]})
 
 
-def _widen(dbapi: Any, count: int) -> None:
+def widen(dbapi: Any, count: int) -> None:
+    """See that an image has room for so many values before and after."""
     there = {row[1] for row in dbapi.execute(f"PRAGMA main.table_info({IMAGES})")}
     for name in (f"{side}{number}" for number in range(1, count + 1) for side in "on"):
         if name not in there:

@@ -71,6 +71,13 @@ def test_people_see_what_changed_by_whom_and_what_is_not_known(told: tuple[Book,
     assert "~ " in run("history", "diff", "1", "end").stdout
 
 
+def test_a_state_is_told_page_by_page(told: tuple[Book, UUID], run: Run) -> None:
+    assert [each["row"]["id"] for each in lines(run, "state", "--table", "items", "--limit", "1")] == [1]
+    assert [each["row"]["id"] for each in lines(run, "state", "--table", "items", "--after", "1", "-n", "5")] == [2]
+    assert lines(run, "state", "--table", "items", "--after", "2") == []
+    assert "say which with --table" in run("history", "state", "--limit", "1", code=2).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told_so"),
     [

@@ -116,7 +116,11 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["run", "deposit", "--" + WORST], 2),
     ],
     "runs": [(["runs"], 0), (["runs", "--json"], 0)],
-    "history state": [(["history", "state"], 0), (["history", "state", "--table", "no[/boom]\x1b"], 1)],
+    "history state": [
+        (["history", "state"], 0),
+        (["history", "state", "--table", "no[/boom]\x1b"], 1),
+        (["history", "state", "--table", "accounts", "--after", "no[/boom]\x1b"], 0),
+    ],
     "history rows": [(["history", "rows", "accounts", "1"], 0), (["history", "rows", "accounts", "no[/boom]\x1b"], 1)],
     "history blame": [(["history", "blame", "accounts", "1"], 0), (["history", "blame", "accounts", "1", "no[/boom]"], 1)],
     "history diff": [(["history", "diff", "start", "end"], 0), (["history", "diff", "no[/boom]\x1b", "end"], 1)],
@@ -130,27 +134,11 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
     "journal export": [(["journal", "export", r"x\[red].gz"], 0), (["journal", "export", "no[/boom]\x1b/x"], 2)],
     "journal import": [(["journal", "import", "[/boom]\x1b[2J"], 2)],
     "journal recover": [(["journal", "recover"], 0)],
-    "snapshot create": [(["snapshot", "create", "--folder", r"s\[/boom]"], 0)],
-    "snapshot list": [(["snapshot", "list", "--folder", r"s\[/boom]"], 0)],
     "replay run": [
         (["replay", "run", "--changes"], 0),
         (["replay", "run", "--all"], 0),
-        (["replay", "run", "--interactive"], 0),
     ],
     "replay verify": [(["replay", "verify", "--all"], 1), (["replay", "verify", "--all", "--format", "junit"], 1)],
-    "replay state": [
-        (["replay", "state"], 0),
-        (["replay", "state", "--table", "accounts", "--where", "id > 0"], 0),
-        (["replay", "state", "--sql", "SELECT name AS \"[/boom]\x1b[2J\", name FROM accounts"], 0),
-        (["replay", "state", "--table", "no[/boom]\x1b"], 1),
-    ],
-    "replay diff": [(["replay", "diff", "start", "end"], 0), (["replay", "diff", "no[/boom]\x1b", "end"], 1)],
-    "replay blame": [
-        (["replay", "blame", "accounts", "1", "name"], 0),
-        (["replay", "blame", "accounts", "1", "--history"], 0),
-        (["replay", "blame", "accounts", "1", "no[/boom]\x1b"], 2),
-    ],
-    "replay bisect": [(["replay", "bisect", "--sql", "select count(*) > 3 from accounts"], 0)],
     "replay fork": [(["replay", "fork", "--edit", "ID:name=\"z [/boom] \\u001b[2J\""], 0)],
     "replay export-test": [(["replay", "export-test", "ID", "--to", r"t_\[red].py"], 0)],
 }  # fmt: skip
@@ -168,7 +156,7 @@ NOTES: dict[str, list[tuple[list[str], int]]] = {
     ],
     "projections retry": [(["projections", "retry", "no[/boom]\x1b"], 1)],
     "projections skip": [(["projections", "skip", "no[/boom]\x1b"], 1)],
-    "replay documents": [(["replay", "documents", "notes"], 0), (["replay", "documents", "no[/boom]\x1b"], 2)],
+    "history documents": [(["history", "documents", "notes"], 0), (["history", "documents", "no[/boom]\x1b"], 2)],
 }
 ELSEWHERE = {"replay debug": "test_a_debugged_action_is_plain", "serve": "test_a_text_log_has_one_line_per_event",
              "token add": "test_tokens_are_plain", "token list": "test_tokens_are_plain",
@@ -221,8 +209,6 @@ def test_a_stored_value_is_plain_text(shop: Run, command: str, monkeypatch: pyte
     action_id = documents(shop("log", "--action", "deposit", "--json"))[0]["action_id"]
     if command == "replay fork":
         action_id = documents(shop("log", "--action", "open_account", "--json"))[1]["action_id"]
-    if command == "snapshot list":
-        shop("snapshot", "create", "--folder", r"s\[/boom]")
     if command == "replay verify":
         monkeypatch.setattr("tests.shop.actions.notify.Notify.execute", lambda self: {"receipt": WORST + "!"})
     stdin, printed = None, []
@@ -230,8 +216,6 @@ def test_a_stored_value_is_plain_text(shop: Run, command: str, monkeypatch: pyte
         given = [word.replace("ID", action_id, 1) if word.startswith("ID") else word for word in words]
         if "-" in words:
             stdin = f'{{"id": 1, "note": "{HOSTILE[1]}"}}\n{HOSTILE[0]}\n{{"id": "x[/boom]\\u001b"}}\n'
-        if "--interactive" in words:
-            stdin = "next\njump 24\ndiff\nstate accounts\njump no[/boom]\x1b\nquit\n"
         done = shop(*given, code=code, stdin=stdin)
         assert_plain(done.stdout + done.stderr, shows=False)
         printed.append(done.stdout + done.stderr)
@@ -320,7 +304,7 @@ def test_names_and_ids_are_never_cut(shop: Run, url: URL, monkeypatch: pytest.Mo
     assert str(queued.action_id) in shown
     assert queued.state in shown
     assert queued.action in shown
-    blamed = shop("replay", "blame", "accounts", "1").stdout
+    blamed = shop("history", "blame", "accounts", "1").stdout
     assert "open_account" in blamed
 
 

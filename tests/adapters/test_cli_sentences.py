@@ -27,9 +27,9 @@ from tests.projections.notes.app import make_application as notes_application
 READING = [
     ["log"], ["show", "1"], ["runs"], ["journal", "stats"], ["journal", "export", "x.gz"], ["journal", "recover"],
     ["db", "current"], ["search", "x"], ["projections", "status"], ["projections", "run", "--once"],
-    ["projections", "prune"], ["replay", "verify"], ["replay", "state"], ["replay", "diff", "start", "end"],
-    ["replay", "blame", "accounts", "1"], ["replay", "run"], ["replay", "documents", "notes"], ["snapshot", "create"],
-    ["snapshot", "list"], ["run", "put_note", "--note", "a"], ["serve", "--authenticate", "none"], ["worker"],
+    ["projections", "prune"], ["replay", "verify"], ["history", "state"], ["history", "diff", "start", "end"],
+    ["history", "blame", "accounts", "1"], ["replay", "run"], ["history", "documents", "notes"],
+    ["run", "put_note", "--note", "a"], ["serve", "--authenticate", "none"], ["worker"],
 ]  # fmt: skip
 """Every command that needs a journal which is there."""
 
@@ -64,7 +64,6 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *told: str) -> None:
         (["projections", "status", "--check", "--max-lag", "99999999999w"], "longer than"),
         (["journal", "export", "/nonexistent/x"], "/nonexistent"),
         (["journal", "export", "/proc/x"], "/proc"),
-        (["snapshot", "create", "--folder", "/proc/x/y"], "/proc/x"),
     ],
 )
 def test_a_value_out_of_range_is_said_in_a_sentence(sqlite_url: URL, words: list[str], told: str) -> None:

@@ -105,7 +105,7 @@ def test_whatever_is_in_a_schemas_name_it_is_one_name(
         store.write_many("index", [Write("1", 1, b"{}")])
         assert store.get_many("index", ["1"]) == {"1": Stored(1, {})}
         store.delete_index("index")
-        assert len(list(bus.journal.read())) == export(bus.journal, tmp_path / "journal.gz") == 6
+        assert len(list(bus.journal.read())) == export(bus.journal, tmp_path / "journal.gz", history=bus.history) == 6
     with Bus(make_application(), postgres_url, schema=schema + "2") as second:
         second.journal.create()
         assert import_into(second, tmp_path / "journal.gz") == 6

@@ -9,14 +9,13 @@ import pytest
 
 from actionbus import Application, Bus, ConfigurationError, InvalidArguments, Misuse, PermissionDenied
 from actionbus.core.declare.registry import Registry
-from actionbus.projections import Projection, Projector, Stopped, on
+from actionbus.projections import Projection, Projector, Stopped, documents_at, on
 from actionbus.projections.actions.skip_record import SkipRecord
 from actionbus.projections.errors import DocumentsRefused
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import Search, Write
 from actionbus.replay import Replayer
-from actionbus.replay.documents import documents_at
 from tests.decoys import lead_astray
 from tests.projections.conftest import PAIRS, MakeWorld, World, worlds
 from tests.projections.notes.app import Notes, make_application
@@ -139,7 +138,7 @@ def leaves_out_what_operators_decided(world: World) -> None:
     with Replayer(world.bus.journal, make_application()) as replayer:
         ran = [step.record.action for step in replayer.verify(statuses=("succeeded", "denied", "rejected"))]
     assert ran == ["put_note"] * 3
-    assert set(documents_at(world.bus.journal, Notes, world.bus.journal.last())) == {"a", "b"}
+    assert set(documents_at(world.bus.journal, Notes, world.bus.journal.last()).documents) == {"a", "b"}
 
 
 # --- about what

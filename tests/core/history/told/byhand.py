@@ -74,7 +74,7 @@ class Book:
         names = self._shapes[shape]
         parts = [(after or before or ())[names.index(each)] for each in self._keys[shape]] if after or before else []
         if self.is_sqlite:
-            key = parts[0] if len(parts) == 1 else None
+            key = parts[0] if len(parts) == 1 else ",".join(map(_quoted, parts)) or None
             sides = [*(before or [None] * len(names)), *(after or [None] * len(names))]
             columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(names) + 1))
             marks = ", ".join("?" * len(sides))
@@ -127,6 +127,10 @@ class Book:
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         result = self._connection.exec_driver_sql(sql, values)
         return list(result) if result.returns_rows else []
+
+
+def _quoted(value: Any) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def _text(values: Any) -> str | None:

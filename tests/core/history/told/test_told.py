@@ -9,6 +9,7 @@ import pytest
 
 from actionbus import HistoryError
 from actionbus.core.history.decoding import UNKNOWN
+from actionbus.core.history.fold import Fold
 from tests.core.history.told.byhand import Book
 
 
@@ -134,6 +135,15 @@ def test_with_a_baseline_the_table_begins_anew(book: Book) -> None:
     assert [(each.key["id"], each.after) for each in book.history.diff(before).rows] == [
         (1, {"id": 1, "name": "unseen"}), (2, None),
     ]  # fmt: skip
+    assert found(book, "name = 'unseen'") == at
+    gone = "SELECT count(*) = 0 FROM items WHERE id = 2"
+    assert book.history.bisect(gone, good=before).source.position == at  # type: ignore[union-attr]
+
+
+def found(book: Book, condition: str) -> int | None:
+    """The position since which there is such an item."""
+    source = book.history.bisect(f"SELECT EXISTS (SELECT 1 FROM items WHERE {condition})").source
+    return source and source.position
 
 
 def test_what_is_not_there_is_said_in_a_sentence(book: Book) -> None:
@@ -194,6 +204,21 @@ def test_whose_an_image_is_where_transactions_overlap(postgres_book: Book) -> No
     assert names == {first: ["quick"], second: ["quick", "bypass"], third: ["slow", "quick", "bypass"]}
     assert book.history.rows("items", 1).changes[0].who.source.position == third  # type: ignore[union-attr]
     assert [each.key["id"] for each in book.history.diff(first, third).rows] == [1, 3]
+    assert [found(book, f"id = {each}") for each in (1, 2, 3)] == [third, first, second]
+
+
+def test_a_bisect_sees_a_row_as_it_was_before_a_transaction_that_ends_later(postgres_book: Book) -> None:
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "old"), xid=99)
+    start = book.record("bypass", xid=99, seen="99:100:")
+    book.image(shape, (1, "old"), (1, "new"), xid=100)
+    book.image(shape, None, (2, "quick"), xid=101)
+    book.record("bypass", xid=101, seen="100:102:100")
+    end = book.record("bypass", xid=100, seen="100:102:")
+    gone = "SELECT NOT EXISTS (SELECT 1 FROM items WHERE name = 'old')"
+    assert book.history.bisect(gone, good=start).source.position == end  # type: ignore[union-attr]
+    assert found(book, "name = 'new'") == end
 
 
 def test_a_forged_action_is_shown_as_a_bypass_that_claims_it(postgres_book: Book) -> None:
@@ -250,8 +275,7 @@ def test_the_innermost_range_has_the_image_on_sqlite(sqlite_book: Book) -> None:
     book.image(shape, None, (4, "later"))
     assert [each["id"] for each in book.state("items", nested)] == [2]
     assert [each["id"] for each in book.state("items", end)] == [1, 2, 3, 4]
-    found = [book.history.bisect(f"SELECT EXISTS (SELECT 1 FROM items WHERE id = {each})").source for each in (1, 2, 3)]
-    assert [each and each.position for each in found] == [end, nested, end]
+    assert [found(book, f"id = {each}") for each in (1, 2, 3)] == [end, nested, end]
     assert book.history.state().basis.waiting == 1
     assert [each.after["id"] for each in book.history.changes(outer).changes if each.after] == [1, 3]
     assert [each.after["id"] for each in book.history.changes(inner).changes if each.after] == [2]
@@ -268,3 +292,72 @@ def test_sqlite_values_come_as_they_were_stored(sqlite_book: Book, value: Any) -
     book.image(shape, None, (1, value))
     book.record("bypass")
     assert repr(book.state("items")[0]["name"]) == repr(value)
+
+
+def test_a_query_sees_a_text_that_is_no_utf8_as_it_was_stored(sqlite_book: Book) -> None:
+    book = sqlite_book
+    shape = book.shape("items", "id name")
+    book.image(shape, None, (1, "fine"))
+    book._run("INSERT INTO actionbus_images (shape, operation, key, at, n1, n2) VALUES (1, 'i', 2, 1.0, 2, CAST(x'ff41' AS TEXT))")  # fmt: skip
+    at = book.record("bypass")
+    assert book.state("items")[1]["name"] == "\udcffA"
+    assert found(book, "typeof(name) = 'text' AND hex(name) = 'FF41'") == at
+
+
+def test_a_state_comes_page_by_page_in_the_order_of_keys(book: Book) -> None:
+    shape = book.shape("pairs", "id name", "name id")
+    rows = [(number, name) for name in ("a", "b,c", "d") for number in (1, 2)]
+    for row in rows:
+        book.image(shape, None, row, xid=5)
+    book.image(shape, (2, "b,c"), None, xid=5)
+    book.record("bypass", xid=5)
+    pages, after = [], None
+    while page := book.history.state("pairs", after=after, limit=2).tables.popitem()[1]:
+        pages.append([(each["id"], each["name"]) for each in page])
+        after = (page[-1]["name"], page[-1]["id"])
+    assert [len(each) for each in pages] == [2, 2, 1]
+    assert {row for page in pages for row in page} == set(rows) - {(2, "b,c")}
+    with book.history.streamed("pairs") as streamed:
+        told = {name.rpartition(".")[2]: [each["id"] for each in rows_] for name, rows_ in streamed}
+    assert told == {"pairs": [number for page in pages for number, _ in page]}
+    assert streamed.basis.position == 1
+
+
+def test_what_has_no_order_is_not_told_page_by_page(book: Book) -> None:
+    book.shape("log", "word", "")
+    book.shape("moved", "id name")
+    book.shape("moved", "id name", "name")
+    book.record("bypass", xid=5)
+    with pytest.raises(HistoryError, match="log has no key by which its rows could be told page by page"):
+        book.history.state("log", limit=1)
+    with pytest.raises(HistoryError, match=r"the key of .*moved was another one earlier"):
+        book.history.state("moved", after="x")
+    with pytest.raises(HistoryError, match="of one table; say which"):
+        book.history.state(limit=1)
+    with pytest.raises(HistoryError, match="has 1 parts: id"):
+        book.shape("items", "id name")
+        book.record("bypass", xid=6)
+        book.history.state("items", after=(1, 2))
+
+
+def test_rows_that_lost_a_column_are_found_among_many(book: Book) -> None:
+    """A table without a key, all of whose rows were changed after its columns: not each beside each."""
+    old = book.shape("log", "word more", "")
+    words = [(str(number), "x") for number in range(500)]
+    for word in words:
+        book.image(old, None, word, xid=5)
+    first = book.record("bypass", xid=5)
+    new, mark = book.shape("log", "word", ""), book.last()
+    for word, _ in words:
+        book.image(new, (word,), (f"{word}!",), xid=6)
+    book.record("bypass", xid=6, after=mark)
+    compared = []
+    seen = Fold.common
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fold, "common", lambda *given: compared.append(1) or seen(*given))
+        answer = book.history.state("log")
+    assert sorted(each["word"] for each in answer.tables.popitem()[1]) == sorted(f"{word}!" for word, _ in words)
+    assert answer.basis.gaps == ()
+    assert len(compared) == 2 * len(words)
+    assert len(book.history.diff(first).rows) == 2 * len(words)
+    assert book.history.bisect("SELECT EXISTS (SELECT 1 FROM log WHERE word = '7!')", good=first).source is not None

@@ -1,0 +1,144 @@
+"""One position of the past within one snapshot of the database: the tables that were recorded by then, and changes.
+
+Used by `core.history.history`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from actionbus.core.errors import HistoryError
+from actionbus.core.history.answers import Basis, Gap, TableBasis
+from actionbus.core.history.doubts import doubts_of
+from actionbus.core.history.fold import Broken, as_of, by_table, chained
+from actionbus.core.history.images import Cut, Image, Images
+from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.shapes import Shape, TableWanted
+from actionbus.core.values.change import Change, Who
+
+_OPERATIONS: Final = {"i": "insert", "u": "update", "d": "delete", "b": "baseline", "!": "gap"}
+
+
+class Opened:
+    """One position within one snapshot."""
+
+    def __init__(self, images: Images, shapes: Sequence[Shape], cut: Cut, wanted: Sequence[TableWanted] = ()) -> None:
+        self._wanted = wanted
+        self.images = images
+        self.shapes = shapes
+        self.cut = cut
+        self._by_table = by_table(shapes)
+        recorded = (Recorded.of(images, found, cut) for found in self._by_table.values())
+        self.tables = [each for each in recorded if each is not None]
+
+    def at(self, position: int) -> Opened:
+        """Another position in the same snapshot."""
+        return Opened(self.images, self.shapes, self.images.cut(position, is_end=False))
+
+    def all_of(self, recorded: Recorded) -> list[Shape]:
+        """All shapes of its table, forgotten ones too."""
+        return self._by_table[recorded.name]
+
+    def shapes_of(self, table: str) -> list[Shape]:
+        """All shapes of the tables of that name; none if there was none."""
+        return [s for name, shapes in self._by_table.items() if table in (name, name.partition(".")[2]) for s in shapes]
+
+    def beginnings(self) -> dict[str, Shape]:
+        """The first shape of each table."""
+        return {name: shapes[0] for name, shapes in self._by_table.items()}
+
+    def names(self) -> str:
+        """The tables that there are, for people."""
+        return ", ".join(self._by_table) or "none yet; `actionbus history install` begins"
+
+    def find(self, name: str) -> Recorded | None:
+        """A table by its whole name, if its history had begun."""
+        return next((each for each in self.tables if each.name == name), None)
+
+    def chosen(self, table: str | None) -> list[Recorded]:
+        """The table asked for, or all."""
+        return self.tables if table is None else [self.one(table)]
+
+    def one(self, table: str) -> Recorded:
+        """The table asked for. Raises HistoryError."""
+        named = [name for name in self._by_table if table in (name, name.partition(".")[2])]
+        if not named:
+            raise HistoryError(f"no table {table!r} was ever recorded; recorded are: {self.names()}")
+        if len(named) > 1:
+            raise HistoryError(f"{table!r} may be {' or '.join(named)}; say which")
+        if (found := self.find(named[0])) is None:
+            first = self._by_table[named[0]][0]
+            raise HistoryError(
+                f"the history of {named[0]} begins at {first.since:%Y-%m-%d %H:%M:%S} UTC, after position "
+                f"{self.cut.position}: nothing is known of it before"
+            )
+        return found
+
+    def of_row(self, recorded: Recorded, key: Any) -> list[Change]:
+        """The changes of one row. Raises HistoryError."""
+        parts = recorded.parts_of(key)
+        try:
+            images = self.images.of_row(recorded.shapes, parts, recorded.since_image, self.cut)
+        except ValueError as error:
+            raise recorded.no_key(parts, error) from None
+        return self.changes_of(images)
+
+    def changes_of(self, images: Sequence[Image]) -> list[Change]:
+        """Images as changes, in the order of their records, those of one row within one as they followed."""
+        last = 2**63
+        ordered = sorted(images, key=lambda each: (each.position or last, each.image))
+        sources = self.images.sources([each.position for each in ordered if each.position is not None])
+        known = {shape.shape: shape for shape in self.shapes}
+        found: list[Change] = []
+        for _, of_record in groupby(ordered, key=lambda each: each.position):
+            group = list(of_record)
+            keyed = {(known[each.shape].table_name, each.key) for each in group}
+            for image in chained(group) if len(keyed) == 1 and len(group) > 1 else group:
+                found.append(self._change(image, known[image.shape], sources))
+        return found
+
+    def _change(self, image: Image, shape: Shape, sources: Any) -> Change:
+        recorded = self.find(shape.table_name)
+        under = recorded.shape if recorded else shape
+        before, after = (
+            None if row is None else as_of(under, shape, self.images.values(shape, [row]))[0]
+            for row in (image.before, image.after)
+        )
+        source = sources.get(image.position) if image.position is not None else None
+        is_own = source is not None and source.kind != "bypass" and source.action_id.hex == image.claimed
+        claimed = None if is_own else image.claimed
+        who = Who(source, image.at or (source.at if source else None), claimed)
+        whole = after or before or {}
+        key = {name: whole[name] for name in under.key if name in whole}
+        return Change(shape.table_name, _OPERATIONS[image.operation], before, after, who, key)
+
+    def basis_of(self, recorded: Recorded, broken: Sequence[Broken] = ()) -> TableBasis:
+        """How far one table's history reaches, and what is missing in it."""
+        shape, gaps = recorded.shape, []
+        for each in broken:
+            (columns,) = recorded.columns_of(each.rows[0].shape, [each.rows[0].row])
+            key = {name: columns[name] for name in shape.key}
+            gaps.append(
+                Gap(recorded.name, key, None, "it was changed unseen: its images do not follow from each other")
+            )
+        for image in self.images.unrecorded(recorded.shapes, recorded.since_image, self.cut):
+            gaps.append(Gap(recorded.name, {}, image.position, "a change could not be recorded"))
+        return TableBasis(
+            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps),
+            *doubts_of(self.images, recorded, self.cut),
+        )  # fmt: skip
+
+    def basis(self, tables: Sequence[TableBasis], *, everything: bool = False) -> Basis:
+        """What an answer about these tables rests on."""
+        begun = {each.name for each in self.tables}
+        missing = [name for name in self._by_table if name not in begun] if everything else []
+        missing += [each.name for each in self._wanted if everything and not self._was_recorded(each)]
+        bypasses = self.images.count_bypasses(self.cut)
+        waiting = self.images.waiting() if self.cut.is_end else 0
+        return Basis(self.cut.position, tuple(tables), tuple(missing), bypasses, waiting)
+
+    def _was_recorded(self, wanted: TableWanted) -> bool:
+        names = (f"{wanted.schema}.{wanted.name}",) if wanted.schema else (wanted.name,)
+        return any(each in names or (not wanted.schema and each.partition(".")[2] in names) for each in self._by_table)
