@@ -95,3 +95,16 @@ def test_what_cannot_be_told_is_said_in_a_sentence(
     told: tuple[Book, UUID], run: Run, arguments: tuple[str, ...], told_so: str
 ) -> None:
     assert told_so in run("history", *arguments, code=1).stderr
+
+
+def test_walking_through_history(run: Run) -> None:
+    run("db", "upgrade", "--models")
+    run("run", "open_account", "--actor", "ann", "--id", "1", "--name", "n1")
+    run("run", "deposit", "--actor", "ben", "--id", "1", "--amount", "10")
+    words = "next\nnext\ndiff\nstate accounts\nback\njump end\njump nowhere\nstate nothing\nnonsense\nquit\n"
+    done = run("history", "walk", stdin=words)
+    assert "open_account succeeded by ann" in done.stdout
+    assert "balance: 0 → 10" in done.stdout
+    assert "2 of 2" in done.stdout
+    assert "is no position" in done.stderr
+    assert "no table 'nothing' was ever recorded" in done.stderr
