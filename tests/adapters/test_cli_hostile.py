@@ -185,6 +185,7 @@ NOTHING = {
     "elasticsearch status": "prints an address",
     "history baseline": "prints names of tables",
     "history install": "prints names of tables",
+    "history stop": "prints names of tables",
     "history status": "prints names of tables, numbers and times",
     "projections prune": "prints numbers",
 }
