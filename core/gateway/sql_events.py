@@ -110,7 +110,8 @@ def _after_execute(connection: Connection, statement: Any, many: Any, params: An
     elif isinstance(statement, UpdateBase):
         transaction.recorder.unknown("a statement that writes in a way of its own")
     compiled = getattr(result.context, "compiled", None)
-    if compiled is not None and any(isinstance(cte.element, UpdateBase) for cte in compiled.ctes or ()):
+    ctes = getattr(compiled, "ctes", None) or ()  # DDL knows of none
+    if any(isinstance(cte.element, UpdateBase) for cte in ctes):
         transaction.recorder.unknown("a common table expression that writes")
 
 
