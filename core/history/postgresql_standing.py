@@ -137,9 +137,12 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
 
 def _standing(asked: Asked, looked: Looked | ConfigurationError | None, shapes: Sequence[Shape]) -> Standing:
     if looked is None:
-        is_known = asked.name in {shape.table_name for shape in shapes}
-        told = f"the table {asked.name} is gone" if is_known else f"there is no table {asked.name}"
-        return Standing(asked.name, None, (told,), (), asked.wanted.withheld, is_bare=True)
+        were = [shape for shape in shapes if _is_named(shape.table_name, asked.wanted)]
+        if not were:
+            told = f"there is no table {asked.name}"
+            return Standing(asked.name, None, (told,), (), asked.wanted.withheld, is_bare=True, is_there=False)
+        told = f"the table {were[-1].table_name} is gone"
+        return Standing(were[-1].table_name, None, (told,), (), were[-1].withheld, is_bare=True, is_there=False)
     if isinstance(looked, ConfigurationError):
         of_it = [shape for shape in shapes if shape.relation == asked.relation and not shape.is_drifted]
         last = of_it[-1] if of_it else None
@@ -148,6 +151,11 @@ def _standing(asked: Asked, looked: Looked | ConfigurationError | None, shapes: 
     lost = tuple(each.told for each in looked.lost)
     table = looked.table
     return Standing(table.name, looked.shape, lost, looked.stale, table.withheld, is_bare=not table.triggers)
+
+
+def _is_named(table_name: str, wanted: TableWanted) -> bool:
+    schema, _, name = table_name.partition(".")
+    return name == wanted.name and wanted.schema in (None, schema)
 
 
 def find_asked(connection: Connection, wanted: Sequence[TableWanted], *, may_miss: bool = True) -> list[Asked]:
