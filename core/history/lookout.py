@@ -51,7 +51,7 @@ class Lookout:
 
 
 def unrecorded(backend: Backend, connection: Connection, wanted: Sequence[TableWanted]) -> list[Standing]:
-    """Of these tables those that are there and not recorded as they should be. The connection is the gateway's, at rest."""
+    """Of these tables those that are there and not recorded as they should be. The gateway's connection is at rest."""
     if not wanted:
         return []
     database = database_of(connection)
