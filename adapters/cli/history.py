@@ -39,6 +39,7 @@ from actionbus.core.history.install import install as install_triggers
 from actionbus.core.history.install import remove as remove_triggers
 from actionbus.core.history.install import status as status_of
 from actionbus.core.history.shapes import TableStatus, TableWanted
+from actionbus.core.history.wanted import as_modelled
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.values.change import Who
@@ -277,7 +278,8 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
 def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...]) -> None:
     """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
 
-    What was withheld stays so, under a new name too, until it is named with --record.
+    Columns that the application's models call sensitive are left out, if one is named (--app, ACTIONBUS_APP). What was
+    withheld stays so, under a new name too, until it is named with --record.
     """
     _install(env, tables, withhold, record, baseline=False)
 
@@ -307,7 +309,9 @@ def _install(
     backend = _backend(env)
     withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
     wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
+    models = [] if env.app_is_default or env.application.models is None else [env.application.models]
     with backend.engine.begin() as connection:
+        wanted = [as_modelled(connection, each, models) for each in wanted]
         done = install_triggers(backend, connection, wanted, baseline=baseline)
     say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
 
