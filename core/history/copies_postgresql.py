@@ -33,6 +33,14 @@ class OnPostgreSQL(Copy):
         self._images = high.images
 
     def create(self) -> None:
+        cursor = self._cursor()
+        try:
+            self._create()
+        except cursor.connection.Error as error:
+            told = str(error).splitlines()[0]
+            raise HistoryError(f"a query is asked of temporary tables, which cannot be made here: {told}") from None
+
+    def _create(self) -> None:
         self._run("SET LOCAL search_path = pg_temp, pg_catalog")
         super().create()
         self._run(_LINKED)

@@ -37,7 +37,10 @@ _LOOKED_AT: Final = 64
 _SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
 """As the triggers have it, since a key's text must be the same; and a cursor is to begin at once, by the index."""
 _BEGIN: Final = "; ".join(
-    ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())]
+    [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ {mode}",
+        *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items()),
+    ]
 )
 _IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
     AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
@@ -76,9 +79,10 @@ class PostgreSQLImages(Images):
         self._cursors = 0
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
         cursor = self._cursor()
-        cursor.execute(_BEGIN)
+        # Temporary tables are writes, which a reader's role may leave out by default, and a standby cannot do.
+        cursor.execute(_BEGIN.format(mode="READ WRITE" if with_copies else ""))
         try:
             yield
         finally:
