@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
-from actionbus import Bus, History
+from actionbus import Bus, History, HistoryError
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from actionbus.core.storage.ddl import verbatim
@@ -227,6 +227,19 @@ def test_a_history_goes_into_the_same_kind_of_database_of_which_nothing_is_recor
         import_into(empty.bus, path)
     assert (empty.last(), empty.bus.journal.last(), empty.history.state().tables) == (0, 0, {})
     empty.close()
+
+
+def test_what_a_later_version_says_of_tables_is_carried_or_refused(url: URL, other: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "journal.gz"
+    with lived(url) as bus:
+        write(bus, "ALTER TABLE actionbus_shapes ADD COLUMN added TEXT DEFAULT 'more'")
+        export(bus.journal, path, history=bus.history)
+    with pytest.raises(HistoryError, match="says added of tables, for which this database has no place"):
+        import_into(other, path)
+    write(other, "ALTER TABLE actionbus_shapes ADD COLUMN added TEXT")
+    import_into(other, path)
+    with other.engine.connect() as connection:
+        assert set(connection.execute(text("SELECT added FROM actionbus_shapes")).scalars()) == {"more"}
 
 
 def test_a_part_of_a_history_and_that_of_an_older_format(url: URL, other: Bus, tmp_path: Path) -> None:
