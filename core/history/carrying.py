@@ -33,12 +33,14 @@ _OWN: Final = 5
 """Of what is told of an image on SQLite, before its values."""
 _SHAPE: Final = {
     "sqlite": dict.fromkeys(
-        ("shape", "table_name", "columns", "types", "key", "withheld", "is_baseline", "since", "since_image"), ""
+        ("shape", "table_name", "columns", "types", "key", "withheld", "numbers", "is_baseline", "since",
+         "since_image"), ""
     ),
     "postgresql": {
         "shape": "integer", "table_name": "text", "relation": "oid", "columns": "text[]", "types": "text[]",
         "numbers": "smallint[]", "key": "text[]", "withheld": "text[]", "is_baseline": "boolean",
         "is_drifted": "boolean", "since": "timestamptz", "since_image": "bigint", "xid": "bigint",
+        "withheld_numbers": "smallint[]",
     },
 }  # fmt: skip
 """Columns, and their types where values have to be cast."""

@@ -149,7 +149,7 @@ def _names(shape: Shape) -> Sequence[Any]:
 
 
 def shared(one: Shape, other: Shape) -> list[tuple[int, int]]:
-    """Where both have the same column; on PostgreSQL a renamed one is the same."""
+    """Where both have the same column; a renamed one is the same."""
     places = {name: place for place, name in enumerate(_names(other))}
     return [(place, places[name]) for place, name in enumerate(_names(one)) if name in places]
 

@@ -55,7 +55,7 @@ class Shape(NamedTuple):
     relation: int | None = None
     """PostgreSQL: the table's oid."""
     numbers: tuple[int, ...] = ()
-    """PostgreSQL: the columns' `attnum`."""
+    """What a column keeps when it is renamed: PostgreSQL's `attnum`; on SQLite counted by the installer."""
     xid: int | None = None
     """PostgreSQL: the transaction that made it."""
     withheld_numbers: tuple[int, ...] = ()
@@ -104,12 +104,13 @@ class TableStatus(NamedTuple):
 
 
 _COMMON: Final = "shape, table_name, columns, types, key, withheld, is_baseline, since, since_image"
+_SQLITE: Final = f"{_COMMON}, numbers"
 _POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid, withheld_numbers"
 
 
 def sqlite_shapes(connection: Connection, home: str) -> list[Shape]:
     """All shapes, oldest first. `home` is what stands before a name of ours in SQL."""
-    return [_of_sqlite(row) for row in _rows(connection, home, _COMMON)]
+    return [_of_sqlite(row) for row in _rows(connection, home, _SQLITE)]
 
 
 def postgresql_shapes(connection: Connection, home: str) -> list[Shape]:
@@ -127,10 +128,12 @@ def _rows(connection: Connection, home: str, columns: str) -> Sequence[Sequence[
 
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
-    shape, table_name, columns, types, key, withheld, is_baseline, since, since_image = row
-    columns, types, key, withheld = (tuple(json.loads(each)) for each in (columns, types, key, withheld))
+    shape, table_name, *lists, is_baseline, since, since_image, numbers = row
+    columns, types, key, withheld, numbers = (tuple(json.loads(each)) for each in (*lists, numbers))
     moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    return Shape(shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image)
+    return Shape(
+        shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image, numbers=numbers
+    )
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:

@@ -73,7 +73,7 @@ class Truth:
 
     def last_change(self, table: str, key: Any, column: str, at: int) -> int:
         """The position that gave a column the value that it has."""
-        held, found = self.rows(table, at)[key], at
+        held, found = _named(self.rows(table, at)[key]), at
         begin = self.began(table, at)
         for position in reversed([each for each in self.positions if begin <= each <= at]):
             row = self.rows(table, position).get(key)
