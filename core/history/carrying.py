@@ -34,7 +34,7 @@ _OWN: Final = 5
 _SHAPE: Final = {
     "sqlite": dict.fromkeys(
         ("shape", "table_name", "columns", "types", "key", "withheld", "numbers", "is_baseline", "since",
-         "since_image"), ""
+         "since_image", "since_position"), ""
     ),
     "postgresql": {
         "shape": "integer", "table_name": "text", "relation": "oid", "columns": "text[]", "types": "text[]",

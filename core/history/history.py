@@ -119,14 +119,16 @@ class History:
             recorded = opened.one(table)
             if column is not None:
                 _require_column(recorded, column)
-            last: dict[str, Blamed] = {}
+            last: dict[str, Change] = {}
+            known: Columns = {}
             for change in opened.of_row(recorded, key):
                 known = change.after or {}
                 last = {n: each for n, each in last.items() if n in known} if change.after else {}
                 changed = change.columns() if change.after else list(change.before or {})
-                last |= {n: Blamed(n, known.get(n), change) for n in changed}
+                last |= dict.fromkeys(changed, change)
             wanted = [n for n in recorded.shape.columns if n in last and column in (None, n)]
-            return Blame([last[n] for n in wanted], opened.basis([opened.basis_of(recorded)]))
+            # What was unknown may have become known by a change of other columns, which gave it no value.
+            return Blame([Blamed(n, known.get(n), last[n]) for n in wanted], opened.basis([opened.basis_of(recorded)]))
 
     def diff(self, a: At, b: At = None, table: str | None = None) -> Differences:
         """The rows that differ between two points: `before` is at the first, `after` at the other."""

@@ -84,6 +84,8 @@ def holds(images: Images, shape: Shape, cut: Cut) -> bool:
     # Of a table that began with rows, the record of its baseline tells; of others a time alone.
     if shape.is_baseline and (place := images.place_of(shape)) is not None:
         return place <= cut.position
+    if shape.since_position is not None:
+        return cut.is_end or shape.since_position < cut.position
     if cut.moment is None:
         return cut.is_end
     return shape.since_image <= cut.image and (cut.is_end or shape.since <= cut.moment)

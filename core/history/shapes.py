@@ -60,6 +60,8 @@ class Shape(NamedTuple):
     """PostgreSQL: the transaction that made it."""
     withheld_numbers: tuple[int, ...] = ()
     """PostgreSQL: `attnum` of those withheld, by which one that is renamed is known again."""
+    since_position: int | None = None
+    """SQLite: the journal's last position when the shape was made."""
 
 
 class Standing(NamedTuple):
@@ -104,7 +106,7 @@ class TableStatus(NamedTuple):
 
 
 _COMMON: Final = "shape, table_name, columns, types, key, withheld, is_baseline, since, since_image"
-_SQLITE: Final = f"{_COMMON}, numbers"
+_SQLITE: Final = f"{_COMMON}, since_position, numbers"
 _POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid, withheld_numbers"
 
 
@@ -128,12 +130,13 @@ def _rows(connection: Connection, home: str, columns: str) -> Sequence[Sequence[
 
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
-    shape, table_name, *lists, is_baseline, since, since_image, numbers = row
+    shape, table_name, *lists, is_baseline, since, since_image, since_position, numbers = row
     columns, types, key, withheld, numbers = (tuple(json.loads(each)) for each in (*lists, numbers))
     moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
     return Shape(
-        shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image, numbers=numbers
-    )
+        shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image, numbers=numbers,
+        since_position=since_position,
+    )  # fmt: skip
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:

@@ -78,8 +78,8 @@ def _renew(dbapi: Any, table: Table, numbers: Sequence[int], *, is_baseline: boo
     told = (table.columns, table.types, table.key, table.withheld, numbers)
     lists = [json.dumps(each, ensure_ascii=False) for each in told]
     shape = dbapi.execute(
-        f"INSERT INTO main.{SHAPES} (table_name, columns, types, key, withheld, numbers, is_baseline, since_image) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO main.{SHAPES} (table_name, columns, types, key, withheld, numbers, is_baseline, since_image, "
+        "since_position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(position), 0) FROM main.journal))",
         (table.name, *lists, is_baseline, before),
     ).lastrowid
     for sql in wanted_triggers(table, shape).values():
