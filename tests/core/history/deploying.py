@@ -113,7 +113,8 @@ BYPASSES = [
     ],
     [
         "UPDATE items SET price = 0.25 WHERE id = {n}", "UPDATE visits SET page = '/{n}'",
-        "INSERT INTO visits VALUES ('eve', NULL)", "UPDATE orders SET id = id + 50 WHERE id = {n} AND id < 50",
+        "INSERT INTO visits VALUES ('eve', NULL)", "UPDATE orders SET id = id + 50 WHERE id = {n} "
+        "AND NOT EXISTS (SELECT 1 FROM orders WHERE id = {n} + 50)",
     ],
 ]  # fmt: skip
 
@@ -140,7 +141,7 @@ class Shop:
         self.sources: dict[int, str | None] = {}
         """By position that wrote: the action's name, None for a bypass."""
         self.migrations: list[int] = []
-        """The first position that is later than each."""
+        """The first position of each: that of its record on PostgreSQL, the next one on SQLite."""
         self.began: dict[str, list[int]] = {name: [] for name in KEYS}
         """By table: the positions of its baselines."""
         for number, code in enumerate(CODES, 1):
@@ -245,9 +246,8 @@ class Shop:
         for position, kind, name, status in self._records():
             if kind == "bypass" or status == "succeeded":
                 self.sources[position] = name or None
-                self.copies[position] = before if kind == "bypass" and self.is_sqlite else self.now
-            else:
-                self.copies[position] = self.copies.get(position - 1, before)
+                self._settled = before if kind == "bypass" and self.is_sqlite else self.now
+            self.copies[position] = self._settled
             self.last = position
 
     def _records(self) -> list[tuple[int, str, str, str | None]]:
@@ -273,7 +273,8 @@ class Shop:
                     if f"'{name}'" in context or f'"{name}"' in context or f".{name}'" in context:
                         self.began[name].append(position)
                 self.last = position
-        self.migrations.append(self.last + 1)
+        self._settled = self.now
+        self.migrations.append(self.last + self.is_sqlite)
 
     def migrate(self, number: int) -> None:
         """The migration after a deploy, as Alembic does it."""
@@ -313,4 +314,6 @@ def counted(copy: Copy) -> Counter[Any]:
 
 def exact(row: Any) -> tuple[tuple[str, str], ...]:
     """Values with their types; a moment as one, whatever its offset."""
-    return tuple((type(each).__name__, str(each.timestamp()) if hasattr(each, "timestamp") else repr(each)) for each in row)
+    return tuple(
+        (type(each).__name__, str(each.timestamp()) if hasattr(each, "timestamp") else repr(each)) for each in row
+    )

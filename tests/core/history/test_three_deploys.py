@@ -26,7 +26,7 @@ from tests.servers import Server
 STEPS = 150 if TORTURE else 30
 """Of each deploy."""
 ASKED = 100 if TORTURE else 25
-SEEDS = range(10) if TORTURE else range(1)
+SEEDS = range(3) if TORTURE else range(1)
 RENAMED = {"quantity": "amount", "who": "visitor"}
 Row = dict[str, Any]
 
@@ -113,7 +113,7 @@ def _agree(one: Row, other: Row) -> bool:
 def check_state(history: History, truth: Truth, table: str, at: int) -> None:
     told = history.state(table, at)
     rows = next(iter(told.tables.values()))
-    columns, copied = truth.shop.copies[at][table]
+    columns = truth.shop.copies[at][table].columns
     there = truth.rows(table, at)
     known = []
     for row in rows:
@@ -219,7 +219,9 @@ def test_answers_equal_copies_with_each_code_and_with_none(shop: Shop) -> None:
     with ExitStack() as stack:
         asked = [stack.enter_context(shop.opened(number)).history for number in (1, 2, 3)]
         asked.append(History(shop.url))
-        positions = [each for each in truth.positions if each >= shop.migrations[0]]
+        # On SQLite each table is renewed at a position of its own, for which there is no copy of the others.
+        renewals = {each for found in shop.began.values() for each in found} if shop.is_sqlite else set()
+        positions = [each for each in truth.positions if each >= shop.migrations[0] and each not in renewals]
         for at in chance.sample(positions, min(ASKED, len(positions))):
             other = chance.choice(positions)
             for table in chance.sample(list(KEYS), len(KEYS)):
