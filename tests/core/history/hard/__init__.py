@@ -28,7 +28,7 @@ class Person(Base):
     kind: Mapped[str]
     mark: Mapped[str | None]
     nodes: Mapped[list[Node]] = relationship(secondary="members")
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
 
 
 class Employee(Person):
@@ -38,7 +38,7 @@ class Employee(Person):
     id: Mapped[int] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
     salary: Mapped[int]
     twice: Mapped[int] = mapped_column(Computed("salary * 2", persisted=True))
-    __mapper_args__ = {"polymorphic_identity": "employee"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "employee"}
 
 
 class Document(Base):
@@ -50,14 +50,14 @@ class Document(Base):
     mark: Mapped[str | None]
     author: Mapped[int | None] = mapped_column(ForeignKey("people.id", ondelete="SET NULL"))
     version: Mapped[int] = mapped_column(default=0)
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "note"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "note"}
 
 
 class Report(Document):
     """With pages."""
 
     pages: Mapped[int | None]
-    __mapper_args__ = {"polymorphic_identity": "report"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "report"}
 
 
 class Node(Base):

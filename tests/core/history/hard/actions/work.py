@@ -6,7 +6,8 @@ from sqlalchemy.orm import Session
 
 from actionbus import ActionHandler, Arg, NestedRunner
 from tests.core.history.hard import Rows, copied, difference
-from tests.core.history.hard.operations import LOST, Lost, Work as Hands
+from tests.core.history.hard.operations import LOST, Lost
+from tests.core.history.hard.operations import Work as Hands
 
 
 class Work(ActionHandler):
