@@ -22,6 +22,7 @@ from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Li
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.history.sqlite_texts import text_of
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.sqlite_images import key_part
 from actionbus.core.values.change import Source
 
 _OF_ITSELF: Final = ("image", "operation", "key", "at")
@@ -177,8 +178,8 @@ class SQLiteImages(Images):
         values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
         if len(values) == 1:
             return values[0]
-        quotes = " || ',' || ".join(["quote(?)"] * len(values))
-        return self.rows_of(f"SELECT {quotes}", values)[0][0]
+        parts = " || ',' || ".join(key_part(f"?{number}") for number in range(1, len(values) + 1))
+        return self.rows_of(f"SELECT {parts}", values)[0][0]
 
     def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
         sql = "SELECT images_after, images_upto FROM {home}journal WHERE position = ? AND images_upto IS NOT NULL"
