@@ -52,7 +52,8 @@ class Basis:
     bypasses: int = 0
     """Transactions that wrote past the gateway up to there, whichever table they wrote; 1,000 stands for more, too."""
     waiting: int = 0
-    """SQLite: changes past the gateway that are not at a position yet; the next action gives them one."""
+    """Changes that are not at a position yet: past the gateway on SQLite, of forged actions on PostgreSQL; the next
+    record gives them one."""
 
     @property
     def gaps(self) -> tuple[Gap, ...]:

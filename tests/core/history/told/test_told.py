@@ -286,6 +286,22 @@ def test_a_forged_action_is_shown_as_a_bypass_that_claims_it(postgres_book: Book
     assert len(book.history.changes(real).changes) == 1
 
 
+def test_a_forged_action_is_told_at_the_end_before_a_record_gives_it_a_position(postgres_book: Book) -> None:
+    """Rows that stand there are never passed over in silence."""
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    assert book.history.state("items").tables.popitem()[1] == []
+    book.image(shape, None, (1, "a"), action=uuid4(), xid=5)
+    answer = book.history.state("items")
+    assert (answer.tables.popitem()[1], answer.basis.waiting) == ([{"id": 1, "name": "a"}], 1)
+    [change] = book.history.rows("items", 1).changes
+    assert change.who.bypass
+    assert change.who.source is None
+    at = book.record(xid=6)
+    assert book.history.state("items").basis.waiting == 0
+    assert [each.who.source.position for each in book.history.rows("items", 1).changes if each.who.source] == [at]
+
+
 def test_two_records_of_one_transaction_part_its_images(postgres_book: Book) -> None:
     """SET CONSTRAINTS ALL IMMEDIATE in the middle; the transaction runs on beyond the first record."""
     book = postgres_book
