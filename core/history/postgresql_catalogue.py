@@ -151,6 +151,13 @@ _TRIGGERS: Final = text("""
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY (:relations) AND starts_with(t.tgname, '!actionbus_')
 """)
+_DETACHED: Final = text("""
+    SELECT DISTINCT format('%I.%I', n.nspname, c.relname)
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace h ON h.oid = p.pronamespace
+    JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE starts_with(t.tgname, '!actionbus_') AND h.nspname || '.' = :home AND starts_with(p.proname, :functions) AND t.tgrelid <> ALL (:members)
+    ORDER BY 1
+""")
 _CHILDREN: Final = text("""
     WITH RECURSIVE child (oid) AS (
         SELECT inhrelid FROM pg_inherits JOIN pg_class p ON p.oid = inhparent
@@ -164,6 +171,13 @@ def relation_of(connection: Connection, name: str | None) -> int | None:
     """The oid of a table by its name in SQL, or None."""
     found = connection.execute(text("SELECT to_regclass(:name)::oid::bigint"), {"name": name}).scalar()
     return None if found is None else int(found)
+
+
+def detached(connection: Connection, table: Found, shape: int, home: str) -> list[str]:
+    """Tables that were partitions of it, by their names in SQL: triggers that write under its shape are still there."""
+    members = [member.relation for member in table.members]
+    values = {"functions": f"actionbus_image_{shape}_", "members": members, "home": home}
+    return list(connection.execute(_DETACHED, values).scalars())
 
 
 def children(connection: Connection, relation: int) -> list[int]:

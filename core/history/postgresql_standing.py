@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
-from actionbus.core.history.postgresql_catalogue import Found, children, look, relation_of
+from actionbus.core.history.postgresql_catalogue import Found, children, detached, look, relation_of
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
 from actionbus.core.history.withholding import withheld_of
 from actionbus.core.storage.backend import in_text, quoted
@@ -49,6 +49,8 @@ class Looked(NamedTuple):
     """Why changes may not have been recorded, so that only a baseline makes the history whole."""
     stale: tuple[str, ...]
     """What keeps changes from being recorded under the present columns."""
+    detached: tuple[str, ...] = ()
+    """Tables that were its partitions, and still have its triggers; by their names in SQL."""
 
     @property
     def is_whole(self) -> bool:
@@ -197,7 +199,7 @@ def look_at(connection: Connection, asked: Asked, shapes: Sequence[Shape], home:
     """One table that is there. Raises ConfigurationError if it cannot be recorded."""
     assert asked.relation is not None
     table = look(connection, asked.relation, partial(_hold, asked.wanted, shapes), home.replace('"', ""))
-    return _compare(table, {shape.shape: shape for shape in shapes}, home)
+    return _with_detached(connection, _compare(table, {shape.shape: shape for shape in shapes}, home), home)
 
 
 def _hold(
@@ -233,6 +235,13 @@ def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
                 stale.append(f"{told} on {member.sql} is not the one for its columns")
     lost += [Lost(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)]
     return Looked(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
+
+
+def _with_detached(connection: Connection, each: Looked, home: str) -> Looked:
+    """Besides, partitions that went with their rows, of which no trigger was told."""
+    gone = detached(connection, each.table, each.shape.shape, home.replace('"', "")) if each.shape else []
+    told = (f"rows of {each.table.name} went unseen with {name}, which is its partition no longer" for name in gone)
+    return each._replace(lost=(*map(Lost, told), *each.lost), detached=tuple(gone))
 
 
 def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:

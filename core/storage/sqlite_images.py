@@ -56,7 +56,8 @@ class Ranges:
 
 def key_part(value: str) -> str:
     """SQL of one of several columns' values in a key's text; `quote` ends a text at NUL."""
-    return f"CASE WHEN typeof({value}) = 'text' AND instr({value}, char(0)) THEN 'x' || hex({value}) ELSE quote({value}) END"
+    has_nul = f"typeof({value}) = 'text' AND instr({value}, char(0))"
+    return f"CASE WHEN {has_nul} THEN 'x' || hex({value}) ELSE quote({value}) END"
 
 
 def last_image(dbapi: Any) -> int:
