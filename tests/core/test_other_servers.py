@@ -222,7 +222,16 @@ def test_rows_that_logical_replication_applies_are_recorded_as_bypasses(logical:
     assert found.gaps == ()
     assert bus.history.state("things").tables["public.things"] == []
     changes = [each for key in (1, 2, 3, 4) for each in bus.history.rows("things", key).changes]
-    assert [each.operation for each in changes] == ["insert", "delete", "insert", "delete", "insert", "delete", "insert", "delete"]
+    assert [each.operation for each in changes] == [
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+    ]
     assert all(each.who.bypass and each.who.bypass["replica"] is True for each in changes)
     bus.close()
     now(subscriber, "ALTER SUBSCRIPTION theirs DISABLE")

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg2
 import pytest
+from sqlalchemy import Column, MetaData, String, Table, Uuid
 from sqlalchemy.engine import URL
 
-from tests.conftest import TORTURE
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
+from tests.conftest import TORTURE, BusFactory
 from tests.core.history.capturing import Captured
 from tests.core.history.test_postgresql import HOSTILE
 from tests.core.history.test_sqlite_capture import Recorded
@@ -259,3 +262,18 @@ def test_keys_of_every_class_and_strict_tables(db: Recorded) -> None:
         if not isinstance(key, str) or key.isprintable():
             changes = db.bus.history.rows("t", key).changes
             assert repr(changes[-1].after and changes[-1].after["v"]) == repr(value), key
+
+
+def test_a_uuid_names_a_row_as_people_write_it(make_bus: BusFactory) -> None:
+    """SQLAlchemy keeps it as its digits alone on SQLite; the journal shows it with dashes."""
+    bus = make_bus()
+    metadata = MetaData()
+    table = Table("things", metadata, Column("id", Uuid, primary_key=True), Column("v", String(50)))
+    metadata.create_all(bus.engine)
+    own = uuid4()
+    with bus.engine.begin() as connection:
+        install(bus.backend, connection, [TableWanted("things")])
+        connection.execute(table.insert(), {"id": own, "v": str(own)})
+    for key in (own, str(own), own.hex):
+        assert [each.operation for each in bus.history.rows("things", key).changes] == ["insert"], key
+    assert bus.history.blame("things", str(own), "v").columns[0].value == str(own)
