@@ -155,7 +155,8 @@ _DETACHED: Final = text("""
     SELECT DISTINCT format('%I.%I', n.nspname, c.relname)
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace h ON h.oid = p.pronamespace
     JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE starts_with(t.tgname, '!actionbus_') AND h.nspname || '.' = :home AND starts_with(p.proname, :functions) AND t.tgrelid <> ALL (:members)
+    WHERE starts_with(t.tgname, '!actionbus_') AND h.nspname || '.' = :home
+    AND starts_with(p.proname, :functions) AND t.tgrelid <> ALL (:members)
     ORDER BY 1
 """)
 _CHILDREN: Final = text("""
