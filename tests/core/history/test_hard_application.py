@@ -104,7 +104,8 @@ def test_what_is_told_is_what_stood_there_and_who_wrote_it(url: URL) -> None:
     with bus.engine.begin() as connection:
         connection.execute(text("INSERT INTO shared VALUES (:i, 1, NULL)"), [{"i": i + 1} for i in range(SHARED)])
     bus.execute("contend", {"id": 1})
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # what they import, they import once
     share = ACTIONS[url.get_backend_name()] // PROCESSES
     plain = url.render_as_string(hide_password=False)
     workers = [context.Process(target=work, args=(plain, number + 1, share)) for number in range(PROCESSES)]
