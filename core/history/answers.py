@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actionbus.core.values.change import Change, Columns, Source
+from actionbus.core.values.change import Change, Columns, Source, is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,10 @@ class Blamed:
     column: str
     value: Any
     change: Change
+
+    def is_same(self, earlier: Blamed | None) -> bool:
+        """Whether it is the value that there was before, be it read anew since."""
+        return earlier is not None and earlier.change.after is not None and is_same(self.value, earlier.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,9 @@ class Truth:
         return max((each for each in self.shop.began[table] if each <= at), default=0)
 
     def last_change(self, table: str, key: Any, column: str, at: int) -> int:
-        """The position that gave a column the value that it has."""
+        """The position that gave a column the value that it has; a baseline does where it finds another."""
         held, found = _named(self.rows(table, at)[key]), at
-        begin = self.began(table, at)
-        for position in reversed([each for each in self.positions if begin <= each <= at]):
+        for position in reversed([each for each in self.positions if each <= at]):
             row = self.rows(table, position).get(key)
             then = None if row is None else _named(row)
             if then is None or column not in then or exact([then[column]]) != exact([held[column]]):
@@ -141,11 +140,10 @@ def check_blame(history: History, truth: Truth, table: str, at: int, chance: ran
         assert exact([each.value]) == exact([there[key][each.column]]), (table, key, each.column, at)
         source = each.change.who.source
         assert source is not None
-        if each.column == "currency" and at >= truth.shop.migrations[1] > truth.began(table, at):
+        right = truth.last_change(table, key, RENAMED.get(each.column, each.column), at)
+        if each.column == "currency" and right <= truth.shop.migrations[1]:
             continue  # the migration gave it, and of that the images say nothing
-        assert source.position == truth.last_change(table, key, RENAMED.get(each.column, each.column), at), (
-            table, key, each.column, at,
-        )  # fmt: skip
+        assert source.position == right, (table, key, each.column, at)
         assert (source.action or None) == truth.shop.sources[source.position]
         assert (each.change.who.bypass is None) == (truth.shop.sources[source.position] is not None)
 

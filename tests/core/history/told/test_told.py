@@ -157,6 +157,25 @@ def test_rows_of_before_a_baseline_are_told_by_its_columns(book: Book) -> None:
     assert found.source.position == at  # type: ignore[attr-defined]
 
 
+def test_blame_goes_through_a_baseline_that_found_a_value_as_it_was(book: Book) -> None:
+    """A migration that makes a table anew is no answer to who gave a row its values."""
+    old = book.shape("items", "id name size")
+    book.image(old, None, (1, "a", "5"), xid=5)
+    inserted = book.record("bypass", xid=5)
+    anew = book.shape("items", "id name size colour", is_baseline=True, xid=6)
+    mark = book.last()
+    book.image(anew, None, (1, "a", "6", "red"), operation="b", xid=6)
+    baseline = book.record("bypass", xid=6, after=mark)
+    again = book.shape("items", "id name size colour", is_baseline=True, xid=7)
+    mark = book.last()
+    book.image(again, None, (1, "a", "6", "red"), operation="b", xid=7)
+    book.record("bypass", xid=7, after=mark)
+    found = {each.column: each for each in book.history.blame("items", 1).columns}
+    positions = {name: each.change.who.source and each.change.who.source.position for name, each in found.items()}
+    assert positions == {"id": inserted, "name": inserted, "size": baseline, "colour": baseline}
+    assert [found[name].value for name in ("name", "size", "colour")] == ["a", "6", "red"]
+
+
 def test_a_renamed_column_is_the_same_on_postgresql(postgres_book: Book) -> None:
     book = postgres_book
     old = book.shape("items", "id name", numbers=(1, 2))
