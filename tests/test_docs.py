@@ -102,7 +102,8 @@ def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     printed = done.stdout + done.stderr
     for told in (
         "name: Fox → Fox in the snow at t", "kind: icon → photo", "release         2.4", "bypass", "whole",
-        "7 same, 1 divergent, 0 concurrent, 0 unplayable", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
+        "7 same, 1 divergent, 0 concurrent, 0 retired, 0 unplayable",
+        "recorded Fox in the snow at t, now Fox in the snow at the edge of the forest", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
     ):  # fmt: skip
         assert told in printed, printed
         assert told in (ROOT / "docs/debugging.md").read_text() or told == "1 failed"
