@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -21,19 +20,30 @@ from actionbus.adapters.cli.common import (
     say,
 )
 from actionbus.adapters.cli.documents import documents
+from actionbus.adapters.cli.told import (
+    WHO,
+    cell_text,
+    note,
+    print_changes,
+    row_json,
+    say_change,
+    tell,
+    time_text,
+    who_cells,
+)
+from actionbus.adapters.cli.walking import Walking
 from actionbus.core import History
 from actionbus.core.history.answers import Basis
-from actionbus.core.history.decoding import UNKNOWN, shown
+from actionbus.core.history.decoding import shown
 from actionbus.core.history.install import install as install_triggers
 from actionbus.core.history.install import remove as remove_triggers
 from actionbus.core.history.install import status as status_of
 from actionbus.core.history.shapes import TableStatus, TableWanted
+from actionbus.core.history.wanted import as_modelled
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
-from actionbus.core.values.change import Change, Columns, Who
-from actionbus.core.values.payload import dumps
+from actionbus.core.values.change import Who
 
-_LONGEST: Final = 60
 _at_option = click.option(
     "--at", default="end", show_default=True, metavar="POINT", help="POSITION, ISO 8601 TIME, ACTION_ID, start or end."
 )
@@ -101,18 +111,18 @@ def state(
             is_any = True
             if as_json:
                 for row in rows:
-                    print_json({"table": name, "row": _as_json(row)})
+                    print_json({"table": name, "row": row_json(row)})
             else:
                 _print_state(name, list(rows))
     if not is_any and not streamed.basis.unrecorded:
-        _note("no table is recorded yet; `actionbus history install TABLE …` begins")
-    _tell(streamed.basis)
+        note("no table is recorded yet; `actionbus history install TABLE …` begins")
+    tell(streamed.basis)
 
 
-def _print_state(name: str, rows: Sequence[Columns]) -> None:
+def _print_state(name: str, rows: Sequence[dict[str, Any]]) -> None:
     say((name, "bold"), f": {len(rows)} rows")
     if rows:
-        print_table(list(rows[0]), [[_cell(each) for each in row.values()] for row in rows])
+        print_table(list(rows[0]), [[cell_text(each) for each in row.values()] for row in rows])
 
 
 @history.command()
@@ -124,10 +134,10 @@ def _print_state(name: str, rows: Sequence[Columns]) -> None:
 def rows(env: Environment, table: str, key: str, at: str, as_json: bool) -> None:
     """Show all that became of one row, oldest first."""
     answer = _history(env).rows(table, _key(key), at)
-    _print_changes(answer.changes, as_json)
+    print_changes(answer.changes, as_json)
     if not answer.changes:
         raise _no_row(table, key, answer.basis)
-    _tell(answer.basis)
+    tell(answer.basis)
 
 
 @history.command()
@@ -147,9 +157,9 @@ def blame(env: Environment, table: str, key: str, column: str | None, at: str, a
         for name, value, change in told:
             print_json({"column": name, "value": shown(value), **change.who.shown()})
     else:
-        lines = [[name, _cell(value), change.operation, *_who_cells(change.who)] for name, value, change in told]
-        print_table(["column", "value", "by", *_WHO], lines, whole=("column", "position"))
-    _tell(answer.basis)
+        lines = [[name, cell_text(value), change.operation, *who_cells(change.who)] for name, value, change in told]
+        print_table(["column", "value", "by", *WHO], lines, whole=("column", "position", "action"))
+    tell(answer.basis)
 
 
 @history.command()
@@ -164,12 +174,12 @@ def diff(env: Environment, a: str, b: str | None, table: str | None, as_json: bo
     for each in answer.rows:
         if as_json:
             print_json(
-                {"table": each.table, "key": _as_json(each.key), "before": _as_json(each.before),
-                 "after": _as_json(each.after)}
+                {"table": each.table, "key": row_json(each.key), "before": row_json(each.before),
+                 "after": row_json(each.after)}
             )  # fmt: skip
         else:
-            _say_change(each.table, each.key, each.before, each.after)
-    _tell(answer.basis)
+            say_change(each.table, each.key, each.before, each.after)
+    tell(answer.basis)
 
 
 @history.command()
@@ -180,8 +190,17 @@ def changes(env: Environment, which: str, as_json: bool) -> None:
     """Show what one action, or one bypass, did to rows."""
     told = _history(env)
     answer = told.changes(position_or_id(which))
-    _print_changes(answer.changes, as_json)
-    _tell(answer.basis)
+    print_changes(answer.changes, as_json)
+    tell(answer.basis)
+
+
+@history.command()
+@click.option("--from", "low", default="start", show_default=True, metavar="POINT", help="Begin at this point.")
+@click.option("--to", "high", default="end", show_default=True, metavar="POINT", help="End with this point.")
+@pass_environment
+def walk(env: Environment, low: str, high: str) -> None:
+    """Walk through history action by action, forward and back: next, back, jump, diff, state."""
+    Walking(_history(env), low, high).cmdloop()
 
 
 @history.command()
@@ -218,10 +237,10 @@ def bisect(
     if as_json:
         print_json(who.shown())
     else:
-        say(f"position {answer.source.position}: ", " ".join(each for each in _who_cells(who)[1:] if each))
+        say(f"position {answer.source.position}: ", " ".join(each for each in who_cells(who)[1:] if each))
     if answer.note:
         say(("note:", "yellow"), f" {answer.note}", stderr=True)
-    _tell(answer.basis)
+    tell(answer.basis)
 
 
 @history.command()
@@ -242,7 +261,7 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
         print_json(_status_json(each))
     if not as_json:
         lines = [
-            [each.table_name, _moment(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
+            [each.table_name, time_text(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
              "; ".join(each.problems) or "whole"]
             for each in found
         ]  # fmt: skip
@@ -259,7 +278,8 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
 def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...]) -> None:
     """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
 
-    What was withheld stays so, under a new name too, until it is named with --record.
+    Columns that the application's models call sensitive are left out, if one is named (--app, ACTIONBUS_APP). What was
+    withheld stays so, under a new name too, until it is named with --record.
     """
     _install(env, tables, withhold, record, baseline=False)
 
@@ -289,7 +309,9 @@ def _install(
     backend = _backend(env)
     withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
     wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
+    models = [] if env.app_is_default or env.application.models is None else [env.application.models]
     with backend.engine.begin() as connection:
+        wanted = [as_modelled(connection, each, models) for each in wanted]
         done = install_triggers(backend, connection, wanted, baseline=baseline)
     say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
 
@@ -313,92 +335,3 @@ def _status_json(status: TableStatus) -> dict[str, Any]:
     told = {"table": status.table_name, "since": status.since, "whole": status.is_whole, "problems": status.problems}
     return told | {"withheld": status.withheld, "columns": status.columns, "images": status.images,
                    "bytes": status.bytes}  # fmt: skip
-
-
-def _print_changes(changes: Sequence[Change], as_json: bool) -> None:
-    for each in changes:
-        if as_json:
-            print_json(
-                {"table": each.table, "key": _as_json(each.key), "operation": each.operation,
-                 "before": _as_json(each.before), "after": _as_json(each.after), **each.who.shown()}
-            )  # fmt: skip
-            continue
-        say((" ".join(cell for cell in _who_cells(each.who) if cell), "dim"), " ", (each.operation, "bold"))
-        _say_change(each.table, each.key, each.before, each.after)
-
-
-def _say_change(table: str, key: Columns, before: Columns | None, after: Columns | None) -> None:
-    whole = after or before or {}
-    named = ", ".join(_cell(each) for each in key.values())
-    sign = "+" if before is None else "-" if after is None else "~"
-    say((f"  {sign} {table} {named}", "bold"))
-    for name in whole:
-        old, new = (before or {}).get(name), (after or {}).get(name)
-        if before is not None and after is not None:
-            if repr(old) != repr(new):
-                say(f"      {name}: {_cell(old)} → {_cell(new)}")
-        elif name not in key:
-            say(f"      {name}: {_cell(whole[name])}")
-
-
-_WHO: Final = ("position", "at", "action", "actor", "action_id")
-
-
-def _who_cells(who: Who) -> list[str]:
-    told = who.shown()
-    position = "-" if told["position"] is None else str(told["position"])
-    if told["bypass"] is None:
-        return [position, _moment(told["at"]), told["action"], told["actor"] or "-", str(told["action_id"])]
-    named = ", ".join(f"{name}={value}" for name, value in told["bypass"].items() if value not in (None, "", False))
-    return [position, _moment(told["at"]), "bypass", named, str(told["action_id"] or "")]
-
-
-def _moment(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _as_json(row: Columns | None) -> dict[str, Any] | None:
-    return None if row is None else {name: shown(value) for name, value in row.items()}
-
-
-def _cell(value: Any) -> str:
-    """A value for a person; what is missing is told apart: NULL from the text, unknown from NULL."""
-    if value is UNKNOWN:
-        return "(unknown)"
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        text = "\\x" + value.hex()
-    elif isinstance(value, (datetime, date, time)):
-        text = value.isoformat()
-    elif isinstance(value, (str, timedelta)):
-        text = str(value)
-    else:
-        text = dumps(value) if isinstance(value, bool) else str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _tell(basis: Basis) -> None:
-    """What the answer rests on, where that is not the whole truth: on standard error, beside the answer."""
-    for table in basis.tables:
-        if table.withheld:
-            _note(f"{table.table}: never recorded: {', '.join(table.withheld)}")
-        for gap in table.gaps:
-            key = ", ".join(_cell(each) for each in gap.key.values())
-            where = f" at position {gap.position}" if gap.position else ""
-            _note(f"a gap in {table.table}{' ' + key if key else ''}{where}: {gap.why}; a new baseline ends it")
-        if table.problems:
-            since = (
-                f", unrecorded since position {table.unrecorded_since}" if table.unrecorded_since is not None else ""
-            )
-            _note(
-                f"{table.table} is not whole{since}: {'; '.join(table.problems)}; `actionbus history install` mends it"
-            )
-    if basis.unrecorded:
-        _note(f"not recorded yet at position {basis.position}: {', '.join(basis.unrecorded)}")
-    if basis.waiting:
-        _note(f"{basis.waiting} changes past the gateway are not at a position yet; the next action gives them one")
-
-
-def _note(text: str) -> None:
-    say(("note:", "yellow"), f" {text}", stderr=True)
