@@ -217,7 +217,7 @@ def test_a_history_goes_into_the_same_kind_of_database_of_which_nothing_is_recor
         server.drop(place)
     other.create()
     before = other.journal.last()
-    with pytest.raises(ReplayError, match="tables of this database are recorded already"):
+    with pytest.raises(ReplayError, match=r"are recorded already|is not empty"):
         import_into(other, path)
     assert other.journal.last() == before
     whole = path.read_bytes()
