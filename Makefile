@@ -36,7 +36,8 @@ test-fast: $(STAMP)  ## Run what needs no server, on SQLite: a minute
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
 	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/test_structure.py tests/core/test_crashes.py tests/core/test_order.py \
 		tests/core/test_interruptions.py tests/core/test_hostile_defaults.py tests/core/test_secrets_everywhere.py tests/core/test_arg.py \
-		tests/core/history/test_race.py tests/projections/test_first_start.py \
+		tests/core/history/test_race.py tests/core/history/test_three_deploys.py \
+		tests/core/history/test_hard_application.py tests/core/history/test_every_type.py tests/projections/test_first_start.py \
 		tests/projections/test_kills.py tests/projections/test_rebuild.py \
 		tests/adapters/test_celery.py tests/adapters/test_serving.py \
 		tests/replay/test_properties.py tests/replay/test_concurrency.py tests/replay/test_divergence.py --timeout 3600

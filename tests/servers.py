@@ -78,6 +78,11 @@ class Server:
         """Whether the server is the tests' own."""
         return self._own is not None
 
+    def program(self, name: str) -> Path | None:
+        """A command that comes with the server from a wheel, such as psql."""
+        found = self._own.bin_path / name if self._own is not None else None
+        return found if found and found.exists() else None
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         line = [self._own.bin_path / "postgres", "-D", self._own.pgdata, "-k", self._own.pgdata, "-h", ""]

@@ -101,12 +101,13 @@ def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     printed = done.stdout + done.stderr
     for told in (
-        "name: Fox → Fox in the snow at t", "rename_asset at 12 by ben", "6 checks over 8 actions",
-        "rename_asset succeeded; as history has it", "7 same, 1 divergent, 0 concurrent, 0 unplayable",
-        "1 rows differ from 1 snapshots", "1 actions: 1 same", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
+        "name: Fox → Fox in the snow at t", "kind: icon → photo", "release         2.4", "bypass", "whole",
+        "7 same, 1 divergent, 0 concurrent, 0 retired, 0 unplayable",
+        "recorded Fox in the snow at t, now Fox in the snow at the edge of the forest", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
     ):  # fmt: skip
         assert told in printed, printed
         assert told in (ROOT / "docs/debugging.md").read_text() or told == "1 failed"
+    assert re.findall(r"position (\d+): [\d :-]+ rename_asset ben", printed) == ["12", "12"], printed
 
 
 def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, redis: Redis) -> None:

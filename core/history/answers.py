@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from actionbus.core.values.change import Change, Columns, Source
+from actionbus.core.values.change import Change, Columns, Source, is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Basis:
     bypasses: int = 0
     """Transactions that wrote past the gateway up to there, whichever table they wrote; 1,000 stands for more, too."""
     waiting: int = 0
-    """SQLite: changes past the gateway that are not at a position yet; the next action gives them one."""
+    """Changes that are not at a position yet: past the gateway on SQLite, of forged actions on PostgreSQL; the next
+    record gives them one."""
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -114,6 +115,10 @@ class Blamed:
     column: str
     value: Any
     change: Change
+
+    def is_same(self, earlier: Blamed | None) -> bool:
+        """Whether it is the value that there was before, be it read anew since."""
+        return earlier is not None and earlier.change.after is not None and is_same(self.value, earlier.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?")
 _TIME: Final = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?")
 _SPAN: Final = re.compile(r"(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d\d):(\d\d)(?:\.(\d+))?)?")
+_DAY: Final = 24 * 60 * 60 * 1_000_000
 _LONGEST: Final = 100_000
 """Bytes of a row's text for the reader of CSV, which has a limit of its own for each field."""
 _ELEMENT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([{},])|([^{},"]+)', re.DOTALL)
@@ -135,12 +136,14 @@ def _time(text: str) -> Any:
 
 
 def _span(text: str) -> Any:
-    """An interval of days and less; a month has no length."""
+    """An interval of days and less; a month has no length, and a day is not 24 hours."""
     if not text or (found := _SPAN.fullmatch(text)) is None:
         return text
     days, sign, hours, minutes, seconds, fraction = found.groups()
     micros = (int(hours or 0) * 60 + int(minutes or 0)) * 60 + int(seconds or 0)
     micros = micros * 1_000_000 + int((fraction or "0").ljust(6, "0"))
+    if micros >= _DAY or (micros and days and bool(sign) != days.startswith("-")):
+        return text
     try:
         return timedelta(days=int(days or 0), microseconds=-micros if sign else micros)
     except OverflowError:

@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from actionbus.core.history.decoding import UNKNOWN, Values
-from actionbus.core.history.images import Chain, Link, Residual
+from actionbus.core.history.images import Chain, Image, Link, Residual
 from actionbus.core.history.shapes import Shape
 
 ValuesOf = Callable[[Shape, Sequence[Any]], Iterable[Values]]
@@ -99,6 +99,22 @@ class Fold:
                 times.append(-missing)
         return [each._replace(times=n) for each, n in zip(left, times, strict=True) if n]
 
+    def newer(self, shape: int) -> list[int]:
+        """The later shapes whose images may know more of a row under this one: they have columns that it lacks."""
+        had = {*_names(self._shapes[shape])}
+        return [number for number, each in self._shapes.items() if number > shape and not had >= {*_names(each)}]
+
+    def known(self, row: Residual, images: Iterable[Image]) -> Residual:
+        """A row that is left, or the same by what the last of its images knows of it, if it came out as it was."""
+        newer = self.newer(row.shape)
+        agree = (
+            each for each in images
+            if each.shape in newer and each.after is not None
+            and self.common(row.shape, row.row, each.shape) == self.common(each.shape, each.after, row.shape)
+        )  # fmt: skip
+        last = max(agree, key=lambda each: each.image, default=None)
+        return row if last is None else row._replace(shape=last.shape, row=last.after)
+
     def others(self, shape: int) -> list[int]:
         """The other shapes, oldest first."""
         return [each for each in self._shapes if each != shape]
@@ -161,7 +177,7 @@ def _names(shape: Shape) -> Sequence[Any]:
 
 
 def shared(one: Shape, other: Shape) -> list[tuple[int, int]]:
-    """Where both have the same column; on PostgreSQL a renamed one is the same."""
+    """Where both have the same column; a renamed one is the same."""
     places = {name: place for place, name in enumerate(_names(other))}
     return [(place, places[name]) for place, name in enumerate(_names(one)) if name in places]
 

@@ -119,14 +119,34 @@ class History:
             recorded = opened.one(table)
             if column is not None:
                 _require_column(recorded, column)
-            last: dict[str, Blamed] = {}
-            for change in opened.of_row(recorded, key):
-                known = change.after or {}
-                last = {n: each for n, each in last.items() if n in known} if change.after else {}
-                changed = change.columns() if change.after else list(change.before or {})
-                last |= {n: Blamed(n, known.get(n), change) for n in changed}
-            wanted = [n for n in recorded.shape.columns if n in last and column in (None, n)]
-            return Blame([last[n] for n in wanted], opened.basis([opened.basis_of(recorded)]))
+            found = self._blamed(opened, recorded, key)
+            wanted = [each for name, each in found.items() if column in (None, name)]
+            return Blame(wanted, opened.basis([opened.basis_of(recorded)]))
+
+    def _blamed(self, opened: Opened, recorded: Recorded, key: Key) -> dict[str, Blamed]:
+        """By column, as `blame`; through a baseline that found a value as it had been left."""
+        last: dict[str, Change] = {}
+        known: Columns = {}
+        changes = opened.of_row(recorded, key)
+        for change in changes:
+            known = change.after or {}
+            last = {n: each for n, each in last.items() if n in known} if change.after else {}
+            last |= dict.fromkeys(change.columns() if change.after else list(change.before or {}), change)
+        # What was unknown may have become known by a change of other columns, which gave it no value.
+        found = {n: Blamed(n, known.get(n), last[n]) for n in recorded.shape.columns if n in last}
+        first = changes[0] if changes else None
+        if first is None or first.operation != "baseline" or first.who.source is None:
+            return found
+        before = opened.at(first.who.source.position - 1)
+        earlier = before.find(recorded.name)
+        if (
+            earlier is None
+            or earlier.shape.key != recorded.shape.key
+            or all(each is not first for each in last.values())
+        ):
+            return found
+        left = self._blamed(before, earlier, key)
+        return found | {n: left[n] for n, each in found.items() if each.change is first and each.is_same(left.get(n))}
 
     def diff(self, a: At, b: At = None, table: str | None = None) -> Differences:
         """The rows that differ between two points: `before` is at the first, `after` at the other."""

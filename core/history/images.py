@@ -204,9 +204,9 @@ class Images(ABC):
         found = "SELECT 1 FROM {home}journal WHERE kind = 'bypass' AND position <= ? LIMIT ?"
         return int(self.rows_of(f"SELECT count(*) FROM ({found}) b", (cut.position, MANY))[0][0])
 
+    @abstractmethod
     def waiting(self) -> int:
-        """How many images no record covers yet; on PostgreSQL none, as each transaction appends its own record."""
-        return 0
+        """How many images no record covers yet; on PostgreSQL those that name an action which did not make them."""
 
     def _source(self, row: Sequence[Any]) -> Source:
         position, action_id, kind, action, actor, at, context, xid = row

@@ -33,6 +33,8 @@ from actionbus.core.values.change import Source
 
 FIRST: Final = -(2**62)
 """Below every transaction's number: those of an imported journal are negative (`history.carrying`)."""
+_ALL: Final = 2**62 - 1
+"""No image has so high a number."""
 _LOOKED_AT: Final = 64
 """Records before a position, of which the one with the newest snapshot serves."""
 _SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
@@ -96,8 +98,10 @@ class PostgreSQLImages(Images):
             (position, _LOOKED_AT),
         )
         if not rows:
-            return NOTHING._replace(position=position, is_end=is_end)
+            return NOTHING._replace(position=position, image=_ALL if is_end else 0, is_end=is_end)
         _, xid, image, _, moment = rows[0]
+        if is_end:  # a forged action's have no record yet; of all others it is in this snapshot
+            image = _ALL
         ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=FIRST)
         return Cut(position, image, self.utc(moment), ended=ended, is_end=is_end)
 
@@ -215,7 +219,8 @@ class PostgreSQLImages(Images):
 
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         sql = "i.shape = ANY(?) AND i.image <= ? AND (i.image > ? OR i.image = ANY(?::bigint[]))"
-        return _up_to(high, self._images(sql, (_numbers(shapes), high.image, low.image, self.later(low))))
+        found = _up_to(high, self._images(sql, (_numbers(shapes), high.image, low.image, self.later(low))))
+        return [each for each in found if each.position is not None]
 
     def beyond(self, shapes: Mapping[int, Shape], number: int) -> list[Image]:
         sql = """SELECT image, shape, operation, key, before, after, action, NULL::bigint
@@ -240,13 +245,21 @@ class PostgreSQLImages(Images):
 
     def _place_of(self, shape: Shape) -> int | None:
         sql = """SELECT min(b.position) FROM {home}journal b
-            WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?"""
-        found: int | None = self.rows_of(sql, (shape.xid, shape.since_image, shape.since))[0][0]
+            WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?
+            AND EXISTS (SELECT FROM json_array_elements_text(b.context->'baseline') n WHERE n = ?)"""
+        # It names the table: of a restored cluster, another transaction may have that number.
+        own = (shape.xid, shape.since_image, shape.since, shape.table_name)
+        found: int | None = self.rows_of(sql, own)[0][0]
         if found is None and shape.is_baseline:
             baseline = f"i.shape = ? AND i.image > ? AND i.operation = '{BASELINE}' ORDER BY i.image LIMIT 1"
             first = self._images(baseline, (shape.shape, shape.since_image), ordered=False)
             found = first[0].position if first else None
         return found
+
+    def waiting(self) -> int:
+        sql = """SELECT count(*) FROM {home}actionbus_images WHERE image > coalesce((SELECT images_upto
+            FROM {home}journal WHERE images_upto IS NOT NULL ORDER BY position DESC LIMIT 1), 0)"""
+        return int(self.rows_of(sql)[0][0])
 
     def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
         if shape.shape not in self._decoders:
@@ -276,7 +289,8 @@ class PostgreSQLImages(Images):
 
 
 def _up_to(cut: Cut, images: Sequence[Image]) -> list[Image]:
-    return [each for each in images if each.position is not None and each.position <= cut.position]
+    last = 2**63
+    return [each for each in images if cut.is_end or (each.position or last) <= cut.position]
 
 
 def _numbers(shapes: Sequence[Shape]) -> list[int]:

@@ -7,6 +7,7 @@ and the record of an image is the first whose range it lies in.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,17 +17,20 @@ from heapq import merge
 from itertools import takewhile
 from marshal import dumps
 from typing import Any, Final
+from uuid import UUID
 
 from actionbus.core.history.decoding import Values
 from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.history.sqlite_texts import text_of
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.sqlite_images import key_part
 from actionbus.core.values.change import Source
 
 _OF_ITSELF: Final = ("image", "operation", "key", "at")
 _DAY_ZERO: Final = 2440587.5
 """The Julian day with which 1970 begins."""
+_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes: 1, 1.0 and true differ, 0.0 and -0.0 too."""
 
@@ -177,8 +181,8 @@ class SQLiteImages(Images):
         values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
         if len(values) == 1:
             return values[0]
-        quotes = " || ',' || ".join(["quote(?)"] * len(values))
-        return self.rows_of(f"SELECT {quotes}", values)[0][0]
+        parts = " || ',' || ".join(key_part(f"?{number}") for number in range(1, len(values) + 1))
+        return self.rows_of(f"SELECT {parts}", values)[0][0]
 
     def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
         sql = "SELECT images_after, images_upto FROM {home}journal WHERE position = ? AND images_upto IS NOT NULL"
@@ -352,8 +356,13 @@ def _place(row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _as_stored(type_name: str, value: Any) -> Any:
-    """A value as a column of this type keeps it: text that looks like a number is one where the type is."""
+    """A value as a column of this type keeps it: text that looks like a number is one where the type is.
+
+    SQLAlchemy keeps a UUID as CHAR(32), its digits alone; the journal shows it as people write it.
+    """
     kind = type_name.upper()
+    if isinstance(value, UUID) or (kind == "CHAR(32)" and isinstance(value, str) and _UUID.fullmatch(value)):
+        return UUID(str(value)).hex if kind == "CHAR(32)" else str(value)
     if not isinstance(value, str) or any(each in kind for each in ("CHAR", "CLOB", "TEXT", "BLOB")) or not kind:
         return value
     for number in (int, float):

@@ -54,6 +54,8 @@ def remove(connection: Connection, home: str, wanted: Sequence[TableWanted]) -> 
 
 
 def _drop(connection: Connection, each: Looked, home: str) -> None:
+    for statement in _leaving(each):
+        connection.execute(verbatim(statement))
     by_number = {member.relation: member.sql for member in each.table.members}
     for relation, name in each.table.triggers:
         connection.execute(verbatim(f"DROP TRIGGER {quoted(name)} ON {by_number[relation]}"))
@@ -67,7 +69,7 @@ def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> b
     begins = baseline or old is None or (bool(each.lost) and not _has_only_new_partitions(connection, each))
     shape = old.shape if old and not begins and not changes(table, old) else _new_shape(connection, table, begins, home)
     functions = sql.functions(table, shape, home)
-    statements = [line for function in functions.values() for line in function.statements(home)]
+    statements = [line for function in functions.values() for line in function.statements(home)] + _leaving(each)
     for member in table.members:
         for operation in sql.needed(table, member):
             statements += sql.trigger(table, member, operation, functions[operation], home)
@@ -77,6 +79,15 @@ def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> b
             connection.execute(verbatim(sql.baseline(table, shape, home)))
     _drop_unused(connection, table, shape, home)
     return begins
+
+
+def _leaving(each: Looked) -> list[str]:
+    """What takes our triggers from tables that were its partitions."""
+    operations = (*sql.OPERATIONS, sql.TRUNCATE)
+    return [
+        f'DROP TRIGGER IF EXISTS "!actionbus_{operation}" ON {name}'
+        for name in each.detached for operation in operations
+    ]  # fmt: skip
 
 
 def _drop_unused(connection: Connection, table: Found, shape: int, home: str) -> None:

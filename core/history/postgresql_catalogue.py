@@ -157,6 +157,14 @@ _TRIGGERS: Final = text("""
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY (:relations) AND starts_with(t.tgname, '!actionbus_')
 """)
+_DETACHED: Final = text("""
+    SELECT DISTINCT CAST(split_part(p.proname, '_', 3) AS integer), format('%I.%I', n.nspname, c.relname)
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace h ON h.oid = p.pronamespace
+    JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE starts_with(t.tgname, '!actionbus_') AND h.nspname || '.' = :home
+    AND p.proname = ANY (:functions) AND t.tgrelid <> ALL (:members)
+    ORDER BY 1, 2
+""")
 _CHILDREN: Final = text("""
     WITH RECURSIVE child (root, oid) AS (
         SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class p ON p.oid = inhparent
@@ -173,6 +181,14 @@ _BY_NAME: Final = text("""
 def relations_of(connection: Connection, names: Sequence[str]) -> list[int | None]:
     """The oids of tables by their names in SQL, None for one that is not there."""
     return list(connection.execute(_BY_NAME, {"names": list(names)}).scalars())
+
+
+def detached(
+    connection: Connection, functions: Sequence[str], members: Sequence[int], home: str
+) -> Mapping[int, list[str]]:
+    """By shape, the tables besides `members` on which triggers with these functions stand; by their names in SQL."""
+    given = {"functions": list(functions), "members": list(members), "home": home}
+    return {shape: [name for (name,) in rows] for shape, rows in _grouped(connection, _DETACHED, given).items()}
 
 
 def children(connection: Connection, relations: Sequence[int]) -> Mapping[int, list[int]]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
-from actionbus.core.history.postgresql_catalogue import Found, children, look, relations_of
+from actionbus.core.history.postgresql_catalogue import Found, children, detached, look, relations_of
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
 from actionbus.core.history.withholding import withheld_of
 from actionbus.core.storage.backend import in_text, quoted
@@ -48,6 +48,8 @@ class Looked(NamedTuple):
     """Why changes may not have been recorded, so that only a baseline makes the history whole."""
     stale: tuple[str, ...]
     """What keeps changes from being recorded under the present columns."""
+    detached: tuple[str, ...] = ()
+    """Tables that were its partitions, and still have its triggers; by their names in SQL."""
 
     @property
     def is_whole(self) -> bool:
@@ -207,10 +209,11 @@ def _look(
         return _hold(there[relation].wanted, shapes, relation, name, numbers)
 
     found = look(connection, list(there), hold, home.replace('"', "")) if there else {}
-    return {
+    looked = {
         there[relation]: each if isinstance(each, ConfigurationError) else _compare(each, by_number, home)
         for relation, each in found.items()
     }
+    return _with_detached(connection, looked, home)
 
 
 def _hold(
@@ -246,6 +249,30 @@ def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
                 stale.append(f"{told} on {member.sql} is not the one for its columns")
     lost += [Lost(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)]
     return Looked(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
+
+
+def _with_detached(
+    connection: Connection, looked: Mapping[Asked, Looked | ConfigurationError], home: str
+) -> dict[Asked, Looked | ConfigurationError]:
+    """Besides, partitions that went with their rows, of which no trigger was told."""
+    parted = {
+        each.shape.shape: each.table
+        for each in looked.values()
+        if isinstance(each, Looked) and each.shape and each.table.kind == "p"
+    }
+    if not parted:
+        return dict(looked)
+    operations = (*sql.OPERATIONS, sql.TRUNCATE)
+    functions = [f"actionbus_image_{shape}_{operation}" for shape in parted for operation in operations]
+    members = [member.relation for table in parted.values() for member in table.members]
+    gone = detached(connection, functions, members, home.replace('"', ""))
+    return {asked: _without(each, gone) if isinstance(each, Looked) else each for asked, each in looked.items()}
+
+
+def _without(each: Looked, gone: Mapping[int, Sequence[str]]) -> Looked:
+    names = gone.get(each.shape.shape, ()) if each.shape else ()
+    told = (f"rows of {each.table.name} went unseen with {name}, which is its partition no longer" for name in names)
+    return each._replace(lost=(*map(Lost, told), *each.lost), detached=tuple(names))
 
 
 def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:

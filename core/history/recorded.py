@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,8 @@ class Recorded:
     """In force there: its columns are the table's."""
     shapes: Sequence[Shape]
     """Those whose images count, oldest first."""
+    written: Mapping[int, Shape]
+    """All shapes that the table ever had, by number: rows of before a baseline have others."""
     since: datetime
     since_position: int | None
     since_image: int
@@ -35,7 +37,8 @@ class Recorded:
         begin = next((each for each in reversed(there) if each.is_baseline), there[0])
         counting = [each for each in there if each.shape >= begin.shape]
         place = images.place_of(begin) if begin.is_baseline else None
-        return cls(images, counting[-1], counting, begin.since, place, begin.since_image)
+        written = {each.shape: each for each in shapes}
+        return cls(images, counting[-1], counting, written, begin.since, place, begin.since_image)
 
     @property
     def name(self) -> str:
@@ -49,8 +52,7 @@ class Recorded:
 
     def columns_of(self, shape: int, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Rows that were written under a shape, by the table's columns at this position."""
-        # One of before a baseline is not among these shapes.
-        written = next((each for each in self.shapes if each.shape == shape), self.shape)
+        written = self.written[shape]
         return as_of(self.shape, written, self.images.values(written, rows))
 
     def parts_of(self, key: Any) -> tuple[Any, ...]:
@@ -82,6 +84,8 @@ def holds(images: Images, shape: Shape, cut: Cut) -> bool:
     # Of a table that began with rows, the record of its baseline tells; of others a time alone.
     if shape.is_baseline and (place := images.place_of(shape)) is not None:
         return place <= cut.position
+    if shape.since_position is not None:
+        return cut.is_end or shape.since_position < cut.position
     if cut.moment is None:
         return cut.is_end
     return shape.since_image <= cut.image and (cut.is_end or shape.since <= cut.moment)

@@ -55,11 +55,13 @@ class Shape(NamedTuple):
     relation: int | None = None
     """PostgreSQL: the table's oid."""
     numbers: tuple[int, ...] = ()
-    """PostgreSQL: the columns' `attnum`."""
+    """What a column keeps when it is renamed: PostgreSQL's `attnum`; on SQLite counted by the installer."""
     xid: int | None = None
     """PostgreSQL: the transaction that made it."""
     withheld_numbers: tuple[int, ...] = ()
     """PostgreSQL: `attnum` of those withheld, by which one that is renamed is known again."""
+    since_position: int | None = None
+    """SQLite: the journal's last position when the shape was made."""
 
 
 class Standing(NamedTuple):
@@ -106,12 +108,13 @@ class TableStatus(NamedTuple):
 
 
 _COMMON: Final = "shape, table_name, columns, types, key, withheld, is_baseline, since, since_image"
+_SQLITE: Final = f"{_COMMON}, since_position, numbers"
 _POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid, withheld_numbers"
 
 
 def sqlite_shapes(connection: Connection, home: str) -> list[Shape]:
     """All shapes, oldest first. `home` is what stands before a name of ours in SQL."""
-    return [_of_sqlite(row) for row in _rows(connection, home, _COMMON)]
+    return [_of_sqlite(row) for row in _rows(connection, home, _SQLITE)]
 
 
 def postgresql_shapes(connection: Connection, home: str) -> list[Shape]:
@@ -129,10 +132,13 @@ def _rows(connection: Connection, home: str, columns: str) -> Sequence[Sequence[
 
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
-    shape, table_name, columns, types, key, withheld, is_baseline, since, since_image = row
-    columns, types, key, withheld = (tuple(json.loads(each)) for each in (columns, types, key, withheld))
+    shape, table_name, *lists, is_baseline, since, since_image, since_position, numbers = row
+    columns, types, key, withheld, numbers = (tuple(json.loads(each)) for each in (*lists, numbers))
     moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    return Shape(shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image)
+    return Shape(
+        shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image, numbers=numbers,
+        since_position=since_position,
+    )  # fmt: skip
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:

@@ -6,18 +6,22 @@ They write each changed row's values, as they are, into columns without a type (
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from actionbus.core.history.shapes import BASELINE, TableWanted, sqlite_shapes
+from actionbus.core.history.shapes import BASELINE, Shape, TableWanted, sqlite_shapes
 from actionbus.core.history.sqlite_standing import find, fits, shapes_of, triggers_of, was_recorded
 from actionbus.core.history.sqlite_triggers import Table, into, values, wanted_triggers
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES, SHAPES
 from actionbus.core.storage.sqlite_images import append_bypass, cover, last_image
+
+_NEW: Final = re.compile(r'NEW\."((?:[^"]|"")*)"')
 
 
 def install(connection: Connection, home: str, wanted: Sequence[TableWanted], *, baseline: bool) -> list[str]:
@@ -29,10 +33,11 @@ def install(connection: Connection, home: str, wanted: Sequence[TableWanted], *,
     tables = [find(dbapi, each, shapes_of(known, each.name)) for each in wanted]
     changed = []
     for table in tables:
-        shape = next(reversed(shapes_of(known, table.name)), None)
+        shapes = shapes_of(known, table.name)
+        shape = shapes[-1] if shapes else None
         if not baseline and fits(dbapi, table, shape):
             continue
-        _renew(dbapi, table, is_baseline=baseline or not was_recorded(dbapi, shape))
+        _renew(dbapi, table, _numbers(dbapi, table, shapes), is_baseline=baseline or not was_recorded(dbapi, shape))
         changed.append(table.name)
     return changed
 
@@ -52,15 +57,29 @@ def _drop(dbapi: Any, names: Collection[str]) -> bool:
     return bool(names)
 
 
-def _renew(dbapi: Any, table: Table, *, is_baseline: bool) -> None:
+def _numbers(dbapi: Any, table: Table, shapes: Sequence[Shape]) -> list[int]:
+    """What tells a column that was renamed from another one: the triggers' text follows a RENAME COLUMN by itself."""
+    held: dict[str, int] = {}
+    if shapes:
+        last = shapes[-1]
+        made = triggers_of(dbapi, table.name).get(f"actionbus_i_{last.table_name}", "")
+        names = [each.replace('""', '"') for each in _NEW.findall(made)]
+        names = names[-len(last.columns) :] if was_recorded(dbapi, last) else list(last.columns)
+        held = dict(zip(names, last.numbers, strict=True)) if last.numbers else {}
+    fresh = count(1 + max((number for shape in shapes for number in shape.numbers), default=0))
+    return [held[name] if name in held else next(fresh) for name in table.columns]
+
+
+def _renew(dbapi: Any, table: Table, numbers: Sequence[int], *, is_baseline: bool) -> None:
     cover(dbapi)  # lest a baseline's images be taken for those of whom wrote before it
     _drop(dbapi, {*triggers_of(dbapi, table.name), *wanted_triggers(table, 0)})
     widen(dbapi, len(table.columns))
     before = last_image(dbapi)
-    lists = [json.dumps(each, ensure_ascii=False) for each in (table.columns, table.types, table.key, table.withheld)]
+    told = (table.columns, table.types, table.key, table.withheld, numbers)
+    lists = [json.dumps(each, ensure_ascii=False) for each in told]
     shape = dbapi.execute(
-        f"INSERT INTO main.{SHAPES} (table_name, columns, types, key, withheld, is_baseline, since_image) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO main.{SHAPES} (table_name, columns, types, key, withheld, numbers, is_baseline, since_image, "
+        "since_position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(position), 0) FROM main.journal))",
         (table.name, *lists, is_baseline, before),
     ).lastrowid
     for sql in wanted_triggers(table, shape).values():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.storage.sqlite_images import key_part
 
 
 class Table(NamedTuple):
@@ -55,6 +56,6 @@ def values(table: Table, shape: int, operation: str, key_of: str, rows: Sequence
     if len(table.key) == 1:
         key = f"{key_of}{quoted(table.key[0])}"
     else:
-        key = " || ',' || ".join(f"quote({key_of}{quoted(each)})" for each in table.key) or "NULL"
+        key = " || ',' || ".join(key_part(f"{key_of}{quoted(each)}") for each in table.key) or "NULL"
     columns = (f"{row}{quoted(column)}" for row in rows for column in table.columns)
     return ", ".join([str(shape), f"'{operation}'", key, "julianday('now')", *columns])

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.fold import Broken, Fold
-from actionbus.core.history.images import Chain, Cut, Images, Residual
+from actionbus.core.history.images import Chain, Cut, Image, Images, Residual
 from actionbus.core.history.recorded import Recorded
 
 _CHUNK: Final = 250
@@ -71,9 +71,18 @@ class Rows:
             residue = self._images.residue(recorded.shapes, recorded.since_image, self._cut, keys=keys)
             folded = self._fold.settle(residue)
             self.broken += folded.broken
-            for row in folded.rows:
+            for row in self._known(folded.rows):
                 found[row.key].append(row)
         return found
+
+    def _known(self, rows: Sequence[Residual]) -> Iterator[Residual]:
+        """The sum forgets what became known of a row by a change that let it come out as it was; its images do not."""
+        images: dict[Any, list[Image]] = {row.key: [] for row in rows if self._fold.newer(row.shape)}
+        recorded = self._recorded
+        if images:
+            for each in self._images.of_keys(recorded.shapes, list(images), recorded.since_image, self._cut):
+                images[each.key].append(each)
+        return (self._fold.known(row, images.get(row.key, ())) for row in rows)
 
     def _told(self, rows: Sequence[Chain | Residual]) -> Iterator[dict[str, Any]]:
         by_shape: dict[int, list[Any]] = {}

@@ -49,11 +49,13 @@ def of_keys(images: Iterable[Image], fold: Fold) -> Iterator[Version]:
         by_key.setdefault((image.key, type(image.key)), []).append(image)
     for own in by_key.values():
         counted, held, since, last = _Counted(), None, 0, _Last(fold)
+        seen: list[Image] = []
         for position, changes in _by_position(own):
             for image in changes:
                 _add(counted, image)
                 last.see(image)
-            now = last.row() if last.is_known else _settled(fold, counted)
+            seen += changes
+            now = last.row() if last.is_known else _settled(fold, counted, seen)
             if held is not None and held != now:
                 yield Version(*held, since, position)
             since = since if held == now else position
@@ -83,9 +85,12 @@ class _Last:
         return None if shape is None or held is None else (shape, held)
 
 
-def _settled(fold: Fold, counted: _Counted) -> tuple[int, Any] | None:
+def _settled(fold: Fold, counted: _Counted, seen: Sequence[Image]) -> tuple[int, Any] | None:
     rows = fold.settle(counted.residue()).rows
-    return (rows[0].shape, rows[0].row) if rows else None
+    if not rows:
+        return None
+    row = fold.known(rows[0], seen)
+    return row.shape, row.row
 
 
 def without_keys(images: Iterable[Image], fold: Fold) -> Iterator[Version]:

@@ -149,6 +149,8 @@ def sqlite() -> list[str]:
     types TEXT NOT NULL,
     key TEXT NOT NULL,
     withheld TEXT NOT NULL,
+    numbers TEXT NOT NULL DEFAULT '[]',
+    since_position INTEGER,
     is_baseline INTEGER NOT NULL,
     since TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'),
     since_image INTEGER NOT NULL

@@ -217,7 +217,8 @@ class PostgreSQL(Backend):
         self._prepare_statements(connection, anew=bool(connection.info.get(UNCLEAN)))
         cursor = driver_connection(connection).cursor()
         session: Session = connection.info[_SESSION]
-        opening = _BEGIN.format(isolation=isolation) if isolation else _STILL
+        # What deferred triggers write is the action's too: its record must come after it.
+        opening = _BEGIN.format(isolation=isolation) if isolation else f"{_STILL}; SET CONSTRAINTS ALL IMMEDIATE"
         statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), session.ending])
         values = [value for each in also for value in each.values]
         values += [value for row in rows for value in written(row)]

@@ -54,6 +54,12 @@ class Ranges:
             append_bypass(dbapi, self._covered, self.before)
 
 
+def key_part(value: str) -> str:
+    """SQL of one of several columns' values in a key's text; `quote` ends a text at NUL."""
+    has_nul = f"typeof({value}) = 'text' AND instr({value}, char(0))"
+    return f"CASE WHEN {has_nul} THEN 'x' || hex({value}) ELSE quote({value}) END"
+
+
 def last_image(dbapi: Any) -> int:
     """The number of the last image; 0 while there is none."""
     return int(_row(dbapi, _LAST)[0])

@@ -71,8 +71,9 @@ class Change:
     def columns(self) -> list[str]:
         """The columns whose value changed, or became known."""
         before, after = self.before or {}, self.after or {}
-        return [n for n in {**before, **after} if n not in before or n not in after or not _is(before[n], after[n])]
+        return [n for n in {**before, **after} if n not in before or n not in after or not is_same(before[n], after[n])]
 
 
-def _is(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a column are of one type and read alike."""
     return type(one) is type(other) and repr(one) == repr(other)

@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import Bus, JournalUnavailable
+from actionbus.core.history.install import install, status
+from actionbus.core.history.shapes import TableWanted
 from tests.conftest import prepared, query
 from tests.core.test_order import APPEND, dsn, naive
 from tests.servers import Server
@@ -183,3 +185,61 @@ def test_a_standby_is_refused_by_name(server: Server, postgres_url: URL, before:
         with pytest.raises(JournalUnavailable, match="refuses writes"):
             bus.execute("open_account", {"id": 2, "name": "b"})
     server.drop(empty)
+
+
+def test_rows_that_logical_replication_applies_are_recorded_as_bypasses(logical: Server) -> None:
+    """On a subscriber of business tables whose journal is its own: triggers by statement would not be fired."""
+    publisher, subscriber = logical.database(), logical.database()
+    for url in (publisher, subscriber):
+        now(url, "CREATE TABLE things (id int PRIMARY KEY, v text)")
+    bus = Bus(make_application(), subscriber)
+    bus.journal.create()
+    wanted = [TableWanted("things")]
+    with bus.engine.begin() as connection:
+        install(bus.backend, connection, wanted)
+    now(publisher, "CREATE PUBLICATION things FOR TABLE things")
+    slot = f"slot_{uuid4().hex[:8]}"
+    now(publisher, f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+    where = f"host={publisher.query['host']} user=postgres dbname={publisher.database}"
+    how = f"create_slot = false, copy_data = false, slot_name = '{slot}', enabled = false"
+    now(subscriber, f"CREATE SUBSCRIPTION theirs CONNECTION '{where}' PUBLICATION things WITH ({how})")
+    with bus.engine.begin() as connection:
+        assert any("not by row" in each for each in status(bus.backend, connection, wanted)[0].problems)
+        install(bus.backend, connection, wanted)
+        assert status(bus.backend, connection, wanted)[0].is_whole
+    now(subscriber, "ALTER SUBSCRIPTION theirs ENABLE")
+    now(publisher, "INSERT INTO things VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+    now(publisher, "UPDATE things SET id = 4, v = 'z' WHERE id = 3; DELETE FROM things WHERE id = 1")
+    deadline = time.monotonic() + 60
+    while query(subscriber, "SELECT * FROM things ORDER BY id") != [(2, "b"), (4, "z")]:
+        assert time.monotonic() < deadline, "the rows did not arrive"
+        time.sleep(0.02)
+    now(publisher, "TRUNCATE things")
+    while query(subscriber, "SELECT * FROM things"):
+        assert time.monotonic() < deadline, "the TRUNCATE did not arrive"
+        time.sleep(0.02)
+    [found] = bus.history.diff(0, table="things").basis.tables
+    assert found.gaps == ()
+    assert bus.history.state("things").tables["public.things"] == []
+    changes = [each for key in (1, 2, 3, 4) for each in bus.history.rows("things", key).changes]
+    assert [each.operation for each in changes] == [
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+    ]
+    assert all(each.who.bypass and each.who.bypass["replica"] is True for each in changes)
+    bus.close()
+    now(subscriber, "ALTER SUBSCRIPTION theirs DISABLE")
+    now(subscriber, "ALTER SUBSCRIPTION theirs SET (slot_name = NONE)")
+    now(subscriber, "DROP SUBSCRIPTION theirs")
+    while query(publisher, "SELECT 1 FROM pg_replication_slots WHERE active"):
+        assert time.monotonic() < deadline, "a slot is still in use"
+        time.sleep(0.02)
+    query(publisher, f"SELECT pg_drop_replication_slot('{slot}')")
+    logical.drop(subscriber)
+    logical.drop(publisher)

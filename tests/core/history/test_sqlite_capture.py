@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
 from actionbus import Bus, ConfigurationError
+from actionbus.core.history.decoding import UNKNOWN
 from actionbus.core.history.install import install, status
 from actionbus.core.history.shapes import TableStatus, TableWanted, latest, sqlite_shapes
 from actionbus.core.storage.backend import quoted
-from tests.shop.app import make_application
+from tests.shop.app import Base, make_application
 
 EXTREMES = [
     None, "", "a\0b", "é" * 1000, b"", b"\0\xff", 0, -(2**63), 2**63 - 1, 0.1, -0.0, 1.7976931348623157e308, 5e-324,
@@ -266,6 +267,20 @@ class TestRenewal:
         with db.bus.engine.connect() as connection:
             assert latest(sqlite_shapes(connection, "main."))["t"].is_baseline is is_anew
         assert (db.images("t")[-1][0] == "b") is is_anew
+
+    def test_a_renamed_column_is_the_same(self, db: Recorded) -> None:
+        """Another that takes its old name is not; and the position of a migration is told by no clock."""
+        Base.metadata.create_all(db.bus.engine)
+        db.bus.execute("open_account", {"id": 1, "name": "x"}, actor="ann")
+        at = db.bus.journal.settled()
+        db.client.execute('ALTER TABLE t RENAME COLUMN b TO "a ""b"""')
+        db.install("t")
+        db.client.execute("ALTER TABLE t ADD COLUMN b")
+        db.install("t")
+        assert db.bus.history.state("t").tables["t"] == [{"a": 1, 'a "b"': "x", "b": UNKNOWN}]
+        db.bus.execute("open_account", {"id": 2, "name": "y"}, actor="ann")
+        assert db.bus.history.state("t").tables["t"] == [{"a": 1, 'a "b"': "x", "b": UNKNOWN}]
+        assert db.bus.history.state("t", at).tables["t"] == [{"a": 1, "b": "x"}]
 
     def test_a_column_is_not_dropped_silently(self, db: Recorded) -> None:
         with pytest.raises(sqlite3.OperationalError, match="actionbus_"):

@@ -203,6 +203,23 @@ class TestNamed:
 
         assert named(outer, inner) == ["nested", "outer"]
 
+    def test_what_a_deferred_trigger_writes_is_the_action_s(self, make_postgres_bus: BusFactory) -> None:
+        bus = make_postgres_bus()
+        bus.create()
+        note = "INSERT INTO entries (account_id, amount) VALUES (NEW.id, 7)"
+        with bus.engine.begin() as connection:
+            connection.exec_driver_sql(
+                f"CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {note}; RETURN NULL; END$$; "
+                "CREATE CONSTRAINT TRIGGER noted AFTER INSERT ON accounts DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION noted()"
+            )
+        done = bus.execute("open_account", {"id": 1, "name": "a"}, actor="ann")
+        found = bus.history.changes(done.action_id).changes
+        assert [each.table for each in found] == ["public.accounts", "public.entries"]
+        at = bus.journal.settled()
+        bus.execute("open_account", {"id": 2, "name": "b"}, actor="ann")
+        assert len(bus.history.state("entries", at).tables["public.entries"]) == 1
+
 
 names: list[str] = []
 

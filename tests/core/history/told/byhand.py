@@ -86,6 +86,11 @@ class Book:
             values = (shape, operation, key, _text(before), _text(after), action.hex if action else None, xid)
         return int(self._run(sql, values)[0][0])
 
+    def nameless(self, xid: int) -> None:
+        """An image that says only that some table's row was changed."""
+        sql = "INSERT INTO actionbus_images (shape, operation, xid) VALUES (0, '!', %s)"
+        self._run(sql, (xid,))
+
     def record(
         self, kind: str = "outcome", action_id: UUID | None = None, *, xid: int = 0, seen: str | None = None,
         after: int | None = None, upto: int | None = None, cause: UUID | None = None,

@@ -107,6 +107,75 @@ def test_a_column_that_was_not_recorded_is_unknown_not_null(book: Book) -> None:
     assert book.state("items", before)[0] == {"id": 1, "name": "a"}
 
 
+def test_what_became_known_stays_known_though_the_row_came_out_as_it_was(book: Book) -> None:
+    """The sum of its images under the shape that knows more is nothing; what they know is not."""
+    old = book.shape("items", "id name")
+    book.image(old, None, (1, "a"), xid=5)
+    book.image(old, None, (2, "b"), xid=5)
+    book.record("bypass", xid=5)
+    new = book.shape("items", "id name size")
+    mark = book.last()
+    book.image(new, (1, "a", "5"), (1, "z", "5"), xid=6)
+    book.image(new, (1, "z", "5"), (1, "a", "5"), xid=6)
+    at = book.record("bypass", xid=6, after=mark)
+    known = {"id": 1, "name": "a", "size": "5"}
+    assert sorted(book.history.state("items").tables.popitem()[1], key=repr) == [
+        known, {"id": 2, "name": "b", "size": UNKNOWN},
+    ]  # fmt: skip
+    assert {each.column: each.value for each in book.history.blame("items", 1).columns} == known
+    assert book.history.bisect("SELECT EXISTS (SELECT 1 FROM items WHERE size = '5')").source.position == at  # type: ignore[union-attr]
+
+
+def test_what_became_known_stays_known_though_the_order_of_images_does_not_tell(book: Book) -> None:
+    old = book.shape("items", "id name")
+    book.image(old, None, (1, "a"), xid=5)
+    book.record("bypass", xid=5)
+    new = book.shape("items", "id name size")
+    mark = book.last()
+    book.image(new, (1, "z", "5"), (1, "a", "5"), xid=6)
+    book.image(new, (1, "a", "5"), (1, "z", "5"), xid=6)
+    at = book.record("bypass", xid=6, after=mark)
+    answer = book.history.state("items")
+    assert answer.tables.popitem()[1] == [{"id": 1, "name": "a", "size": "5"}]
+    assert answer.basis.gaps == ()
+    found = book.history.bisect("SELECT EXISTS (SELECT 1 FROM items WHERE name = 'a' AND size = '5')").source
+    assert found is not None
+    assert found.position == at
+
+
+def test_rows_of_before_a_baseline_are_told_by_its_columns(book: Book) -> None:
+    old = book.shape("items", "id gone name")
+    book.image(old, None, (1, "x", "a"), xid=5)
+    before = book.record("bypass", xid=5)
+    anew = book.shape("items", "id name", is_baseline=True, xid=6)
+    mark = book.last()
+    book.image(anew, None, (1, "b"), operation="b", xid=6)
+    at = book.record("bypass", xid=6, after=mark)
+    [found] = book.history.diff(before, at, "items").rows
+    assert (found.before, found.after) == ({"id": 1, "name": "a"}, {"id": 1, "name": "b"})
+    found = book.history.bisect("SELECT EXISTS (SELECT 1 FROM items WHERE name = 'b')", good=before)  # type: ignore[assignment]
+    assert found.source.position == at  # type: ignore[attr-defined]
+
+
+def test_blame_goes_through_a_baseline_that_found_a_value_as_it_was(book: Book) -> None:
+    """A migration that makes a table anew is no answer to who gave a row its values."""
+    old = book.shape("items", "id name size")
+    book.image(old, None, (1, "a", "5"), xid=5)
+    inserted = book.record("bypass", xid=5)
+    anew = book.shape("items", "id name size colour", is_baseline=True, xid=6)
+    mark = book.last()
+    book.image(anew, None, (1, "a", "6", "red"), operation="b", xid=6)
+    baseline = book.record("bypass", xid=6, after=mark)
+    again = book.shape("items", "id name size colour", is_baseline=True, xid=7)
+    mark = book.last()
+    book.image(again, None, (1, "a", "6", "red"), operation="b", xid=7)
+    book.record("bypass", xid=7, after=mark)
+    found = {each.column: each for each in book.history.blame("items", 1).columns}
+    positions = {name: each.change.who.source and each.change.who.source.position for name, each in found.items()}
+    assert positions == {"id": inserted, "name": inserted, "size": baseline, "colour": baseline}
+    assert [found[name].value for name in ("name", "size", "colour")] == ["a", "6", "red"]
+
+
 def test_a_renamed_column_is_the_same_on_postgresql(postgres_book: Book) -> None:
     book = postgres_book
     old = book.shape("items", "id name", numbers=(1, 2))
@@ -234,6 +303,22 @@ def test_a_forged_action_is_shown_as_a_bypass_that_claims_it(postgres_book: Book
     assert forged.shown()["position"] == at
     assert forged.shown()["action"] is None
     assert len(book.history.changes(real).changes) == 1
+
+
+def test_a_forged_action_is_told_at_the_end_before_a_record_gives_it_a_position(postgres_book: Book) -> None:
+    """Rows that stand there are never passed over in silence."""
+    book = postgres_book
+    shape = book.shape("items", "id name")
+    assert book.history.state("items").tables.popitem()[1] == []
+    book.image(shape, None, (1, "a"), action=uuid4(), xid=5)
+    answer = book.history.state("items")
+    assert (answer.tables.popitem()[1], answer.basis.waiting) == ([{"id": 1, "name": "a"}], 1)
+    [change] = book.history.rows("items", 1).changes
+    assert change.who.bypass
+    assert change.who.source is None
+    at = book.record(xid=6)
+    assert book.history.state("items").basis.waiting == 0
+    assert [each.who.source.position for each in book.history.rows("items", 1).changes if each.who.source] == [at]
 
 
 def test_two_records_of_one_transaction_part_its_images(postgres_book: Book) -> None:
