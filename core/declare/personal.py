@@ -90,9 +90,11 @@ def _sources(table: Table, column: Column[Any]) -> set[str]:
     left = [column]
     while left:
         computed = left.pop().computed
-        sql = str(computed.sqltext) if computed is not None else ""
-        new = {each.name for each in table.columns if _names(sql, each.name)}
-        left += [table.columns[name] for name in new - found]
+        if computed is None:
+            continue
+        sql = str(computed.sqltext)
+        new = {each.name for each in table.columns if _names(sql, each.name)} - found
+        left += [table.columns[name] for name in new]
         found |= new
     return found
 
