@@ -48,7 +48,7 @@ class Marked(NamedTuple):
 
 
 class Store(ABC):
-    """Images of one database, as erasing reads and changes them; `erasing_postgresql` and `erasing_sqlite` answer."""
+    """Images of one database, as erasing reads and changes them; one of `databases.Database.store` answers."""
 
     @abstractmethod
     def wait_for_writers(self, shapes: Sequence[Shape]) -> None:

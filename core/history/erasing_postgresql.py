@@ -1,4 +1,4 @@
-"""Erases on PostgreSQL, by the function that alone may change an image. Used by `history.erasing`'s caller."""
+"""Erases on PostgreSQL, by the function that alone may change an image. See `history.databases`."""
 
 from __future__ import annotations
 

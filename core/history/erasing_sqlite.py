@@ -1,4 +1,4 @@
-"""Erases on SQLite, where an erasure that is open lets values be changed. Used by `history.erasing`'s caller."""
+"""Erases on SQLite, where an erasure that is open lets values be changed. See `history.databases`."""
 
 from __future__ import annotations
 

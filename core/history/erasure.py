@@ -13,8 +13,6 @@ from actionbus.core.declare.personal import Declared
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import declare, read_declared
 from actionbus.core.history.erasing import erase, receipt_for
-from actionbus.core.history.erasing_postgresql import PostgreSQLStore
-from actionbus.core.history.erasing_sqlite import SQLiteStore
 from actionbus.core.history.fold import by_table
 from actionbus.core.storage.backend import Backend
 from actionbus.core.values.record import Outcome
@@ -52,10 +50,10 @@ class Work:
         """Erase, in the session's transaction; what was done."""
         connection, prefix = session.connection(), self._backend.prefix
         declare(self._backend, connection, self._declared)
-        make = SQLiteStore if connection.dialect.name == "sqlite" else PostgreSQLStore
+        database = database_of(connection)
         personal = {name: kept.personal for name, kept in read_declared(connection, prefix).items()}
-        shapes = by_table(database_of(connection).shapes(connection, prefix))
-        return erase(make(connection, prefix, self.commitment), shapes, personal, self._subject)
+        shapes = by_table(database.shapes(connection, prefix))
+        return erase(database.store(connection, prefix, self.commitment), shapes, personal, self._subject)
 
     def application(self, release: str | None) -> Application:
         """With the one action that does the work, under whatever application the database has."""
