@@ -9,6 +9,7 @@ from sqlalchemy import Column, Date, Integer, MetaData, String, Table
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
+from actionbus.adapters.cli.replayed import change_document
 from actionbus.replay import Replayer, ReplayError
 from actionbus.replay.debug import Debugging
 from actionbus.replay.fork import Forking
@@ -95,3 +96,17 @@ def test_a_fork_goes_on_past_erased_rows_and_a_debugger_does_not_begin(bus: Bus,
         pytest.raises(ReplayError, match="it wrote a row of members whose born was erased"),
     ):
         Debugging(replayer, ids["point 1"])
+
+
+def test_a_fork_tells_an_erased_value_as_such(bus: Bus, new_sandbox: NewSandbox) -> None:
+    done = act(bus, "enter 1", "enter 2", "leave 1")
+    bus.erase(1)
+    ids = {each: bus.journal.at(position).action_id for position, each in done.items()}  # type: ignore[union-attr]
+    with Replayer(bus.journal, club(), new_sandbox()) as replayer:
+        fork = Forking(replayer, skip=[ids["leave 1"]]).run()
+    (row,) = fork.rows
+    assert row.before is None
+    assert row.after is not None
+    told = change_document(row)["after"]
+    assert told["born"].keys() == told["joined"].keys() == {"$erased"}
+    assert (told["member"], told["points"]) == (1, 1)
