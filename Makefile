@@ -14,7 +14,7 @@ help:  ## Show what there is to make
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which with PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,flask,celery,tracing,test,lint,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,flask,celery,tracing,privacy,test,lint,bench]'
 	@touch $@
 
 # What an editable install maps, laid out for type checkers, which do not see it (docs/decisions/0018-one-name.md).

@@ -27,6 +27,7 @@ from actionbus.core.errors import (
 )
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.ticket import Ticket
+from actionbus.core.history.erasure import Erasure
 from actionbus.core.history.history import History
 from actionbus.core.journal import Journal
 from actionbus.core.queueing.dispatcher import Dispatcher
@@ -53,6 +54,7 @@ __all__ = [
     "Clock",
     "ConfigurationError",
     "Dispatcher",
+    "Erasure",
     "History",
     "HistoryError",
     "IdempotencyConflict",

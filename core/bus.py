@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application
 from actionbus.core.declare.middleware import Chain, Middleware
+from actionbus.core.declare.personal import Declared, declared_of
 from actionbus.core.declare.queue import Queue
 from actionbus.core.declare.registry import ISOLATION_LEVELS, Registry
 from actionbus.core.errors import ConfigurationError
@@ -22,6 +24,8 @@ from actionbus.core.gateway.inside import watch
 from actionbus.core.gateway.recovery import Recovered, recover
 from actionbus.core.gateway.services import Services
 from actionbus.core.history.created import LEFT_TO_CALLER
+from actionbus.core.history.declared import declare
+from actionbus.core.history.erasure import ACTION, Erasure, Work
 from actionbus.core.history.history import History
 from actionbus.core.history.install import install
 from actionbus.core.history.lookout import Lookout
@@ -79,6 +83,8 @@ class Bus:
         watch(engine)
         if queue is not None:
             backend.uses.add("queue")
+        if any(action.personal for action in registry):
+            backend.uses.add("personal")
         announced = bool(application.projections) and backend.can_announce
         self.services = Services(
             application=application,
@@ -110,6 +116,7 @@ class Bus:
                 self.application.models.create_all(connection.execution_options(**{LEFT_TO_CALLER: True}))
             with self.engine.begin() as connection:
                 install(self.backend, connection, self._wanted())
+                declare(self.backend, connection, self._declared())
 
     @property
     def application(self) -> Application:
@@ -203,6 +210,27 @@ class Bus:
         if self.services.queue is not None:
             recovered.requeued.extend(Dispatcher(self).send(lost=True))
         return recovered
+
+    def erase(self, subject: object, *, actor: str | None = None) -> Erasure:
+        """Erase what is recorded of one subject: personal columns in row images, and the keys of personal arguments.
+
+        `subject` is the id that the columns declared with `info={"personal": …}` name. It is an action on record,
+        `erase_subject`, which does not say who it was: that can be shown with the receipt. The application's own rows
+        are its own to remove, best before this; those that stand are counted. Any number of times. Raises
+        JournalUnavailable where writers do not make room, ValueError for a subject that is none.
+        """
+        if subject is None or not str(subject):
+            raise ValueError("say who is to be erased: the id that the application has for him")
+        work = Work(self.backend, self._declared(), subject)
+        application = work.application(self.application.release)
+        services = replace(self.services, application=application, registry=Registry(application), middleware=Chain([]))
+        runner = ActionRunner(services, Caller(_name("actor", actor), operator=True))
+        return work.told(runner.execute(ACTION, {"subject": work.commitment}))
+
+    def _declared(self) -> list[Declared]:
+        moved = self.engine.get_execution_options().get("schema_translate_map") or {}
+        found = declared_of(self.application.models, self.application.unrecorded)
+        return [each._replace(schema=moved.get(each.schema, each.schema)) for each in found]
 
     def close(self) -> None:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""

@@ -20,18 +20,24 @@ from sqlalchemy import (
 )
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
+from actionbus.core.secrecy.personal import INSTALL, keys_in, opened
 from actionbus.core.storage import ddl
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.reader import SettledReader
 from actionbus.core.storage.row_decoding import columns_to_read, decoder, fetch
-from actionbus.core.storage.table import identity_table, journal_table
+from actionbus.core.storage.subject_keys import secrets_of
+from actionbus.core.storage.table import FORMAT, SEALED, identity_table, journal_table
 from actionbus.core.values.identifiers import AnyId, action_id_of
 from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter, Touching
 from actionbus.core.values.record import Kind, Record, Teller
 
 _AT_ONCE: Final = 500
 """Positions asked for by one statement."""
+
+_PERSONAL: Final = ("context", "arguments", "result", "error", "calls")
+"""Fields of a record in which personal values may be encrypted."""
+_KEYS_KNOWN: Final = 500
 
 
 class Journal:
@@ -96,9 +102,14 @@ class Journal:
         if asked.touching is not None:
             yield from self._touching(asked.touching, after, limit, upto, conditions)
             return
-        decode = self._decode
+        decode, known = self._decode, dict[str, str | None]()
         for row in self._reader.rows(after, upto, limit, conditions, wait=wait):
-            yield decode(row)
+            record = decode(row)
+            yield record if record.format != SEALED else self._opened(record, known)
+
+    def as_stored(self, after: int = 0, *, upto: int | None = None) -> Iterator[Record]:
+        """The same of a range as they stand in the table, personal values encrypted: to be carried with their keys."""
+        return map(self._decode, self._reader.rows(after, upto, None, [], wait=True))
 
     def _touching(
         self, touching: Touching, after: int, limit: int | None, upto: int | None,
@@ -271,7 +282,33 @@ class Journal:
 
     def _fetch(self, statement: Select[Any], connection: Connection | None = None) -> list[Record]:
         rows = self._backend.read(lambda used: fetch(used, statement), connection)
-        return [self._decode(row) for row in rows]
+        records, known = [self._decode(row) for row in rows], dict[str, str | None]()
+        return [each if each.format != SEALED else self._opened(each, known, connection) for each in records]
+
+    def _opened(self, record: Record, known: dict[str, str | None], connection: Connection | None = None) -> Record:
+        """A record with its personal values in clear; `known` are keys that were looked up a moment ago."""
+        columns = {name: getattr(record, name) for name in _PERSONAL}
+        if len(known) > _KEYS_KNOWN:  # lest a long reading goes on with keys that were deleted since
+            known.clear()
+        if wanted := set(keys_in(list(columns.values()))) - known.keys():
+            known |= secrets_of(self._backend, wanted, connection)
+        try:
+            found = {name: self._open(record, name, each, known) for name, each in columns.items()}
+        except ValueError as why:
+            raise JournalUnavailable(
+                f"the record at position {record.position} cannot be read: {why}; read on with after={record.position}"
+            ) from None
+        except ImportError:
+            raise JournalUnavailable(
+                f"the record at position {record.position} has personal values; to read them takes {INSTALL}"
+            ) from None
+        return record._replace(**found, format=FORMAT)
+
+    def _open(self, record: Record, column: str, value: Any, known: dict[str, str | None]) -> Any:
+        place = f"{record.action_id.hex}/{column}"
+        if column != "arguments":
+            return opened(value, known, place)
+        return {name: opened(each, known, f"{place}/{name}") for name, each in value.items()}
 
     def require(self) -> None:
         """Raises ConfigurationError if the table is not there."""

@@ -16,7 +16,7 @@ from actionbus.replay.errors import ReplayError
 from actionbus.replay.guard import opened
 from actionbus.replay.history import whole
 from actionbus.replay.overlap import NOTHING_SEEN, Seen
-from actionbus.replay.playable import why_not_replayable
+from actionbus.replay.playable import why_not_replayable, why_rows_not_known
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.replayer import Replayer
 from actionbus.replay.sandbox import Rerun
@@ -45,10 +45,14 @@ class Debugging:
     def __init__(self, replayer: Replayer, action_id: UUID) -> None:
         self.replayer = replayer
         self.entry = whole(replayer.journal, action_id)
-        if (why := why_not_replayable(self.entry)) is not None:
-            raise ReplayError(f"{self.entry.outcome.action} cannot be run again: {why}")
+        self._refuse(why_not_replayable(self.entry))
         self.recorded = replayer.stand_before(self.entry)
+        self._refuse(why_rows_not_known(self.recorded))
         self._seen = self._find_seen()
+
+    def _refuse(self, why: str | None) -> None:
+        if why is not None:
+            raise ReplayError(f"{self.entry.outcome.action} cannot be run again: {why}")
 
     def _find_seen(self) -> Seen:
         """What it saw of actions that overlapped, as far as that explains how it ended."""

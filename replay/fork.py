@@ -15,12 +15,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from actionbus.core import Record
+from actionbus.core.history.decoding import Erased
 from actionbus.core.storage.rows import Row
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.history import Entry, first_position, whole
 from actionbus.replay.nets import Held, Net, RowChange
-from actionbus.replay.playable import why_not_replayable
+from actionbus.replay.playable import why_not_replayable, why_rows_not_known
 from actionbus.replay.replayer import Replayer
 from actionbus.replay.sandbox import Rerun
 
@@ -130,7 +131,7 @@ class Forking:
         if entry.action_id in self._skip:
             fork.ended.append(Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, None))
             return
-        if why_not_replayable(entry) is not None:
+        if (why_not_replayable(entry) or why_rows_not_known(recorded)) is not None:
             self._as_recorded(recorded)
             return
         again = datetime.now(UTC)
@@ -224,7 +225,10 @@ def _are_alike(one: Held | None, other: Held | None) -> bool:
     if one is None or other is None:
         return one is other
     then, now = one.fields(), other.fields()
-    return all(str(then[name]) == str(now[name]) for name in then.keys() & now.keys())
+    return all(
+        str(then[name]) == str(now[name]) or isinstance(then[name], Erased) or isinstance(now[name], Erased)
+        for name in then.keys() & now.keys()
+    )
 
 
 def _made_up(each: Inserted, moment: datetime, identity: str) -> Entry:

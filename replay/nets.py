@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from actionbus.core.history.decoding import Decode, Values, decoder_of, fields_of
+from actionbus.core.history.decoding import Decode, Erased, Values, decoder_of, fields_of, has_erased
 from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import GAP, Shape
 
@@ -37,7 +37,19 @@ class Held(NamedTuple):
 
     def mark(self) -> Any:
         """What tells it from every other row."""
-        return self.row if isinstance(self.row, str) else marshal.dumps(self.row, _AS_IT_IS)
+        if isinstance(self.row, str):
+            return self.row
+        try:
+            return marshal.dumps(self.row, _AS_IT_IS)
+        except ValueError:  # what was erased is no value of SQLite's; nor is a tuple
+            plain = [(each.stand_in,) if isinstance(each, Erased) else each for each in self.row]
+            return marshal.dumps(plain, _AS_IT_IS)
+
+    def erased(self) -> list[str]:
+        """The columns whose values were erased."""
+        if not has_erased(self.row):
+            return []
+        return [name for name, value in self.fields().items() if isinstance(value, Erased)]
 
 
 class Net(NamedTuple):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
+from actionbus.core.history.erasure import ACTION
+from actionbus.core.secrecy.personal import is_erased
 from actionbus.core.values import payload
 from actionbus.replay.history import Entry
+from actionbus.replay.nets import Net, bare
 from actionbus.replay.sandbox import Rerun
 
 _TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
@@ -27,6 +31,10 @@ def why_not_replayable(entry: Entry) -> str | None:
         return "its seed is not there any more"
     if "$summary" in asked.arguments or any(_is_left_out(value) for value in asked.arguments.values()):
         return "its arguments were too large, or not JSON, and were not kept"
+    if any(is_erased([each.submitted.arguments, each.outcome.result, each.outcome.calls]) for each in entry.all()):
+        return "personal values of it were erased with their subject"
+    if asked.action == ACTION and isinstance(outcome.result, dict) and outcome.result.keys() >= {"standing", "keys"}:
+        return "it erased a subject, whom no record names"
     if name in _NOT_THE_HANDLERS or str(error.get("sqlstate", "00"))[:2] in _TROUBLE:
         return f"it ended by {name or 'an error'}, which is not the handler's doing"
     if "idempotency_key" in (error.get("errors") or {}):
@@ -38,6 +46,15 @@ def why_not_replayable(entry: Entry) -> str | None:
 
 def _is_left_out(value: Any) -> bool:
     return isinstance(value, dict) and "$unencodable" in value
+
+
+def why_rows_not_known(recorded: Iterable[Net]) -> str | None:
+    """Why an action cannot be run again given the rows that it wrote, or None: values of them were erased."""
+    for net in recorded:
+        for held in (net.before, net.after):
+            if held is not None and (erased := held.erased()):
+                return f"it wrote a row of {bare(net.table)} whose {erased[0]} was erased with its subject"
+    return None
 
 
 def why_not_comparable(entry: Entry, rerun: Rerun) -> str | None:

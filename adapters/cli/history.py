@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -16,10 +16,11 @@ from actionbus.adapters.cli.common import (
     position_or_id,
     print_json,
     print_table,
-    refuse_missing,
     say,
 )
 from actionbus.adapters.cli.documents import documents
+from actionbus.adapters.cli.erase import erase
+from actionbus.adapters.cli.recording import COMMANDS, backend_of
 from actionbus.adapters.cli.told import (
     WHO,
     cell_text,
@@ -28,20 +29,12 @@ from actionbus.adapters.cli.told import (
     row_json,
     say_change,
     tell,
-    time_text,
     who_cells,
 )
 from actionbus.adapters.cli.walking import Walking
 from actionbus.core import History
 from actionbus.core.history.answers import Basis
 from actionbus.core.history.decoding import shown
-from actionbus.core.history.install import install as install_triggers
-from actionbus.core.history.install import remove as remove_triggers
-from actionbus.core.history.install import status as status_of
-from actionbus.core.history.shapes import TableStatus, TableWanted
-from actionbus.core.history.wanted import as_modelled
-from actionbus.core.storage.backend import Backend
-from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.values.change import Who
 
 _at_option = click.option(
@@ -62,21 +55,12 @@ def history() -> None:
     """
 
 
-history.add_command(documents)
-
-
-def _backend(env: Environment) -> Backend:
-    refuse_missing(env.database)
-    try:
-        backend = backend_for(make_engine(env.database), env.schema, own_engine=True)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--schema") from None
-    click.get_current_context().find_root().call_on_close(backend.renew_pool)
-    return backend
+for command in (documents, erase, *COMMANDS):
+    history.add_command(command)
 
 
 def _history(env: Environment) -> History:
-    return History(_backend(env))
+    return History(backend_of(env))
 
 
 def _no_row(table: str, key: str, basis: Basis) -> SystemExit:
@@ -241,97 +225,3 @@ def bisect(
     if answer.note:
         say(("note:", "yellow"), f" {answer.note}", stderr=True)
     tell(answer.basis)
-
-
-@history.command()
-@click.argument("tables", nargs=-1)
-@click.option("--models", is_flag=True, help="Also the application's tables that have no history.")
-@click.option("--check", is_flag=True, help="Exit code 1 if a table is not whole.")
-@json_option
-@pass_environment
-def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool, as_json: bool) -> None:
-    """Show since when each table is recorded, what is withheld, what is wrong."""
-    if tables:
-        backend = _backend(env)
-        with backend.engine.connect() as connection:
-            found = status_of(backend, connection, [_wanted(each) for each in tables])
-    else:
-        found = (env.bus.history if models else _history(env)).status()
-    for each in found if as_json else ():
-        print_json(_status_json(each))
-    if not as_json:
-        lines = [
-            [each.table_name, time_text(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
-             "; ".join(each.problems) or "whole"]
-            for each in found
-        ]  # fmt: skip
-        print_table(["table", "since", "images", "bytes", "withheld", "state"], lines, whole=("table",))
-    if check and not all(each.is_whole for each in found):
-        raise SystemExit(FAILED)
-
-
-@history.command()
-@click.argument("tables", nargs=-1, required=True)
-@click.option("--withhold", multiple=True, metavar="TABLE.COLUMN", help="A column that is never to be recorded.")
-@click.option("--record", multiple=True, metavar="TABLE.COLUMN", help="A column that was withheld and is no longer.")
-@pass_environment
-def install(env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...]) -> None:
-    """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
-
-    Columns that the application's models call sensitive are left out, if one is named (--app, ACTIONBUS_APP). What was
-    withheld stays so, under a new name too, until it is named with --record.
-    """
-    _install(env, tables, withhold, record, baseline=False)
-
-
-@history.command()
-@click.argument("tables", nargs=-1, required=True)
-@pass_environment
-def baseline(env: Environment, tables: tuple[str, ...]) -> None:
-    """Copy these tables as they are, so that their history begins anew and is whole from here on."""
-    _install(env, tables, (), (), baseline=True)
-
-
-@history.command()
-@click.argument("tables", nargs=-1, required=True)
-@pass_environment
-def stop(env: Environment, tables: tuple[str, ...]) -> None:
-    """Record these tables no more. What was recorded stays."""
-    backend = _backend(env)
-    with backend.engine.begin() as connection:
-        done = remove_triggers(backend, connection, [_wanted(each) for each in tables])
-    say(f"no longer recorded: {', '.join(done)}" if done else "none of them was recorded; nothing to do")
-
-
-def _install(
-    env: Environment, tables: Sequence[str], withhold: Sequence[str], record: Sequence[str], *, baseline: bool
-) -> None:
-    backend = _backend(env)
-    withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
-    wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
-    models = [] if env.app_is_default or env.application.models is None else [env.application.models]
-    with backend.engine.begin() as connection:
-        wanted = [as_modelled(connection, each, models) for each in wanted]
-        done = install_triggers(backend, connection, wanted, baseline=baseline)
-    say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
-
-
-def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[str, list[str]]:
-    columns: dict[str, list[str]] = {}
-    for each in named:
-        table, dot, column = each.rpartition(".")
-        if not dot or table not in tables:
-            raise click.BadParameter(f"{each!r} names no column of a table given", param_hint=option)
-        columns.setdefault(table, []).append(column)
-    return columns
-
-
-def _wanted(name: str, withheld: Iterable[str] = (), recorded: Iterable[str] = ()) -> TableWanted:
-    schema, _, table = name.rpartition(".")
-    return TableWanted(table, schema or None, tuple(withheld), tuple(recorded))
-
-
-def _status_json(status: TableStatus) -> dict[str, Any]:
-    told = {"table": status.table_name, "since": status.since, "whole": status.is_whole, "problems": status.problems}
-    return told | {"withheld": status.withheld, "columns": status.columns, "images": status.images,
-                   "bytes": status.bytes}  # fmt: skip

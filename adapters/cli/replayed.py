@@ -11,6 +11,8 @@ from uuid import UUID
 from xml.etree import ElementTree
 
 from actionbus.adapters.cli.common import FAILED, SUCCEEDED, Part, print_json, say
+from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import shown as history_shown
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.limits import Limits
 from actionbus.replay import Difference, RowChange, Step
@@ -27,7 +29,9 @@ _COLOURS = {
 
 
 def plain(value: Any) -> Any:
-    """A value, or a row of them, as JSON has it."""
+    """A value, or a row of them, as JSON has it; what was erased as `actionbus history` has it."""
+    if isinstance(value, Erased):
+        return history_shown(value)
     try:
         return payload.primitive(value, _LIMITS)
     except ValueError:
@@ -41,6 +45,8 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any, length: int = 100) -> str:
     """A value for a person, on one line."""
+    if isinstance(value, Erased):
+        return "(erased)"
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds")
     if isinstance(value, (str, UUID)):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from actionbus.adapters.cli.common import print_json, say
 from actionbus.core.history.answers import Basis
-from actionbus.core.history.decoding import UNKNOWN, shown
+from actionbus.core.history.decoding import UNKNOWN, Erased, shown
 from actionbus.core.values.change import Change, Columns, Who
 from actionbus.core.values.payload import dumps
 
@@ -69,6 +69,8 @@ def cell_text(value: Any) -> str:
     """A value for a person; what is missing is told apart: NULL from the text, unknown from NULL."""
     if value is UNKNOWN:
         return "(unknown)"
+    if isinstance(value, Erased):
+        return "(erased)"
     if value is None:
         return "NULL"
     if isinstance(value, bytes):

@@ -40,8 +40,9 @@ class Arg(NamedTuple):
     """A list of `type`."""
     sensitive: bool = False
     """Kept out of journal, logs and errors."""
-    personal: bool = False
-    """Tells that the value is about a person; carried in the catalogue."""
+    personal: bool | str = False
+    """Data about a subject, whose id the argument of this name has, or the result; True: about whom the value itself
+    names. It is kept encrypted, until the subject is erased."""
     description: str = ""
 
     @property

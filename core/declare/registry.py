@@ -7,8 +7,8 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import ModuleType
+from dataclasses import dataclass, field
+from types import MappingProxyType, ModuleType
 
 from marshmallow import Schema
 
@@ -17,7 +17,9 @@ from actionbus.core.declare.arg import Arg, build_schema
 from actionbus.core.declare.asynchronous import async_problem
 from actionbus.core.declare.dependencies import Plan, plan_for, read_providers
 from actionbus.core.declare.handler import ActionHandler, Arguments
+from actionbus.core.declare.personal import problems_of
 from actionbus.core.errors import ConfigurationError, UnknownAction
+from actionbus.core.secrecy.personal import INSTALL, can_encrypt
 from actionbus.core.values.payload import printable_text
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
@@ -43,6 +45,8 @@ class Action:
     plan: Plan
     sensitive: frozenset[str]
     isolation: str
+    personal: Mapping[str, bool | str] = field(default_factory=lambda: MappingProxyType({}))
+    """By argument, which other one names the subject, or that it does itself."""
 
     @property
     def for_operators(self) -> bool:
@@ -77,6 +81,7 @@ class Registry:
             for name in application.unrecorded
             if name not in tables
         ]
+        problems += problems_of(application.models, application.unrecorded)
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
 
@@ -129,8 +134,11 @@ class Registry:
         except ValueError as error:
             problems.append(f"{where}: {error}")
             return
-        sensitive = frozenset(field for field, arg in handler.arguments.items() if arg.sensitive)
-        self._actions[name] = Action(name, handler, schema, plan, sensitive, handler.isolation or application.isolation)
+        sensitive = frozenset(each for each, arg in handler.arguments.items() if arg.sensitive)
+        personal = {each: arg.personal for each, arg in handler.arguments.items() if arg.personal}
+        problems += _problems_of_personal(handler, where)
+        isolation = handler.isolation or application.isolation
+        self._actions[name] = Action(name, handler, schema, plan, sensitive, isolation, personal)
 
 
 def class_name_of(action: str) -> str:
@@ -176,6 +184,23 @@ def _handler_of(package: str, name: str, problems: list[str]) -> type[ActionHand
 def _defined_in(module: ModuleType) -> list[type[ActionHandler]]:
     classes = (each for _, each in inspect.getmembers(module, inspect.isclass))
     return [each for each in classes if issubclass(each, ActionHandler) and each.__module__ == module.__name__]
+
+
+def _problems_of_personal(handler: type[ActionHandler], where: str) -> Iterator[str]:
+    for name, arg in handler.arguments.items():
+        if not arg.personal:
+            continue
+        if not isinstance(arg.personal, (bool, str)):
+            yield f"{where}: argument {name!r}: personal is True, or the name of what holds the subject's id"
+        if arg.sensitive:
+            yield f"{where}: argument {name!r} is sensitive, hence never kept, so that nothing of it can be erased"
+        if arg.personal == name:
+            yield f"{where}: argument {name!r}: with personal=True it names its subject itself"
+        named = handler.arguments.get(str(arg.personal))
+        if named is not None and named.sensitive:
+            yield f"{where}: argument {name!r}: {arg.personal!r} is sensitive, and cannot name a subject"
+        if not can_encrypt():
+            yield f"{where}: argument {name!r} is personal, which needs {INSTALL}"
 
 
 def _check_declaration(handler: type[ActionHandler], where: str, problems: list[str]) -> None:

@@ -36,6 +36,7 @@ from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outcomes import outcome_of, row_of_failure
 from actionbus.core.gateway.outside_calls import Call as OutsideCall
 from actionbus.core.gateway.publishing import publish
+from actionbus.core.gateway.sealing import Sealer, comparable
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
@@ -79,6 +80,8 @@ class Call:
         self._execution: Execution | None = None
         self._started_at: datetime | None = None
         self._process = os.getpid()
+        self._sealer = Sealer()
+        self._sealer.register(action, identity.action_id, intent.values)
 
     @classmethod
     def of(cls, services: Services, caller: Caller, name: Any, arguments: Any, key: str | None) -> Self:
@@ -133,19 +136,30 @@ class Call:
 
     def _append(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
         try:
-            return self._backend.append_submitted(connection, row, durable=durable)
+            return self._append_sealed(connection, row, durable)
         except Exception as error:
             if not self._backend.is_lost(error, connection):
                 raise
             # A pooled connection had gone stale. If the record did get through, its id keeps it from being doubled.
             self._backend.renew_pool()
             self._backend.renew(connection)
-            appended = self._backend.append_submitted(connection, row, durable=durable)
+            appended = self._append_sealed(connection, row, durable)
             there = self._services.journal.get(row.action_id, connection) if appended is None else None
             if there is None:
                 return appended
             self._backend.claim(connection, row.action_id)
             return Appended(there.position, None)
+
+    def _append_sealed(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
+        self._load_keys(connection)
+        return self._backend.append_submitted(connection, self._sealer.sealed(row), durable=durable)
+
+    def _load_keys(self, connection: Connection) -> None:
+        """The keys for what is personal, before anything is written with them."""
+        if not self._sealer:
+            return
+        self._sealer.load(self._backend, connection, self._identity.action_id, self._intent.values)
+        self._sealer.remember(self._identity.action_id, self._intent.values)
 
     def run(self, connection: Connection, action: Action) -> Outcome:
         """Attempt the action until it succeeds or fails for good."""
@@ -187,7 +201,7 @@ class Call:
         assert self._started_at is not None
         return Attempt(
             self._services, transaction, self._scrubber, self._started_at, self._identity.seed, deque(earlier),
-            mode=self.mode,
+            mode=self.mode, sealer=self._sealer,
         )  # fmt: skip
 
     def _run_once(self, attempt: Attempt, action: Action, number: int) -> tuple[Row, int]:
@@ -199,11 +213,18 @@ class Call:
         if os.getpid() != self._process:
             raise Misuse(_IN_CHILD)
         row = execution.outcome("succeeded", result, None)
-        return row, attempt.transaction.finish([row], self._also())
+        transaction = attempt.transaction
+        if self._sealer:
+            transaction.nested[:] = map(self._sealer.sealed, transaction.nested)
+        sealed = self._sealer.sealed(row)
+        return row, transaction.finish([sealed], self._with_keys())
 
     def _also(self) -> Sequence[Statement]:
         """What is to be run in the transaction that writes the outcome."""
         return ()
+
+    def _with_keys(self) -> Sequence[Statement]:
+        return (*self._also(), *self._sealer.unsaved())
 
     def settle(self, connection: Connection, error: BaseException) -> Outcome:
         """Write what came of a call that did not succeed, and raise it; or give the outcome it turns out to have.
@@ -227,7 +248,7 @@ class Call:
             return self._answer(connection, error)
         row = self._failure(error)
         try:
-            position = self._append_outcome(connection, row, error)
+            position = self._append_outcome(connection, self._sealer.sealed(row), error)
         except Exception as unwritten:
             if struck := self._backend.interruption(connection, unwritten):
                 raise struck from None
@@ -273,16 +294,18 @@ class Call:
         """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
         if is_usable(connection) and not self._backend.is_lost(error, connection):
             try:
-                return self._backend.append_alone(connection, row, self._also())
+                return self._backend.append_alone(connection, row, self._with_keys())
             except Exception as failure:
                 if not self._backend.is_lost(failure, connection):
                     if self._backend.chain_is_transient(failure):
                         raise
-                    return self._backend.append_alone(connection, self._shortened(row, error, failure), self._also())
+                    return self._backend.append_alone(
+                        connection, self._shortened(row, error, failure), self._with_keys()
+                    )
         version = self._action.handler.version if self._action else None
         give_up(self._backend, connection)
-        submitted = self._submitted(version, self._intent.idempotency_key)
-        return append_after_loss(self._services, submitted, row, self._also())
+        submitted = self._sealer.sealed(self._submitted(version, self._intent.idempotency_key))
+        return append_after_loss(self._services, submitted, row, self._with_keys())
 
     def _unwritten(self, error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
         if was_lost:
@@ -327,7 +350,7 @@ class Call:
         )
         if first is None:
             raise self._told(JournalUnavailable("the idempotency key was taken and is gone again; try once more"))
-        if not payload.same(payload.loads(self._intent.text), first.arguments):
+        if not payload.same(comparable(payload.loads(self._intent.text), first.arguments), first.arguments):
             self._conflict(connection, first)
         return first
 
@@ -335,7 +358,7 @@ class Call:
         error = IdempotencyConflict(
             f"the idempotency key was used for action {first.action_id} with other arguments; use a new key"
         )
-        self._backend.append_submitted(connection, self._submitted(None, None), durable=False)
+        self._append_sealed(connection, self._submitted(None, None), durable=False)
         self._is_submitted = True
         raise error
 

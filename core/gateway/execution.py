@@ -28,6 +28,7 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
 from actionbus.core.gateway.outside_calls import Call
+from actionbus.core.gateway.sealing import Sealer
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.gateway.world import World
@@ -63,6 +64,7 @@ class Attempt:
     nested: int = 0
     mode: str = "execute"
     world: World = REAL_WORLD
+    sealer: Sealer = field(default_factory=Sealer)
 
     @property
     def registry(self) -> Registry:
@@ -149,6 +151,7 @@ class Execution:
         handler = self.action.handler()
         values = load_arguments(self.action, intent)
         handler.set_args(values)
+        self.attempt.sealer.remember(self.identity.action_id, values)
         self.arguments = arguments_text(self.action, values, self.attempt.limits, self.attempt.scrubber)
         return handler
 

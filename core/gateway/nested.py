@@ -73,6 +73,8 @@ class _NestedCall:
         above = outer.identity
         self._identity = Identity(action_id, seed, above.caller, above.correlation_id, above.action_id, above.release)
         self._name = name
+        attempt.sealer.register(self._action, action_id, self._intent.values)
+        attempt.sealer.remember(action_id, self._intent.values)
 
     def run(self) -> Outcome:
         """Submit, run in a savepoint, note the outcome."""

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from actionbus.core.errors import HistoryError
-from actionbus.core.history.decoding import UNKNOWN
+from actionbus.core.history.decoding import UNKNOWN, Erased, has_erased
 from actionbus.core.history.fold import Fold, as_of
 from actionbus.core.history.images import Chain, Cut
 from actionbus.core.history.images_sqlite import SQLiteImages
@@ -35,7 +35,7 @@ _HELPERS: Final = (
 
 
 class Copy(ABC):
-    """Copies of tables that a query sees in their stead; a column that is unknown is NULL in them."""
+    """Copies of tables that a query sees in their stead; what is unknown or erased is NULL in them."""
 
     def __init__(self, high: Opened, tables: Sequence[Recorded]) -> None:
         self._high = high
@@ -163,6 +163,8 @@ class OnSQLite(Copy):
                 if shape != table.shape.shape:
                     (columns,) = as_of(table.shape, known[shape], [row])
                     row = [None if value is UNKNOWN else value for value in columns.values()]
+                if images.has_erasures and has_erased(row):
+                    row = [None if isinstance(value, Erased) else value for value in row]
                 yield (era, *bounds, *row)
 
         if fold.is_keyed:

@@ -23,6 +23,14 @@ _BATCH: Final = 5_000
 _LINKED: Final = """CREATE TEMPORARY TABLE actionbus_linked (image bigint, until bigint, shape integer,
     key text COLLATE "C", after text, is_open boolean, was integer, held text, before text)"""
 
+_FIELDS: Final = r"""regexp_matches(substr({row}, 2, length({row}) - 2) || ',', '("([^"\\]|""|\\.)*"|[^,"]*),', 'g')"""
+_WITHOUT_ERASED: Final = (
+    "CASE WHEN strpos({row}, ' erased:') = 0 THEN {row} ELSE (SELECT '(' || string_agg("
+    "CASE WHEN starts_with(f[1], ' erased:') THEN '' ELSE f[1] END, ',' ORDER BY n) || ')' "
+    f"FROM {_FIELDS} WITH ORDINALITY AS t (f, n)) END"
+)
+"""A row's text with NULL where a value was erased, since what stands there has no form of its column's type."""
+
 
 class OnPostgreSQL(Copy):
     """Temporary tables in the snapshot's transaction."""
@@ -86,10 +94,10 @@ class OnPostgreSQL(Copy):
             )
             keys = self._doubtful(fold)
             for shape in shapes:
-                like = f"actionbus_shape_{number}_{shape.shape}"
+                like, clear = f"actionbus_shape_{number}_{shape.shape}", _WITHOUT_ERASED.format(row="after")
                 self._images.run(
                     f"{_insert(number, table, shape)} SELECT ?::integer AS era, image, "
-                    f"coalesce(until, ?) AS until_image, 0 AS since, ?::bigint AS until, after::{like} AS held "
+                    f"coalesce(until, ?) AS until_image, 0 AS since, ?::bigint AS until, ({clear})::{like} AS held "
                     "FROM actionbus_linked WHERE shape = ? AND after IS NOT NULL OFFSET 0) r",
                     (era, FOREVER, FOREVER, shape.shape),
                 )
@@ -110,11 +118,11 @@ class OnPostgreSQL(Copy):
         self, number: int, table: Recorded, era: int, shapes: Sequence[Shape], versions: Sequence[Version]
     ) -> None:
         for shape in shapes:
-            like = f"actionbus_shape_{number}_{shape.shape}"
+            like, clear = f"actionbus_shape_{number}_{shape.shape}", _WITHOUT_ERASED.format(row="t.held")
             for chosen in _batches([each for each in versions if each.shape == shape.shape]):
                 self._images.run(
                     f"{_insert(number, table, shape)} SELECT ?::integer AS era, 0 AS image, ?::bigint AS until_image, "
-                    f"t.since, t.until, t.held::{like} AS held "
+                    f"t.since, t.until, ({clear})::{like} AS held "
                     "FROM unnest(?::text[], ?::bigint[], ?::bigint[]) t(held, since, until) OFFSET 0) r",
                     (era, FOREVER, [v.row for v in chosen], [v.since for v in chosen], [v.until for v in chosen]),
                 )

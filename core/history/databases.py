@@ -9,6 +9,9 @@ from typing import Final, NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from actionbus.core.history import postgresql, postgresql_standing, sqlite, sqlite_standing
+from actionbus.core.history.erasing import Store
+from actionbus.core.history.erasing_postgresql import PostgreSQLStore
+from actionbus.core.history.erasing_sqlite import SQLiteStore
 from actionbus.core.history.images import Images
 from actionbus.core.history.images_postgresql import PostgreSQLImages
 from actionbus.core.history.images_sqlite import SQLiteImages
@@ -57,11 +60,13 @@ class Database(NamedTuple):
     images: type[Images]
     shapes: Callable[[Connection, str], list[Shape]]
     """All shapes, oldest first; takes a `home`."""
+    store: Callable[[Connection, str, str], Store]
+    """What erases, in the connection's transaction; takes a `home`, and what the record says of the subject."""
 
 
 _BY_DIALECT: Final = {
-    "postgresql": Database(postgresql, postgresql_standing, PostgreSQLImages, postgresql_shapes),
-    "sqlite": Database(sqlite, sqlite_standing, SQLiteImages, sqlite_shapes),
+    "postgresql": Database(postgresql, postgresql_standing, PostgreSQLImages, postgresql_shapes, PostgreSQLStore),
+    "sqlite": Database(sqlite, sqlite_standing, SQLiteImages, sqlite_shapes, SQLiteStore),
 }
 
 

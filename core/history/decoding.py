@@ -11,6 +11,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -46,36 +47,62 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+_ERASED: Final = " erased:"
+"""So a field of a row's text begins whose value was erased: PostgreSQL itself puts one with a space into quotes."""
 
 
-def fields_of(text: str) -> list[str | None]:
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Stands for a personal value that was erased: equal values have equal stand-ins within one erasure."""
+
+    stand_in: str
+
+    def __repr__(self) -> str:
+        return f"ERASED({self.stand_in})"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def has_erased(row: Any) -> bool:
+    """Whether a row may hold an erased value: its text on PostgreSQL, its values on SQLite."""
+    return _ERASED in row if isinstance(row, str) else any(isinstance(each, Erased) for each in row)
+
+
+def fields_of(text: str) -> list[str | Erased | None]:
     """The texts of a row's text, `(1,"a b",)`; None for NULL."""
     body = text[1:-1]
-    if '"' not in body:
+    if '"' not in body and _ERASED not in body:
         return [each or None for each in body.split(",")]
-    found: list[str | None] = []
+    found: list[str | Erased | None] = []
     place = 0
     while place <= len(body):
         field = _FIELD.match(body, place)
         assert field is not None  # the second form matches everywhere
         quoted, bare = field.groups()
-        found.append(bare or None if quoted is None else _ESCAPED.sub(_unescaped, quoted))
+        found.append(_bare(bare) if quoted is None else _ESCAPED.sub(_unescaped, quoted))
         place = field.end() + 1
     return found
+
+
+def _bare(text: str) -> str | Erased | None:
+    return Erased(text.removeprefix(_ERASED)) if text.startswith(_ERASED) else text or None
 
 
 def _unescaped(escaped: re.Match[str]) -> str:
     return escaped[1] or '"'
 
 
-def row_text(fields: Sequence[str | None]) -> str:
+def row_text(fields: Sequence[str | Erased | None]) -> str:
     """What `fields_of` reads."""
     return "(" + ",".join(map(_field_text, fields)) + ")"
 
 
-def _field_text(field: str | None) -> str:
+def _field_text(field: str | Erased | None) -> str:
     if field is None:
         return ""
+    if isinstance(field, Erased):
+        return _ERASED + field.stand_in
     if field and not re.search(r'[\s"\\(),]', field):
         return field
     return '"' + field.replace("\\", "\\\\").replace('"', '""') + '"'
@@ -89,7 +116,7 @@ def decoder_of(types: Sequence[str]) -> Decode:
         if not converts:
             return [() for _ in texts]
         # To the reader of CSV, which is quicker, an empty text looks like NULL, and a single NULL like nothing.
-        if any('""' in each or each == "()" or len(each) > _LONGEST for each in texts):
+        if any('""' in each or each == "()" or _ERASED in each or len(each) > _LONGEST for each in texts):
             columns = zip(*map(fields_of, texts), strict=True)
             return zip(*map(_converted, converts, columns), strict=True)
         bodies = (each[1:-1] for each in texts)
@@ -99,10 +126,10 @@ def decoder_of(types: Sequence[str]) -> Decode:
     return decode
 
 
-def _converted(convert: Convert | None, column: Sequence[str | None]) -> Sequence[Any]:
+def _converted(convert: Convert | None, column: Sequence[str | Erased | None]) -> Sequence[Any]:
     if convert is None:
         return column
-    return [None if field is None else convert(field) for field in column]
+    return [convert(field) if isinstance(field, str) else field for field in column]
 
 
 def _converted_or_null(convert: Convert | None, column: Sequence[str]) -> Sequence[Any]:
@@ -189,6 +216,8 @@ def shown(value: Any) -> Any:
     """A value as JSON that tells every two of them apart: what JSON has no form for carries a tag."""
     if isinstance(value, Unknown):
         return {"$unknown": True}
+    if isinstance(value, Erased):
+        return {"$erased": value.stand_in}
     if isinstance(value, bytes):
         return {"$bytes": value.hex()}
     if isinstance(value, float) and not math.isfinite(value):

@@ -2,7 +2,8 @@
 
 Exact whatever the order of images, which is not that in which things were done. It tells gaps as well: a row that was
 taken away and never put there, and two rows with one key. Shapes differ in their columns, so a row that was put there
-under one shape is taken away under the next by the columns that both have.
+under one shape is taken away under the next by the columns that both have. A value that was erased agrees with any: it
+was another's image that was erased, or the row stood on and was told in clear again (docs/decisions/0019-erasure.md).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from actionbus.core.history.decoding import UNKNOWN, Values
+from actionbus.core.history.decoding import UNKNOWN, Erased, Values, has_erased
 from actionbus.core.history.images import Chain, Image, Link, Residual
 from actionbus.core.history.shapes import Shape
 
@@ -84,10 +85,10 @@ class Fold:
         return Folded([each for each in left if each.times > 0], gone)
 
     def reconciled(self, residue: Sequence[Residual]) -> list[Residual]:
-        """What is left when rows taken away are found among those put there under an older or newer shape."""
+        """What is left when rows taken away are found among those put there under another shape, or erased."""
         left = [each for each in residue if each.times > 0]
         times = [each.times for each in left]
-        places = _Places(left, times, self.common)
+        places = _Places(left, times, self.common, self.agree_but_erased)
         for gone in sorted((each for each in residue if each.times < 0), key=lambda each: each.image):
             missing = -gone.times
             while missing and (place := places.find(gone)) is not None:
@@ -127,30 +128,51 @@ class Fold:
         own, others = self._shapes[shape], self._shapes[other]
         pairs = shared(own, others) if shape < other else [pair[::-1] for pair in shared(others, own)]
         places = [place for place, _ in pairs]
-        return [
-            tuple(None if (held := values[place]) is None else str(held) for place in places)
-            for values in self._values_of(own, rows)
-        ]
+        return [tuple(_text(values[place]) for place in places) for values in self._values_of(own, rows)]
+
+    def agree_but_erased(self, one: int, row: Any, other: int, taken: Any) -> bool:
+        """Whether two rows are the same in what neither has erased."""
+        first, second = self._shapes[one], self._shapes[other]
+        (held,), (others,) = self._values_of(first, [row]), self._values_of(second, [taken])
+        same = _is if one == other else _reads_same
+        return all(
+            isinstance(held[left], Erased) or isinstance(others[right], Erased) or same(held[left], others[right])
+            for left, right in shared(first, second)
+        )
 
 
 class _Places:
     """Finds rows that were put there by what they have in common with one that was taken away."""
 
-    def __init__(self, left: Sequence[Residual], times: Sequence[int], of: Callable[[int, Any, int], Any]) -> None:
+    def __init__(
+        self, left: Sequence[Residual], times: Sequence[int], of: Callable[[int, Any, int], Any],
+        agree_but_erased: Callable[[int, Any, int, Any], bool],
+    ) -> None:  # fmt: skip
         self._left = left
         self._times = times
         self._of = of
+        self._agree_but_erased = agree_but_erased
+        self._places = range(len(left))
+        self._erased = [place for place in self._places if has_erased(left[place].row)]
         self._by_shape = {shape: [n for n, each in enumerate(left) if each.shape == shape] for shape in
                           dict.fromkeys(each.shape for each in left)}  # fmt: skip
         self._known: dict[tuple[int, int], dict[Any, deque[int]]] = {}
 
     def find(self, gone: Residual) -> int | None:
-        """The first of another shape that agrees and is there still."""
+        """The first of another shape that agrees and is there still; else one that does but for what is erased."""
         found = (
             self._first(self._index(shape, gone.shape).get(self._of(gone.shape, gone.row, shape)))
             for shape in self._by_shape if shape != gone.shape
         )  # fmt: skip
-        return min((place for place in found if place is not None), default=None)
+        first = min((place for place in found if place is not None), default=None)
+        return self._find_erased(gone) if first is None else first
+
+    def _find_erased(self, gone: Residual) -> int | None:
+        for place in self._places if has_erased(gone.row) else self._erased:
+            there = self._left[place]
+            if self._times[place] > 0 and self._agree_but_erased(there.shape, there.row, gone.shape, gone.row):
+                return place
+        return None
 
     def _first(self, places: deque[int] | None) -> int | None:
         while places and not self._times[places[0]]:
@@ -174,6 +196,18 @@ def _key_of(shape: Shape) -> tuple[Any, ...]:
 
 def _names(shape: Shape) -> Sequence[Any]:
     return shape.numbers or shape.columns
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _reads_same(one: Any, other: Any) -> bool:
+    return _text(one) == _text(other)
+
+
+def _is(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and repr(one) == repr(other)
 
 
 def shared(one: Shape, other: Shape) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -19,11 +19,12 @@ from marshal import dumps
 from typing import Any, Final
 from uuid import UUID
 
-from actionbus.core.history.decoding import Values
+from actionbus.core.history.decoding import Erased, Values
 from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.history.sqlite_texts import text_of
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.privacy_ddl import ERASURES, TAG_SIZE
 from actionbus.core.storage.sqlite_images import key_part
 from actionbus.core.values.change import Source
 
@@ -40,7 +41,10 @@ Version = tuple[int, int, Row | None]
 
 
 class SQLiteImages(Images):
-    """The images of a database on SQLite."""
+    """The images of a database on SQLite. In what they give, an erased value is an Erased."""
+
+    _tags: Collection[bytes] = ()
+    """With which the stand-ins of each erasure begin."""
 
     @contextmanager
     def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
@@ -49,6 +53,7 @@ class SQLiteImages(Images):
         dbapi.text_factory = text_of
         dbapi.execute("BEGIN")
         try:
+            self._tags = {tag for (tag,) in self.rows_of(f"SELECT tag FROM {{home}}{ERASURES}")}
             yield
         finally:
             dbapi.execute("ROLLBACK")
@@ -123,7 +128,7 @@ class SQLiteImages(Images):
                 _count(counts, key, row[4 : 4 + width], -1, image)
         for key, held, times, image in counts.values():
             if times:
-                yield Residual(shape.shape, key, held, times, image)
+                yield Residual(shape.shape, key, self._told(held), times, image)
 
     def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
         for key, versions, links in self.linked(shapes, since, cut, after):
@@ -147,9 +152,9 @@ class SQLiteImages(Images):
             if (taken is not None or held is not None) and (
                 shape != was or held is None or taken is None or dumps(held, _AS_IT_IS) != dumps(taken, _AS_IT_IS)
             ):
-                links.append(Link(was, held, shape, taken))
+                links.append(Link(was, self._told(held), shape, self._told(taken)))
             held, was = row, shape
-            versions.append((image, shape, held))
+            versions.append((image, shape, self._told(held)))
         if versions:
             yield last, versions, tuple(links)
 
@@ -214,7 +219,7 @@ class SQLiteImages(Images):
             if shape is not None:
                 width = range(1, len(shape.columns) + 1)
                 sides = (row[places[f"{side}{n}"]] for side in "on" for n in width)
-                images.append(_image(shape, (*(row[places[name]] for name in _OF_ITSELF), *sides), None))
+                images.append(self._image(shape, (*(row[places[name]] for name in _OF_ITSELF), *sides), None))
         return images
 
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
@@ -264,6 +269,18 @@ class SQLiteImages(Images):
     def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
         return rows
 
+    @property
+    def has_erasures(self) -> bool:
+        """Whether anything was ever erased here."""
+        return bool(self._tags)
+
+    def _told(self, row: Row | None) -> Row | None:
+        return tuple(map(self._value, row)) if row is not None and self._tags else row
+
+    def _value(self, value: Any) -> Any:
+        is_erased = isinstance(value, bytes) and value[:TAG_SIZE] in self._tags
+        return Erased(value[TAG_SIZE:].hex()) if is_erased else value
+
     def _of_shape(
         self, shape: Shape, where: str, values: Sequence[Any], *, by_key: bool = False
     ) -> Iterator[Sequence[Any]]:
@@ -278,7 +295,15 @@ class SQLiteImages(Images):
         """Rows of `_of_shape`, in the order of their numbers."""
         ordered = sorted(found, key=lambda each: each[1][0])
         records = self._records_of([row[0] for _, row in ordered])
-        return [_image(shape, row, records.get(row[0])) for shape, row in ordered]
+        return [self._image(shape, row, records.get(row[0])) for shape, row in ordered]
+
+    def _image(self, shape: Shape, row: Sequence[Any], position: int | None) -> Image:
+        image, operation, key, at = row[:4]
+        width = len(shape.columns)
+        before = self._told(row[4 : 4 + width]) if operation in "ud" else None
+        after = self._told(row[4 + width :]) if operation in "iub" else None
+        made = datetime.fromtimestamp(0, UTC) + timedelta(days=at - _DAY_ZERO)
+        return Image(image, shape.shape, operation, key, before, after, None, position, made)
 
     def _records_of(self, images: Sequence[int]) -> dict[int, int]:
         """The position of each image's record, where it has one. The numbers are ascending."""
@@ -328,15 +353,6 @@ class SQLiteImages(Images):
 
     def _dbapi(self) -> Any:
         return driver_connection(self.connection)
-
-
-def _image(shape: Shape, row: Sequence[Any], position: int | None) -> Image:
-    image, operation, key, at = row[:4]
-    width = len(shape.columns)
-    before = row[4 : 4 + width] if operation in "ud" else None
-    after = row[4 + width :] if operation in "iub" else None
-    made = datetime.fromtimestamp(0, UTC) + timedelta(days=at - _DAY_ZERO)
-    return Image(image, shape.shape, operation, key, before, after, None, position, made)
 
 
 def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+from actionbus.core.history.decoding import has_erased
 from actionbus.core.history.fold import Fold
 from actionbus.core.history.images import Chain, Image, Link, Residual
 
@@ -114,6 +115,8 @@ class _There:
         self._rows: dict[_Own, tuple[Any, list[int]]] = {}
         self._owed: Counter[_Own] = Counter()
         self._alike: dict[tuple[int, int], dict[Any, dict[_Own, None]]] = {}
+        self._erased: dict[_Own, None] = {}
+        """Those of them that have erased values."""
 
     def put(self, shape: int, row: Any, position: int) -> None:
         own = shape, repr(row)
@@ -121,13 +124,15 @@ class _There:
             self._owed[own] -= 1
             return
         self._rows.setdefault(own, (row, []))[1].append(position)
+        if has_erased(row):
+            self._erased[own] = None
         for (there, other), alike in self._alike.items():
             if there == shape:
                 alike.setdefault(self._fold.common(shape, row, other), {})[own] = None
 
     def take(self, shape: int, row: Any, position: int) -> Version | None:
         own = shape, repr(row)
-        if own not in self._rows and (found := self._of_other_shape(shape, row)):
+        if own not in self._rows and (found := self._of_other_shape(shape, row) or self._but_erased(shape, row)):
             own = found
         if own not in self._rows:
             self._owed[own] += 1
@@ -136,6 +141,7 @@ class _There:
         begun = since.pop()
         if not since:
             del self._rows[own]
+            self._erased.pop(own, None)
         return Version(own[0], held, begun, position) if begun < position else None
 
     def left(self) -> Iterator[Version]:
@@ -150,6 +156,12 @@ class _There:
                 if own in self._rows:
                     return own
                 del found[own]
+        return None
+
+    def _but_erased(self, shape: int, row: Any) -> _Own | None:
+        for own in self._rows if has_erased(row) else self._erased:
+            if self._fold.agree_but_erased(own[0], self._rows[own][0], shape, row):
+                return own
         return None
 
     def _index(self, there: int, shape: int) -> dict[Any, dict[_Own, None]]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, inspect
 
 from actionbus.core.declare.application import Application
+from actionbus.core.declare.personal import withheld_of
 from actionbus.core.errors import ConfigurationError
 from actionbus.core.history.shapes import TableWanted
 
@@ -25,11 +26,12 @@ def wanted_of(tables: Iterable[Table], unrecorded: Collection[str], options: Map
         TableWanted(
             table.name,
             moved.get(table.schema, table.schema),
-            withheld=tuple(column.name for column in table.columns if column.info.get("sensitive")),
-            recorded=tuple(column.name for column in table.columns if not column.info.get("sensitive")),
+            withheld=withheld,
+            recorded=tuple(column.name for column in table.columns if column.name not in withheld),
         )
         for table in tables
         if table.key not in unrecorded
+        for withheld in [withheld_of(table)]
     ]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -23,6 +24,7 @@ from actionbus.core.errors import (
     AttemptsExhausted,
     AttemptUnfinished,
     CommitConflict,
+    InvalidArguments,
     JournalUnavailable,
     OutcomeUnknown,
 )
@@ -32,6 +34,7 @@ from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import intent_of
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.publishing import message_of, publish, refuse_secrets
+from actionbus.core.gateway.sealing import erased_names
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import Ticket, moment
 from actionbus.core.queueing.versions import ForAnotherWorker, adopted
@@ -102,6 +105,9 @@ class QueuedCall(Call):
         caller = Caller(submitted.actor, submitted.correlation_id, text)
         scrubber = Scrubber()
         intent = intent_of(submitted.action, arguments, None, action, services.application.limits, scrubber)
+        if erased := erased_names(arguments):
+            told = {name: ["was erased with its subject after the action was queued"] for name in erased}
+            intent = replace(intent, problem=InvalidArguments(told))
         assert submitted.seed is not None
         identity = Identity(
             submitted.action_id, submitted.seed, caller, submitted.correlation_id, submitted.cause_id,
@@ -117,6 +123,7 @@ class QueuedCall(Call):
             if run.attempts > attempts:
                 last = f"; the last problem: {run.problem}" if run.problem else ""
                 raise AttemptsExhausted(f"given up after {attempts} attempts, none of which came to an end{last}")
+            self._load_keys(connection)
             return self.run(connection, self._services.registry.get(run.action))
         except BaseException as error:
             return self.settle(connection, error)
@@ -143,7 +150,7 @@ class QueuedCall(Call):
         )
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
-        return self._backend.append_alone(connection, row, self._also())
+        return self._backend.append_alone(connection, row, self._with_keys())
 
     def _also(self) -> Sequence[Statement]:
         return (self._services.runs.deleting(self._identity.action_id),)

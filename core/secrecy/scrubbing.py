@@ -14,14 +14,14 @@ from actionbus.core.values import payload
 from actionbus.core.values.tagged import PATHS
 
 SCRUBBED: Final = "[secret]"
-_STRUCTURE: Final = frozenset({
+STRUCTURE: Final = frozenset({
     "$", "value", "class", "call", "args", "kwargs", "read", "returned", "raised", "items", "whole", "opaque",
     "context", "attributes",
 })  # fmt: skip
 """Names in the journal's own form: a secret that is one of them says nothing there."""
-_WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
-_TAGS: Final = (
-    _WHOLE
+WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
+TAGS: Final = (
+    WHOLE
     | {kind.__name__ for kind in PATHS}
     | {"tuple", "set", "frozenset", "dict", "enum", "dataclass", "exception", "opaque"}
 )
@@ -141,12 +141,12 @@ def _json(value: Any, secrets: Collection[Secret], shortest_number: int = 1) -> 
     if isinstance(value, str):
         return _without(value, secrets)
     if isinstance(value, dict):
-        if value.get("$") in _WHOLE and isinstance(value.get("value"), str):
+        if value.get("$") in WHOLE and isinstance(value.get("value"), str):
             # A part of a date or of bytes could not be read back as one.
             return SCRUBBED if _holds(value["value"], secrets) else value
         return {
-            key if key in _STRUCTURE else _without(key, secrets): each
-            if key == "$" and each in _TAGS
+            key if key in STRUCTURE else _without(key, secrets): each
+            if key == "$" and each in TAGS
             else _json(each, secrets, shortest_number)
             for key, each in value.items()
         }

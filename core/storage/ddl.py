@@ -8,12 +8,12 @@ from __future__ import annotations
 from sqlalchemy import DDL, Connection, text
 from sqlalchemy.schema import CreateSchema
 
-from actionbus.core.storage import history_ddl
+from actionbus.core.storage import history_ddl, privacy_ddl
 from actionbus.core.storage.backend import quoted
 
 VERSION_TABLE = "actionbus_version"
 """Alembic's version table for our history; an application's own keeps its own."""
-VERSIONS = ("0001", "0002", "0003")
+VERSIONS = ("0001", "0002", "0003", "0004")
 LATEST = VERSIONS[-1]
 
 KEEPER = "actionbus_keeps_its_tables"
@@ -22,6 +22,7 @@ _TABLES = {
     "0001": (VERSION_TABLE, "journal", history_ddl.SHAPES, history_ddl.IMAGES),
     "0002": ("actionbus_identity", "actionbus_checkpoints"),
     "0003": ("actionbus_runs",),
+    "0004": (privacy_ddl.DECLARED, privacy_ddl.ERASURES, privacy_ddl.KEYS),
 }
 _KEPT = "these tables are not the application''s: its migrations leave them alone with include_name"
 _REFUSAL = "the journal is append-only: records are never changed or removed"
@@ -33,6 +34,7 @@ def statements(dialect: str, version: str, schema: str | None = None) -> list[DD
         ("postgresql", "0001"): _postgresql_0001, ("sqlite", "0001"): _sqlite_0001,
         ("postgresql", "0002"): _postgresql_0002, ("sqlite", "0002"): _sqlite_0002,
         ("postgresql", "0003"): _postgresql_0003, ("sqlite", "0003"): _sqlite_0003,
+        ("postgresql", "0004"): privacy_ddl.postgresql, ("sqlite", "0004"): _sqlite_0004,
     }.get((dialect, version))  # fmt: skip
     if made is None:
         raise ValueError(f"no journal for {dialect} {version}; supported are postgresql and sqlite")
@@ -230,6 +232,10 @@ def _postgresql_0003(prefix: str) -> list[str]:
 
 def _sqlite_0003(prefix: str) -> list[str]:
     return _runs_table("main.", "CHAR(32)", "main.actionbus_runs_publish_at ON actionbus_runs")
+
+
+def _sqlite_0004(prefix: str) -> list[str]:
+    return privacy_ddl.sqlite()
 
 
 def _runs_table(prefix: str, key: str, index: str) -> list[str]:

@@ -95,16 +95,16 @@ def postgresql(prefix: str) -> list[str]:
         f"CREATE UNLOGGED TABLE {prefix}{BYPASSES} (xid bigint PRIMARY KEY)",
         f"""CREATE FUNCTION {prefix}{IMAGES}_refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END$$""",
-        *_refusing(prefix, IMAGES),
-        *_refusing(prefix, SHAPES),
-        _at_home(prefix, _FUNCTIONS),
+        *refusing(prefix, IMAGES),
+        *refusing(prefix, SHAPES),
+        at_home(prefix, _FUNCTIONS),
         f"""CREATE CONSTRAINT TRIGGER {BYPASSES}_recorded AFTER INSERT ON {prefix}{BYPASSES}
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {prefix}actionbus_bypass()""",
         f"ALTER TABLE {prefix}{BYPASSES} ENABLE ALWAYS TRIGGER {BYPASSES}_recorded",
     ]
 
 
-def _at_home(prefix: str, statements: Sequence[str]) -> str:
+def at_home(prefix: str, statements: Sequence[str]) -> str:
     """One statement that runs them all, their names qualified: with a fixed search_path nothing else is found."""
     home = f"{prefix}{BYPASSES}".replace("'", "''")
     run = "\n".join(f"EXECUTE replace($sql${each}$sql$, '{{home}}', home);" for each in statements)
@@ -117,7 +117,8 @@ BEGIN
 END$do$"""
 
 
-def _refusing(prefix: str, table: str) -> list[str]:
+def refusing(prefix: str, table: str) -> list[str]:
+    """PostgreSQL: what keeps a table of ours append-only."""
     return [
         f"""CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {prefix}{table}
     FOR EACH ROW EXECUTE FUNCTION {prefix}{IMAGES}_refuse()""",

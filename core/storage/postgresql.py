@@ -38,7 +38,7 @@ from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.positions import find_home, see_that_it_draws_above
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
 from actionbus.core.storage.postgresql_statements import VALUES, alone, statements, written
-from actionbus.core.storage.rights import READ_ONLY, STANDBY, see_that_it_may
+from actionbus.core.storage.rights import KEYS, READ_ONLY, STANDBY, see_that_it_may
 from actionbus.core.storage.rows import Appended, Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
@@ -313,7 +313,7 @@ class PostgreSQL(Backend):
                 if cursor.fetchone()[0]:
                     raise JournalUnavailable(STANDBY) from error
             if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
-                see_that_it_may(cursor, self.schema, {"read"})
+                see_that_it_may(cursor, self.schema, {"read", *(("open",) if KEYS in str(told) else ())})
         super().explain(error, connection)
 
     def is_transient(self, error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from actionbus.core.storage.table import PAYLOADS
 
 _OTHER_TYPES: Final = {
     "action_id": "uuid", "cause_id": "uuid", "handler_version": "integer", "started_at": "timestamptz",
-    "duration_us": "bigint", **dict.fromkeys(PAYLOADS, "json"),
+    "duration_us": "bigint", "format": "smallint", **dict.fromkeys(PAYLOADS, "json"),
 }  # fmt: skip
 _TYPES: Final = [_OTHER_TYPES.get(name, "text") for name in Row._fields]
 """The types of a Row's columns."""

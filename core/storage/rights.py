@@ -18,12 +18,16 @@ READ_ONLY: Final = (
 STANDBY: Final = "this is a standby server, where nobody can tell which records may still appear; read from the primary"
 _JOURNAL: Final = "journal"
 _RUNS: Final = "actionbus_runs"
+KEYS: Final = "actionbus_subject_keys"
 _TABLES: Final = {
     "append": ((_JOURNAL, "SELECT"), (_JOURNAL, "INSERT"), (_RUNS, "SELECT")),
     "queue": ((_RUNS, "INSERT"), (_RUNS, "UPDATE"), (_RUNS, "DELETE")),
     "read": ((_JOURNAL, "SELECT"),),
+    "personal": ((KEYS, "SELECT"), (KEYS, "INSERT")),
+    "open": ((KEYS, "SELECT"),),
 }
-"""By use: a table and what must be granted on it. Recovery looks into the runs, hence appending reads them."""
+"""By use: a table and what must be granted on it. Recovery looks into the runs, hence appending reads them.
+`personal` is of an application with personal arguments, `open` of who reads such."""
 _SEQUENCES: Final = {"append": (("journal_position_seq", "USAGE"), ("actionbus_images_image_seq", "SELECT"))}
 _FUNCTIONS: Final = {"read": ("pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_logical_emit_message")}
 """Everybody may call these, unless somebody took that away."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from actionbus.core.storage.table import FORMAT
 from actionbus.core.values.record import Kind, Status
 
 
@@ -31,6 +32,7 @@ class Row(NamedTuple):
     seed: str | None = None
     seen: str | None = None
     duration_us: int | None = None
+    format: int = FORMAT
 
 
 WRITTEN: Final = ", ".join(Row._fields)

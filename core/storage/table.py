@@ -18,6 +18,8 @@ PAYLOADS: Final = ("context", "arguments", "result", "error", "calls")
 TIMES: Final = frozenset({"recorded_at", "started_at"})
 FORMAT: Final = 1
 """What the payload columns look like; raised when that changes."""
+SEALED: Final = 2
+"""The same with personal values encrypted in them: see `secrecy.personal`."""
 
 _TYPES: dict[str, TypeEngine[Any]] = {
     "position": BigInteger(), "action_id": Uuid(), "cause_id": Uuid(), "handler_version": Integer(),

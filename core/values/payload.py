@@ -22,6 +22,9 @@ from actionbus.core.values.limits import Limits
 REDACTED: Final = {"$redacted": True}
 """Stands where a sensitive value, or the value of an argument nobody declared, was left out."""
 
+ERASED: Final = {"$erased": True}
+"""Stands where a personal value was, since its subject was erased."""
+
 Problems = dict[str, list[str]]
 
 _encode: Callable[[Any], str] = json.JSONEncoder(

@@ -173,6 +173,7 @@ NOTHING = {
     "elasticsearch stop": "prints whether it ran",
     "elasticsearch status": "prints an address",
     "history baseline": "prints names of tables",
+    "history erase": "prints names of tables, numbers and a receipt",
     "history install": "prints names of tables",
     "history stop": "prints names of tables",
     "history status": "prints names of tables, numbers and times",

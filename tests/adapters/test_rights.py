@@ -31,7 +31,7 @@ from tests.shop.app import Base, make_application
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rights.md").read_text()
 BLOCKS = re.findall(r"^```sql( hardened)?\n(.*?)^```$", PAGE, re.M | re.S)
-ROLES = ("shop_app", "shop_reader", "shop_projector", "shop_owner", "shop_historian")
+ROLES = ("shop_app", "shop_reader", "shop_projector", "shop_owner", "shop_historian", "shop_eraser")
 OWN = (
     "GRANT SELECT, INSERT, UPDATE ON accounts, entries TO shop_app; "
     "GRANT USAGE ON SEQUENCE accounts_id_seq, entries_id_seq TO shop_app"

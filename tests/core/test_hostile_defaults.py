@@ -95,9 +95,7 @@ def test_two_outcomes_for_one_action_at_once_are_one(strict: URL) -> None:
     with Bus(make_application(), strict) as bus:
         for _ in range(KEYS):
             action_id = uuid4()
-            none: dict[str, Any] = dict.fromkeys(Row._fields)
-            row = Row(**none | {"action_id": action_id, "kind": "outcome", "status": "failed", "action": "x",
-                                "correlation_id": "c"})  # fmt: skip
+            row = Row(action_id, "outcome", "x", "c", status="failed")
 
             def append(_: int, row: Row = row) -> int | None:
                 with bus.backend.connection() as connection:

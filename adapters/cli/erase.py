@@ -1,0 +1,65 @@
+"""`actionbus history erase`: one subject's data, for good; and what `history install --personal` declares."""
+
+from __future__ import annotations
+
+import click
+
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, refuse_missing, say
+from actionbus.core import Application, Bus
+from actionbus.core.declare.personal import Declared
+from actionbus.core.storage.engines import make_engine
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--actor", metavar="NAME", help="Who does it, for the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_environment
+def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json: bool) -> None:
+    """Erase what is recorded of one subject, for good: personal columns in row images, keys of personal arguments.
+
+    \b
+    SUBJECT is the id that columns declared with info={"personal": …} name.
+    The record of it does not say who it was; with the receipt that is printed, and kept nowhere, it can be shown.
+    """
+    bus = _bus(env)
+    if not yes:
+        click.confirm("Values that are erased cannot be had back. Erase?", abort=True, err=True)
+    erasure = bus.erase(subject, actor=actor)
+    told = {"action_id": erasure.outcome.action_id, "position": erasure.outcome.position, "receipt": erasure.receipt,
+            "images": erasure.images, "standing": erasure.standing, "keys": erasure.keys}  # fmt: skip
+    if as_json:
+        print_json(told)
+    else:
+        counted = ", ".join(f"{count} of {table}" for table, count in erasure.images.items()) or "none"
+        say(f"position {erasure.outcome.position}: images erased: {counted}; keys of arguments: {erasure.keys}")
+        say(f"receipt: {erasure.receipt}")
+    for table, count in erasure.standing.items():
+        standing = f" {count} rows of {table} still hold personal values; an action of the application removes them"
+        say(("note:", "yellow"), standing, stderr=True)
+
+
+def _bus(env: Environment) -> Bus:
+    """The application's; where nobody named one, of a database alone."""
+    if not env.app_is_default:
+        return env.bus
+    refuse_missing(env.database)
+    bus = Bus(Application("actionbus", actions=[]), make_engine(env.database), schema=env.schema)
+    click.get_current_context().find_root().call_on_close(bus.backend.renew_pool)
+    return bus
+
+
+personal_option = click.option(
+    "--personal", multiple=True, metavar="TABLE.COLUMN=SUBJECT", help="A column that can be erased, and whose it is."
+)
+
+
+def declared_by(told: str) -> Declared:
+    """What an option says. Raises BadParameter."""
+    column, _, subject = told.partition("=")
+    table, _, name = column.rpartition(".")
+    if not (table and name and subject):
+        raise click.BadParameter(f"{told!r} is to be TABLE.COLUMN=SUBJECT", param_hint="--personal")
+    schema, _, bare = table.rpartition(".")
+    return Declared(bare, schema or None, {name: subject}, None)

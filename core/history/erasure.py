@@ -1,0 +1,68 @@
+"""One subject's erasure as an action on record: what `Bus.erase` runs, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from actionbus.core.declare.application import Application
+from actionbus.core.declare.dependencies import pure
+from actionbus.core.declare.personal import Declared
+from actionbus.core.history.databases import database_of
+from actionbus.core.history.declared import declare, read_declared
+from actionbus.core.history.erasing import erase, receipt_for
+from actionbus.core.history.fold import by_table
+from actionbus.core.storage.backend import Backend
+from actionbus.core.values.record import Outcome
+
+ACTION: Final = "erase_subject"
+_ACTIONS: Final = "actionbus.core.history.actions"
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure did."""
+
+    outcome: Outcome
+    """Of the action that is on record."""
+    receipt: str
+    """With it, whoever has it can show whose erasure the record is; it is kept nowhere else."""
+    images: dict[str, int]
+    """By table, how many images held values that are erased."""
+    standing: dict[str, int]
+    """By table, how many rows of the subject the application still has: to be removed by an action of its own."""
+    keys: int
+    """Of personal arguments, that were deleted."""
+
+
+class Work:
+    """The work of one erasure, for a subject whom no record names."""
+
+    def __init__(self, backend: Backend, declared: list[Declared], subject: object) -> None:
+        self._backend = backend
+        self._declared = declared
+        self._subject = str(subject)
+        self.receipt, self.commitment = receipt_for(self._subject)
+
+    def run(self, session: Session) -> dict[str, Any]:
+        """Erase, in the session's transaction; what was done."""
+        connection, prefix = session.connection(), self._backend.prefix
+        declare(self._backend, connection, self._declared)
+        database = database_of(connection)
+        personal = {name: kept.personal for name, kept in read_declared(connection, prefix).items()}
+        shapes = by_table(database.shapes(connection, prefix))
+        return erase(database.store(connection, prefix, self.commitment), shapes, personal, self._subject)
+
+    def application(self, release: str | None) -> Application:
+        """With the one action that does the work, under whatever application the database has."""
+        return Application(
+            "actionbus", actions=[_ACTIONS], dependencies={"erasing": pure(lambda: self)}, release=release
+        )
+
+    def told(self, outcome: Outcome) -> Erasure:
+        """What came of it."""
+        return Erasure(
+            outcome, self.receipt, outcome.result["images"], outcome.result["standing"], outcome.result["keys"]
+        )

@@ -1,0 +1,18 @@
+"""A clinic on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.engine import URL
+
+from tests.core.privacy.clinic import Clinic
+
+
+@pytest.fixture
+def clinic(url: URL) -> Iterator[Clinic]:
+    """On each database in turn."""
+    clinic = Clinic(url)
+    yield clinic
+    clinic.bus.close()

@@ -1,0 +1,1 @@
+"""Actions upon rows that can be erased, without personal arguments of their own."""
