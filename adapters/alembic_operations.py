@@ -14,12 +14,12 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations, ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy import Connection, MetaData
 
 from actionbus.core.declare.application import UNRECORDED
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.shapes import TableWanted
-from actionbus.core.history.wanted import wanted_of
+from actionbus.core.history.wanted import as_modelled, wanted_of
 
 log = logging.getLogger("actionbus")
 _OF_COLUMNS: Final = (ops.AddColumnOp, ops.DropColumnOp, ops.AlterColumnOp)
@@ -71,7 +71,7 @@ def _record(operations: Operations, operation: RecordHistory) -> None:
     if connection := _connection(operations, f"actionbus history install {_named(operation.wanted)}"):
         database, home = database_of(connection), _home(connection, operation.wanted)
         if home is not None:
-            wanted = _as_modelled(operations, connection, operation.wanted)
+            wanted = as_modelled(connection, operation.wanted, _models(operations.migration_context))
             with database.looks.apart(connection):
                 database.installs.install(connection, home, [wanted], baseline=operation.baseline)
 
@@ -110,22 +110,9 @@ def _home(connection: Connection, wanted: TableWanted) -> str | None:
     return homes[0] if homes else None
 
 
-def _as_modelled(operations: Operations, connection: Connection, wanted: TableWanted) -> TableWanted:
-    """With what the models say of the columns that the table has by now."""
-    table = _model_of(operations.migration_context.opts.get("target_metadata"), _named(wanted))
-    if table is None:
-        return wanted
-    there = {each["name"] for each in inspect(connection).get_columns(wanted.name, wanted.schema)}
-    (modelled,) = wanted_of([table], (), {})
-    return wanted._replace(
-        withheld=(*wanted.withheld, *(each for each in modelled.withheld if each in there)),
-        recorded=(*wanted.recorded, *modelled.recorded),
-    )
-
-
-def _model_of(models: MetaData | Sequence[MetaData] | None, name: str) -> Table | None:
-    every: Sequence[Any] = models if isinstance(models, Sequence) else [models] if models is not None else []
-    return next((each.tables[name] for each in every if name in each.tables), None)
+def _models(context: MigrationContext) -> Sequence[MetaData]:
+    models: Any = context.opts.get("target_metadata")
+    return list(models) if isinstance(models, Sequence) else [models] if models is not None else []
 
 
 def renew_history(context: MigrationContext, revision: Any, directives: list[ops.MigrationScript]) -> None:
@@ -134,7 +121,7 @@ def renew_history(context: MigrationContext, revision: Any, directives: list[ops
     For `context.configure(process_revision_directives=renew_history)`; call it from a hook of your own. What is
     withheld stands there by name, as the models have it when the migration is generated.
     """
-    models = context.opts.get("target_metadata")
+    models = _models(context)
     for script in directives:
         for group in (*script.upgrade_ops_list, *script.downgrade_ops_list):
             tables = dict.fromkeys(_changed(group))
@@ -149,10 +136,10 @@ def _changed(group: ops.OpContainer) -> Iterator[tuple[str, str | None]]:
             yield each.table_name, each.schema
 
 
-def _modelled(models: Any, tables: dict[tuple[str, str | None], None]) -> Iterator[TableWanted]:
+def _modelled(models: Sequence[MetaData], tables: dict[tuple[str, str | None], None]) -> Iterator[TableWanted]:
     for name, schema in tables:
         named = TableWanted(name, schema)
-        table = _model_of(models, _named(named))
+        table = next((each.tables[_named(named)] for each in models if _named(named) in each.tables), None)
         declared = table.metadata.info.get(UNRECORDED, {}) if table is not None else {}
         if table is None or (declared and all(table.key in left_out for left_out in declared.values())):
             continue

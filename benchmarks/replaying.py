@@ -2,13 +2,12 @@
 
 python -m benchmarks.replaying [--actions 20000] [--long 100000]
 
-The ratios are taken in interleaved rounds; then a long history is replayed, for memory, time travel and bisection.
+The ratios are taken in interleaved rounds; then a long history is verified, for memory, and forked near its beginning.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import tempfile
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -30,8 +28,8 @@ from actionbus import Application, Bus
 from actionbus.adapters.library.app import library
 from actionbus.adapters.library.models import Base as LibraryBase
 from actionbus.adapters.library.repo import Repo
-from actionbus.replay import Replayer, Snapshot, Step, Timeline
-from actionbus.replay.bisect import bisect, sql_check
+from actionbus.replay import Replayer, Step
+from actionbus.replay.fork import Forking
 from benchmarks.setting import ROWS, Base, Counter, application, prepare
 
 
@@ -45,8 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for work in (adding(Path(folder), options.actions), counting(Path(folder), options.actions)):
             ratios(work, options)
-        long = made(Path(folder), "long", options.long)
-        travelling(*long, Path(folder), options.long)
+        verifying(made(Path(folder), "long", options.long), options.long)
 
 
 class Work(NamedTuple):
@@ -55,7 +52,6 @@ class Work(NamedTuple):
     name: str
     application: Application
     url: URL
-    start: Snapshot | None
     loop: Callable[[], float]
 
 
@@ -64,14 +60,13 @@ def adding(folder: Path, actions: int) -> Work:
     url = make_url(f"sqlite:///{folder / 'library.db'}")
     kits = []
     with Bus(library, url) as bus:
-        LibraryBase.metadata.create_all(bus.engine)
-        bus.journal.create()
+        bus.create()
         runner = bus.runner("ana")
         kits = [runner.execute("create_kit", {"name": f"kit {number}"}).result["kit_id"] for number in range(20)]
         for number in range(actions - len(kits)):
             told = {"kit_id": kits[number % len(kits)], "name": f"asset {number}", "tags": ["a", "b"]}
             runner.execute("add_asset", told)
-    return Work("add_asset", library, url, None, partial(_add_plainly, [UUID(each) for each in kits], actions))
+    return Work("add_asset", library, url, partial(_add_plainly, [UUID(each) for each in kits], actions))
 
 
 def _add_plainly(kits: list[UUID], actions: int) -> float:
@@ -103,38 +98,33 @@ def _add_plainly(kits: list[UUID], actions: int) -> float:
 
 def counting(folder: Path, actions: int) -> Work:
     """The smallest action: it reads a row and updates it."""
-    url, start = made(folder, "short", actions)
-    return Work("count_up", application, url, start, partial(plain, actions))
+    return Work("count_up", application, made(folder, "short", actions), partial(plain, actions))
 
 
-def made(folder: Path, name: str, actions: int) -> tuple[URL, Snapshot]:
-    """A journal of so many smallest actions, and the snapshot that it begins with."""
+def made(folder: Path, name: str, actions: int) -> URL:
+    """A journal of so many smallest actions, on rows that a baseline begins with."""
     url = make_url(f"sqlite:///{folder / f'{name}.db'}")
     prepare(url)
     with Bus(application, url) as bus:
-        snapshot = Snapshot.create(bus, folder / name)
+        bus.create()
         runner = bus.runner("bench")
         for number in range(actions):
             runner.execute("count_up", {"id": number % ROWS, "by": 1})
-    return url, snapshot
+    return url
 
 
 def ratios(work: Work, options: argparse.Namespace) -> None:
     """Replay and loop in turn."""
-    found: dict[str, list[float]] = {"plain": [], "replay": [], "replay with row changes": []}
+    found: dict[str, list[float]] = {"plain": [], "verify": [], "run": []}
     for number in range(options.rounds + 1):
-        times = {
-            "plain": work.loop(),
-            "replay": replayed(work, log=False),
-            "replay with row changes": replayed(work, log=True),
-        }
+        times = {"plain": work.loop(), "verify": replayed(work, "verify"), "run": replayed(work, "run")}
         for who, seconds in times.items():
             found[who] += [seconds] if number else []
-    for who, goal in (("replay", 0.6), ("replay with row changes", 0.4)):
+    for who in ("verify", "run"):
         each = sorted(one / other for one, other in zip(found["plain"], found[who], strict=True))
         rate = options.actions / statistics.median(found[who])
-        told = f"{goal:.2f} asked; {each[0]:.2f} to {each[-1]:.2f} over the rounds; {rate:,.0f} actions/s"
-        print(f"{work.name}: {who}: {statistics.median(each):.2f} of the plain loop ({told})")
+        told = f"{each[0]:.2f} to {each[-1]:.2f} over the rounds; {rate:,.0f} actions/s"
+        print(f"{work.name}: replay {who}: {statistics.median(each):.2f} of the plain loop ({told})")
 
 
 def plain(actions: int) -> float:
@@ -156,43 +146,32 @@ def plain(actions: int) -> float:
     return taken
 
 
-def replayed(work: Work, *, log: bool) -> float:
-    """Seconds that the replay takes; with `log` the row changes of every step are read too."""
-    with (
-        Bus(work.application, work.url) as bus,
-        Replayer(bus.journal, work.application, start=work.start, log=log) as replayer,
-    ):
+def replayed(work: Work, way: str) -> float:
+    """Seconds that the replay takes."""
+    with Bus(work.application, work.url) as bus, Replayer(bus.journal, work.application) as replayer:
         began = time.perf_counter()
-        for step in replayer.steps():
-            assert step.verdict == "same"
-            assert not log or step.changes
+        steps = replayer.verify() if way == "verify" else replayer.run()
+        for step in steps:
+            assert step.verdict == "same", (step, step.why, step.differences)
         return time.perf_counter() - began
 
 
-def travelling(url: URL, snapshot: Snapshot, folder: Path, actions: int) -> None:
-    """Memory over a long history, going to random positions in it, and a bisection."""
+def verifying(url: URL, actions: int) -> None:
+    """Memory over a long history; and what a fork at its tenth action costs, which has met history soon."""
     process, seen = psutil.Process(), list[int]()
-    with Bus(application, url) as bus, Timeline(
-        bus.journal, application, f"sqlite:///{folder / 'timeline.db'}", start=snapshot
-    ) as timeline:  # fmt: skip
-        began = time.perf_counter()
-        timeline.extend(None, partial(_note, process, seen, actions))
-        taken = time.perf_counter() - began
-        memory = f"{_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
-        print(f"{actions:,} actions in {taken:.0f} s; memory {memory}")
-        chance, times = Random(1), []
-        for position in (chance.choice(seen) for _ in range(20)):
+    with Bus(application, url) as bus:
+        with Replayer(bus.journal, application) as replayer:
             began = time.perf_counter()
-            timeline.go(position)
-            rows = sum(1 for _ in timeline.rows("counters"))
-            times.append(time.perf_counter() - began)
-            assert rows == ROWS
-        print(f"state at a random position: {statistics.median(times):.2f} s, {max(times):.2f} s at most (1 s asked)")
-        began = time.perf_counter()
-        check = sql_check(timeline, f"SELECT sum(n) >= {actions * 2 // 3} FROM counters")
-        found = bisect(check, timeline.positions(), snapshot.position)
-        taken, most = time.perf_counter() - began, 2 * math.log2(actions)
-        print(f"bisect: {found.checks} checks ({most:.1f} asked at most), {taken:.1f} s")
+            for step in replayer.verify():
+                _note(process, seen, actions, step)
+            taken = time.perf_counter() - began
+        memory = f"{_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
+        print(f"verify of {actions:,} actions: {taken:.0f} s, {actions / taken:,.0f} actions/s; memory {memory}")
+        tenth = list(bus.journal.read(limit=20, kind="outcome", action="count_up"))[9]
+        with Replayer(bus.journal, application) as replayer:
+            began = time.perf_counter()
+            fork = Forking(replayer, edit={tenth.action_id: dict(tenth.arguments)}).run()
+            print(f"fork at the tenth that changes nothing: {fork.run} run again, {time.perf_counter() - began:.1f} s")
 
 
 _memory: list[float] = []

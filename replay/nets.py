@@ -113,8 +113,22 @@ def net_of(images: Iterable[Image], shapes: Mapping[int, Shape]) -> list[Net]:
 
 def are_identical(one: Iterable[Net], other: Iterable[Net]) -> bool:
     """Whether both leave the same rows, in all columns; rows that were written as they were do not count."""
+    one, other = list(one), list(other)
+    if len(one) == len(other) and all(map(_is_one, one, other)):
+        return True
     marks = [sorted(_mark_of(each) for each in nets if not each.is_idle()) for nets in (one, other)]
     return marks[0] == marks[1]
+
+
+def _is_one(net: Net, other: Net) -> bool:
+    """Whether two nets are the same at first sight, as nearly always."""
+    if net.table != other.table or net.key != other.key:
+        return False
+    return all(
+        held is there if held is None or there is None
+        else held.shape.columns == there.shape.columns and held.mark() == there.mark()
+        for held, there in zip(net[2:], other[2:], strict=True)
+    )  # fmt: skip
 
 
 def _mark_of(net: Net) -> tuple[str, ...]:

@@ -77,6 +77,8 @@ class Rerun:
     """The times that it handed to the database."""
     nets: list[Net]
     """What it made of rows; of one that did not succeed nothing."""
+    last_image: int
+    """The number of the last image of these."""
     transaction: SandboxTransaction | None = field(default=None, repr=False)
 
     @property
@@ -198,10 +200,6 @@ class Sandbox:
             self._last_image = self._read_last_image()
             yield
 
-    def nets(self) -> list[Net]:
-        """What was made of rows since the last action was kept, or rows were put."""
-        return self._images_beyond(self._last_image)[0]
-
     def _happen(self, nets: Sequence[Net]) -> None:
         if nets:
             low = self._read_last_image()
@@ -259,9 +257,10 @@ class Sandbox:
                 transaction.end(keep=False)
             raise
         succeeded = error is None
+        nets, last = self._images_beyond(self._last_image) if succeeded else ([], self._last_image)
         return Rerun(
             row, transaction.nested if succeeded else [], error, transaction.statements, world.unplayable,
-            world.stood_in, world.redacted, transaction.bound, self.nets() if succeeded else [], transaction,
+            world.stood_in, world.redacted, transaction.bound, nets, last, transaction,
         )  # fmt: skip
 
     def _intent(
@@ -310,7 +309,7 @@ class Sandbox:
         rerun.transaction.end(keep=rerun.succeeded)
         rerun.transaction = None
         if rerun.succeeded:
-            self._last_image = self._images_beyond(self._last_image)[1] if rerun.nets else self._last_image
+            self._last_image = rerun.last_image
         self._since_commit += 1
         if self._since_commit >= _COMMIT_EVERY and not self._asides:
             self.commit()

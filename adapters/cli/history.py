@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
@@ -17,18 +16,37 @@ from actionbus.adapters.cli.common import (
     position_or_id,
     print_json,
     print_table,
+    refuse_missing,
     say,
 )
 from actionbus.adapters.cli.documents import documents
-from actionbus.adapters.cli.erase import erase
-from actionbus.adapters.cli.recording import COMMANDS, backend_of, moment_text
+from actionbus.adapters.cli.erase import declared_by, erase, personal_option
+from actionbus.adapters.cli.told import (
+    WHO,
+    cell_text,
+    note,
+    print_changes,
+    row_json,
+    say_change,
+    tell,
+    time_text,
+    who_cells,
+)
+from actionbus.adapters.cli.walking import Walking
 from actionbus.core import History
 from actionbus.core.history.answers import Basis
-from actionbus.core.history.decoding import UNKNOWN, Erased, shown
-from actionbus.core.values.change import Change, Columns, Who
-from actionbus.core.values.payload import dumps
+from actionbus.core.history.declared import Kept, declare, read_declared
+from actionbus.core.history.decoding import shown
+from actionbus.core.history.install import install as install_triggers
+from actionbus.core.history.install import remove as remove_triggers
+from actionbus.core.history.install import status as status_of
+from actionbus.core.history.shapes import TableStatus, TableWanted
+from actionbus.core.history.wanted import as_modelled
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.values.change import Who
 
-_LONGEST: Final = 60
+_STATUS: Final = ("table", "since", "images", "bytes", "withheld", "personal", "keep", "state")
 _at_option = click.option(
     "--at", default="end", show_default=True, metavar="POINT", help="POSITION, ISO 8601 TIME, ACTION_ID, start or end."
 )
@@ -47,12 +65,22 @@ def history() -> None:
     """
 
 
-for command in (documents, erase, *COMMANDS):
-    history.add_command(command)
+history.add_command(documents)
+history.add_command(erase)
+
+
+def _backend(env: Environment) -> Backend:
+    refuse_missing(env.database)
+    try:
+        backend = backend_for(make_engine(env.database), env.schema, own_engine=True)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--schema") from None
+    click.get_current_context().find_root().call_on_close(backend.renew_pool)
+    return backend
 
 
 def _history(env: Environment) -> History:
-    return History(backend_of(env))
+    return History(_backend(env))
 
 
 def _no_row(table: str, key: str, basis: Basis) -> SystemExit:
@@ -87,18 +115,18 @@ def state(
             is_any = True
             if as_json:
                 for row in rows:
-                    print_json({"table": name, "row": _as_json(row)})
+                    print_json({"table": name, "row": row_json(row)})
             else:
                 _print_state(name, list(rows))
     if not is_any and not streamed.basis.unrecorded:
-        _note("no table is recorded yet; `actionbus history install TABLE …` begins")
-    _tell(streamed.basis)
+        note("no table is recorded yet; `actionbus history install TABLE …` begins")
+    tell(streamed.basis)
 
 
-def _print_state(name: str, rows: Sequence[Columns]) -> None:
+def _print_state(name: str, rows: Sequence[dict[str, Any]]) -> None:
     say((name, "bold"), f": {len(rows)} rows")
     if rows:
-        print_table(list(rows[0]), [[_cell(each) for each in row.values()] for row in rows])
+        print_table(list(rows[0]), [[cell_text(each) for each in row.values()] for row in rows])
 
 
 @history.command()
@@ -110,10 +138,10 @@ def _print_state(name: str, rows: Sequence[Columns]) -> None:
 def rows(env: Environment, table: str, key: str, at: str, as_json: bool) -> None:
     """Show all that became of one row, oldest first."""
     answer = _history(env).rows(table, _key(key), at)
-    _print_changes(answer.changes, as_json)
+    print_changes(answer.changes, as_json)
     if not answer.changes:
         raise _no_row(table, key, answer.basis)
-    _tell(answer.basis)
+    tell(answer.basis)
 
 
 @history.command()
@@ -133,9 +161,9 @@ def blame(env: Environment, table: str, key: str, column: str | None, at: str, a
         for name, value, change in told:
             print_json({"column": name, "value": shown(value), **change.who.shown()})
     else:
-        lines = [[name, _cell(value), change.operation, *_who_cells(change.who)] for name, value, change in told]
-        print_table(["column", "value", "by", *_WHO], lines, whole=("column", "position"))
-    _tell(answer.basis)
+        lines = [[name, cell_text(value), change.operation, *who_cells(change.who)] for name, value, change in told]
+        print_table(["column", "value", "by", *WHO], lines, whole=("column", "position", "action"))
+    tell(answer.basis)
 
 
 @history.command()
@@ -150,12 +178,12 @@ def diff(env: Environment, a: str, b: str | None, table: str | None, as_json: bo
     for each in answer.rows:
         if as_json:
             print_json(
-                {"table": each.table, "key": _as_json(each.key), "before": _as_json(each.before),
-                 "after": _as_json(each.after)}
+                {"table": each.table, "key": row_json(each.key), "before": row_json(each.before),
+                 "after": row_json(each.after)}
             )  # fmt: skip
         else:
-            _say_change(each.table, each.key, each.before, each.after)
-    _tell(answer.basis)
+            say_change(each.table, each.key, each.before, each.after)
+    tell(answer.basis)
 
 
 @history.command()
@@ -166,8 +194,17 @@ def changes(env: Environment, which: str, as_json: bool) -> None:
     """Show what one action, or one bypass, did to rows."""
     told = _history(env)
     answer = told.changes(position_or_id(which))
-    _print_changes(answer.changes, as_json)
-    _tell(answer.basis)
+    print_changes(answer.changes, as_json)
+    tell(answer.basis)
+
+
+@history.command()
+@click.option("--from", "low", default="start", show_default=True, metavar="POINT", help="Begin at this point.")
+@click.option("--to", "high", default="end", show_default=True, metavar="POINT", help="End with this point.")
+@pass_environment
+def walk(env: Environment, low: str, high: str) -> None:
+    """Walk through history action by action, forward and back: next, back, jump, diff, state."""
+    Walking(_history(env), low, high).cmdloop()
 
 
 @history.command()
@@ -204,94 +241,112 @@ def bisect(
     if as_json:
         print_json(who.shown())
     else:
-        say(f"position {answer.source.position}: ", " ".join(each for each in _who_cells(who)[1:] if each))
+        say(f"position {answer.source.position}: ", " ".join(each for each in who_cells(who)[1:] if each))
     if answer.note:
         say(("note:", "yellow"), f" {answer.note}", stderr=True)
-    _tell(answer.basis)
+    tell(answer.basis)
 
 
-def _print_changes(changes: Sequence[Change], as_json: bool) -> None:
-    for each in changes:
-        if as_json:
-            print_json(
-                {"table": each.table, "key": _as_json(each.key), "operation": each.operation,
-                 "before": _as_json(each.before), "after": _as_json(each.after), **each.who.shown()}
-            )  # fmt: skip
-            continue
-        say((" ".join(cell for cell in _who_cells(each.who) if cell), "dim"), " ", (each.operation, "bold"))
-        _say_change(each.table, each.key, each.before, each.after)
+@history.command()
+@click.argument("tables", nargs=-1)
+@click.option("--models", is_flag=True, help="Also the application's tables that have no history.")
+@click.option("--check", is_flag=True, help="Exit code 1 if a table is not whole.")
+@json_option
+@pass_environment
+def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool, as_json: bool) -> None:
+    """Show since when each table is recorded, what is withheld or personal, how long it is kept, what is wrong."""
+    backend = _backend(env)
+    with backend.engine.connect() as connection:
+        kept = read_declared(connection, backend.prefix)
+        found = status_of(backend, connection, [_wanted(each) for each in tables]) if tables else None
+    if found is None:
+        found = (env.bus.history if models else History(backend)).status()
+    for each in found if as_json else ():
+        print_json(_status_json(each, kept.get(each.table_name, Kept({}, None))))
+    if not as_json:
+        lines = [
+            [each.table_name, time_text(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
+             ", ".join(declared.personal), declared.keep or "", "; ".join(each.problems) or "whole"]
+            for each in found
+            for declared in [kept.get(each.table_name, Kept({}, None))]
+        ]  # fmt: skip
+        print_table(_STATUS, lines, whole=("table",))
+    if check and not all(each.is_whole for each in found):
+        raise SystemExit(FAILED)
 
 
-def _say_change(table: str, key: Columns, before: Columns | None, after: Columns | None) -> None:
-    whole = after or before or {}
-    named = ", ".join(_cell(each) for each in key.values())
-    sign = "+" if before is None else "-" if after is None else "~"
-    say((f"  {sign} {table} {named}", "bold"))
-    for name in whole:
-        old, new = (before or {}).get(name), (after or {}).get(name)
-        if before is not None and after is not None:
-            if repr(old) != repr(new):
-                say(f"      {name}: {_cell(old)} → {_cell(new)}")
-        elif name not in key:
-            say(f"      {name}: {_cell(whole[name])}")
+@history.command()
+@click.argument("tables", nargs=-1, required=True)
+@click.option("--withhold", multiple=True, metavar="TABLE.COLUMN", help="A column that is never to be recorded.")
+@click.option("--record", multiple=True, metavar="TABLE.COLUMN", help="A column that was withheld and is no longer.")
+@personal_option
+@pass_environment
+def install(
+    env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...],
+    personal: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
+
+    Columns that the application's models call sensitive are left out, if one is named (--app, ACTIONBUS_APP). What was
+    withheld stays so, under a new name too, until it is named with --record.
+
+    \b
+    --personal customers.email=id       the column email holds data of whom the row's id names
+    """
+    backend = _install(env, tables, withhold, record, baseline=False)
+    with backend.engine.begin() as connection:
+        declare(backend, connection, [declared_by(each) for each in personal], is_whole=False)
 
 
-_WHO: Final = ("position", "at", "action", "actor", "action_id")
+@history.command()
+@click.argument("tables", nargs=-1, required=True)
+@pass_environment
+def baseline(env: Environment, tables: tuple[str, ...]) -> None:
+    """Copy these tables as they are, so that their history begins anew and is whole from here on."""
+    _install(env, tables, (), (), baseline=True)
 
 
-def _who_cells(who: Who) -> list[str]:
-    told = who.shown()
-    position = "-" if told["position"] is None else str(told["position"])
-    if told["bypass"] is None:
-        return [position, moment_text(told["at"]), told["action"], told["actor"] or "-", str(told["action_id"])]
-    named = ", ".join(f"{name}={value}" for name, value in told["bypass"].items() if value not in (None, "", False))
-    return [position, moment_text(told["at"]), "bypass", named, str(told["action_id"] or "")]
+@history.command()
+@click.argument("tables", nargs=-1, required=True)
+@pass_environment
+def stop(env: Environment, tables: tuple[str, ...]) -> None:
+    """Record these tables no more. What was recorded stays."""
+    backend = _backend(env)
+    with backend.engine.begin() as connection:
+        done = remove_triggers(backend, connection, [_wanted(each) for each in tables])
+    say(f"no longer recorded: {', '.join(done)}" if done else "none of them was recorded; nothing to do")
 
 
-def _as_json(row: Columns | None) -> dict[str, Any] | None:
-    return None if row is None else {name: shown(value) for name, value in row.items()}
+def _install(
+    env: Environment, tables: Sequence[str], withhold: Sequence[str], record: Sequence[str], *, baseline: bool
+) -> Backend:
+    backend = _backend(env)
+    withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
+    wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
+    models = [] if env.app_is_default or env.application.models is None else [env.application.models]
+    with backend.engine.begin() as connection:
+        wanted = [as_modelled(connection, each, models) for each in wanted]
+        done = install_triggers(backend, connection, wanted, baseline=baseline)
+    say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
+    return backend
 
 
-def _cell(value: Any) -> str:
-    """A value for a person; what is missing is told apart: NULL from the text, unknown from NULL."""
-    if value is UNKNOWN:
-        return "(unknown)"
-    if isinstance(value, Erased):
-        return "(erased)"
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        text = "\\x" + value.hex()
-    elif isinstance(value, (datetime, date, time)):
-        text = value.isoformat()
-    elif isinstance(value, (str, timedelta)):
-        text = str(value)
-    else:
-        text = dumps(value) if isinstance(value, bool) else str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[str, list[str]]:
+    columns: dict[str, list[str]] = {}
+    for each in named:
+        table, dot, column = each.rpartition(".")
+        if not dot or table not in tables:
+            raise click.BadParameter(f"{each!r} names no column of a table given", param_hint=option)
+        columns.setdefault(table, []).append(column)
+    return columns
 
 
-def _tell(basis: Basis) -> None:
-    """What the answer rests on, where that is not the whole truth: on standard error, beside the answer."""
-    for table in basis.tables:
-        if table.withheld:
-            _note(f"{table.table}: never recorded: {', '.join(table.withheld)}")
-        for gap in table.gaps:
-            key = ", ".join(_cell(each) for each in gap.key.values())
-            where = f" at position {gap.position}" if gap.position else ""
-            _note(f"a gap in {table.table}{' ' + key if key else ''}{where}: {gap.why}; a new baseline ends it")
-        if table.problems:
-            since = (
-                f", unrecorded since position {table.unrecorded_since}" if table.unrecorded_since is not None else ""
-            )
-            _note(
-                f"{table.table} is not whole{since}: {'; '.join(table.problems)}; `actionbus history install` mends it"
-            )
-    if basis.unrecorded:
-        _note(f"not recorded yet at position {basis.position}: {', '.join(basis.unrecorded)}")
-    if basis.waiting:
-        _note(f"{basis.waiting} changes past the gateway are not at a position yet; the next action gives them one")
+def _wanted(name: str, withheld: Iterable[str] = (), recorded: Iterable[str] = ()) -> TableWanted:
+    schema, _, table = name.rpartition(".")
+    return TableWanted(table, schema or None, tuple(withheld), tuple(recorded))
 
 
-def _note(text: str) -> None:
-    say(("note:", "yellow"), f" {text}", stderr=True)
+def _status_json(status: TableStatus, declared: Kept) -> dict[str, Any]:
+    told = {"table": status.table_name, "since": status.since, "whole": status.is_whole, "problems": status.problems}
+    return told | {"withheld": status.withheld, "personal": declared.personal, "keep": declared.keep,
+                   "columns": status.columns, "images": status.images, "bytes": status.bytes}  # fmt: skip

@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from actionbus.core.errors import HistoryError
 from actionbus.core.history.decoding import shown
 from actionbus.core.history.opened import Opened
 from actionbus.core.history.recorded import holds
 from actionbus.core.history.sqlite import widen
 from actionbus.core.history.sqlite_texts import bound, marks
-from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.backend import Backend, quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES, SHAPES
 
@@ -31,17 +32,6 @@ _BEFORE: Final = 2**48
 _NUMBER: Final = re.compile(r"-?\d+")
 _OWN: Final = 5
 """Of what is told of an image on SQLite, before its values."""
-_SHAPE: Final = {
-    "sqlite": dict.fromkeys(
-        ("shape", "table_name", "columns", "types", "key", "withheld", "is_baseline", "since", "since_image"), ""
-    ),
-    "postgresql": {
-        "shape": "integer", "table_name": "text", "relation": "oid", "columns": "text[]", "types": "text[]",
-        "numbers": "smallint[]", "key": "text[]", "withheld": "text[]", "is_baseline": "boolean",
-        "is_drifted": "boolean", "since": "timestamptz", "since_image": "bigint", "xid": "bigint",
-    },
-}  # fmt: skip
-"""Columns, and their types where values have to be cast."""
 _IMAGE: Final = {
     "image": "bigint", "shape": "integer", "operation": "text", "key": "text", "before": "text", "after": "text",
     "action": "text", "xid": "bigint",
@@ -50,12 +40,13 @@ _IMAGE: Final = {
 
 def shapes_of(opened: Opened) -> Iterator[dict[str, Any]]:
     """The shapes that there were by then, as JSON has them."""
-    columns = _SHAPE[opened.images.connection.dialect.name]
-    listed = {each.shape for each in opened.shapes if holds(opened.images, each, opened.cut)}
-    for row in opened.images.rows_of(f"SELECT {', '.join(columns)} FROM {{home}}{SHAPES} ORDER BY shape"):
-        if row[0] in listed:
-            told = dict(zip(columns, row, strict=True))
-            yield told | {"since": _plain(told["since"])}
+    images = opened.images
+    columns = _columns_of_shapes(driver_connection(images.connection), images.prefix, _is_postgresql(images.connection))
+    listed = {each.shape for each in opened.shapes if holds(images, each, opened.cut)}
+    for row in images.rows_of(f"SELECT {', '.join(map(quoted, columns))} FROM {{home}}{SHAPES} ORDER BY shape"):
+        told = {name: _plain(value) for name, value in zip(columns, row, strict=True)}
+        if told["shape"] in listed:
+            yield told
 
 
 def images_of(opened: Opened) -> Iterator[list[Any]]:
@@ -82,17 +73,21 @@ class Bringing:
 
     def shapes(self, told: Sequence[dict[str, Any]]) -> None:
         """Before the images."""
-        columns = _SHAPE["postgresql" if self._is_postgresql else "sqlite"]
+        here = _columns_of_shapes(self._dbapi, self._prefix, self._is_postgresql)
+        if unknown := [name for each in told for name in each if name not in here]:
+            raise HistoryError(
+                f"what is to be imported says {unknown[0]} of tables, for which this database has no place: upgrade it "
+                "(`actionbus db upgrade`), with the version that wrote the file or a later one"
+            )
         if not self._is_postgresql:
             widen(self._dbapi, max((len(json.loads(each["columns"])) for each in told), default=0))
-        values = ", ".join(f"%s::{kind}" if kind else "?" for kind in columns.values())
         into = f"{self._prefix}{SHAPES}".replace("%", "%%" if self._is_postgresql else "%")
         own = "OVERRIDING SYSTEM VALUE " if self._is_postgresql else ""
         for each in told:
             row = each | ({"xid": older(each["xid"])} if self._is_postgresql else {})
+            values = ", ".join(f"%s::{here[name]}" if self._is_postgresql else "?" for name in row)
             self._dbapi.cursor().execute(
-                f"INSERT INTO {into} ({', '.join(columns)}) {own}VALUES ({values})",
-                [row[name] for name in columns],
+                f"INSERT INTO {into} ({', '.join(map(quoted, row))}) {own}VALUES ({values})", list(row.values())
             )
         if told:
             self._go_on(SHAPES, "shape", max(each["shape"] for each in told))
@@ -130,6 +125,19 @@ class Bringing:
             cursor.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
 
 
+def _columns_of_shapes(dbapi: Any, prefix: str, is_postgresql: bool) -> dict[str, str]:
+    """With their types on PostgreSQL. All there are, so that what a later version adds is carried too."""
+    cursor = dbapi.cursor()
+    if is_postgresql:
+        cursor.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass "
+            "AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            (f"{prefix}{SHAPES}",),
+        )
+        return dict(cursor.fetchall())
+    return {row[1]: "" for row in cursor.execute(f"PRAGMA {prefix}table_info({SHAPES})").fetchall()}
+
+
 def older(xid: int | None) -> int | None:
     """The number of a transaction of another cluster: below all that this one gives."""
     return None if xid is None else xid - _BEFORE
@@ -147,10 +155,10 @@ def insert_many(dbapi: Any, table: str, columns: dict[str, str], rows: Sequence[
     names = list(columns)
     given = ", ".join(f"%s::{'text' if columns[name] == 'json' else columns[name]}[]" for name in names)
     values = ", ".join(f't."{name}"::json' if columns[name] == "json" else f't."{name}"' for name in names)
-    quoted = ", ".join(f'"{name}"' for name in names)
+    listed = ", ".join(map(quoted, names))
     into = table.replace("%", "%%")
     dbapi.cursor().execute(
-        f"INSERT INTO {into} ({quoted}) OVERRIDING SYSTEM VALUE SELECT {values} FROM unnest({given}) t({quoted})",
+        f"INSERT INTO {into} ({listed}) OVERRIDING SYSTEM VALUE SELECT {values} FROM unnest({given}) t({listed})",
         [list(column) for column in zip(*rows, strict=True)],
     )
 

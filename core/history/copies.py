@@ -15,7 +15,7 @@ from typing import Any, Final
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.decoding import UNKNOWN, Erased, has_erased
 from actionbus.core.history.fold import Fold, as_of
-from actionbus.core.history.images import Cut
+from actionbus.core.history.images import Chain, Cut
 from actionbus.core.history.images_sqlite import SQLiteImages
 from actionbus.core.history.opened import Opened
 from actionbus.core.history.recorded import Recorded
@@ -25,6 +25,7 @@ from actionbus.core.history.versions import FOREVER, Version, of_keys, without_k
 from actionbus.core.storage.backend import quoted
 
 _BATCH: Final = 5_000
+_ROUND: Final = 250
 _HELPERS: Final = (
     "CREATE TEMPORARY TABLE actionbus_at (position bigint, image bigint)",
     "CREATE TEMPORARY TABLE actionbus_later (image bigint)",
@@ -147,14 +148,15 @@ class OnSQLite(Copy):
         doubtful: list[Any] = []
 
         def in_order() -> Iterator[tuple[int, Any, tuple[int, int, int, int]]]:
-            for key, versions, links in images.linked(shapes, since, cut):
-                if links and not fold.follow(links):
-                    doubtful.append(key)
-                    continue
-                ends = (*(each[0] for each in versions[1:]), FOREVER)
-                for (image, shape, row), until in zip(versions, ends, strict=True):
-                    if row is not None:
-                        yield shape, row, (image, until, 0, FOREVER)
+            linked = images.linked(shapes, since, cut)
+            while chunk := list(islice(linked, _ROUND)):
+                open_ = fold.doubtful(Chain(key, 0, None, links) for key, _, links in chunk)
+                doubtful.extend(open_)
+                for key, versions, _ in chunk:
+                    ends = (*(each[0] for each in versions[1:]), FOREVER)
+                    for (image, shape, row), until in zip(versions, ends, strict=True):
+                        if row is not None and not (open_ and key in open_):
+                            yield shape, row, (image, until, 0, FOREVER)
 
         def told(found: Iterable[tuple[int, Any, tuple[int, int, int, int]]]) -> Iterator[tuple[Any, ...]]:
             for shape, row, bounds in found:

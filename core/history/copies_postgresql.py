@@ -11,7 +11,7 @@ from typing import Any, Final
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.copies import Copy
 from actionbus.core.history.fold import Fold, shared
-from actionbus.core.history.images import Cut, Link
+from actionbus.core.history.images import Chain, Cut, Link
 from actionbus.core.history.images_postgresql import PostgreSQLImages
 from actionbus.core.history.opened import Opened
 from actionbus.core.history.recorded import Recorded
@@ -41,6 +41,14 @@ class OnPostgreSQL(Copy):
         self._images = high.images
 
     def create(self) -> None:
+        cursor = self._cursor()
+        try:
+            self._create()
+        except cursor.connection.Error as error:
+            told = str(error).splitlines()[0]
+            raise HistoryError(f"a query is asked of temporary tables, which cannot be made here: {told}") from None
+
+    def _create(self) -> None:
         self._run("SET LOCAL search_path = pg_temp, pg_catalog")
         super().create()
         self._run(_LINKED)
@@ -100,7 +108,8 @@ class OnPostgreSQL(Copy):
     def _doubtful(self, fold: Fold) -> list[Any]:
         """The keys whose images do not follow from each other; they are out of the way."""
         rows = self._images.rows_of("SELECT key, was, held, shape, before FROM actionbus_linked WHERE is_open")
-        keys = list(dict.fromkeys(key for key, *link in rows if not fold.follow([Link(*link)])))
+        chains = (Chain(key, 0, None, (Link(*link),)) for key, *link in rows)
+        keys = list(dict.fromkeys(fold.doubtful(chains)))
         for chosen in _batches(keys):
             self._images.run("DELETE FROM actionbus_linked WHERE key = ANY(?)", (list(chosen),))
         return keys

@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from actionbus.core.history.decoding import UNKNOWN, Erased, Values, has_erased
-from actionbus.core.history.images import Link, Residual
+from actionbus.core.history.images import Chain, Link, Residual
 from actionbus.core.history.shapes import Shape
 
 ValuesOf = Callable[[Shape, Sequence[Any]], Iterable[Values]]
@@ -43,13 +43,22 @@ class Fold:
         self._values_of = values_of
         self.is_keyed = bool(shapes) and bool(shapes[-1].key) and len({_key_of(each) for each in shapes}) == 1
 
-    def follow(self, links: Sequence[Link]) -> bool:
-        """Whether what one image left is what the next took away, by the columns that both shapes have."""
-        return all(
-            each.left_shape is not None and each.left_shape != each.shape and each.left is not None
-            and each.taken is not None and self._agree(each.left_shape, each.left, each.shape, each.taken)
-            for each in links
-        )  # fmt: skip
+    def doubtful(self, chains: Iterable[Chain]) -> list[Any]:
+        """The keys of which an image does not take away what the one before it left, by the columns that both have."""
+        found: dict[int, Any] = {}
+        to_compare: dict[tuple[int, int], list[tuple[int, Any, Link]]] = {}
+        for number, chain in enumerate(chains):
+            for link in chain.links:
+                if link.left_shape in (None, link.shape) or link.left is None or link.taken is None:
+                    found[number] = chain.key
+                else:
+                    to_compare.setdefault((link.left_shape, link.shape), []).append((number, chain.key, link))
+        for (one, other), links in to_compare.items():
+            left = self._in_common(one, [link.left for _, _, link in links], other)
+            taken = self._in_common(other, [link.taken for _, _, link in links], one)
+            differing = (n for n, (held, gone) in enumerate(zip(left, taken, strict=True)) if held != gone)
+            found |= dict(links[n][:2] for n in differing)
+        return list(found.values())
 
     def settle(self, residue: Iterable[Residual]) -> Folded:
         """The rows that are there."""
@@ -95,15 +104,15 @@ class Fold:
         """The other shapes, oldest first."""
         return [each for each in self._shapes if each != shape]
 
-    def _agree(self, one: int, row: Any, other: int, taken: Any) -> bool:
-        return self.common(one, row, other) == self.common(other, taken, one)
-
     def common(self, shape: int, row: Any, other: int) -> tuple[Any, ...]:
         """What a row has in the columns that another shape has too, as it reads, in the order of the smaller number."""
+        return self._in_common(shape, [row], other)[0]
+
+    def _in_common(self, shape: int, rows: Sequence[Any], other: int) -> list[tuple[Any, ...]]:
         own, others = self._shapes[shape], self._shapes[other]
-        (values,) = self._values_of(own, [row])
         pairs = shared(own, others) if shape < other else [pair[::-1] for pair in shared(others, own)]
-        return tuple(_text(values[place]) for place, _ in pairs)
+        places = [place for place, _ in pairs]
+        return [tuple(_text(values[place]) for place in places) for values in self._values_of(own, rows)]
 
     def agree_but_erased(self, one: int, row: Any, other: int, taken: Any) -> bool:
         """Whether two rows are the same in what neither has erased."""

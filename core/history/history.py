@@ -163,7 +163,7 @@ class History:
         The query is the database's own SQL; it sees copies of the recorded tables, by their names without schema, as
         they were. Where what it asks comes and goes, the position found is one at which it came.
         """
-        with self.opened(bad) as opened:
+        with self.opened(bad, with_copies=True) as opened:
             low = opened.at(self.position(good))
             named = [each for each in opened.tables if each.bare.lower() in sql.lower()]
             if not named:
@@ -241,7 +241,7 @@ class History:
         return record
 
     @contextmanager
-    def opened(self, at: At) -> Iterator[Opened]:
+    def opened(self, at: At, *, with_copies: bool = False) -> Iterator[Opened]:
         """One snapshot of the database at a point, waited for until it is settled; for whoever reads images itself."""
         self.journal.require()
         end = self.journal.settled()
@@ -253,7 +253,7 @@ class History:
         with self._backend.connection() as connection:
             database = database_of(connection)
             images = database.images(self._backend, connection)
-            with images.snapshot():
+            with images.snapshot(with_copies=with_copies):
                 is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
                 shapes = database.shapes(connection, self._backend.prefix)
                 yield Opened(images, shapes, images.cut(position, is_end=is_end), self._wanted())

@@ -102,8 +102,8 @@ class Images(ABC):
 
     @abstractmethod
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Meanwhile, all that is read is of one moment."""
+    def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
+        """Meanwhile, all that is read is of one moment; `with_copies` of tables, temporary ones can be made."""
 
     @abstractmethod
     def cut(self, position: int, *, is_end: bool) -> Cut:

@@ -38,7 +38,10 @@ _LOOKED_AT: Final = 64
 _SETTINGS: Final = {**PINS, "cursor_tuple_fraction": "0.0001"}
 """As the triggers have it, since a key's text must be the same; and a cursor is to begin at once, by the index."""
 _BEGIN: Final = "; ".join(
-    ["BEGIN ISOLATION LEVEL REPEATABLE READ", *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())]
+    [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ {mode}",
+        *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items()),
+    ]
 )
 _IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
     AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
@@ -54,8 +57,8 @@ _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.imag
     FROM {{home}}actionbus_images i CROSS JOIN LATERAL (VALUES (i.after, 1), (i.before, -1)) v(held, n)
     WHERE i.shape = ANY(?) AND i.image > ? AND {chosen} AND v.held IS NOT NULL
     GROUP BY i.shape, i.key, v.held HAVING sum(v.n) <> 0"""
-_OF_SHAPE: Final = """SELECT i.image, i.shape, i.key, i.before, i.after FROM {{home}}actionbus_images i
-    WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {beyond}"""
+_OF_SHAPE: Final = """(SELECT i.image, i.shape, i.key, i.before, i.after FROM {{home}}actionbus_images i
+    WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {beyond} ORDER BY i.key, i.image)"""
 _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.shape AND c.held IS NOT NULL) AS is_open
     FROM (SELECT i.*, lag(i.after) OVER w AS held, lag(i.shape) OVER w AS was, lead(i.image) OVER w AS until
         FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
@@ -63,6 +66,7 @@ _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.
 _CHAINS: Final = f"""SELECT key, shape, after, until IS NULL, is_open, was, held, before FROM ({_LINKED}) d
     WHERE until IS NULL OR is_open ORDER BY key, image"""
 """Of each key the last image, and those that are open."""
+_SHORT: Final = 100
 _FETCHED: Final = 1_000
 
 
@@ -76,9 +80,10 @@ class PostgreSQLImages(Images):
         self._cursors = 0
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
         cursor = self._cursor()
-        cursor.execute(_BEGIN)
+        # Temporary tables are writes, which a reader's role may leave out by default, and a standby cannot do.
+        cursor.execute(_BEGIN.format(mode="READ WRITE" if with_copies else ""))
         try:
             yield
         finally:
@@ -138,9 +143,12 @@ class PostgreSQLImages(Images):
         return _LINKED.format(images=images), values
 
     def _of_shapes(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> tuple[str, list[Any]]:
-        """One branch for each shape, which PostgreSQL merges in the order of the index without sorting."""
-        branch = _OF_SHAPE.format(is_in=_IS_IN, beyond="IS NOT NULL" if after is None else "> ?")
-        own = [since, cut.image, self.later(cut), *([] if after is None else [after])]
+        """One branch for each shape, each in the order of the index, which PostgreSQL then merges without sorting."""
+        later = self.later(cut)
+        # A condition rather than a join leaves the planner the order of the index; a long list is looked through once.
+        is_in = "i.image <= ? AND i.image <> ALL(?::bigint[])" if len(later) <= _SHORT else _IS_IN
+        branch = _OF_SHAPE.format(is_in=is_in, beyond="IS NOT NULL" if after is None else "> ?")
+        own = [since, cut.image, later, *([] if after is None else [after])]
         return " UNION ALL ".join([branch] * len(shapes)), [v for shape in shapes for v in (shape.shape, *own)]
 
     def _streamed(self, sql: str, values: Sequence[Any]) -> Iterator[Sequence[Any]]:

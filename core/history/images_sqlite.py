@@ -43,7 +43,7 @@ class SQLiteImages(Images):
     """With which the stand-ins of each erasure begin."""
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
         dbapi = self._dbapi()
         factory = dbapi.text_factory
         dbapi.text_factory = text_of

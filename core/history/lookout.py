@@ -51,7 +51,7 @@ class Lookout:
 
 
 def unrecorded(backend: Backend, connection: Connection, wanted: Sequence[TableWanted]) -> list[Standing]:
-    """Of these tables those that are not recorded as they should be. The connection is the gateway's, and at rest."""
+    """Of these tables those that are there and not recorded as they should be. The gateway's connection is at rest."""
     if not wanted:
         return []
     database = database_of(connection)
@@ -63,7 +63,7 @@ def unrecorded(backend: Backend, connection: Connection, wanted: Sequence[TableW
     finally:
         if connection.in_transaction():
             connection.rollback()  # what SQLAlchemy takes for a transaction
-    return [each for each in found if each.problems]
+    return [each for each in found if each.problems and each.is_there]
 
 
 def brief(error: Exception) -> str:

@@ -35,9 +35,9 @@ def install(connection: Connection, home: str, wanted: Sequence[TableWanted], *,
         todo = [each for each in look_all(connection, asked, home) if baseline or not each.is_whole]
         for statement in sql.drifting(home) if todo else ():
             connection.execute(verbatim(statement))
-        copied = {each.table.name: _renew(connection, each, home, baseline) for each in todo}
-        if any(rows != 0 for rows in copied.values()):  # of tables that begin empty there is nothing to say
-            _record(connection, home, [name for name, rows in copied.items() if rows is not None])
+        begun = [each.table.name for each in todo if _renew(connection, each, home, baseline)]
+        if todo:
+            _record(connection, home, begun)
         return [each.table.name for each in todo]
 
 
@@ -61,8 +61,8 @@ def _drop(connection: Connection, each: Looked, home: str) -> None:
         connection.execute(verbatim(f"DROP FUNCTION IF EXISTS {home}{quoted(function)}()"))
 
 
-def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> int | None:
-    """Put a table's triggers right; how many rows were copied, or None if its history goes on without."""
+def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> bool:
+    """Put a table's triggers right; whether it begins with a baseline."""
     table, old = each.table, each.shape
     begins = baseline or old is None or (bool(each.lost) and not _has_only_new_partitions(connection, each))
     shape = old.shape if old and not begins and not changes(table, old) else _new_shape(connection, table, begins, home)
@@ -72,14 +72,11 @@ def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> i
         for operation in sql.needed(table, member):
             statements += sql.trigger(table, member, operation, functions[operation], home)
     connection.execute(verbatim(";\n".join(statements)))
-    copied = _copy(connection, table, shape, home) if begins else None
+    if begins:
+        with set_for(connection, {**PINS, "row_security": "off"}):
+            connection.execute(verbatim(sql.baseline(table, shape, home)))
     _drop_unused(connection, table, shape, home)
-    return copied
-
-
-def _copy(connection: Connection, table: Found, shape: int, home: str) -> int:
-    with set_for(connection, {**PINS, "row_security": "off"}):
-        return connection.execute(verbatim(sql.baseline(table, shape, home))).rowcount
+    return begins
 
 
 def _drop_unused(connection: Connection, table: Found, shape: int, home: str) -> None:

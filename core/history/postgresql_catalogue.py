@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from actionbus.core.errors import ConfigurationError
 
@@ -101,20 +102,21 @@ class Found(NamedTuple):
         return next(member.sql for member in self.members if member.relation == self.relation)
 
 
-_TABLE: Final = text("""
+_TABLES: Final = text("""
     SELECT c.oid::bigint, n.nspname || '.' || c.relname, c.relkind::text, c.relpersistence::text, c.relispartition,
         EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
             WHERE c.oid IN (i.inhrelid, i.inhparent) AND p.relkind <> 'p')
         OR EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid OR s.srrelid IN
             (SELECT relid FROM pg_partition_tree(c.oid))),
         n.nspname || '.' = :home AND (c.relname = 'journal' OR starts_with(c.relname, 'actionbus_'))
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = :relation
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (:relations)
 """)
 _COLUMNS: Final = text("""
-    WITH RECURSIVE part (number, type, is_whole) AS (
-        SELECT attnum, atttypid, true FROM pg_attribute WHERE attrelid = :relation AND attnum > 0 AND NOT attisdropped
+    WITH RECURSIVE part (relation, number, type, is_whole) AS (
+        SELECT attrelid, attnum, atttypid, true FROM pg_attribute
+        WHERE attrelid = ANY (:relations) AND attnum > 0 AND NOT attisdropped
         UNION
-        SELECT part.number, inner_type.oid, part.is_whole AND t.typtype = 'd'
+        SELECT part.relation, part.number, inner_type.oid, part.is_whole AND t.typtype = 'd'
         FROM part JOIN pg_type t ON t.oid = part.type
         CROSS JOIN LATERAL (
             SELECT t.typelem AS oid WHERE t.typelem <> 0 UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
@@ -122,28 +124,32 @@ _COLUMNS: Final = text("""
             UNION ALL SELECT rngtypid FROM pg_range WHERE rngmultitypid = t.oid
             UNION ALL SELECT atttypid FROM pg_attribute
                 WHERE attrelid = t.typrelid AND t.typrelid <> 0 AND attnum > 0 AND NOT attisdropped
-        ) inner_type)
-    SELECT a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
-        a.attgenerated = 'v', a.atttypmod, coalesce(l.collisdeterministic, true),
-        (SELECT t.typlen FROM pg_type t WHERE t.oid = a.atttypid),
-        (SELECT t.typname FROM part p JOIN pg_type t ON t.oid = p.type
-            WHERE p.number = a.attnum AND p.is_whole AND t.typtype <> 'd' LIMIT 1),
-        (SELECT array_agg(CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname
-                WHEN t.typtype = 'b' AND t.typelem = 0 THEN '?' ELSE '' END)
-            FROM part p JOIN pg_type t ON t.oid = p.type WHERE p.number = a.attnum)
-    FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
-    WHERE a.attrelid = :relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+        ) inner_type),
+    parts AS (
+        SELECT p.relation, p.number,
+            min(t.typname::text) FILTER (WHERE p.is_whole AND t.typtype <> 'd') AS base,
+            array_agg(CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text
+                WHEN t.typtype = 'b' AND t.typelem = 0 THEN '?' ELSE '' END) AS names
+        FROM part p JOIN pg_type t ON t.oid = p.type GROUP BY p.relation, p.number)
+    SELECT a.attrelid::bigint, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
+        format_type(a.atttypid, NULL), a.attgenerated = 'v', a.atttypmod, coalesce(l.collisdeterministic, true),
+        t.typlen, p.base, p.names
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    JOIN parts p ON p.relation = a.attrelid AND p.number = a.attnum
+    LEFT JOIN pg_collation l ON l.oid = a.attcollation
+    WHERE a.attrelid = ANY (:relations) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
-_KEY: Final = text("""
-    SELECT a.attname, c.condeferrable FROM pg_constraint c
+_KEYS: Final = text("""
+    SELECT c.conrelid::bigint, a.attname, c.condeferrable FROM pg_constraint c
     CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY k (number, place)
     JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
-    WHERE c.conrelid = :relation AND c.contype = 'p' ORDER BY k.place
+    WHERE c.conrelid = ANY (:relations) AND c.contype = 'p' ORDER BY k.place
 """)
 _MEMBERS: Final = text("""
-    SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), c.relkind::text
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = :relation OR c.oid IN (SELECT relid FROM pg_partition_tree(:relation)) ORDER BY c.oid
+    SELECT r.root::bigint, c.oid::bigint, format('%I.%I', n.nspname, c.relname), c.relkind::text
+    FROM unnest(CAST(:relations AS oid[])) r (root)
+    CROSS JOIN LATERAL (SELECT r.root AS relation UNION SELECT relid FROM pg_partition_tree(r.root)) m
+    JOIN pg_class c ON c.oid = m.relation JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid
 """)
 _TRIGGERS: Final = text("""
     SELECT t.tgrelid::bigint, t.tgname, p.proname, p.prosrc, coalesce(p.proconfig, '{}'), p.prosecdef,
@@ -152,23 +158,27 @@ _TRIGGERS: Final = text("""
     WHERE t.tgrelid = ANY (:relations) AND starts_with(t.tgname, '!actionbus_')
 """)
 _CHILDREN: Final = text("""
-    WITH RECURSIVE child (oid) AS (
-        SELECT inhrelid FROM pg_inherits JOIN pg_class p ON p.oid = inhparent
-            WHERE inhparent = :relation AND p.relkind <> 'p'
-        UNION SELECT i.inhrelid FROM pg_inherits i JOIN child ON child.oid = i.inhparent)
-    SELECT oid::bigint FROM child ORDER BY oid
+    WITH RECURSIVE child (root, oid) AS (
+        SELECT inhparent, inhrelid FROM pg_inherits JOIN pg_class p ON p.oid = inhparent
+            WHERE inhparent = ANY (:relations) AND p.relkind <> 'p'
+        UNION SELECT child.root, i.inhrelid FROM pg_inherits i JOIN child ON child.oid = i.inhparent)
+    SELECT root::bigint, oid::bigint FROM child ORDER BY oid
+""")
+_BY_NAME: Final = text("""
+    SELECT to_regclass(name)::oid::bigint FROM unnest(CAST(:names AS text[])) WITH ORDINALITY n (name, place)
+    ORDER BY place
 """)
 
 
-def relation_of(connection: Connection, name: str | None) -> int | None:
-    """The oid of a table by its name in SQL, or None."""
-    found = connection.execute(text("SELECT to_regclass(:name)::oid::bigint"), {"name": name}).scalar()
-    return None if found is None else int(found)
+def relations_of(connection: Connection, names: Sequence[str]) -> list[int | None]:
+    """The oids of tables by their names in SQL, None for one that is not there."""
+    return list(connection.execute(_BY_NAME, {"names": list(names)}).scalars())
 
 
-def children(connection: Connection, relation: int) -> list[int]:
-    """Tables that inherit from it; partitions do not count."""
-    return list(connection.execute(_CHILDREN, {"relation": relation}).scalars())
+def children(connection: Connection, relations: Sequence[int]) -> Mapping[int, list[int]]:
+    """Tables that inherit from each; partitions do not count."""
+    found = _grouped(connection, _CHILDREN, {"relations": list(relations)})
+    return defaultdict(list, {relation: [one for (one,) in rows] for relation, rows in found.items()})
 
 
 class Hold(Protocol):
@@ -178,10 +188,36 @@ class Hold(Protocol):
         """`numbers` are all columns of the table, with their `attnum`. Raises ConfigurationError."""
 
 
-def look(connection: Connection, relation: int, hold: Hold, home: str) -> Found:
-    """A table as it stands. Raises ConfigurationError where its rows cannot be recorded."""
-    row = connection.execute(_TABLE, {"relation": relation, "home": home}).one()
-    _, name, kind, persistence, is_partition, is_by_row, is_ours = row
+def look(
+    connection: Connection, relations: Sequence[int], hold: Hold, home: str
+) -> dict[int, Found | ConfigurationError]:
+    """Tables as they stand, or why their rows cannot be recorded; by a few queries, however many tables there are."""
+    given = {"relations": list(relations)}
+    rows = connection.execute(_TABLES, {**given, "home": home}).all()
+    columns, keys, members = (_grouped(connection, each, given) for each in (_COLUMNS, _KEYS, _MEMBERS))
+    triggers = _triggers(connection, sorted({member[0] for found in members.values() for member in found}))
+    looked: dict[int, Found | ConfigurationError] = {}
+    for row in rows:
+        try:
+            looked[row[0]] = _found(row, columns[row[0]], keys[row[0]], members[row[0]], triggers, hold)
+        except ConfigurationError as error:
+            looked[row[0]] = error
+    return looked
+
+
+def _grouped(connection: Connection, query: TextClause, given: Mapping[str, Any]) -> Mapping[int, list[Any]]:
+    """Rows without their first column, by it."""
+    found: dict[int, list[Any]] = defaultdict(list)
+    for relation, *row in connection.execute(query, given):
+        found[relation].append(row)
+    return found
+
+
+def _found(
+    row: Any, columns: list[Any], keys: list[Any], members: list[Any], triggers: Mapping[tuple[int, str], Trigger],
+    hold: Hold,
+) -> Found:  # fmt: skip
+    relation, name, kind, persistence, is_partition, is_by_row, is_ours = row
     if kind not in "rp" or persistence == "t":
         raise ConfigurationError(
             [f"{name} is no table whose rows triggers can record (a view, a foreign or a temporary one)"]
@@ -192,18 +228,16 @@ def look(connection: Connection, relation: int, hold: Hold, home: str) -> Found:
         raise ConfigurationError(
             [f"{name} is a partition, whose rows are recorded as those of the table that it is part of"]
         )
-    rows = connection.execute(_COLUMNS, {"relation": relation}).all()
-    withheld = hold(relation, name, {each[1]: each[0] for each in rows})
-    kept = [each for each in rows if each[1] not in withheld and not each[4]]
-    keys = connection.execute(_KEY, {"relation": relation}).all()
+    withheld = hold(relation, name, {each[1]: each[0] for each in columns})
+    kept = [each for each in columns if each[1] not in withheld and not each[4]]
     key = tuple(each[0] for each in keys)
-    members = connection.execute(_MEMBERS, {"relation": relation}).all()
+    own = {member[0] for member in members}
     return Found(
         relation, name, kind, tuple(_column(each) for each in kept),
         () if set(key) & set(withheld) else key, not any(each[1] for each in keys), withheld,
-        tuple(each[0] for name in withheld for each in rows if each[1] == name), _pins(kept),
+        tuple(each[0] for name in withheld for each in columns if each[1] == name), _pins(kept),
         tuple(Member(*each) for each in members), is_by_row,
-        _triggers(connection, [each[0] for each in members]),
+        {place: trigger for place, trigger in triggers.items() if place[0] in own},
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Final, NamedTuple
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -15,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
-from actionbus.core.history.postgresql_catalogue import Found, children, look, relation_of
+from actionbus.core.history.postgresql_catalogue import Found, children, look, relations_of
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
 from actionbus.core.history.withholding import withheld_of
 from actionbus.core.storage.backend import in_text, quoted
@@ -94,7 +93,8 @@ def standings(
     with pinned(connection, path=False):
         asked = _known(connection, shapes) if wanted is None else find_asked(connection, wanted)
     with pinned(connection):
-        return [_standing(connection, each, shapes, home) for each in asked]
+        looked = _look(connection, asked, shapes, home)
+        return [_standing(each, looked.get(each), shapes) for each in asked]
 
 
 @contextmanager
@@ -135,69 +135,82 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
     return {name: (images, int(size or 0)) for name, images, size in rows}
 
 
-def _standing(connection: Connection, asked: Asked, shapes: Sequence[Shape], home: str) -> Standing:
-    if asked.relation is None:
-        is_known = asked.name in {shape.table_name for shape in shapes}
-        told = f"the table {asked.name} is gone" if is_known else f"there is no table {asked.name}"
-        return Standing(asked.name, None, (told,), (), asked.wanted.withheld, is_bare=True)
-    try:
-        looked = look_at(connection, asked, shapes, home)
-    except ConfigurationError as error:
+def _standing(asked: Asked, looked: Looked | ConfigurationError | None, shapes: Sequence[Shape]) -> Standing:
+    if looked is None:
+        were = [shape for shape in shapes if _is_named(shape.table_name, asked.wanted)]
+        if not were:
+            told = f"there is no table {asked.name}"
+            return Standing(asked.name, None, (told,), (), asked.wanted.withheld, is_bare=True, is_there=False)
+        told = f"the table {were[-1].table_name} is gone"
+        return Standing(were[-1].table_name, None, (told,), (), were[-1].withheld, is_bare=True, is_there=False)
+    if isinstance(looked, ConfigurationError):
         of_it = [shape for shape in shapes if shape.relation == asked.relation and not shape.is_drifted]
         last = of_it[-1] if of_it else None
         name, withheld = (last.table_name, last.withheld) if last else (asked.name, asked.wanted.withheld)
-        return Standing(name, last, tuple(error.problems), (), withheld)
+        return Standing(name, last, tuple(looked.problems), (), withheld)
     lost = tuple(each.told for each in looked.lost)
     table = looked.table
     return Standing(table.name, looked.shape, lost, looked.stale, table.withheld, is_bare=not table.triggers)
 
 
+def _is_named(table_name: str, wanted: TableWanted) -> bool:
+    schema, _, name = table_name.partition(".")
+    return name == wanted.name and wanted.schema in (None, schema)
+
+
 def find_asked(connection: Connection, wanted: Sequence[TableWanted], *, may_miss: bool = True) -> list[Asked]:
     """The tables that are meant, and those that inherit from them. Raises ConfigurationError where one is missing."""
+    relations = relations_of(connection, [_in_sql(each.schema, each.name) for each in wanted])
+    heirs = children(connection, [each for each in relations if each is not None])
     found: dict[int, Asked] = {}
     missing = []
-    for each in wanted:
-        relation = relation_of(
-            connection, f"{quoted(each.schema)}.{quoted(each.name)}" if each.schema else quoted(each.name)
-        )
+    for each, relation in zip(wanted, relations, strict=True):
         if relation is None:
             missing.append(Asked(each, None))
             continue
-        for one in (relation, *children(connection, relation)):
+        for one in (relation, *heirs[relation]):
             found.setdefault(one, Asked(each, one))
     if missing and not may_miss:
         raise ConfigurationError([f"there is no table {each.name}" for each in missing])
     return [*found.values(), *missing]
 
 
+def _in_sql(schema: str | None, name: str) -> str:
+    return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
+
+
 def _known(connection: Connection, shapes: Sequence[Shape]) -> list[Asked]:
     """All tables that have a history."""
-    parts = {name: name.split(".", 1) for name in sorted(latest(shapes))}
+    parts = [name.split(".", 1) for name in sorted(latest(shapes))]
+    relations = relations_of(connection, [_in_sql(*each) for each in parts])
     return [
-        Asked(TableWanted(table, schema), relation_of(connection, f"{quoted(schema)}.{quoted(table)}"))
-        for schema, table in parts.values()
+        Asked(TableWanted(table, schema), relation) for (schema, table), relation in zip(parts, relations, strict=True)
     ]
 
 
 def look_all(connection: Connection, asked: Sequence[Asked], home: str) -> list[Looked]:
     """All of those that are there. Raises ConfigurationError for those that cannot be recorded."""
-    shapes = postgresql_shapes(connection, home)
-    found, problems = [], []
-    for each in asked:
-        try:
-            found += [look_at(connection, each, shapes, home)] if each.relation is not None else []
-        except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(problems)
-    return found
+    looked = _look(connection, asked, postgresql_shapes(connection, home), home).values()
+    if refused := [each for each in looked if isinstance(each, ConfigurationError)]:
+        raise ConfigurationError([problem for error in refused for problem in error.problems])
+    return [each for each in looked if isinstance(each, Looked)]
 
 
-def look_at(connection: Connection, asked: Asked, shapes: Sequence[Shape], home: str) -> Looked:
-    """One table that is there. Raises ConfigurationError if it cannot be recorded."""
-    assert asked.relation is not None
-    table = look(connection, asked.relation, partial(_hold, asked.wanted, shapes), home.replace('"', ""))
-    return _compare(table, {shape.shape: shape for shape in shapes}, home)
+def _look(
+    connection: Connection, asked: Sequence[Asked], shapes: Sequence[Shape], home: str
+) -> dict[Asked, Looked | ConfigurationError]:
+    """Each that is there, or why its rows cannot be recorded."""
+    there = {each.relation: each for each in asked if each.relation is not None}
+    by_number = {shape.shape: shape for shape in shapes}
+
+    def hold(relation: int, name: str, numbers: Mapping[str, int]) -> tuple[str, ...]:
+        return _hold(there[relation].wanted, shapes, relation, name, numbers)
+
+    found = look(connection, list(there), hold, home.replace('"', "")) if there else {}
+    return {
+        there[relation]: each if isinstance(each, ConfigurationError) else _compare(each, by_number, home)
+        for relation, each in found.items()
+    }
 
 
 def _hold(

@@ -75,6 +75,8 @@ class Standing(NamedTuple):
     withheld: tuple[str, ...]
     is_bare: bool = False
     """Whether none of our triggers is left on it, so that its last image is the last that was recorded."""
+    is_there: bool = True
+    """Whether there is such a table at all."""
 
     @property
     def problems(self) -> tuple[str, ...]:

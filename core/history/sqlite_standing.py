@@ -66,8 +66,9 @@ def _standing(dbapi: Any, wanted: TableWanted, shapes: Sequence[Shape]) -> Stand
     try:
         table = find(dbapi, wanted, shapes)
     except ConfigurationError as error:
-        name = shape.table_name if shape else wanted.name
-        return Standing(name, shape, tuple(error.problems), (), shape.withheld if shape else wanted.withheld, True)
+        name, withheld = (shape.table_name, shape.withheld) if shape else (wanted.name, wanted.withheld)
+        is_there = _row_of(dbapi, wanted) is not None
+        return Standing(name, shape, tuple(error.problems), (), withheld, is_bare=not is_there, is_there=is_there)
     is_bare = not triggers_of(dbapi, table.name)
     if shape is None:
         return Standing(table.name, None, (f"{table.name} is not recorded",), (), table.withheld, is_bare)
@@ -136,6 +137,12 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
     return found
 
 
+def _row_of(dbapi: Any, wanted: TableWanted) -> Any:
+    """The table's name and SQL; None if it is not there."""
+    sql = "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
+    return dbapi.execute(sql, (wanted.name,)).fetchone()
+
+
 def find(dbapi: Any, wanted: TableWanted, before: Sequence[Shape]) -> Table:
     """A table as it stands. Raises ConfigurationError for what cannot be recorded."""
     if wanted.schema not in (None, "main"):
@@ -143,9 +150,7 @@ def find(dbapi: Any, wanted: TableWanted, before: Sequence[Shape]) -> Table:
             [f"{wanted.schema}.{wanted.name} is in another file, from which no trigger can write to the journal's; "
              "leave it out with Application(unrecorded=[…])"]
         )  # fmt: skip
-    found = dbapi.execute(
-        "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (wanted.name,)
-    ).fetchone()
+    found = _row_of(dbapi, wanted)
     if found is None:
         raise ConfigurationError([f"there is no table {wanted.name}, whose rows could be recorded"])
     name, sql = found

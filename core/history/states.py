@@ -55,8 +55,7 @@ class Rows:
         recorded = self._recorded
         chains = self._images.chains(recorded.shapes, recorded.since_image, self._cut, after)
         while chunk := list(islice(chains, size)):
-            doubtful = [each.key for each in chunk if each.links and not self._fold.follow(each.links)]
-            summed = self._summed(doubtful)
+            summed = self._summed(self._fold.doubtful(chunk))
             there: list[Chain | Residual] = []
             for each in chunk:
                 if summed and each.key in summed:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from actionbus.core.history.decoding import has_erased
 from actionbus.core.history.fold import Fold
-from actionbus.core.history.images import Image, Link, Residual
+from actionbus.core.history.images import Chain, Image, Link, Residual
 
 _Own = tuple[int, str]
 """What tells a row from others: its shape, and all that is in it."""
@@ -75,7 +75,8 @@ class _Last:
         shape, held = self._left
         if held != image.before or (held is not None and shape != image.shape):
             link = Link(shape, held, image.shape, image.before)
-            self.is_known = self.is_known and self._fold.follow([link])
+            chain = Chain(image.key, image.shape, image.after, (link,))
+            self.is_known = self.is_known and not self._fold.doubtful([chain])
         self._left = image.shape, image.after
 
     def row(self) -> tuple[int, Any] | None:

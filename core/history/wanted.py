@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, MetaData, Table, inspect
 
 from actionbus.core.declare.application import Application
 from actionbus.core.declare.personal import withheld_of
+from actionbus.core.errors import ConfigurationError
 from actionbus.core.history.shapes import TableWanted
 
 
@@ -32,3 +33,24 @@ def wanted_of(tables: Iterable[Table], unrecorded: Collection[str], options: Map
         if table.key not in unrecorded
         for withheld in [withheld_of(table)]
     ]
+
+
+def as_modelled(connection: Connection, wanted: TableWanted, models: Iterable[MetaData]) -> TableWanted:
+    """With what models say of the columns that the table has by now; as it is where they do not have it.
+
+    Raises ConfigurationError for a column that is to be recorded and that they call sensitive.
+    """
+    name = f"{wanted.schema}.{wanted.name}" if wanted.schema else wanted.name
+    table = next((each.tables[name] for each in models if name in each.tables), None)
+    if table is None:
+        return wanted
+    there = {each["name"] for each in inspect(connection).get_columns(wanted.name, wanted.schema)}
+    (modelled,) = wanted_of([table], (), {})
+    if both := [each for each in wanted.recorded if each in modelled.withheld]:
+        raise ConfigurationError(
+            [f"{name}.{each} is sensitive by the models, which say first if it is not" for each in both]
+        )
+    return wanted._replace(
+        withheld=(*wanted.withheld, *(each for each in modelled.withheld if each in there)),
+        recorded=(*wanted.recorded, *modelled.recorded),
+    )

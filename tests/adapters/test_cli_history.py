@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
+from actionbus.adapters.library.models import Base
+from actionbus.core.history.created import LEFT_TO_CALLER
 from tests.core.history.told.byhand import Book
 from tests.helpers import Run
 
@@ -95,3 +99,41 @@ def test_what_cannot_be_told_is_said_in_a_sentence(
     told: tuple[Book, UUID], run: Run, arguments: tuple[str, ...], told_so: str
 ) -> None:
     assert told_so in run("history", *arguments, code=1).stderr
+
+
+def test_walking_through_history(run: Run) -> None:
+    run("db", "upgrade", "--models")
+    run("run", "open_account", "--actor", "ann", "--id", "1", "--name", "n1")
+    run("run", "deposit", "--actor", "ben", "--id", "1", "--amount", "10")
+    words = "next\nnext\ndiff\nstate accounts\nback\njump end\njump nowhere\nstate nothing\nnonsense\nquit\n"
+    done = run("history", "walk", stdin=words)
+    assert "open_account succeeded by ann" in done.stdout
+    assert "balance: 0 → 10" in done.stdout
+    assert re.search(r"\((\d+) of \1\)", done.stdout), "the last one"
+    assert "is no position" in done.stderr
+    assert "no table 'nothing' was ever recorded" in done.stderr
+
+
+def test_installing_asks_the_models_if_there_are_any(url: URL, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the reference application, whose tokens have a digest that is no image's."""
+    monkeypatch.delenv("ACTIONBUS_APP")
+    with create_engine(url).begin() as connection:
+        Base.metadata.create_all(connection.execution_options(**{LEFT_TO_CALLER: True}))
+    monkeypatch.setenv("ACTIONBUS_APP", "actionbus.adapters.library.app:library")
+    tables = [table.name for table in Base.metadata.sorted_tables]
+    secret = [(t.name, c.name) for t in Base.metadata.sorted_tables for c in t.columns if c.info.get("sensitive")]
+    assert secret
+    run("history", "install", *tables)
+    told = {each["table"].rpartition(".")[2]: each for each in lines(run, "status")}
+    for table, column in secret:
+        assert column in told[table]["withheld"]
+    (table, column) = secret[0]
+    refused = run("history", "install", table, "--record", f"{table}.{column}", code=2)
+    assert f"{table}.{column} is sensitive by the models" in refused.stderr
+    run("history", "status", "--models", "--check")
+    assert "no longer recorded" in run("history", "stop", table).stdout
+    assert "nothing to do" in run("history", "stop", table).stdout
+    run("history", "status", "--models", "--check", code=1)
+    run("history", "baseline", table)
+    assert column in {e["table"].rpartition(".")[2]: e for e in lines(run, "status")}[table]["withheld"]
+    assert "names no column of a table given" in run("history", "install", table, "--record", "x.y", code=2).stderr

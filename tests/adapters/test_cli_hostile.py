@@ -125,6 +125,7 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
     "history blame": [(["history", "blame", "accounts", "1"], 0), (["history", "blame", "accounts", "1", "no[/boom]"], 1)],
     "history diff": [(["history", "diff", "start", "end"], 0), (["history", "diff", "no[/boom]\x1b", "end"], 1)],
     "history changes": [(["history", "changes", "ID"], 0), (["history", "changes", "no[/boom]\x1b"], 2)],
+    "history walk": [(["history", "walk"], 0)],
     "history bisect": [
         (["history", "bisect", "accounts", "1", f"name={HOSTILE[0]}"], 0),
         (["history", "bisect", "SELECT count(*) > 3 FROM accounts"], 0),
@@ -174,6 +175,7 @@ NOTHING = {
     "history baseline": "prints names of tables",
     "history erase": "prints names of tables, numbers and a receipt",
     "history install": "prints names of tables",
+    "history stop": "prints names of tables",
     "history status": "prints names of tables, numbers and times",
     "projections prune": "prints numbers",
 }
@@ -217,6 +219,8 @@ def test_a_stored_value_is_plain_text(shop: Run, command: str, monkeypatch: pyte
         given = [word.replace("ID", action_id, 1) if word.startswith("ID") else word for word in words]
         if "-" in words:
             stdin = f'{{"id": 1, "note": "{HOSTILE[1]}"}}\n{HOSTILE[0]}\n{{"id": "x[/boom]\\u001b"}}\n'
+        if command == "history walk":
+            stdin = "next\njump 24\ndiff\nstate accounts\njump no[/boom]\x1b\nquit\n"
         done = shop(*given, code=code, stdin=stdin)
         assert_plain(done.stdout + done.stderr, shows=False)
         printed.append(done.stdout + done.stderr)

@@ -16,6 +16,7 @@ from actionbus import Bus
 from tests import processes
 from tests.helpers import ROOT, Run, documents, environment
 from tests.replay.conftest import fill
+from tests.servers import Server
 from tests.shop.app import make_application
 
 TOOL = [sys.executable, "-m", "actionbus"]
@@ -105,14 +106,21 @@ class Fake:
         return "fake"
 
 
-def test_export_and_import(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_and_import(cli: Run, url: URL, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "journal.gz"
     assert "records in" in cli("journal", "export", str(file)).stdout
-    monkeypatch.setenv("ACTIONBUS_DATABASE_URL", f"sqlite:///{tmp_path / 'laptop.db'}")
-    monkeypatch.delenv("ACTIONBUS_SANDBOX_URL", raising=False)
+    laptop = (
+        server.database()
+        if url.get_backend_name() == "postgresql"
+        else URL.create("sqlite", database=str(tmp_path / "laptop.db"))
+    )
+    monkeypatch.setenv("ACTIONBUS_DATABASE_URL", laptop.render_as_string(hide_password=False))
     cli("db", "upgrade")
     cli("journal", "import", str(file))
+    assert "10 actions: 10 same" in cli("replay", "verify", "--all").stderr, "from the history that came along"
     assert "is not empty" in cli("journal", "import", str(file), code=1).stderr
+    if url.get_backend_name() == "postgresql":
+        server.drop(laptop)
 
 
 def test_debug_stops_at_the_handlers_first_line(cli: Run, url: URL, folder: Path) -> None:

@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL
 
-from actionbus import Bus, JournalUnavailable
+from actionbus import Bus, HistoryError, JournalUnavailable
 from actionbus.adapters.cli.main import main
 from actionbus.adapters.embedded import EmbeddedStore
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
 from actionbus.projections import Projections, Projector
 from actionbus.replay import Replayer, transfer
 from tests.conftest import prepared
@@ -196,7 +198,7 @@ def test_a_reader_needs_no_more(
         assert bus.journal.history(first[0].action_id) == first
         assert bus.journal.stats()["records"] == len(history)
         assert len(bus.runs.all()) == 1
-        assert transfer.export(bus.journal, tmp_path / "export.gz") == len(history)
+        assert transfer.export(bus.journal, tmp_path / "export.gz", history=bus.history) == len(history)
         with Replayer(bus.journal, make_application(), sandbox) as replayer:
             assert [step.verdict for step in replayer.verify()] == ["same"]
     for name, value in environment(roles.at("shop_reader")).items():
@@ -206,6 +208,27 @@ def test_a_reader_needs_no_more(
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, capsys.readouterr()
+
+
+def test_a_reader_tells_what_rows_were(roles: Roles, tmp_path: Path) -> None:
+    with Bus(make_application(), roles.url) as owner:
+        with owner.engine.begin() as connection:
+            install(owner.backend, connection, [TableWanted("accounts")])
+        at = owner.execute("open_account", {"id": 1, "name": "a"}).position
+    with Bus(make_application(), roles.at("shop_reader")) as bus:
+        assert [
+            each["name"] for rows in bus.history.state(limit=5, table="accounts").tables.values() for each in rows
+        ] == ["a"]
+        assert len(bus.history.rows("accounts", 1).changes) == 1
+        found = bus.history.bisect("SELECT count(*) = 1 FROM accounts").source
+        assert found is not None
+        assert found.position == at
+        assert transfer.export(bus.journal, tmp_path / "export.gz", history=bus.history) == bus.journal.count(kind=None)
+        roles.run(f"REVOKE TEMPORARY ON DATABASE {roles.url.database} FROM PUBLIC")
+        with pytest.raises(
+            HistoryError, match="asked of temporary tables, which cannot be made here: permission denied"
+        ):
+            bus.history.bisect("SELECT count(*) = 1 FROM accounts")
 
 
 def test_a_reader_writes_nothing(roles: Roles) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy.engine import URL, make_url
 from actionbus import Bus
 from actionbus.replay import Replayer, ReplayError
 from actionbus.replay.transfer import export, header, import_into
-from tests.conftest import prepared
+from tests.conftest import create_tables, prepared
 from tests.replay.conftest import MakeCopy, fill, live, open_bus
-from tests.shop.app import Base, make_application
+from tests.shop.app import make_application
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_out_of_one_journal_into_another(bus: Bus, tmp_path: Path, server: Any) 
     for url in (make_url("sqlite://"), other):
         with Bus(make_application(), url) as laptop:
             laptop.journal.create()
-            Base.metadata.create_all(laptop.engine)
+            create_tables(laptop.engine)
             assert import_into(laptop, path) == count
             # On PostgreSQL the numbers of transactions are others, there and in snapshots.
             ours = [record._replace(xid=None, seen=None) for record in bus.journal.read()]

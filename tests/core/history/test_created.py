@@ -11,6 +11,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from actionbus import Application, Bus
+from tests.shop.actions.call_back import CallBack
+from tests.shop.app import make_application
 
 
 def declared(models: MetaData, **options: object) -> Application:
@@ -177,3 +179,30 @@ def test_dropped_tables_leave_no_functions_behind_once_they_are_made_again(postg
             models.drop_all(bus.engine)
             models.create_all(bus.engine)
         assert functions(bus.engine) == before
+
+
+def test_by_another_driver_tables_are_created_and_the_bus_warns(
+    postgres_url: URL, models: MetaData, caplog: pytest.LogCaptureFixture
+) -> None:
+    application = declared(models)
+    with Bus(application, postgres_url) as bus:
+        bus.journal.create()
+        engine = create_engine(postgres_url.set(drivername="postgresql+psycopg"))
+        models.create_all(engine)
+        engine.dispose()
+        assert caplog.records == []
+        assert [each.problems != () for each in bus.history.status()] == [True] * 3
+        bus.create()
+        assert whole(bus) == {"items", "parts", "logs"}
+
+
+def test_tables_that_an_action_makes_are_no_part_of_its_transaction_that_is_ours(bus: Bus, models: MetaData) -> None:
+    def make(handler: CallBack) -> None:
+        models.create_all(handler.session.connection(), tables=[models.tables["items"]])
+
+    CallBack.function = make
+    with Bus(make_application(), bus.engine.url) as shop:
+        assert shop.execute("call_back").status == "succeeded"
+    assert whole(bus) == set()
+    bus.create()
+    assert whole(bus) == {"items", "parts"}

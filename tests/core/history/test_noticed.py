@@ -166,3 +166,19 @@ def test_a_look_that_fails_is_no_reason_for_an_action_to_fail(
         assert told.startswith("whether changes of rows are recorded could not be found out: ")
         assert owner.execute("draw").status == "succeeded"
         assert warnings(caplog) == []
+
+
+def test_a_table_that_is_not_there_loses_nothing(url: URL, caplog: pytest.LogCaptureFixture) -> None:
+    with Bus(make_application(), url) as bus:
+        bus.journal.create()
+        bus.execute("draw")
+        assert warnings(caplog) == []
+        assert sorted(each.table_name for each in bus.history.status()) == ["accounts", "entries"]
+        assert not any(each.is_whole for each in bus.history.status())
+        bus.create()
+        assert all(each.is_whole for each in bus.history.status())
+        with bus.engine.begin() as connection:
+            connection.execute(text("DROP TABLE entries"))
+        (gone,) = [each for each in bus.history.status() if not each.is_whole]
+        assert gone.table_name.endswith("entries")
+        assert gone.since is not None

@@ -241,6 +241,22 @@ def test_every_type_comes_back_as_it_was_whatever_the_writer_s_settings(captured
     assert "!" not in captured.operations()
 
 
+@pytest.mark.parametrize("lost", ["parts_ab", "parts_c"])
+def test_a_new_partition_is_no_excuse_for_a_trigger_that_was_lost(captured: Captured, lost: str) -> None:
+    """Were the two told apart by the names in sentences, `parts_ab` would pass for the new `parts_a`."""
+    captured.run(
+        "CREATE TABLE parts (id int PRIMARY KEY, v text) PARTITION BY LIST (id)",
+        "CREATE TABLE parts_ab PARTITION OF parts FOR VALUES IN (1)",
+        "CREATE TABLE parts_c PARTITION OF parts FOR VALUES IN (2)",
+    )
+    captured.install("parts")
+    captured.run("INSERT INTO parts VALUES (1, 'a'), (2, 'b')", f'DROP TRIGGER "!actionbus_update" ON {lost}')
+    captured.run(f"UPDATE {lost} SET v = 'unseen'", "CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN (3)")
+    assert captured.install("parts") == ["public.parts"]
+    assert captured.folded("parts") == captured.actual("parts")
+    assert captured.operations() == "iibb"
+
+
 DRIFTS = {
     "renamed": "ALTER TABLE things RENAME v TO w",
     "dropped": "ALTER TABLE things DROP v",

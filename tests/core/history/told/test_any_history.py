@@ -156,7 +156,7 @@ def test_the_quick_ways_tell_what_the_sum_of_all_images_tells(
 ) -> None:
     """A state by chains, its pages, and the copies that a bisect asks, beside the multiset of all images."""
     table, positions = disordered(book, transactions, rng, keyed=keyed)
-    with book.history.opened(positions[-1]) as high, copy_of(high, [high.one(table)]) as copy:
+    with book.history.opened(positions[-1], with_copies=True) as high, copy_of(high, [high.one(table)]) as copy:
         for at in positions:
             opened = high.at(at)
             recorded = opened.one(table)
