@@ -113,7 +113,7 @@ def test_a_reader_of_the_row_history_needs_no_more(owned: Owned) -> None:
         assert history.bisect_row("accounts", 1, "balance", 5).source is not None
         assert [(each.is_whole, each.bytes > 0) for each in history.status()] == [(True, True), (True, True)]
     refused(owned, "shop_historian", "SELECT * FROM accounts")
-    refused(owned, "shop_reader", "SELECT * FROM actionbus_images")
+    refused(owned, "shop_projector", "SELECT * FROM actionbus_images")
 
 
 def test_the_owner_installs_and_renews_and_so_does_a_member(owned: Owned, caplog: pytest.LogCaptureFixture) -> None:
