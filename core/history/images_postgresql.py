@@ -246,10 +246,11 @@ class PostgreSQLImages(Images):
     def _place_of(self, shape: Shape) -> int | None:
         sql = """SELECT min(b.position) FROM {home}journal b
             WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?
-            AND EXISTS (SELECT FROM json_array_elements_text(b.context->'baseline') n WHERE n = ?)"""
-        # It names the table: of a restored cluster, another transaction may have that number.
-        own = (shape.xid, shape.since_image, shape.since, shape.table_name)
-        found: int | None = self.rows_of(sql, own)[0][0]
+            AND CASE WHEN ? THEN EXISTS (SELECT FROM json_array_elements_text(b.context->'baseline') n WHERE n = ?)
+                ELSE b.context->'baseline' IS NOT NULL END"""
+        # It is an installation's, and names what begins: a restored cluster may give another transaction that number.
+        own = (shape.xid, shape.since_image, shape.since, shape.is_baseline, shape.table_name)
+        found: int | None = None if shape.is_drifted else self.rows_of(sql, own)[0][0]
         if found is None and shape.is_baseline:
             baseline = f"i.shape = ? AND i.image > ? AND i.operation = '{BASELINE}' ORDER BY i.image LIMIT 1"
             first = self._images(baseline, (shape.shape, shape.since_image), ordered=False)

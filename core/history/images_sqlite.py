@@ -257,6 +257,8 @@ class SQLiteImages(Images):
         return (list(row[: widths.get(row[1], 5)]) for row in found if row[0] not in cut.later)
 
     def _place_of(self, shape: Shape) -> int | None:
+        if not shape.is_baseline:
+            return None
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
         return self._images([(shape, row)])[0].position if row else None

@@ -81,8 +81,8 @@ class Recorded:
 
 def holds(images: Images, shape: Shape, cut: Cut) -> bool:
     """Whether a shape was in force by then, or had been."""
-    # Of a table that began with rows, the record of its baseline tells; of others a time alone.
-    if shape.is_baseline and (place := images.place_of(shape)) is not None:
+    # The record of the installation tells, where there is one; else what was noted when the shape was made.
+    if (place := images.place_of(shape)) is not None:
         return place <= cut.position
     if shape.since_position is not None:
         return cut.is_end or shape.since_position < cut.position

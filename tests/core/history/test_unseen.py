@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from actionbus.core.history.install import remove
+from actionbus.core.history.shapes import TableWanted
 from tests.core.history.capturing import Captured
 from tests.core.history.told.byhand import Book
 from tests.core.history.told.conftest import postgres_book
@@ -175,6 +177,30 @@ def test_detaching_a_partition_with_rows_is_named_and_a_baseline_ends_it(capture
     assert captured.status("things")[0].is_whole
     captured.run("UPDATE things_b SET id = id + 1", "TRUNCATE things_b")
     assert told(captured.bus) == Counter(captured.rows("SELECT * FROM things")) == {(1, "a"): 1}
+
+
+def test_another_journal_of_the_database_has_partitions_of_its_own(captured: Captured, postgres_url: URL) -> None:
+    """Its shapes have the same numbers. And who records no more takes the triggers of what was detached along."""
+    made = "CREATE TABLE {0} (id int PRIMARY KEY) PARTITION BY RANGE (id); " \
+        "CREATE TABLE {0}_low PARTITION OF {0} FOR VALUES FROM (1) TO (10)"  # fmt: skip
+    captured.run("CREATE SCHEMA other", made.format("here"), made.format("other.there"))
+    captured.install("here")
+    with Bus(make_application(), postgres_url, schema="other") as bus:
+        bus.journal.create()
+        there = Captured(bus)
+        there.install(TableWanted("there", "other"))
+        numbers = (
+            "SELECT DISTINCT split_part(proname, '_', 3) FROM pg_proc WHERE proname LIKE 'actionbus_image_%_insert'"
+        )
+        assert len(captured.rows(numbers)) == 1
+        assert captured.status()[0].problems == there.status()[0].problems == ()
+        captured.run("ALTER TABLE here DETACH PARTITION here_low")
+        assert "unseen with public.here_low" in captured.status()[0].problems[0]
+        assert there.status()[0].is_whole
+        with captured.bus.engine.begin() as connection:
+            assert remove(captured.bus.backend, connection, [TableWanted("here")]) == ["public.here"]
+        captured.run("INSERT INTO here_low VALUES (1)")
+        assert captured.images() == []
 
 
 def test_dropping_a_partition_with_rows_needs_a_baseline(captured: Captured) -> None:

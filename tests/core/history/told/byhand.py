@@ -94,6 +94,7 @@ class Book:
     def record(
         self, kind: str = "outcome", action_id: UUID | None = None, *, xid: int = 0, seen: str | None = None,
         after: int | None = None, upto: int | None = None, cause: UUID | None = None,
+        context: str = '{"user": "eve"}',
     ) -> int:  # fmt: skip
         """A record; its position. On SQLite it covers the images beyond `after`."""
         own = action_id or uuid4()
@@ -108,7 +109,7 @@ class Book:
             "ann" if status else None,
             "c",
             ids[1],
-            None if status else '{"user": "eve"}',
+            None if status else context,
         ]
         if self.is_sqlite:
             upto = self.last() if upto is None else upto

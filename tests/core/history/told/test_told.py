@@ -176,6 +176,23 @@ def test_blame_goes_through_a_baseline_that_found_a_value_as_it_was(book: Book) 
     assert [found[name].value for name in ("name", "size", "colour")] == ["a", "6", "red"]
 
 
+def test_a_migration_has_the_position_of_its_record_on_postgresql(postgres_book: Book) -> None:
+    """Whatever the clock said when it began; and a record with a transaction's number that comes again is no place."""
+    book = postgres_book
+    old = book.shape("items", "id name")
+    book.image(old, None, (1, "a"), xid=5)
+    book.record("bypass", xid=5)
+    anew = book.shape("items", "id name size", xid=6)
+    meanwhile = book.record("bypass", xid=7)
+    at = book.record("bypass", xid=6, context='{"baseline": []}')
+    assert book.state("items", meanwhile) == [{"id": 1, "name": "a"}]
+    assert book.state("items", at) == [{"id": 1, "name": "a", "size": UNKNOWN}]
+    book.image(anew, (1, "a", None), (1, "a", "5"), xid=6)
+    later = book.record("bypass", xid=6)
+    assert book.state("items", later) == [{"id": 1, "name": "a", "size": "5"}]
+    assert book.state("items", at) == [{"id": 1, "name": "a", "size": UNKNOWN}]
+
+
 def test_a_renamed_column_is_the_same_on_postgresql(postgres_book: Book) -> None:
     book = postgres_book
     old = book.shape("items", "id name", numbers=(1, 2))
