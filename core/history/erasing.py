@@ -130,7 +130,7 @@ def _part(shapes: Sequence[Shape], shape: Shape, named: str, columns: Iterable[s
 
 
 def _place(shapes: Sequence[Shape], shape: Shape, name: str) -> int | None:
-    """Where a shape has a column; on PostgreSQL by its number too, so that one which was renamed is found."""
+    """Where a shape has a column; by its number too, so that one which was renamed is found."""
     if name in shape.columns:
         return shape.columns.index(name)
     numbers = {
