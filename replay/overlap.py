@@ -3,8 +3,9 @@
 What such an action saw of them nobody recorded. The replayer tries what it may have seen: the states without all of
 them, or without the last ones (`states`); that those left committed when they had to, just before the action wrote what
 they had written, since their locks were in the way (`orders`); that all did between two of the action's statements
-(`moments`); that each did between those two that the records' times suggest (`times`). They committed in the order of
-their outcomes, so that what is seen of them is always a beginning.
+(`moments`); that each did between those two that the records' times suggest (`times`); and, from what comes nearest to
+history, what lies around that (`near`). They committed in the order of their outcomes, so that what is seen of them is
+always a beginning.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from actionbus.replay.nets import Net
 _MOST: Final = 7
 """How many states are tried besides the recorded one, and how many moments."""
 _WRITES: Final = re.compile(r"\b(insert|update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
+NEVER: Final = 2**31
 Theirs = Sequence[list[Net]]
 """What each of the others made of rows, in the order of their outcomes."""
 
@@ -32,12 +34,17 @@ class Seen:
         self._begun = begun
         self._due = due
         self._committed = begun
+        self.when = self._at_first()
+        """For each of them, before which statement it committed; 0 if before the first, `NEVER` if before none."""
         self.first_before: str | None = None
         """The first statement just before which some of them committed."""
 
+    def _at_first(self) -> list[int]:
+        return [0] * self._begun + [NEVER] * (len(self._theirs) - self._begun)
+
     def taken_back(self) -> list[Net]:
         """What they had not committed when it began."""
-        self._committed, self.first_before = self._begun, None
+        self._committed, self.first_before, self.when = self._begun, None, self._at_first()
         return [net for each in self._theirs[self._begun :] for net in each]
 
     def commits(self, number: int, statement: str) -> list[Net]:
@@ -46,6 +53,7 @@ class Seen:
         if due <= self._committed:
             return []
         nets = [net for each in self._theirs[self._committed : due] for net in each]
+        self.when[self._committed : due] = [number] * (due - self._committed)
         self._committed = due
         self.first_before = self.first_before or statement
         return nets
@@ -97,6 +105,22 @@ def times(theirs: Theirs, statements: int, parts: Sequence[float]) -> Iterator[S
 
 def _passed(after: Sequence[float], number: int) -> int:
     return max((n for n, each in enumerate(after, start=1) if each < number), default=0)
+
+
+def at(theirs: Theirs, when: Sequence[int]) -> Seen:
+    """Each commits before the statement of that number."""
+    begun = next((n for n, each in enumerate(when) if each > 0), len(when))
+    return Seen(theirs, begun, lambda number, _: next((n for n, each in enumerate(when) if each > number), len(when)))
+
+
+def near(when: Sequence[int], statements: int) -> Iterator[list[int]]:
+    """The same but for one of them, which commits earlier or later; those behind it no earlier than it."""
+    for place, now in enumerate(when):
+        low = when[place - 1] if place else 0
+        around = [min(now, statements + 1) + step for step in (-1, 1, -2, 2)]
+        for chosen in dict.fromkeys([*around, *_spread(range(low, statements + 2))]):
+            if low <= chosen <= statements + 1 and chosen != now:
+                yield [*when[:place], chosen, *(max(chosen, each) for each in when[place + 1 :])]
 
 
 def parts_of(entry: Entry, others: Iterable[Record]) -> list[float]:

@@ -33,9 +33,10 @@ from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload
 from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
+from actionbus.replay.explaining import explained
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Net, RowChange, are_identical, bare, changes_of, net_of
-from actionbus.replay.overlap import Seen, moments, orders, overlapping, parts_of, states, times
+from actionbus.replay.overlap import Seen, overlapping, parts_of
 from actionbus.replay.playable import why_not_comparable, why_not_replayable, why_rows_not_known
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import Recorded, beginnings, images_between, rows_at
@@ -302,27 +303,17 @@ class Replayer:
 
     def explaining(self, entry: Entry, recorded: list[Net], others: Sequence[Record]) -> Seen | None:
         """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None."""
-        theirs = [self._nets_of(record) for record in others]
-        statements: list[str] = []
-        for seen in (*states(theirs), *orders(theirs, recorded)):
-            comes_out, said = self._tried_having(seen, entry, recorded)
-            if comes_out:
-                return seen
-            statements = max(statements, said, key=len)
-        count = len(statements)
-        for seen in (*moments(theirs, count), *times(theirs, count, parts_of(entry, others))):
-            if self._tried_having(seen, entry, recorded)[0]:
-                return seen
-        return None
 
-    def _tried_having(self, seen: Seen, entry: Entry, recorded: list[Net]) -> tuple[bool, list[str]]:
-        """Whether the action comes out as recorded where it saw that; and its statements."""
-        with self.sandbox.before(seen.taken_back()):
-            rerun, differences = self.tried(entry, recorded, seen=seen)
-            self.sandbox.drop(rerun)
-            if differences and rerun.stood_in:
-                differences = self.without_secrets(entry, recorded, differences)
-        return not differences and not rerun.unplayable, rerun.statements
+        def tried(seen: Seen) -> tuple[int, int]:
+            with self.sandbox.before(seen.taken_back()):
+                rerun, differences = self.tried(entry, recorded, seen=seen)
+                self.sandbox.drop(rerun)
+                if differences and rerun.stood_in:
+                    differences = self.without_secrets(entry, recorded, differences)
+            return len(differences) + len(rerun.unplayable), len(rerun.statements)
+
+        theirs = [self._nets_of(record) for record in others]
+        return explained(theirs, recorded, parts_of(entry, others), tried)
 
     def overlapped(self, entry: Entry) -> list[Record]:
         """The records before an action's that it could not see when it began."""
