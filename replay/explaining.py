@@ -1,4 +1,4 @@
-"""Looks for what an action saw of others that overlapped with it, so that it comes out as recorded. For the replayer."""
+"""Looks for what an action saw of others that overlapped, so that it comes out as recorded. Used by the replayer."""
 
 from __future__ import annotations
 
