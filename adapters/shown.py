@@ -92,9 +92,9 @@ def described_ticket(ticket: Ticket) -> dict[str, Any]:
 
 
 def described_record(record: Record) -> dict[str, Any]:
-    """A record as JSON, without what only replay needs."""
-    hidden = ("seed", "xid", "seen", "format")
-    return {name: value for name, value in record._asdict().items() if name not in hidden and value is not None}
+    """A record as JSON, without what only replay needs; the row history tells what became of rows."""
+    hidden = ("xid", "seen", "format")
+    return {name: value for name, value in record.public().items() if name not in hidden and value is not None}
 
 
 def _time(seconds: float) -> str:

@@ -20,7 +20,7 @@ from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import IndexInfo, Stored, Write
 from actionbus.replay.transfer import export, import_into
 from actionbus.testing import HeldQueue
-from tests.conftest import query
+from tests.conftest import create_tables, query
 from tests.shop.app import Base, make_application
 
 
@@ -30,7 +30,7 @@ def test_upgrade_makes_a_journal_that_the_bus_can_use(url: URL) -> None:
     database.upgrade(engine)
     database.upgrade(engine)
     assert database.current(engine) == database.head() == LATEST
-    Base.metadata.create_all(engine)
+    create_tables(engine)
     with Bus(make_application(), engine) as bus:
         bus.execute("open_account", {"id": 1, "name": "a"})
         assert len(list(bus.journal.read())) == 2
@@ -64,7 +64,7 @@ def test_the_printed_sql_makes_the_same(url: URL) -> None:
 def test_a_schema_of_its_own(postgres_url: URL) -> None:
     engine = create_engine(postgres_url)
     database.upgrade(engine, "audit")
-    Base.metadata.create_all(engine)
+    create_tables(engine)
     assert database.current(engine, "audit") == LATEST
     with Bus(make_application(), engine, schema="audit") as bus:
         bus.execute("open_account", {"id": 1, "name": "a"}, idempotency_key="k")

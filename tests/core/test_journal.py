@@ -147,8 +147,9 @@ def test_filters(bus: Bus) -> None:
     assert actions(touching=("accounts", 2), actor="bob") == ["deposit"]
     assert actions(touching=("accounts", "no number")) == []
     assert [r.action for r in read(touching=("accounts",), limit=3)] == ["open_account", "open_account", "deposit"]
-    assert len(list(read())) == 14
-    assert [r.position for r in bus.journal.tail(2)] == [13, 14]
+    whole = [r for r in read() if r.kind != "bypass"]  # on PostgreSQL the installation has a record
+    assert len(whole) == 14
+    assert bus.journal.tail(2) == whole[-2:]
 
 
 def test_a_journal_of_many_batches_is_read_whole(bus: Bus) -> None:

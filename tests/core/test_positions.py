@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus import Bus, JournalUnavailable
-from tests.conftest import query
-from tests.shop.app import Base, make_application
+from tests.conftest import create_tables, query
+from tests.shop.app import make_application
 
 BEHIND = {
     "at the beginning": "SELECT setval({sequence}, 1, false)",
@@ -22,7 +22,7 @@ def test_a_sequence_that_is_behind_is_refused_until_it_is_set(
 ) -> None:
     with Bus(make_application(), postgres_url, schema=schema) as bus:
         bus.journal.create()
-        Base.metadata.create_all(bus.engine)
+        create_tables(bus.engine)
         for number in (1, 2):
             bus.execute("open_account", {"id": number, "name": f"{number}"})
         name = (bus.backend.prefix + "journal_position_seq").replace("'", "''")
