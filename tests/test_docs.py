@@ -201,7 +201,7 @@ def commands(group: click.Command, *before: str) -> Iterator[str]:
 
 
 def test_every_command_is_documented() -> None:
-    assert "replay bisect" in commands(actionbus)
+    assert "history bisect" in commands(actionbus)
     assert [command for command in commands(actionbus) if not re.search(rf"\b{command}\b", guides())] == []
 
 
