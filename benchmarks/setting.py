@@ -73,12 +73,12 @@ def journaled_step(url: URL) -> Step:
 
 
 @contextmanager
-def databases() -> Iterator[dict[str, URL]]:
-    """A prepared database of each kind."""
+def databases(*, are_empty: bool = False) -> Iterator[dict[str, URL]]:
+    """A database of each kind, prepared if it is not to be empty."""
     server = Server("fsync = on\n")
     with tempfile.TemporaryDirectory() as folder:
         found = {"postgresql": server.database(), "sqlite": make_url(f"sqlite:///{Path(folder) / 'bench.db'}")}
-        for url in found.values():
+        for url in () if are_empty else found.values():
             prepare(url)
         yield found
     server.close()

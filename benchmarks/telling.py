@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.telling")
     parser.add_argument("images", type=int, nargs="?", default=100_000)
     images = parser.parse_args().images
-    with databases() as urls, TemporaryDirectory() as folder:
+    with databases(are_empty=True) as urls, TemporaryDirectory() as folder:
         print(describe(urls))
         for name in ("postgresql", "sqlite"):
             telling(name, urls[name], images)
@@ -97,7 +97,7 @@ def carrying(url: URL, images: int, path: Path) -> None:
     """Write all of it to a file, and read it into another database."""
     with Bus(application, url) as bus:
         _timed("export", lambda: export(bus.journal, path, history=bus.history), images, rounds=1)
-        with databases() as empty, Bus(application, empty[url.get_backend_name()]) as other:
+        with databases(are_empty=True) as empty, Bus(application, empty[url.get_backend_name()]) as other:
             other.journal.create()
             _timed("import", lambda: import_into(other, path), images, rounds=1)
     print(f"  {'bytes of the file for each':<32} {path.stat().st_size / images:10.1f}")
