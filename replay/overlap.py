@@ -123,6 +123,14 @@ def near(when: Sequence[int], statements: int) -> Iterator[list[int]]:
                 yield [*when[:place], chosen, *(max(chosen, each) for each in when[place + 1 :])]
 
 
+def by_transaction(records: Iterable[Record]) -> list[list[Record]]:
+    """Those of nested actions with their outer one's: what is committed together is seen together."""
+    found: dict[int | None, list[Record]] = {}
+    for record in sorted(records, key=lambda each: each.position):
+        found.setdefault(record.xid, []).append(record)
+    return sorted(found.values(), key=lambda each: each[-1].position)
+
+
 def parts_of(entry: Entry, others: Iterable[Record]) -> list[float]:
     """When others committed, as parts of the time that an action took."""
     began, ended = entry.started_at, entry.outcome.recorded_at

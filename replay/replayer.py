@@ -36,7 +36,7 @@ from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.explaining import explained
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Net, RowChange, are_identical, bare, changes_of, net_of
-from actionbus.replay.overlap import Seen, overlapping, parts_of
+from actionbus.replay.overlap import Seen, by_transaction, overlapping, parts_of
 from actionbus.replay.playable import why_not_comparable, why_not_replayable, why_rows_not_known
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import Recorded, beginnings, images_between, rows_at
@@ -64,6 +64,8 @@ class Step:
     """Of a concurrent one: its statement just before which they committed; None if they did after it had begun."""
     why: str | None = None
     """Of a retired or unplayable one."""
+    overlap_was_tried: bool = False
+    """Of a divergent one: whether others overlapped with it, and nothing that was tried of them explains it."""
 
     @property
     def record(self) -> Record:
@@ -252,7 +254,7 @@ class Replayer:
         others = overlapping(entry, self._recent)
         seen = self.explaining(entry, recorded, others) if others else None
         if seen is None:
-            return Step(entry, rerun, "divergent", differences)
+            return Step(entry, rerun, "divergent", differences, overlap_was_tried=bool(others))
         ids = tuple(record.action_id for record in others)
         return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
 
@@ -312,8 +314,9 @@ class Replayer:
                     differences = self.without_secrets(entry, recorded, differences)
             return len(differences) + len(rerun.unplayable), len(rerun.statements)
 
-        theirs = [self._nets_of(record) for record in others]
-        return explained(theirs, recorded, parts_of(entry, others), tried)
+        transactions = by_transaction(others)
+        theirs = [[net for record in each for net in self._nets_of(record)] for each in transactions]
+        return explained(theirs, recorded, parts_of(entry, [each[-1] for each in transactions]), tried)
 
     def overlapped(self, entry: Entry) -> list[Record]:
         """The records before an action's that it could not see when it began."""

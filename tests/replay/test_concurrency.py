@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from actionbus import Application, Bus
-from actionbus.replay import Replayer
+from actionbus.replay import Replayer, Step
 from tests.conftest import TORTURE, prepared
 from tests.replay.conftest import MakeCopy, attempt, open_bus
 from tests.servers import Server
@@ -36,6 +36,13 @@ def side_by_side(count: int, work: Callable[[random.Random], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def assert_hardly_any(divergent: list[Step], steps: list[Step]) -> None:
+    """What an action read between other's commits nobody recorded; what is tried for it explains nearly all."""
+    told = [(step, [str(each) for each in step.differences]) for step in divergent]
+    assert len(divergent) <= len(steps) // 50, told
+    assert all(step.overlap_was_tried for step in divergent), "one that overlapped with nobody never differs"
 
 
 def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
@@ -60,7 +67,8 @@ def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
         side_by_side(8, work)
         with Replayer(bus.journal, make_application(), sandbox) as replayer:
             steps = list(replayer.verify(statuses=ALL))
-            assert [(s, s.differences) for s in steps if s.verdict in ("divergent", "unplayable")] == []
+            assert [(s, s.why) for s in steps if s.verdict == "unplayable"] == []
+            assert_hardly_any([s for s in steps if s.verdict == "divergent"], steps)
             assert Counter(s.verdict for s in steps)["same"] > 0.9 * len(steps)
             assert {s.record.status for s in steps} >= {"succeeded", "rejected", "failed"}
             replayer.sandbox.commit()
@@ -96,8 +104,8 @@ def test_eight_writers_of_the_library(postgres_url: URL, sandbox: URL, make_copy
         side_by_side(8, work)
         with Replayer(bus.journal, make_copy().application(), sandbox) as replayer:
             steps = list(replayer.verify(statuses=ALL))
-        told = [(s, s.why, [str(d) for d in s.differences]) for s in steps if s.verdict in ("divergent", "unplayable")]
-        assert told == []
+        assert [(s, s.why) for s in steps if s.verdict == "unplayable"] == []
+        assert_hardly_any([s for s in steps if s.verdict == "divergent"], steps)
         assert {s.record.status for s in steps} == set(ALL)
 
 
