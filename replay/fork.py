@@ -17,6 +17,7 @@ from uuid import UUID
 from actionbus.core import Record
 from actionbus.core.history.decoding import Erased
 from actionbus.core.storage.rows import Row
+from actionbus.core.values.change import reads_same
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.history import Entry, first_position, whole
@@ -226,7 +227,7 @@ def _are_alike(one: Held | None, other: Held | None) -> bool:
         return one is other
     then, now = one.fields(), other.fields()
     return all(
-        str(then[name]) == str(now[name]) or isinstance(then[name], Erased) or isinstance(now[name], Erased)
+        reads_same(then[name], now[name]) or isinstance(then[name], Erased) or isinstance(now[name], Erased)
         for name in then.keys() & now.keys()
     )
 

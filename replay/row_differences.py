@@ -14,6 +14,7 @@ from typing import Any
 from actionbus.core.history.decoding import shown
 from actionbus.core.secrecy.scrubbing import SCRUBBED
 from actionbus.core.values import payload
+from actionbus.core.values.change import reads_same
 from actionbus.replay.clocks import Clocks
 from actionbus.replay.nets import Net, are_identical
 
@@ -58,12 +59,10 @@ def _of_row(name: str, one: Net | None, other: Net | None, clocks: Clocks) -> It
         if one.after is not other.after:
             yield name, _told(one), _told(other)
         return
-    then, now = one.after.fields(), other.after.fields()
+    then, now = one.after.values(), other.after.values()
     for column in then.keys() & now.keys():
-        if _same(then[column], now[column]):
-            continue
-        values = one.after.values()[column], other.after.values()[column]
-        if not _same(*values) and not clocks.explain(*values) and not is_scrubbed(*values):
+        values = then[column], now[column]
+        if not reads_same(*values) and not clocks.explain(*values) and not is_scrubbed(*values):
             yield f"{name}.{column}", shown(values[0]), shown(values[1])
 
 
@@ -72,7 +71,7 @@ def _is_only_clock(net: Net | None, is_then: Any) -> bool:
     if net is None or net.before is None or net.after is None:
         return False
     before, after = net.before.values(), net.after.values()
-    changed = [name for name in after if name not in before or not _same(before[name], after[name])]
+    changed = [name for name in after if name not in before or not reads_same(before[name], after[name])]
     return all(name in before and is_then(after[name]) for name in changed)
 
 
@@ -100,7 +99,7 @@ def _is_alike(one: Net, other: Net, clocks: Clocks) -> bool:
     assert others is not None
     then, now = held.values(), others.values()
     return all(
-        _same(then[n], now[n]) or clocks.explain(then[n], now[n]) or is_scrubbed(then[n], now[n])
+        reads_same(then[n], now[n]) or clocks.explain(then[n], now[n]) or is_scrubbed(then[n], now[n])
         for n in then.keys() & now.keys()
     )
 
@@ -116,10 +115,6 @@ def is_scrubbed(recorded: Any, now: Any) -> bool:
     return False
 
 
-def _same(one: Any, other: Any) -> bool:
-    return (type(one) is type(other) and repr(one) == repr(other)) or str(one) == str(other)
-
-
 def _told(net: Net | None) -> Any:
     """What became of a row, as JSON."""
     if net is None:
@@ -129,7 +124,7 @@ def _told(net: Net | None) -> Any:
     changed = net.after.values()
     if net.before is not None:
         before = net.before.values()
-        changed = {name: value for name, value in changed.items() if not _same(before.get(name), value)}
+        changed = {name: value for name, value in changed.items() if not reads_same(before.get(name), value)}
     return {name: payload.loads(payload.dumps(_json(value))) for name, value in changed.items()}
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from actionbus.core.history.decoding import UNKNOWN, Erased, Values, has_erased
 from actionbus.core.history.images import Chain, Image, Link, Residual
 from actionbus.core.history.shapes import Shape
+from actionbus.core.values.change import is_same, reading_of, reads_same
 
 ValuesOf = Callable[[Shape, Sequence[Any]], Iterable[Values]]
 """The values of many rows of one shape."""
@@ -128,13 +129,13 @@ class Fold:
         own, others = self._shapes[shape], self._shapes[other]
         pairs = shared(own, others) if shape < other else [pair[::-1] for pair in shared(others, own)]
         places = [place for place, _ in pairs]
-        return [tuple(_text(values[place]) for place in places) for values in self._values_of(own, rows)]
+        return [tuple(reading_of(values[place]) for place in places) for values in self._values_of(own, rows)]
 
     def agree_but_erased(self, one: int, row: Any, other: int, taken: Any) -> bool:
         """Whether two rows are the same in what neither has erased."""
         first, second = self._shapes[one], self._shapes[other]
         (held,), (others,) = self._values_of(first, [row]), self._values_of(second, [taken])
-        same = _is if one == other else _reads_same
+        same = is_same if one == other else reads_same
         return all(
             isinstance(held[left], Erased) or isinstance(others[right], Erased) or same(held[left], others[right])
             for left, right in shared(first, second)
@@ -196,18 +197,6 @@ def _key_of(shape: Shape) -> tuple[Any, ...]:
 
 def _names(shape: Shape) -> Sequence[Any]:
     return shape.numbers or shape.columns
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _reads_same(one: Any, other: Any) -> bool:
-    return _text(one) == _text(other)
-
-
-def _is(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and repr(one) == repr(other)
 
 
 def shared(one: Shape, other: Shape) -> list[tuple[int, int]]:

@@ -74,6 +74,16 @@ class Change:
         return [n for n in {**before, **after} if n not in before or n not in after or not is_same(before[n], after[n])]
 
 
+def reading_of(value: Any) -> str | None:
+    """How a value reads, whatever its column's type; NULL is no text."""
+    return None if value is None else str(value)
+
+
+def reads_same(one: Any, other: Any) -> bool:
+    """Whether two values read alike, of whatever types their columns are."""
+    return reading_of(one) == reading_of(other)
+
+
 def is_same(one: Any, other: Any) -> bool:
     """Whether two values of a column are of one type and read alike."""
     return type(one) is type(other) and repr(one) == repr(other)
