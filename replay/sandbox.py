@@ -239,7 +239,7 @@ class Sandbox:
         intent = self._intent(entry, arguments, world, scrubber)
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
-            self.bus.backend, self.connection, self.bus.services.session_factory, self.bus.application.limits,
+            self.bus.backend, self.connection, self.bus.services.session_factory,
             identity.action_id, Generated(recorded, self.tables, self.fresh, generated or {}), self._point(),
         )  # fmt: skip
         self._foreign = []

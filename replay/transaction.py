@@ -14,7 +14,6 @@ from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.pooling import ACTING
-from actionbus.core.values.limits import Limits
 from actionbus.replay.generated import Generated
 
 _OURS = "actionbus_action"
@@ -36,7 +35,6 @@ class SandboxTransaction(ActionTransaction):
         backend: Backend,
         connection: Connection,
         factory: Callable[..., Session],
-        limits: Limits,
         action_id: UUID,
         generated: Generated,
         point: str,
@@ -48,7 +46,7 @@ class SandboxTransaction(ActionTransaction):
         self.statements: list[str] = []
         self.bound: list[Any] = []
         """The dates and times among its parameters."""
-        super().__init__(backend, connection, "", factory, limits, action_id)
+        super().__init__(backend, connection, "", factory, action_id)
         self.begin()
 
     def _start(self, isolation: str) -> None:

@@ -195,8 +195,7 @@ class Call:
 
     def _attempt(self, connection: Connection, action: Action, earlier: list[OutsideCall]) -> Attempt:
         transaction = ActionTransaction(
-            self._backend, connection, action.isolation, self._services.session_factory, self._limits,
-            self._identity.action_id,
+            self._backend, connection, action.isolation, self._services.session_factory, self._identity.action_id
         )  # fmt: skip
         assert self._started_at is not None
         return Attempt(

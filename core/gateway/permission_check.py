@@ -25,7 +25,6 @@ def ask(services: Services, caller: Caller, permission: str, arguments: Argument
             connection,
             action.isolation,
             services.session_factory,
-            services.application.limits,
             identity.action_id,
         )
         attempt = Attempt(services, transaction, Scrubber(), now(), identity.seed, deque())

@@ -23,7 +23,6 @@ from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.pooling import ACTING, UNCLEAN
 from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE, read
-from actionbus.core.values.limits import Limits
 from actionbus.core.values.payload import dumps
 from actionbus.core.values.tagged import class_name
 
@@ -54,14 +53,12 @@ class ActionTransaction:
         connection: Connection,
         isolation: str,
         factory: SessionFactory,
-        limits: Limits,
         action_id: UUID,
     ) -> None:
         self._backend = backend
         self._connection = connection
         self._isolation = isolation
         self._factory = factory
-        self._limits = limits
         self._action_id = action_id
         self._session: Session | None = None
         self._has_begun = False
