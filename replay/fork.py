@@ -90,6 +90,7 @@ class Forking:
         self._insert = sorted(insert, key=lambda each: each.after)
         self._overrides = dict(overrides or {})
         self._lines = Lines()
+        replayer.noting = self._lines.note_both
         for entry, told in edited:
             self._check_edit(entry, told)
 
@@ -196,6 +197,11 @@ class Lines:
             values = self._rows.setdefault(row, [net.before, net.before])
             values[line] = net.after
             (self._parted.discard if _are_alike(*values) else self._parted.add)(row)
+
+    def note_both(self, nets: Sequence[Net]) -> None:
+        """What is the same on both lines from here on: nobody's action made it."""
+        for line in (0, 1):
+            self.note(line, nets)
 
     def _note_keyless(self, line: int, net: Net) -> None:
         for held, times in ((net.before, -1), (net.after, 1)):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -125,6 +125,8 @@ class Replayer:
         self._recent: deque[Record] = deque(maxlen=_WINDOW)
         self._recorded: Recorded | None = None
         self._beginnings: Mapping[str, int] = {}
+        self.noting: Callable[[list[Net]], None] = lambda nets: None
+        """Told of the rows that are put as they were recorded, beside those of the actions given; a fork listens."""
 
     def verify(
         self, after: int = 0, upto: int | None = None, *, statuses: Collection[str] = SUCCEEDED
@@ -158,7 +160,7 @@ class Replayer:
         for entry in entries(self.journal, after, upto):
             recorded = self.catch_up(entry)
             if self._is_for_operators(entry) or entry.outcome.status not in (*statuses, "succeeded"):
-                self.sandbox.put(recorded)
+                self._put(recorded)
             else:
                 yield entry, recorded
             if self._overlaps:
@@ -191,10 +193,14 @@ class Replayer:
             if each.position in mine:
                 own += each.images
                 continue
-            self.sandbox.put(each.nets(), begun=each.begun())
+            self._put(each.nets(), begun=each.begun())
             if self._overlaps and (record := self.journal.at(each.position)):
                 self._recent.append(record)
         return net_of(own, shapes)
+
+    def _put(self, nets: list[Net], *, begun: Sequence[str] = ()) -> None:
+        self.sandbox.put(nets, begun=begun)
+        self.noting(nets)
 
     def _is_for_operators(self, entry: Entry) -> bool:
         """Whether it was decided about the machinery of that time, of which a sandbox has nothing."""

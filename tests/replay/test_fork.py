@@ -89,3 +89,14 @@ def test_a_write_past_the_gateway_is_on_both_lines(bus: Bus, sandbox_url: URL) -
     skipped = forked(bus, sandbox_url, skip=[big.action_id])
     rows = {change.key: change.columns() for change in skipped.rows if change.table == "accounts"}
     assert rows == {(1,): {"balance": (15, 10)}}, "what somebody set by hand is so on the other line too"
+
+
+def test_a_row_that_was_set_past_the_gateway_differs_no_more(bus: Bus, sandbox_url: URL) -> None:
+    """Although no action wrote it afterwards."""
+    fill(bus)
+    big = list(bus.journal.read(action="deposit", kind="outcome"))[1]
+    with bus.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE accounts SET balance = 99 WHERE id = 2")
+    bus.execute("draw")
+    skipped = forked(bus, sandbox_url, skip=[big.action_id])
+    assert [change.key for change in skipped.rows if change.table == "accounts"] == [(1,)]
