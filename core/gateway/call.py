@@ -70,7 +70,6 @@ class Call:
     ) -> None:
         self._services = services
         self._backend = services.backend
-        self._limits = services.application.limits
         self._scrubber = scrubber
         self._action = action
         self._intent = intent

@@ -68,7 +68,8 @@ class History:
             database = backend_for(engine, schema, own_engine=is_url)
         self._backend: Backend = database
         self.journal = journal or Journal(database)
-        self.journal.teller.history = self
+        if self.journal.teller.history is None:  # a second History, such as a replay's, takes nobody's place
+            self.journal.teller.history = self
         self._wanted = wanted
 
     def status(self) -> list[TableStatus]:
