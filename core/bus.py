@@ -14,14 +14,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application
+from actionbus.core.declare.broker import Broker
 from actionbus.core.declare.middleware import Chain, Middleware
-from actionbus.core.declare.personal import Declared, declared_of
-from actionbus.core.declare.queue import Queue
+from actionbus.core.declare.personal import TableDeclaration, declared_of
 from actionbus.core.declare.registry import ISOLATION_LEVELS, Registry
 from actionbus.core.errors import ConfigurationError
 from actionbus.core.gateway import sql_events
 from actionbus.core.gateway.inside import watch
-from actionbus.core.gateway.recovery import Recovered, recover
+from actionbus.core.gateway.recovery import RecoveryReport, recover
 from actionbus.core.gateway.services import Services
 from actionbus.core.history.created import LEFT_TO_CALLER
 from actionbus.core.history.declared import declare
@@ -32,30 +32,36 @@ from actionbus.core.history.lookout import Lookout
 from actionbus.core.history.shapes import TableWanted
 from actionbus.core.history.wanted import wanted_by
 from actionbus.core.journal import Journal
+from actionbus.core.queueing.claiming import run_queued, take_back_stale
 from actionbus.core.queueing.dispatcher import Dispatcher
-from actionbus.core.queueing.queued import run_queued
+from actionbus.core.queueing.own import OwnQueue
 from actionbus.core.runner import ActionRunner
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.claims import Claims, Limit
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.storage.notifier import Announcer
 from actionbus.core.storage.runs import Runs
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
 from actionbus.core.values.identifiers import AnyId, action_id_of
+from actionbus.core.values.public import public
 from actionbus.core.values.record import Outcome
 
 _NAME_LENGTH = 200
 
 
+@public
 class Bus:
     """The way to an application's state.
 
     `database` is a URL (`postgresql+psycopg2://…`, `sqlite:///…`) or an Engine of yours; with `session_factory` it
     may be left out if that is a sessionmaker bound to an engine. `schema` is where the journal's table lives
     (PostgreSQL). `attempts` is how often an action is run before a serialization failure is reported, and
-    `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown. `queue`
-    is the broker of `execute_async`, such as `actionbus.celery.CeleryQueue`; `middleware` comes outside of the
-    application's own.
+    `reconnect_for` how many seconds a lost database is waited for before a call gives up with OutcomeUnknown. `broker`
+    is what wakes the workers of queued actions, such as `actionbus.celery.CeleryBroker`, or nothing: workers then claim
+    what is due themselves. `middleware` comes outside of the application's own. Calls that an action postpones until
+    its commit (`outside(…, after_commit=True)`) are made by who ran it, right then; by workers if a broker wakes them,
+    or with `leave_calls_to_workers`.
 
     Raises ConfigurationError listing every mistake in the application's declaration. Connects when first used; is
     thread-safe; survives fork. Close it, or use it in a `with` statement.
@@ -70,8 +76,9 @@ class Bus:
         schema: str | None = None,
         attempts: int = 5,
         reconnect_for: float = 30.0,
-        queue: Queue | None = None,
+        broker: Broker | None = None,
         middleware: Sequence[Middleware] = (),
+        leave_calls_to_workers: bool = False,
     ) -> None:
         registry = Registry(application)
         if application.isolation not in ISOLATION_LEVELS:
@@ -81,11 +88,14 @@ class Bus:
         backend = backend_for(engine, schema, own_engine=self._owns_engine)
         sql_events.install(backend.gateway)
         watch(engine)
-        if queue is not None:
+        if broker is not None or any(action.performs for action in registry):
             backend.uses.add("queue")
+        broker = broker or OwnQueue()
+        if isinstance(broker, OwnQueue):
+            broker.bind(backend)
         if any(action.personal for action in registry):
             backend.uses.add("personal")
-        announced = bool(application.projections) and backend.can_announce
+        announced = bool(application.projections or application.subscriptions) and backend.can_announce
         self.services = Services(
             application=application,
             registry=registry,
@@ -96,7 +106,9 @@ class Bus:
             runs=Runs(backend),
             announcer=Announcer(engine) if announced else None,
             middleware=Chain([*middleware, *application.middleware]),
-            queue=queue,
+            broker=broker,
+            claims=Claims(backend, _limits(application), carried=broker.carries),
+            performs_calls=not (broker.carries or leave_calls_to_workers),
             attempts=max(1, attempts),
             reconnect_for=reconnect_for,
             lookout=Lookout(backend, self._wanted),
@@ -116,7 +128,7 @@ class Bus:
                 self.application.models.create_all(connection.execution_options(**{LEFT_TO_CALLER: True}))
             with self.engine.begin() as connection:
                 install(self.backend, connection, self._wanted())
-                declare(self.backend, connection, self._declared())
+                declare(self.backend, connection, self.declared())
 
     @property
     def application(self) -> Application:
@@ -149,9 +161,9 @@ class Bus:
         return self.services.runs
 
     @property
-    def queue(self) -> Queue | None:
-        """The broker of `execute_async`."""
-        return self.services.queue
+    def broker(self) -> Broker:
+        """What wakes workers."""
+        return self.services.broker
 
     @property
     def backend(self) -> Backend:
@@ -197,37 +209,54 @@ class Bus:
         runner = self.runner(actor, correlation_id=correlation_id, context=context)
         return runner.execute(name, arguments, idempotency_key=idempotency_key)
 
-    def run_queued(self, action_id: AnyId, worker: str = "worker") -> Outcome | None:
-        """Run an action that was queued, as a worker does; see `queueing.queued`."""
-        return run_queued(self.services, action_id_of(action_id), worker)
+    def run_queued(
+        self, action_id: AnyId, worker: str = "worker", *, overrides: Mapping[str, Any] | None = None
+    ) -> Outcome | None:
+        """Run an action that was queued, if it may begin now, as a worker does; see `queueing.claiming`.
 
-    def recover(self, older_than: timedelta = timedelta(minutes=1)) -> Recovered:
-        """Give abandoned actions the outcome `interrupted`, and send messages for queued ones that nobody picked up.
-
-        Safe at any time, see `gateway.recovery`.
+        `overrides` puts objects in place of dependencies, for tests.
         """
-        recovered = recover(self.backend, self.journal, self.runs, older_than, self.application.release)
-        if self.services.queue is not None:
-            recovered.requeued.extend(Dispatcher(self).send(lost=True))
+        return run_queued(self.services, action_id_of(action_id), worker, overrides or {})
+
+    def recover(self, older_than: timedelta = timedelta(minutes=1)) -> RecoveryReport:
+        """Give abandoned actions the outcome `interrupted`; let queued ones be run that nobody picked up.
+
+        Workers and projectors do so by themselves. Safe at any time, see `gateway.recovery`.
+        """
+        recovered = recover(self.services, older_than)
+        taken_back = take_back_stale(self.services)
+        recovered.requeued.extend(Dispatcher(self).send(lost=True) if self.broker.carries else taken_back)
         return recovered
 
-    def erase(self, subject: object, *, actor: str | None = None) -> Erasure:
+    def erase(self, subject: object, *, actor: str | None = None, operator: bool = False) -> Erasure:
         """Erase what is recorded of one subject: personal columns in row images, and the keys of personal arguments.
 
         `subject` is the id that the columns declared with `info={"personal": …}` name. It is an action on record,
         `erase_subject`, which does not say who it was: that can be shown with the receipt. The application's own rows
-        are its own to remove, best before this; those that stand are counted. Any number of times. Raises
-        JournalUnavailable where writers do not make room, ValueError for a subject that is none.
+        are its own to remove, best before this; those that stand are counted. Any number of times. A checkpoint is
+        asked for `history:erase`, unless an `operator` does it; where there is none, whoever has the bus may. Raises
+        PermissionDenied, JournalUnavailable where writers do not make room, ValueError for a subject that is none.
         """
         if subject is None or not str(subject):
             raise ValueError("say who is to be erased: the id that the application has for him")
-        work = Work(self.backend, self._declared(), subject)
-        application = work.application(self.application.release)
-        services = replace(self.services, application=application, registry=Registry(application), middleware=Chain([]))
-        runner = ActionRunner(services, Caller(_name("actor", actor), operator=True))
-        return work.told(runner.execute(ACTION, {"subject": work.commitment}))
+        work = Work(self.backend, self.declared(), subject)
+        told = {"subject": work.commitment}
+        return work.told(self.operate(work.application(self.application), ACTION, told, actor=actor, operator=operator))
 
-    def _declared(self) -> list[Declared]:
+    def operate(
+        self, application: Application, name: str, arguments: Mapping[str, Any], *, actor: str | None, operator: bool
+    ) -> Outcome:
+        """Run an action of operators, which `application` has: on what was recorded, past the middleware.
+
+        Its permission is asked of the checkpoint unless an `operator` does it; where there is none, whoever has the bus
+        may.
+        """
+        services = replace(self.services, application=application, registry=Registry(application), middleware=Chain([]))
+        may = operator or not services.registry.has_checkpoint
+        return ActionRunner(services, Caller(_name("actor", actor), operator=may)).execute(name, arguments)
+
+    def declared(self) -> list[TableDeclaration]:
+        """What the application declares of its recorded tables for the sake of privacy."""
         moved = self.engine.get_execution_options().get("schema_translate_map") or {}
         found = declared_of(self.application.models, self.application.unrecorded)
         return [each._replace(schema=moved.get(each.schema, each.schema)) for each in found]
@@ -236,6 +265,7 @@ class Bus:
         """Close the connections of an engine that the Bus made itself; leave one that was handed in alone."""
         if self.services.announcer:
             self.services.announcer.close()
+        self.services.broker.close()
         if self._owns_engine:
             self.backend.renew_pool()
 
@@ -261,6 +291,10 @@ class Bus:
         if len(text) > limits.context_bytes:
             raise ValueError(f"the context is {len(text)} bytes of JSON, more than the {limits.context_bytes} allowed")
         return text
+
+
+def _limits(application: Application) -> list[Limit]:
+    return [Limit(each.name, each.concurrency, each.interval) for each in application.queues]
 
 
 def _engine_of(database: str | URL | Engine | None, factory: Callable[..., Session] | None) -> Engine:

@@ -5,26 +5,28 @@ All SQL on the write path of an action is in those two files.
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from actionbus.core.errors import JournalUnavailable, chain_of
 from actionbus.core.secrecy.engine_log import keep_secrets_out
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
+from actionbus.core.storage.kept import KeptConnections, survive_fork
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import GATEWAY, watch_pool
-from actionbus.core.storage.rows import Appended, Row, Statement
+from actionbus.core.storage.rows import RecordPlace, Row, Statement
 from actionbus.core.values.backoff import scattered
 
 T = TypeVar("T")
@@ -63,9 +65,12 @@ class Backend(ABC):
         self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
         watch_pool(engine)
         keep_secrets_out(self.gateway)
+        self.kept: KeptConnections | None = None
+        if own_engine:
+            self.keep_connections()
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
-        _survive_fork(self)
+        survive_fork(self)
 
     @abstractmethod
     def utc(self, stored: Any) -> datetime:
@@ -85,6 +90,12 @@ class Backend(ABC):
         """The journal's name in SQL."""
         return f"{self.prefix}journal"
 
+    @cached_property
+    def driver_errors(self) -> type[Exception]:
+        """What the driver's errors are."""
+        found: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        return found
+
     @contextmanager
     def placed(self, connection: Connection) -> Iterator[None]:
         """Meanwhile, names of ours that have no schema mean what is beside the journal."""
@@ -97,7 +108,15 @@ class Backend(ABC):
         rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
         nothing open (see `_given_back`), or not at all.
         """
-        return Taken(self)
+        return TakenConnection(self)
+
+    def connection_for_action(self) -> TakenConnection:
+        """The same for an action, which may have one that is kept for the next one and not in the pool meanwhile."""
+        return TakenConnection(self, kept=self.kept)
+
+    def keep_connections(self) -> None:
+        """Keep an action's connection for the next one, past the pool; see `storage.kept`."""
+        self.kept = KeptConnections(self.engine) if isinstance(self.engine.pool, QueuePool) else None
 
     def take(self, connection: Connection) -> None:
         """Make a pooled connection the gateway's, until the pool has it back."""
@@ -184,7 +203,7 @@ class Backend(ABC):
         return self.state(driver_connection(connection)) is not TransactionState.NONE
 
     @abstractmethod
-    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> RecordPlace | None:
         """Append and commit; None if its idempotency key, or the action itself, is in the journal already."""
 
     @abstractmethod
@@ -219,6 +238,10 @@ class Backend(ABC):
         """The snapshot that the transaction sees, for an attempt after the first."""
 
     @abstractmethod
+    def check(self, connection: Connection) -> None:
+        """Have what waits for COMMIT done now, as far as the database can; the transaction is to be rolled back."""
+
+    @abstractmethod
     def finish(
         self,
         connection: Connection,
@@ -251,6 +274,27 @@ class Backend(ABC):
 
         None if the action has an outcome already.
         """
+
+    @abstractmethod
+    def submit_chunk(
+        self, connection: Connection, rows: Sequence[Row], lock: UUID, *, durable: bool
+    ) -> Collection[UUID]:
+        """Append submitted records together and take the lock that their ids share; which were appended.
+
+        Those whose idempotency key was used before are not.
+        """
+
+    @abstractmethod
+    def parts(self, connection: Connection, isolation: str) -> Parts:
+        """A transaction in which several actions have their parts."""
+
+    @abstractmethod
+    def standing(self, connection: Connection, ids: Sequence[UUID]) -> HeldRecords:
+        """Which of these actions' records the journal holds."""
+
+    @abstractmethod
+    def append_missing(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Append outcomes together, but of actions that have one already."""
 
     @abstractmethod
     def run_alone(self, connection: Connection, statement: Statement) -> None:
@@ -300,48 +344,50 @@ def pause(attempt: int) -> None:
     time.sleep(scattered(attempt, 0.002, 0.13))
 
 
-class Taken(AbstractContextManager[Connection]):
+class TakenConnection(AbstractContextManager[Connection]):
     """A connection while it is the gateway's, and a turn in which nobody else has one.
 
     No generator's context manager: that sets the traceback of what is raised, which a frozen exception refuses.
     """
 
-    __slots__ = ("_backend", "_connection", "_turn")
+    __slots__ = ("_backend", "_connection", "_kept", "_turn")
 
-    def __init__(self, backend: Backend, turn: AbstractContextManager[Any] | None = None) -> None:
+    def __init__(
+        self, backend: Backend, turn: AbstractContextManager[Any] | None = None, kept: KeptConnections | None = None
+    ) -> None:
         self._backend = backend
-        self._turn = turn or nullcontext()
+        self._turn = turn
+        self._kept = kept
         self._connection: Connection | None = None
 
     def __enter__(self) -> Connection:
-        self._turn.__enter__()
+        if self._turn is not None:
+            self._turn.__enter__()
         try:
-            connection = self._connection = self._backend.gateway.connect()
+            gateway = self._backend.gateway
+            connection = self._connection = (self._kept and self._kept.take(gateway)) or gateway.connect()
             self._backend.take(connection)
             return connection
         except BaseException:
-            self.__exit__()
+            self._close()
             raise
 
     def __exit__(self, *_: object) -> None:
-        connection = self._connection
+        connection, kept = self._connection, self._kept
+        try:
+            if connection is not None and kept is not None and kept.leave(connection):
+                self._connection = None
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
         try:
             if connection is not None:
                 connection.close()
         finally:
-            self._turn.__exit__(None, None, None)
-
-
-def _survive_fork(backend: Backend) -> None:
-    """A forked child must not use its parent's connections: it gets a fresh pool."""
-    reference = weakref.ref(backend)
-
-    def renew() -> None:
-        found = reference()
-        if found is not None:
-            found.renew_pool(close=False)
-
-    os.register_at_fork(after_in_child=renew)
+            if self._turn is not None:
+                self._turn.__exit__(None, None, None)
 
 
 def quoted(name: str) -> str:

@@ -24,7 +24,8 @@ log = logging.getLogger("actionbus")
 class Announcer:
     """One per bus whose application has projections. Its thread starts with the first announcement."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, channel: str = CHANNEL) -> None:
+        self._channel = channel
         self._engine = engine
         self._new = threading.Event()
         self._guard = threading.Lock()
@@ -62,7 +63,7 @@ class Announcer:
                 return
             try:
                 with self._engine.connect() as connection:
-                    connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+                    connection.exec_driver_sql(f"NOTIFY {self._channel}")
                     connection.commit()
             except SQLAlchemyError as error:
                 log.debug("projectors could not be notified, and will find out by themselves: %s", error)

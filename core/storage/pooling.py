@@ -41,9 +41,12 @@ def _given_back(dbapi: Any, record: Any, _state: Any) -> None:
     open, and with it the next action's submitted record would be rolled back. Should this fail, or be interrupted
     itself, the pool throws the connection away.
     """
-    if record is None:  # it was detached, see `_detached`
-        return
-    info = record.info
+    if record is not None:  # else it was detached, see `_detached`
+        put_back(dbapi, record.info)
+
+
+def put_back(dbapi: Any, info: dict[Any, Any]) -> None:
+    """Leave a connection as it was before it was the gateway's, or note that nobody is to have it."""
     transaction = info.pop(ACTING, None)
     if transaction is not None:
         transaction.is_open = False
@@ -73,6 +76,11 @@ def leave_to_parent(connection: Connection) -> None:
         _of_parents.append(fairy.dbapi_connection)
         connection.detach()
         fairy.dbapi_connection = None  # type: ignore[misc]
+
+
+def keep_for_parent(fairy: Any) -> None:
+    """In a forked child: keep a pool's connection of the parent's that nobody uses, so that nothing is said over it."""
+    _of_parents.append(fairy)
 
 
 def _detached(dbapi: Any, record: Any) -> None:

@@ -13,7 +13,7 @@ record, hence before that is visible to anybody, and given back after COMMIT. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -31,20 +31,24 @@ from psycopg2.extensions import (
 from sqlalchemy import Connection, Engine, text
 
 from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
+from actionbus.core.storage import postgresql_parts
 from actionbus.core.storage.backend import ATTEMPTS, Backend, TransactionState, pause
 from actionbus.core.storage.drivers import driver_connection, is_usable
 from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.positions import find_home, see_that_it_draws_above
+from actionbus.core.storage.postgresql_parts import PostgreSQLParts
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
-from actionbus.core.storage.postgresql_statements import VALUES, alone, statements, written
-from actionbus.core.storage.rights import KEYS, READ_ONLY, STANDBY, see_that_it_may
-from actionbus.core.storage.rows import Appended, Row, Statement
+from actionbus.core.storage.postgresql_statements import alone, is_there_already, sent, statements, values_of
+from actionbus.core.storage.rights import KEYS, MARKED, QUEUE_TABLES, READ_ONLY, RUNS, STANDBY, see_that_it_may
+from actionbus.core.storage.rows import RecordPlace, Row, Statement
+from actionbus.core.storage.sessions import see_that_it_stays
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
 
-_SUBMIT: Final = f"EXECUTE actionbus_submit {VALUES[:-1]}, %s)"
-_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced {VALUES[:-1]}, %s)"
+_SUBMIT: Final = f"EXECUTE actionbus_submit ({sent('submitted')}, %s)"
+_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced ({sent('submitted')}, %s)"
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL {isolation}; "
     "SELECT pg_catalog.set_config('actionbus.action', %s, true), "
@@ -52,7 +56,7 @@ _BEGIN: Final = (
 )
 _NAME: Final = "SELECT pg_catalog.set_config('actionbus.action', '{action}', true)"
 _STILL: Final = "EXECUTE actionbus_still (%s)"
-_APPEND: Final = f"EXECUTE actionbus_append {VALUES}"
+_APPEND: Final = {kind: f"EXECUTE actionbus_append_{kind} ({sent(kind)})" for kind in ("submitted", "outcome")}
 _RELEASE: Final = (
     # Asking first avoids the server's warning where another connection held the lock.
     "SELECT pg_catalog.pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_locks "
@@ -128,39 +132,35 @@ class PostgreSQL(Backend):
         dbapi.autocommit = autocommit
         return is_as_it_was and not info.get(UNCLEAN)
 
-    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> RecordPlace | None:
+        cursor, info = driver_connection(connection).cursor(), connection.info
+        values = (*values_of(row), lock_key(row.action_id))
         for number in range(1, ATTEMPTS + 1):
+            self._prepare_statements(connection)
+            info[HOLDING] = row.action_id
             try:
-                return self._submit(connection, row, durable)
+                cursor.execute(_SUBMIT if durable else _SUBMIT_UNSYNCED, values)
+                told = cursor.fetchone()
+                return RecordPlace(told[0], told[1]) if told else None
             except psycopg2.Error as error:
-                if isinstance(error, pg_errors.ReadOnlySqlTransaction):
-                    raise JournalUnavailable(READ_ONLY) from error
-                if not self.is_transient(error):
-                    raise
-                self.release(connection, row.action_id)  # it may have been taken before the statement failed
-                if number == ATTEMPTS:
-                    raise
-            pause(number)
+                if is_there_already(error):
+                    return None
+                self._prepare_for_another(error, connection, row, number)
         raise AssertionError("the last attempt either returns or raises")
 
-    def _submit(self, connection: Connection, row: Row, durable: bool) -> Appended | None:
-        cursor = driver_connection(connection).cursor()
-        statement = _SUBMIT if durable else _SUBMIT_UNSYNCED
-        values = (*written(row), lock_key(row.action_id))
-        self._prepare_statements(connection)
-        connection.info[HOLDING] = row.action_id
-        try:
-            cursor.execute(statement, values)
-        except pg_errors.InvalidSqlStatementName:  # somebody discarded what the session had prepared
-            self._prepare_statements(connection, anew=True)
-            cursor.execute(statement, values)
-        except pg_errors.UniqueViolation as error:
-            if not _is_there_already(error):
-                raise
-            return None
-        told = cursor.fetchone()
-        cursor.close()
-        return Appended(told[0], told[1]) if told else None
+    def _prepare_for_another(self, error: psycopg2.Error, connection: Connection, row: Row, number: int) -> None:
+        """Raises what kept a submitted record from being appended, unless it may be sent again."""
+        if isinstance(error, pg_errors.ReadOnlySqlTransaction):
+            raise JournalUnavailable(READ_ONLY) from error
+        if number == 1 and isinstance(error, pg_errors.InvalidSqlStatementName):
+            self._prepare_statements(connection, anew=True)  # somebody discarded what the session had prepared
+            return
+        if not self.is_transient(error):
+            raise error
+        self.release(connection, row.action_id)  # it may have been taken before the statement failed
+        if number == ATTEMPTS:
+            raise error
+        pause(number)
 
     def _prepare_statements(self, connection: Connection, *, anew: bool = False) -> None:
         """Prepare the write path's statements, unless this connection has them, for the same journal."""
@@ -169,6 +169,7 @@ class PostgreSQL(Backend):
             return
         cursor = driver_connection(connection).cursor()
         if not self._may_write:
+            see_that_it_stays(driver_connection(connection), self._another)
             see_that_it_may(cursor, self.schema, self.uses)
             self._may_write = True
         home = self._locate(cursor)
@@ -184,6 +185,12 @@ class PostgreSQL(Backend):
         prepared = statements(self.prefix, session, cursor)
         cursor.execute("; ".join([*(f"DEALLOCATE {name}" for name in there), prepared]))
         connection.info[_PREPARED] = home
+
+    def _another(self) -> Any:
+        """A connection like those of the pool, of which all others may be taken, that is none of it."""
+        pooled = self.engine.pool.recreate().connect()
+        pooled.detach()
+        return pooled
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
         driver_connection(connection).cursor().execute(_BEGIN.format(isolation=isolation), (action_id.hex,))
@@ -206,6 +213,11 @@ class PostgreSQL(Backend):
     def seen(self, connection: Connection) -> str | None:
         return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
 
+    def check(self, connection: Connection) -> None:
+        cursor = driver_connection(connection).cursor()
+        role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), true)"
+        cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; SELECT {role}")
+
     def finish(
         self,
         connection: Connection,
@@ -219,13 +231,13 @@ class PostgreSQL(Backend):
         session: Session = connection.info[_SESSION]
         # What deferred triggers write is the action's too: its record must come after it.
         opening = _BEGIN.format(isolation=isolation) if isolation else f"{_STILL}; SET CONSTRAINTS ALL IMMEDIATE"
-        statement = "; ".join([opening, *map(self._placed, also), *[_APPEND] * len(rows), session.ending])
+        statement = "; ".join([opening, *map(self._placed, also), *(_APPEND[row.kind] for row in rows), session.ending])
         values = [value for each in also for value in each.values]
-        values += [value for row in rows for value in written(row)]
+        values += [value for row in rows for value in values_of(row)]
         try:
             cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
         except pg_errors.UniqueViolation as error:
-            if _is_there_already(error):
+            if is_there_already(error):
                 raise CommitConflict("the action has an outcome already") from error
             raise
         except pg_errors.DivisionByZero as error:
@@ -239,7 +251,7 @@ class PostgreSQL(Backend):
             raise
         connection.info.pop(HOLDING, None)
         position, is_same_user = cursor.fetchone()[:2]
-        if not is_same_user or not session.can_be_restored:
+        if not session.is_restored(is_same_user):
             connection.info[UNCLEAN] = True
         cursor.close()
         return int(position)
@@ -274,10 +286,35 @@ class PostgreSQL(Backend):
         # Several statements sent at once are one transaction.
         self._prepare_statements(connection)
         statement = "; ".join([*map(self._placed, also), alone(self._prefix)])
-        cursor.execute(statement, (*values, *written(row), str(row.action_id)))
+        cursor.execute(statement, (*values, *values_of(row), str(row.action_id)))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
         return position if ours else None
+
+    def submit_chunk(
+        self, connection: Connection, rows: Sequence[Row], lock: UUID, *, durable: bool
+    ) -> Collection[UUID]:
+        self._prepare_statements(connection)  # which also looks whether it may write
+        try:
+            return self.write(
+                lambda used: postgresql_parts.submit(used, rows, lock, self.prefix, durable=durable), connection
+            )
+        except pg_errors.ReadOnlySqlTransaction as error:
+            raise JournalUnavailable(READ_ONLY) from error
+
+    def parts(self, connection: Connection, isolation: str) -> Parts:
+        return PostgreSQLParts(connection, isolation, self.prefix, self._prepared_session, self._placed)
+
+    def _prepared_session(self, connection: Connection, *, anew: bool = False) -> Session:
+        self._prepare_statements(connection, anew=anew)
+        session: Session = connection.info[_SESSION]
+        return session
+
+    def standing(self, connection: Connection, ids: Sequence[UUID]) -> HeldRecords:
+        return self.read(lambda used: postgresql_parts.standing(used, ids, self.prefix), connection)
+
+    def append_missing(self, connection: Connection, rows: Sequence[Row]) -> None:
+        self.write(lambda used: postgresql_parts.append_missing(used, rows, self.prefix), connection)
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
         cursor = driver_connection(connection).cursor()
@@ -313,7 +350,10 @@ class PostgreSQL(Backend):
                 if cursor.fetchone()[0]:
                     raise JournalUnavailable(STANDBY) from error
             if isinstance(told, (pg_errors.InsufficientPrivilege, pg_errors.UndefinedTable)):
-                see_that_it_may(cursor, self.schema, {"read", *(("open",) if KEYS in str(told) else ())})
+                uses = _named_in(str(told))
+                see_that_it_may(cursor, self.schema, {"read", *uses})
+                if "queues" in uses:  # it may read them: what it was refused is to write
+                    see_that_it_may(cursor, self.schema, {"queue"})
         super().explain(error, connection)
 
     def is_transient(self, error: BaseException) -> bool:
@@ -328,6 +368,7 @@ class PostgreSQL(Backend):
         return self.prefix.replace("%", "%%")
 
 
-def _is_there_already(error: pg_errors.UniqueViolation) -> bool:
-    """Whether the action has such a record, submitted or outcome."""
-    return error.diag.constraint_name == "journal_one_outcome"
+def _named_in(refusal: str) -> list[str]:
+    """What a reader does besides reading the journal, by the tables that a refusal names."""
+    by_use = {"open": (KEYS,), "marks": MARKED, "queues": (RUNS, *QUEUE_TABLES)}
+    return [use for use, tables in by_use.items() if any(each in refusal for each in tables)]

@@ -58,6 +58,10 @@ class Session(NamedTuple):
             all(row[3] for row in found if row[0] == "setting"),
         )
 
+    def is_restored(self, is_same_user: bool) -> bool:
+        """Whether it is as the application left it, now that the action has ended; else it serves no other one."""
+        return is_same_user and self.can_be_restored
+
     @property
     def ending(self) -> str:
         """COMMIT, and what follows it: deferred triggers must still see what the handler has set for them."""
@@ -80,9 +84,15 @@ class WatchedCursor(psycopg2.extensions.cursor):
 
     _is_declared = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made_for = _watching.get(self.connection)
+
     def _ask(self, query: Any) -> str | None:
-        """The statement, if there is an action that it belongs to. Raises Misuse."""
+        """The statement, if there is an action that it belongs to. Raises Misuse, also for what outlived its action."""
         transaction = _watching.get(self.connection)
+        if transaction is not self._made_for:
+            raise Misuse(_OUTLIVED)
         if transaction is None:
             return None
         if not self.connection.autocommit or self.connection.status != STATUS_READY:
@@ -151,6 +161,10 @@ _DRIVERS_OWN: Final = (
     "the driver's own transactions were switched on inside of a handler (autocommit, or `with` on the driver's "
     "connection): an action's transaction is the gateway's to begin and end; use session.begin_nested() for a part "
     "that may fail"
+)
+_OUTLIVED: Final = (
+    "a cursor of the driver's connection comes too late: the action that it was made in has ended, and the connection "
+    "is others' now; make it where it is used"
 )
 
 

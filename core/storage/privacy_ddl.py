@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from actionbus.core.storage.archive_ddl import ARCHIVES, IMAGE_IN, may_go
 from actionbus.core.storage.history_ddl import IMAGES, at_home, refusing
 
 DECLARED: Final = "actionbus_declared"
@@ -44,6 +45,22 @@ BEGIN
         THEN
             RETURN NEW;
         END IF;
+        -- The last image of a row that is there becomes its baseline at the cut of an archive, or is again what it was.
+        IF (NEW.image, NEW.shape, NEW.key, NEW.after, NEW.action, NEW.xid)
+                IS NOT DISTINCT FROM (OLD.image, OLD.shape, OLD.key, OLD.after, OLD.action, OLD.xid)
+            AND EXISTS (SELECT FROM {home}.actionbus_archives a
+                WHERE OLD.image <= a.image AND OLD.shape = ANY (a.shapes) AND (
+                    a.state = 'removing' AND NEW.operation = 'b' AND NEW.before IS NULL
+                    OR a.state = 'attaching' AND OLD.operation = 'b'))
+        THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'actionbus_images' THEN
+        IF EXISTS (SELECT FROM {home}.actionbus_archives a
+            WHERE a.state = 'removing' AND OLD.image <= a.image AND OLD.shape = ANY (a.shapes)) THEN
+            RETURN OLD;
+        END IF;
     END IF;
     RAISE EXCEPTION '%', CASE TG_TABLE_NAME WHEN 'actionbus_erasures'
         THEN '"""
@@ -79,15 +96,6 @@ END$$""",
     {home}.actionbus_erase(text, integer, bigint[], boolean[], boolean[], integer[], bytea) FROM PUBLIC""",
 )
 """PostgreSQL: `{home}` is the journal's schema."""
-_REMOVED: Final = (
-    """CREATE OR REPLACE FUNCTION {home}.actionbus_images_refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$BEGIN RAISE EXCEPTION '"""
-    + _REFUSAL
-    + """' USING ERRCODE = 'restrict_violation'; END$$""",
-    "DROP FUNCTION {home}.actionbus_erase(text, integer, bigint[], boolean[], boolean[], integer[], bytea)",
-    "DROP FUNCTION {home}.actionbus_only_erased(text, text), {home}.actionbus_erased(text, integer[], bytea)",
-    "DROP FUNCTION {home}.actionbus_fields(text)",
-)
 
 
 def postgresql(prefix: str) -> list[str]:
@@ -134,6 +142,7 @@ def sqlite() -> list[str]:
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
     closed = f"BEGIN SELECT RAISE(ABORT, '{_CLOSED}'); END"
     same = " AND ".join(f"NEW.{each} IS OLD.{each}" for each in ("image", "shape", "operation", "key", "at"))
+    as_it_was = " AND ".join(f"NEW.{each} IS OLD.{each}" for each in ("image", "shape", "key", "at"))
     kept = " AND ".join(f"NEW.{each} IS OLD.{each}" for each in ("erasure", "subject", "tag", "began_at"))
     return [
         f"""CREATE TABLE main.{ERASURES} (
@@ -146,23 +155,15 @@ def sqlite() -> list[str]:
         *_tables("main.", "TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"),
         f"DROP TRIGGER main.{IMAGES}_no_update",
         f"""CREATE TRIGGER main.{IMAGES}_no_update BEFORE UPDATE ON {IMAGES}
-    WHEN NOT ({same} AND EXISTS (SELECT 1 FROM {ERASURES} WHERE is_open = 1)) {refuse}""",
+    WHEN NOT ({same} AND EXISTS (SELECT 1 FROM {ERASURES} WHERE is_open = 1))
+    AND NOT ({as_it_was} AND EXISTS (SELECT 1 FROM {ARCHIVES} a WHERE {IMAGE_IN} AND (
+        a.state = 'removing' AND NEW.operation = 'b' OR a.state = 'attaching' AND OLD.operation = 'b'))) {refuse}""",
+        f"DROP TRIGGER main.{IMAGES}_no_delete",
+        f"""CREATE TRIGGER main.{IMAGES}_no_delete BEFORE DELETE ON {IMAGES}
+    WHEN NOT {may_go(IMAGE_IN)} {refuse}""",
         f"""CREATE TRIGGER main.{ERASURES}_no_update BEFORE UPDATE ON {ERASURES}
     WHEN NOT ({kept} AND OLD.is_open = 1 AND NEW.is_open = 0) {closed}""",
         f"CREATE TRIGGER main.{ERASURES}_no_delete BEFORE DELETE ON {ERASURES} {closed}",
         f"""CREATE TRIGGER main.{ERASURES}_no_replace BEFORE INSERT ON {ERASURES}
     WHEN EXISTS (SELECT 1 FROM {ERASURES} WHERE erasure = NEW.erasure OR tag = NEW.tag) {closed}""",
-    ]
-
-
-def removal(dialect: str, prefix: str) -> list[str]:
-    """What takes all of it away again, where nothing was erased or encrypted yet."""
-    tables = [f"DROP TABLE {prefix}{each}" for each in (DECLARED, KEYS, ERASURES)]
-    if dialect == "postgresql":
-        return [at_home(prefix, _REMOVED), *tables]
-    refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
-    return [
-        f"DROP TRIGGER main.{IMAGES}_no_update",
-        f"CREATE TRIGGER main.{IMAGES}_no_update BEFORE UPDATE ON {IMAGES} {refuse}",
-        *tables,
     ]

@@ -10,6 +10,10 @@ earlier one is not: a hole. It is either a rollback, for good, or a record about
 3. A transaction becomes visible before it gives its locks back. Once each of those holders has ended, a fresh
    snapshot shows everything that they committed; what is still missing below p is missing for good.
 
+So no count of the journal is needed to know how far it is settled: once those who hold the lock at some moment have
+ended, that is up to the last position seen before. Where a process looks for the first time in a long journal it goes
+by that, and waits a moment for them. Holes are only looked for while somebody holds the lock for long.
+
 Nothing else can make a reader wait: no long transaction that does not write to the journal, no timeout, and no
 lock of our own on the write path. A transaction prepared for two-phase commit keeps its lock, in some versions under
 another name (`-1/xid`), so one that appears when a holder vanishes is waited for in its stead. A rolled-back savepoint
@@ -38,7 +42,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -57,15 +61,24 @@ from sqlalchemy import (
 )
 
 from actionbus.core.errors import JournalUnavailable
-from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.archive_ddl import ENDS
+from actionbus.core.storage.backend import Backend, in_text
 from actionbus.core.storage.positions import refused_to_read
 from actionbus.core.storage.rights import STANDBY
-from actionbus.core.storage.row_decoding import fetch
+from actionbus.core.storage.row_decoding import fetch, size_of
+from actionbus.core.storage.shared import shared
 from actionbus.core.values.backoff import growing
 
 log = logging.getLogger("actionbus")
 BATCH: Final = 2_000
-_SCAN: Final = 200_000
+_SCAN: Final = 10_000
+"""Positions among which a hole is looked for at once; beyond so many only if somebody writes for long."""
+_MOMENT_S: Final = 0.2
+"""Longer than nearly all writers hold the lock, which is from the last statement of an action to its commit."""
+_PAGE: Final = 500
+"""Rows read at once, at most, where their bytes are counted."""
+_FIRST_GUESS: Final = 10_000
+"""Bytes that a row is taken to have before one was seen."""
 
 _HOLDERS: Final = text("""
     SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -87,17 +100,32 @@ _FLUSH: Final = text(
 _SUBSCRIBED: Final = table("pg_subscription_rel", column("srrelid"), schema="pg_catalog")
 
 
+class Stretch(NamedTuple):
+    """Rows of a part of the journal; there are no others that meet the same conditions beyond `start` up to `end`."""
+
+    start: int
+    end: int
+    rows: Sequence[Sequence[Any]]
+    size: int
+    """Bytes of them all, about."""
+    upto: int
+    """How far the journal was settled when they were read."""
+
+
 class SettledReader:
     """Remembers how far the journal is settled, so that an old hole is looked into once per process."""
 
     def __init__(self, backend: Backend, table: Table, columns: Sequence[ColumnElement[Any]]) -> None:
         self._backend = backend
         self._table = table
-        self._columns = columns
+        self._columns = [shared(each) for each in columns]
         self._has_holes = not backend.has_one_writer
         self._probe = _probe(table)
         self._settled = 0
+        self._knows_beginning = False
         self._guard = threading.Lock()
+        self._largest = _FIRST_GUESS
+        """Bytes of the largest row in the last page that was read by size."""
 
     def rows(
         self, after: int, upto: int | None, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
@@ -109,7 +137,7 @@ class SettledReader:
         position = self._table.c.position
         beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
         next_ones = beyond.limit(bindparam("size", type_=Integer))
-        end = self._end() if upto is None else upto
+        end = self.end(upto)
         left = limit
         while after < end and (left is None or left > 0):
             settled = min(self._beyond(after, wait), end)
@@ -121,13 +149,37 @@ class SettledReader:
             after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
 
+    def stretch(
+        self, after: int, upto: int, conditions: Sequence[ColumnElement[bool]], *, limit: int, room: int
+    ) -> Stretch:
+        """The next rows beyond `after` that meet the conditions, up to a position that is settled.
+
+        At most `limit` of them, and about `room` bytes: it ends with the page of rows in which that is exceeded. How
+        many rows a page has is told by the largest of the page before, so that a few of them never fill the memory.
+        """
+        position = self._table.c.position
+        beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
+        next_ones = beyond.limit(bindparam("size", type_=Integer))
+        rows: list[Sequence[Any]] = []
+        end, size = after, 0
+        while end < upto and len(rows) < limit and size < room:
+            wanted = min(limit - len(rows), max(1, min(_PAGE, (room - size) // self._largest)))
+            page = self._batch(next_ones, {"after": end, "size": wanted}, upto)
+            end = page[-1][0] if len(page) == wanted else upto
+            sizes = [size_of(row) for row in page]
+            self._largest = max(sizes, default=self._largest)
+            rows += page
+            size += sum(sizes)
+        return Stretch(after, end, rows, size, upto)
+
     def last(self) -> int:
         """The last position that can be seen, settled or not."""
-        last = select(func.max(self._table.c.position))
-        return self._backend.read(lambda connection: int(connection.execute(last).scalar() or 0))
+        return self._backend.read(self._last_here)
 
-    def _end(self) -> int:
-        """The last position now, on a server that is read in order: an empty answer is an answer as well."""
+    def end(self, upto: int | None = None) -> int:
+        """The last position now, unless one is given, on a server that is read in order; so an empty answer is one."""
+        if upto is not None:
+            return upto
         return self._backend.read(self._end_here) if self._has_holes else self.last()
 
     def _end_here(self, connection: Connection) -> int:
@@ -138,6 +190,11 @@ class SettledReader:
         if is_subscribed:
             raise refused_to_read(self._backend.home)
         return last or 0
+
+    def settled_upto(self, end: int, *, wait: bool) -> int:
+        """How far the journal is settled, at most to `end`; waited for up to there if that is asked for."""
+        settled = self._beyond(end - 1, wait)
+        return min(settled, end)
 
     def _beyond(self, after: int, wait: bool) -> int:
         """A settled position beyond `after`, if there is one: remembered, seen now, or waited for."""
@@ -160,6 +217,8 @@ class SettledReader:
     def settled(self, *, wait: bool, patience: float | None = None) -> int:
         """The settled position; with `wait`, once the writers of the holes that are there now have ended.
 
+        Without, writers are waited for only where a long journal is looked at for the first time, and a moment at most.
+
         With `patience` (seconds) it is not waited longer than that; the holes are then still there.
         """
         return self._backend.read(lambda connection: self._advance(connection, wait=wait, patience=patience))
@@ -168,6 +227,12 @@ class SettledReader:
         """Look for holes again, but up to a position that is known to be settled."""
         with self._guard:
             self._settled = known
+            self._knows_beginning = False
+
+    def outlast_writers(self) -> None:
+        """Wait until every transaction that holds the lock now has ended. On SQLite there is one writer."""
+        if self._has_holes:
+            self._backend.read(lambda connection: self._outlast(connection, None))
 
     def waiting_for(self) -> list[str]:
         """Who holds the hole at the settled end, if there is one."""
@@ -175,14 +240,19 @@ class SettledReader:
 
     def _waited_for(self, connection: Connection) -> list[str]:
         settled = self._advance(connection, wait=False)
-        last = connection.execute(select(func.max(self._table.c.position))).scalar() or 0
-        return self._described(connection, self._holders(connection)) if last > settled else []
+        behind = self._last_here(connection) > settled
+        return self._described(connection, self._holders(connection)) if behind else []
 
     def _advance(self, connection: Connection, *, wait: bool, patience: float | None = None) -> int:
         """Move the settled position as far as this moment's snapshot and lock holders allow."""
+        if not self._knows_beginning:  # what was archived is no hole that somebody could fill
+            begins = connection.execute(text(ENDS.format(home=in_text(self._backend.prefix)))).scalar_one()
+            self._settle_to(begins)
+            self._knows_beginning = bool(begins or self._settled)
         if not self._has_holes:
-            self._settle_to(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
+            self._settle_to(self._last_here(connection))
             return self._settled
+        is_slow = False
         while True:
             start = self._settled
             given = {"start": start, "journal": self._backend.journal_name}
@@ -191,6 +261,10 @@ class SettledReader:
                 raise refused_to_read(self._backend.home)
             if not count:
                 return start
+            if count == _SCAN and not is_slow:
+                if self._settle_at_once(connection, patience if wait else _MOMENT_S):
+                    return self._settled
+                is_slow = True
             if last - start != count:
                 # Listed after the snapshot above: without holders, nobody is left who could fill a hole.
                 if self._holders(connection) and not (wait and self._outlast(connection, patience)):
@@ -201,6 +275,22 @@ class SettledReader:
             self._settle_to(last)
             if count < _SCAN:
                 return self._settled
+
+    def _settle_at_once(self, connection: Connection, patience: float | None) -> bool:
+        """Settle to the end without looking for holes, as a process that begins would have to in the whole journal.
+
+        Once all who hold the lock now have ended, nobody is left who could fill any; argument 3 asks for no more. False
+        if they hold it for longer than that.
+        """
+        last = self._last_here(connection)
+        if self._holders(connection) and not self._outlast(connection, patience):
+            return False
+        self._flush(connection)
+        self._settle_to(last)
+        return True
+
+    def _last_here(self, connection: Connection) -> int:
+        return int(connection.execute(select(func.max(self._table.c.position))).scalar() or 0)
 
     def _flush(self, connection: Connection) -> None:
         """Have everything flushed that is visible by now, unless it is."""

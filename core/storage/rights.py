@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from actionbus.core.errors import JournalUnavailable
+from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS, ARCHIVES
 
 READ_ONLY: Final = (
     "the database refuses writes: default_transaction_read_only is on for this role, database or server, or the server "
@@ -17,17 +18,25 @@ READ_ONLY: Final = (
 )
 STANDBY: Final = "this is a standby server, where nobody can tell which records may still appear; read from the primary"
 _JOURNAL: Final = "journal"
-_RUNS: Final = "actionbus_runs"
+RUNS: Final = "actionbus_runs"
+QUEUE_TABLES: Final = ("actionbus_queues", "actionbus_unique", "actionbus_ticks", "actionbus_dead_letters")
+_ALL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 KEYS: Final = "actionbus_subject_keys"
+MARKED: Final = ("actionbus_marks", "actionbus_totals", "actionbus_unfinished")
+"""What is known of the journal up to some position, for who counts or recovers."""
 _TABLES: Final = {
-    "append": ((_JOURNAL, "SELECT"), (_JOURNAL, "INSERT"), (_RUNS, "SELECT")),
-    "queue": ((_RUNS, "INSERT"), (_RUNS, "UPDATE"), (_RUNS, "DELETE")),
-    "read": ((_JOURNAL, "SELECT"),),
+    "append": (
+        (_JOURNAL, "SELECT"), (_JOURNAL, "INSERT"), (RUNS, "SELECT"), (ARCHIVES, "SELECT"), (ARCHIVED_KEYS, "SELECT"),
+    ),
+    "queue": tuple((table, each) for table in (RUNS, *QUEUE_TABLES) for each in _ALL),
+    "queues": tuple((table, "SELECT") for table in (RUNS, *QUEUE_TABLES)),
+    "read": ((_JOURNAL, "SELECT"), (ARCHIVES, "SELECT")),
     "personal": ((KEYS, "SELECT"), (KEYS, "INSERT")),
     "open": ((KEYS, "SELECT"),),
-}
+    "marks": tuple((name, "SELECT") for name in MARKED),
+}  # fmt: skip
 """By use: a table and what must be granted on it. Recovery looks into the runs, hence appending reads them.
-`personal` is of an application with personal arguments, `open` of who reads such."""
+`personal` is of an application with personal arguments, `open` of who reads such, `marks` of who counts or recovers."""
 _SEQUENCES: Final = {"append": (("journal_position_seq", "USAGE"), ("actionbus_images_image_seq", "SELECT"))}
 _FUNCTIONS: Final = {"read": ("pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_logical_emit_message")}
 """Everybody may call these, unless somebody took that away."""

@@ -7,36 +7,62 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import reduce
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, SafeUUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, Text, cast, func, literal
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    FromClause,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+)
 
 from actionbus.core.errors import JournalUnavailable
-from actionbus.core.storage.table import COLUMNS, PAYLOADS
+from actionbus.core.storage.table import COLUMNS, PAYLOADS, TIMES
 from actionbus.core.values import payload
 from actionbus.core.values.record import Record, Teller
 
-Decode = Callable[[Sequence[Any]], Record]
+LONG: Final = "$long"
+"""In the place of what is too long for a list, with how many characters it has."""
+_IDS: Final = ("action_id", "cause_id")
+_PLACES: Final = {name: place for place, name in enumerate(COLUMNS)}
+_FIRST_PAYLOAD: Final = _PLACES[PAYLOADS[0]]
+_AFTER_PAYLOADS: Final = _FIRST_PAYLOAD + len(PAYLOADS)
+
+_BYTES_BESIDES: Final = 1_000
+"""That a row takes in memory without its payloads."""
 
 
-def columns_to_read(table: Table) -> list[ColumnElement[Any]]:
-    """All columns: ids as text, which is cheaper to read, and the payloads as one JSON array in the first one's place.
+def columns_to_read(table: FromClause, *, brief: int | None = None) -> list[ColumnElement[Any]]:
+    """All columns in their order; ids and payloads as text: the driver would decode JSON in a way that loses digits.
 
-    Together they are decoded in one go; as text, because the driver would decode JSON in a way that loses digits.
+    With `brief`, a payload of more characters is `{"$long": HOW_MANY}`, and calls are left out: for long lists.
     """
-    payloads = ",".join(PAYLOADS)
-    assert payloads in ",".join(COLUMNS)
-    parts: list[ColumnElement[Any]] = [func.coalesce(cast(table.c[name], Text), "null") for name in PAYLOADS]
-    array = literal("[") + reduce(lambda before, part: before + "," + part, parts) + "]"
-    as_text = {name: cast(table.c[name], Text) for name in ("action_id", "cause_id")}
-    found: dict[str, ColumnElement[Any]] = {**dict(table.c.items()), **as_text, PAYLOADS[0]: array}
-    return [found[name].label(name) for name in COLUMNS if name not in PAYLOADS[1:]]
+    found: dict[str, ColumnElement[Any]] = {**dict(table.c.items())}
+    found |= {name: cast(table.c[name], Text) for name in _IDS}
+    found |= {name: _payload_text(table.c[name], brief) for name in PAYLOADS}
+    return [found[name].label(name) for name in COLUMNS]
+
+
+def _payload_text(column: ColumnElement[Any], brief: int | None) -> ColumnElement[Any]:
+    text = cast(column, Text)
+    if brief is None:
+        return text
+    if column.name == "calls":
+        return cast(null(), Text)
+    size = func.length(text)
+    return case((size > brief, literal('{"' + LONG + '": ') + cast(size, Text) + "}"), else_=text)
 
 
 def fetch(
-    connection: Connection, statement: Select[Any], parameters: Mapping[str, Any] | None = None
+    connection: Connection, statement: Select[Any] | CompoundSelect[Any], parameters: Mapping[str, Any] | None = None
 ) -> list[Sequence[Any]]:
     """The rows of a statement over `columns_to_read`, as the driver has them."""
     with connection.execute(statement, parameters) as result:
@@ -44,30 +70,62 @@ def fetch(
         return list(cursor.fetchall()) if cursor is not None else []
 
 
-def decoder(utc: Callable[[Any], datetime], teller: Teller) -> Decode:
-    """What makes a Record of a row; `utc` reads the driver's times, and `teller` is the journal's.
+def size_of(row: Sequence[Any]) -> int:
+    """About how many bytes a row takes in memory."""
+    size = _BYTES_BESIDES
+    for text in row[_FIRST_PAYLOAD:_AFTER_PAYLOADS]:
+        if text is not None:
+            size += len(text)
+    return size
 
-    It raises JournalUnavailable, which names the position, for one that is none.
+
+class RowDecoder:
+    """Makes Records of rows; `utc` reads the driver's times, and `teller` is the journal's.
+
+    Raises JournalUnavailable, which names the position, for a column that is none of a record.
     """
-    loads, identity = payload.loads, _identity
 
-    def decode(row: Sequence[Any]) -> Record:
-        (position, action_id, kind, status, action, version, actor, correlation, cause, key, recorded, started, release,
-         payloads, seed, xid, seen, duration, form) = row  # fmt: skip
+    def __init__(self, utc: Callable[[Any], datetime], teller: Teller) -> None:
+        self.teller = teller
+        self._of: dict[str, Callable[[Any], Any]] = dict.fromkeys(PAYLOADS, payload.loads)
+        self._of["arguments"] = lambda text: payload.loads(text) or {}
+        self._of |= dict.fromkeys(_IDS, _identity) | dict.fromkeys(TIMES, utc)
+
+    def __call__(self, row: Sequence[Any]) -> Record:
+        """A record whose payloads are decoded now, so that it is known to be one."""
+        context, arguments, result, error, calls = row[_FIRST_PAYLOAD:_AFTER_PAYLOADS]
+        loads = payload.loads
         try:
-            context, arguments, result, error, calls = loads(payloads)
-            return Record(
-                position, identity(action_id), kind, status, action, version, actor, correlation,
-                identity(cause) if cause else None, key, utc(recorded), utc(started) if started else None, release,
-                context, arguments or {}, result, error, calls, seed, xid, seen, duration, form, teller,
-            )  # fmt: skip
-        except Exception as why:  # by SQL anything can be put there
-            raise JournalUnavailable(
-                f"the record at position {position} cannot be read, and was not written by an action "
-                f"({type(why).__name__}: {why}); read up to it, or on with after={position}"
-            ) from why
+            return Record.of_row(row, self).with_payloads(
+                None if context is None else loads(context),
+                {} if arguments is None else loads(arguments) or {},
+                None if result is None else loads(result),
+                None if error is None else loads(error),
+                None if calls is None else loads(calls),
+            )
+        except Exception as why:
+            raise _unreadable(row, why) from why
 
-    return decode
+    def decoded(self, row: Sequence[Any], name: str) -> Any:
+        """One column."""
+        value = row[_PLACES[name]]
+        if value is None:
+            return {} if name == "arguments" else None
+        decode = self._of.get(name)
+        if decode is None:
+            return value
+        try:
+            return decode(value)
+        except Exception as why:
+            raise _unreadable(row, why) from why
+
+
+def _unreadable(row: Sequence[Any], why: Exception) -> JournalUnavailable:
+    """By SQL anything can be put there."""
+    return JournalUnavailable(
+        f"the record at position {row[0]} cannot be read, and was not written by an action "
+        f"({type(why).__name__}: {why}); read up to it, or on with after={row[0]}"
+    )
 
 
 def _identity(text: str) -> UUID:

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 WRITTEN: Final = ", ".join(Row._fields)
 
 
-class Appended(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a submitted record went, and the snapshot of the database it was written under."""
 
     position: int

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -18,19 +18,20 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import StaticPool
 
 from actionbus.core.errors import CommitConflict, Misuse, chain_of
-from actionbus.core.storage.backend import Backend, Taken, TransactionState
+from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS
+from actionbus.core.storage.backend import Backend, TakenConnection, TransactionState
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
+from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
-from actionbus.core.storage.rows import WRITTEN, Appended, Row, Statement
+from actionbus.core.storage.rows import WRITTEN, RecordPlace, Row, Statement
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
-from actionbus.core.storage.sqlite_images import COVERED, Ranges, last_image
+from actionbus.core.storage.sqlite_images import COVERED, RANGES, Ranges, last_image
+from actionbus.core.storage.sqlite_parts import SQLiteParts
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
 _VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
-_IMAGES: Final = "actionbus.images"
-"""Where a connection's `info` holds which images are whose in the transaction that is open."""
 _BUSY_TIMEOUT_MS: Final = 30_000
 _PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
@@ -38,7 +39,9 @@ _MAIN: Final = "main"
 """The file, as SQLite calls it. A name without this means a temporary table first, if there is one of that name."""
 _HOLDS: Final = f"""SELECT EXISTS (SELECT 1 FROM {_MAIN}.journal WHERE action_id = ?1 AND kind = ?2)
     OR EXISTS (SELECT 1 FROM {_MAIN}.journal
-        WHERE idempotency_key = ?3 AND action = ?4 AND coalesce(actor, '') = coalesce(?5, ''))"""
+        WHERE idempotency_key = ?3 AND action = ?4 AND coalesce(actor, '') = coalesce(?5, ''))
+    OR EXISTS (SELECT 1 FROM {_MAIN}.{ARCHIVED_KEYS}
+        WHERE idempotency_key = ?3 AND action = ?4 AND actor = coalesce(?5, ''))"""
 """Whether the journal holds the action's record, or its idempotency key, already."""
 _TAKEN_BACK: Final = frozenset(
     {
@@ -79,7 +82,10 @@ class SQLite(Backend):
         return moment.astimezone(UTC).replace(tzinfo=None)
 
     def connection(self) -> AbstractContextManager[Connection]:
-        return Taken(self, self._turn)
+        return TakenConnection(self, self._turn)
+
+    def connection_for_action(self) -> TakenConnection:
+        return TakenConnection(self, self._turn, self.kept)
 
     def take(self, connection: Connection) -> None:
         super().take(connection)
@@ -116,37 +122,31 @@ class SQLite(Backend):
         del info[UNCLEAN]
         return True
 
-    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> Appended | None:
+    def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> RecordPlace | None:
         dbapi = driver_connection(connection)
-        level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
         try:
             self.claim(connection, row.action_id)
-            if level == 2:
-                # The outcome's fsync of the same write-ahead log covers this record too.
-                dbapi.execute("PRAGMA synchronous=NORMAL")
-            cursor = dbapi.execute(self._one, _written(row))
+            with _synced(dbapi, durable=durable):
+                cursor = dbapi.execute(self._one, _written(row))
         except BaseException as error:
             self.release(connection, row.action_id)
             if isinstance(error, sqlite3.IntegrityError) and _holds(dbapi, row):
                 return None
             raise
-        finally:
-            if level == 2:
-                dbapi.execute("PRAGMA synchronous=FULL")
-        return Appended(cursor.lastrowid, None)
+        return RecordPlace(cursor.lastrowid, None)
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
         dbapi = driver_connection(connection)
         dbapi.execute("BEGIN IMMEDIATE")
-        connection.info[_IMAGES] = Ranges(dbapi)
+        connection.info[RANGES] = Ranges(dbapi)
         dbapi.execute(f"SAVEPOINT {MARK}")
 
     def enter_nested(self, connection: Connection, action_id: UUID) -> None:
-        if images := connection.info.get(_IMAGES):  # a sandbox begins in a way of its own
+        if images := connection.info.get(RANGES):  # a sandbox begins in a way of its own
             images.enter(driver_connection(connection), action_id)
 
     def leave_nested(self, connection: Connection, action_id: UUID, outer_id: UUID) -> None:
-        if images := connection.info.get(_IMAGES):
+        if images := connection.info.get(RANGES):
             images.leave(driver_connection(connection), action_id)
 
     def is_denial(self, error: BaseException) -> bool:
@@ -174,6 +174,9 @@ class SQLite(Backend):
         found = driver_connection(connection).execute(f"SELECT max(position) FROM {_MAIN}.journal").fetchone()
         return str(found[0] or 0)
 
+    def check(self, connection: Connection) -> None:
+        """Deferred foreign keys are looked at when COMMIT comes, and SQLite cannot be asked for these before it."""
+
     def finish(
         self,
         connection: Connection,
@@ -185,13 +188,21 @@ class SQLite(Backend):
         dbapi = driver_connection(connection)
         if isolation:
             dbapi.execute("BEGIN IMMEDIATE")
-            connection.info[_IMAGES] = Ranges(dbapi)
+            connection.info[RANGES] = Ranges(dbapi)
         else:
             self._require_mark(dbapi)
+        position = self._append(connection, rows, action_id, also)
+        dbapi.execute(COMMIT)
+        self.release(connection, action_id)
+        return position
+
+    def _append(self, connection: Connection, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement]) -> int:
+        """Run `also` and append an action's rows, inside its transaction; the last one's position."""
+        dbapi = driver_connection(connection)
         for each in also:
             dbapi.execute(*_placed(each))
         position = 0
-        images: Ranges = connection.info.pop(_IMAGES)
+        images: Ranges = connection.info.pop(RANGES)
         images.append_bypass(dbapi)
         upto = last_image(dbapi)
         for row in rows:
@@ -204,8 +215,6 @@ class SQLite(Backend):
                 if _holds(dbapi, row):
                     raise CommitConflict("the action has an outcome already") from error
                 raise
-        dbapi.execute(COMMIT)
-        self.release(connection, action_id)
         return position
 
     def _require_mark(self, dbapi: Any) -> None:
@@ -254,6 +263,47 @@ class SQLite(Backend):
             dbapi.rollback()
             self.release(connection, row.action_id)
 
+    def submit_chunk(
+        self, connection: Connection, rows: Sequence[Row], lock: UUID, *, durable: bool
+    ) -> Collection[UUID]:
+        dbapi = driver_connection(connection)
+        try:
+            self.claim(connection, lock)
+            with _synced(dbapi, durable=durable):
+                return self._append_new(dbapi, self._one, rows)
+        except BaseException:
+            self.release(connection, lock)
+            raise
+
+    def append_missing(self, connection: Connection, rows: Sequence[Row]) -> None:
+        self._append_new(driver_connection(connection), self._without_images, rows)
+
+    def _append_new(self, dbapi: Any, insert: str, rows: Sequence[Row]) -> list[UUID]:
+        """Append in one transaction what the journal does not hold; which that was."""
+        appended = []
+        dbapi.execute("BEGIN IMMEDIATE")
+        try:
+            for row in rows:
+                try:
+                    dbapi.execute(insert, _written(row))
+                    appended.append(row.action_id)
+                except sqlite3.IntegrityError:
+                    if not _holds(dbapi, row):
+                        raise
+            dbapi.execute(COMMIT)
+        finally:
+            dbapi.rollback()
+        return appended
+
+    def parts(self, connection: Connection, isolation: str) -> Parts:
+        return SQLiteParts(connection, isolation, self._append, self._require_mark, self.release)
+
+    def standing(self, connection: Connection, ids: Sequence[UUID]) -> HeldRecords:
+        marks = ", ".join("?" * len(ids))
+        sql = f"SELECT action_id, kind FROM {_MAIN}.journal WHERE action_id IN ({marks})"
+        found = driver_connection(connection).execute(sql, [each.hex for each in ids]).fetchall()
+        return HeldRecords.of((UUID(action_id), kind) for action_id, kind in found)
+
     def run_alone(self, connection: Connection, statement: Statement) -> None:
         driver_connection(connection).execute(*_placed(statement))
 
@@ -274,6 +324,19 @@ class SQLite(Backend):
     def is_transient(self, error: BaseException) -> bool:
         # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
         return False
+
+
+@contextmanager
+def _synced(dbapi: Any, *, durable: bool) -> Iterator[None]:
+    """A block whose commits wait for the disk; or do not: the outcome's fsync of the same log covers them too."""
+    level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
+    try:
+        if level == 2:
+            dbapi.execute("PRAGMA synchronous=NORMAL")
+        yield
+    finally:
+        if level == 2:
+            dbapi.execute("PRAGMA synchronous=FULL")
 
 
 def _prepare(dbapi: Any, record: Any) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.parts import POINT
 from actionbus.core.storage.pooling import UNCLEAN
 
 MARK: Final = "actionbus_begun"
@@ -111,9 +112,12 @@ class Guard:
             return sqlite3.SQLITE_OK
         if not self._dbapi.in_transaction:  # it was rolled back, and what comes now would be committed by itself
             return sqlite3.SQLITE_DENY
-        if code not in _ASKED or (first == "ROLLBACK" and second is None and self._transaction.doomed):
+        if code not in _ASKED:
             return sqlite3.SQLITE_OK
-        if code == sqlite3.SQLITE_TRANSACTION or (code == sqlite3.SQLITE_SAVEPOINT and second == MARK):
+        if first == "ROLLBACK" and second is None and self._transaction.doomed:
+            # Of a part, the gateway rolls back no more than that: SQLite makes a statement of this that does nothing.
+            return sqlite3.SQLITE_IGNORE if self._transaction.is_part else sqlite3.SQLITE_OK
+        if code == sqlite3.SQLITE_TRANSACTION or (code == sqlite3.SQLITE_SAVEPOINT and second in (MARK, POINT)):
             self._transaction.refused = first
             return sqlite3.SQLITE_DENY
         if code in _CREATES and database == "temp":

@@ -6,17 +6,20 @@ record covers by then were drawn by somebody who wrote past the gateway, and has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from actionbus.core.storage.history_ddl import IMAGES
 from actionbus.core.values.payload import dumps
 
+RANGES: Final = "actionbus.images"
+"""Where a connection's `info` holds which images are whose in the transaction that is open."""
 COVERED: Final = """coalesce((SELECT images_upto FROM main.journal WHERE images_upto IS NOT NULL
     ORDER BY position DESC LIMIT 1), 0)"""
 """The last image that has a record."""
-_LAST: Final = f"SELECT coalesce(max(image), 0) FROM main.{IMAGES}"
+_LAST: Final = f"SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = '{IMAGES}'), 0)"
+"""As AUTOINCREMENT has it: the image itself may be archived, and `images_upto` never falls."""
 _BOTH: Final = f"SELECT ({_LAST}), {COVERED}"
 _TIME: Final = f"SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', at) FROM main.{IMAGES} WHERE image"
 _BYPASS: Final = """INSERT INTO main.journal
@@ -47,6 +50,15 @@ class Ranges:
         after, upto = self._nested.get(action_id, (self.before, self.before))
         # What was rolled back with a savepoint later left its numbers to others.
         return (after, upto) if status == "succeeded" else (self.before, self.before)
+
+    def owner(self, image: int, succeeded: Collection[UUID]) -> UUID | None:
+        """Of these nested actions the innermost one that drew an image; None if it was the outermost action itself."""
+        inside = [
+            (upto - after, action_id)
+            for action_id, (after, upto) in self._nested.items()
+            if action_id in succeeded and after < image <= upto
+        ]
+        return min(inside)[1] if inside else None
 
     def append_bypass(self, dbapi: Any) -> None:
         """Append the record of who wrote past the gateway, if somebody did."""

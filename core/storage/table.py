@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, SmallInteger, Table, Text, Uuid
 from sqlalchemy.types import TypeEngine
+
+from actionbus.core.storage.shared import shared_table
 
 COLUMNS: Final = (
     "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
@@ -27,14 +30,16 @@ _TYPES: dict[str, TypeEngine[Any]] = {
 }  # fmt: skip
 
 
+@cache
 def journal_table(schema: str | None = None) -> Table:
-    """The table as the database has it."""
-    return Table("journal", MetaData(schema=schema), *(_column(name) for name in COLUMNS))
+    """The table as the database has it; made once, since nobody changes it."""
+    return shared_table("journal", schema, *(_column(name) for name in COLUMNS))
 
 
+@cache
 def identity_table(schema: str | None = None) -> Table:
-    """One row: the journal's identity."""
-    return Table("actionbus_identity", MetaData(schema=schema), Column("identity", Text(), primary_key=True))
+    """One row: the journal's identity. Made once, like all tables of ours: an engine compiles anew for every other."""
+    return shared_table("actionbus_identity", schema, Column("identity", Text(), primary_key=True))
 
 
 def _column(name: str) -> Column[Any]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Final
+
+LONGEST_PAUSE_S: Final = 3600.0
+"""Between two attempts at a queued action, or two messages for it."""
 
 
 def growing(first: float, longest: float, factor: float = 2.0) -> Iterator[float]:
@@ -21,3 +25,8 @@ def scattered(attempt: int, first: float, longest: float) -> float:
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     return random.uniform(0, min(first * 2 ** min(attempt, 32), longest))
+
+
+def scattered_doubling(attempt: int, first: float, longest: float) -> float:
+    """Seconds to wait after the `attempt`-th try, 1 being the first: `first`, doubled every time, less up to a half."""
+    return random.uniform(0.5, 1.0) * min(first * 2.0 ** min(attempt - 1, 32), longest)

@@ -6,11 +6,13 @@ import hashlib
 import os
 import secrets as _secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from random import Random
 from typing import TypeVar
 from uuid import UUID
+
+from actionbus.core.values.public import public
 
 T = TypeVar("T")
 _SEED_BYTES = 16
@@ -24,6 +26,15 @@ def new_seed() -> str:
 def new_action_id() -> UUID:
     """A UUID version 7 (RFC 9562, 5.7): ordered by time, so that the journal's index grows at its end."""
     return _uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big"))
+
+
+def chunk_ids() -> Iterator[UUID]:
+    """Ids for the actions of one chunk, in order, at most 4,096: as `new_action_id`, but they share their random half.
+
+    So one lock is the lock of them all, see `lock_key`.
+    """
+    millis, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(8), "big")
+    return (_uuid7(millis, number << 64 | random) for number in range(0x1000))
 
 
 def nested_identity(seed: str, number: int) -> tuple[UUID, str]:
@@ -40,6 +51,7 @@ def lock_key(action_id: UUID) -> int:
     return int.from_bytes(action_id.bytes[8:], "big", signed=True)
 
 
+@public
 class Clock:
     """One instant per action: when its execution began."""
 
@@ -55,6 +67,7 @@ class Clock:
         return self._instant.date()
 
 
+@public
 class Ids:
     """Identifiers drawn from the action's seed, in the order they are asked for."""
 
@@ -81,6 +94,7 @@ def seeded_random(seed: str) -> Random:
     return Random(int(seed, 16))
 
 
+@public
 class Secrets:
     """Unpredictable values, like the stdlib's `secrets`; what it hands out is scrubbed from the journal."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actionbus.core.values.public import public
 
+
+@public
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds checked at the gateway. Sizes are bytes of JSON text, which is ASCII."""

@@ -40,6 +40,10 @@ class Unencodable(ValueError):
     """The value has no exact JSON form; the message says what it is and what to pass instead."""
 
 
+class TooLong(Unencodable):
+    """A whole number has more digits than the limit."""
+
+
 class TooManyDigits:
     """Stands for a whole number from outside that is longer than Python reads; nobody takes it for an argument."""
 
@@ -175,14 +179,14 @@ def _special(value: Any, limits: Limits, depth: int) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(primitive(list(value), limits, depth), key=_encode)
     if isinstance(value, TooManyDigits):
-        raise Unencodable(f"a whole number of more than {limits.digits} digits")
+        raise TooLong(f"a whole number of more than {limits.digits} digits")
     raise Unencodable(f"a {type(value).__name__} has no JSON form")
 
 
 def _whole(value: int, limits: Limits) -> int:
     # A decimal digit takes more than 3.3 bits, so the cheap test lets every number through that the exact one would.
     if value.bit_length() > limits.digits * 3.3 and abs(value) >= 10**limits.digits:
-        raise Unencodable(f"a whole number of more than {limits.digits} digits")
+        raise TooLong(f"a whole number of more than {limits.digits} digits")
     return value
 
 

@@ -18,7 +18,7 @@ def point_of(text: str) -> Point:
     for read in (UUID, _moment):
         try:
             return read(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # one that lies before or after all times in UTC is none
             pass
     raise ValueError(f"{text!r} is no position, ISO 8601 time, action id, `start` or `end`")
 
@@ -30,4 +30,4 @@ def position_of(text: str) -> int | None:
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""The journal: its table, indexes, and what keeps it append-only."""
+"""All tables of the first release: the journal, the row history, projections, the queue, privacy, archives. Frozen."""
 
 from alembic import context, op
 
@@ -9,7 +9,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create the journal."""
+    """Create the tables, and what keeps them append-only."""
     dialect = op.get_context().dialect.name
     for statement in ddl.statements(dialect, revision, context.config.attributes.get("schema")):
         op.execute(statement)
@@ -18,5 +18,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """A journal is never removed by a tool."""
     raise RuntimeError(
-        "the journal is append-only and is not removed by a migration; drop the table by hand if you must"
+        "the journal is append-only and is not removed by a migration; drop the tables by hand if you must"
     )
