@@ -12,6 +12,7 @@ from actionbus.core.declare.asynchronous import async_problem, refuse_awaitable
 from actionbus.core.errors import Misuse
 from actionbus.core.values import payload
 from actionbus.core.values.limits import Limits
+from actionbus.core.values.public import public
 
 
 class _Missing:
@@ -23,6 +24,7 @@ MISSING: Final = _Missing()
 """Tells an Arg without a default from one whose default is None."""
 
 
+@public
 class Arg(NamedTuple):
     """One declared argument.
 

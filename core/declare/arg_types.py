@@ -30,7 +30,7 @@ _DURATION = re.compile(
 _EXACT_IN_A_DOUBLE = 2**53
 
 
-class Converted(fields.Field[Any]):
+class ConvertingField(fields.Field[Any]):
     """A field that reads with a plain function raising ValueError. `kind` is the Python type it makes."""
 
     def __init__(self, kind: Any, convert: Callable[[Any], Any], **options: Any) -> None:
@@ -52,9 +52,9 @@ def field_for(kind: Any) -> fields.Field[Any]:
     if isinstance(kind, Schema) or (isinstance(kind, type) and issubclass(kind, Schema)):
         return fields.Nested(kind, unknown=RAISE)
     if kind in _READERS:
-        return Converted(kind, _READERS[kind])
+        return ConvertingField(kind, _READERS[kind])
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return Converted(kind, _enum_reader(kind))
+        return ConvertingField(kind, _enum_reader(kind))
     origin, inner = get_origin(kind), get_args(kind)
     if kind is list or origin is list:
         item = field_for(inner[0]) if inner and inner[0] is not Any else fields.Raw(allow_none=True)
@@ -98,9 +98,9 @@ def _float(value: Any) -> float:
         return float(value)
     if type(value) is str and _NUMBER.fullmatch(value.strip()):
         number = float(value)
-        if math.isfinite(number):
-            return number
-        raise ValueError("is beyond the range of a double; declare Decimal")
+        if not math.isfinite(number):
+            raise ValueError("is beyond the range of a double; declare Decimal")
+        return _float(int(value)) if abs(number) >= _EXACT_IN_A_DOUBLE and _WHOLE.fullmatch(value.strip()) else number
     raise ValueError("must be a finite number")
 
 

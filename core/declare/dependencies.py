@@ -9,10 +9,12 @@ import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from actionbus.core.declare.after_commit import AT_ONCE, AfterCommit
 from actionbus.core.declare.asynchronous import async_methods, async_problem, refuse_awaitable
+from actionbus.core.declare.queue import Retry
 from actionbus.core.declare.reaching import reaching_out
 from actionbus.core.errors import Misuse
 
@@ -22,25 +24,46 @@ BUILT_IN: Final = frozenset(
 """Names that the bus itself provides. An application may replace `logger` and `serializer`."""
 REPLACEABLE: Final = frozenset({"logger", "serializer"})
 
-Nature = Literal["re-run", "outside", "pure"]
+Nature = Literal["re-run", "outside", "postponed", "pure"]
+"""`postponed`: an outside one whose calls are made after the commit, by an action in which it is `outside`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredProvider:
     """A factory marked by `outside` or `pure`."""
 
     factory: Callable[..., Any]
     nature: Nature
+    preview: Callable[[], Any] | None = None
+    """Of an outside one: makes what stands in for it in a preview."""
+    after_commit: AfterCommit = AT_ONCE
+    """Of a postponed one: how its calls are made."""
 
 
-def outside(factory: Callable[..., Any]) -> Declared:
-    """A dependency that reaches beyond the database: its calls are recorded, and played back in a sandbox."""
-    return Declared(factory, "outside")
+def outside(
+    factory: Callable[..., Any],
+    *,
+    preview: Callable[[], Any] | None = None,
+    after_commit: bool = False,
+    key: str | None = None,
+    retry: Retry | None = None,
+) -> DeclaredProvider:
+    """A dependency that reaches beyond the database: its calls are recorded, and played back in a sandbox.
+
+    `preview` makes what stands in for it in `ActionRunner.preview`, and reaches nobody; without it, calls are refused
+    there.
+
+    With `after_commit` a call is written down with the action's outcome, and made once that is committed: at least
+    once, by an action of its own, `perform_NAME`. So it gives nothing inside the handler but a `PostponedCall`. `key`
+    names the parameter by which the other side is told a text that stays the same however often a call is made;
+    `retry` says what a call may raise and be made again for, by default anything, 20 times.
+    """
+    return DeclaredProvider(factory, "postponed" if after_commit else "outside", preview, AfterCommit(key, retry))
 
 
-def pure(factory: Callable[..., Any]) -> Declared:
+def pure(factory: Callable[..., Any]) -> DeclaredProvider:
     """A stateless dependency: made anew wherever an action runs, in a sandbox too."""
-    return Declared(factory, "pure")
+    return DeclaredProvider(factory, "pure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +75,33 @@ class Provider:
     needs: tuple[str, ...]
     nature: Nature
     generator: bool
+    preview: Callable[[], Any] | None = None
+    after_commit: AfterCommit = AT_ONCE
 
 
 def read_providers(dependencies: Mapping[str, Any], problems: list[str]) -> dict[str, Provider]:
     """The application's providers by name; what is wrong with them is added to `problems`."""
     found: dict[str, Provider] = {}
     for name, given in dependencies.items():
-        declared = given if isinstance(given, Declared) else Declared(given, "re-run")
+        declared = given if isinstance(given, DeclaredProvider) else DeclaredProvider(given, "re-run")
         if not callable(declared.factory):
             problems.append(f"dependency {name!r} is not callable; give a function or class that makes it")
+        elif declared.preview is not None and not callable(declared.preview):
+            problems.append(
+                f"dependency {name!r}: preview= takes a function or class, without parameters, that makes it"
+            )
         elif name in BUILT_IN - REPLACEABLE:
             problems.append(f"dependency {name!r} has the name of a built-in one; choose another")
         else:
+            problems += declared.after_commit.problems(
+                name, declared.nature == "postponed", has_preview=declared.preview is not None
+            )
             found[name] = _provider(name, declared, problems)
             problems += _async_problems(name, declared)
     return found
 
 
-def _provider(name: str, declared: Declared, problems: list[str]) -> Provider:
+def _provider(name: str, declared: DeclaredProvider, problems: list[str]) -> Provider:
     try:
         signature = inspect.signature(declared.factory)
     except (TypeError, ValueError):
@@ -81,12 +113,13 @@ def _provider(name: str, declared: Declared, problems: list[str]) -> Provider:
             f"reaches beyond the database, pure({name}) if it is stateless"
         )
     function = declared.factory
-    return Provider(name, function, needs, declared.nature, inspect.isgeneratorfunction(function))
+    is_generator = inspect.isgeneratorfunction(function)
+    return Provider(name, function, needs, declared.nature, is_generator, declared.preview, declared.after_commit)
 
 
-def _async_problems(name: str, declared: Declared) -> list[str]:
+def _async_problems(name: str, declared: DeclaredProvider) -> list[str]:
     found = async_problem(declared.factory, f"dependency {name!r}")
-    asked = name == "checkpoint" or declared.nature == "outside"
+    asked = name == "checkpoint" or declared.nature in ("outside", "postponed")
     if asked and (methods := async_methods(declared.factory)):
         found.append(
             f"dependency {name!r} has async methods ({', '.join(methods)}), which a handler cannot await; give an "
@@ -111,8 +144,18 @@ class Plan:
     """Whether an outside call may be made, by the handler itself or by an action that it runs."""
 
 
-def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str, problems: list[str]) -> Plan:
-    """The plan for `wanted`; unknown names and cycles are added to `problems`."""
+def plan_for(
+    wanted: Iterable[str],
+    providers: Mapping[str, Provider],
+    who: str,
+    problems: list[str],
+    *,
+    performing: str | None = None,
+) -> Plan:
+    """The plan for `wanted`; unknown names and cycles are added to `problems`.
+
+    `performing` is the dependency whose postponed calls are made: it alone of the postponed ones is made here.
+    """
     steps: dict[str, Provider] = {}
     built_in: set[str] = set()
 
@@ -122,9 +165,13 @@ def plan_for(wanted: Iterable[str], providers: Mapping[str, Provider], who: str,
             problems.append(f"the dependencies {cycle} need each other in a circle")
         elif name in providers:
             if name not in steps:
-                for need in providers[name].needs:
-                    visit(need, (*path, name))
-                steps[name] = providers[name]
+                provider = providers[name]
+                if name == performing:
+                    provider = replace(provider, nature="outside")
+                if provider.nature != "postponed":
+                    for need in provider.needs:
+                        visit(need, (*path, name))
+                steps[name] = provider
         elif name in BUILT_IN:
             built_in.add(name)
         else:
@@ -146,24 +193,26 @@ def being_made() -> Provider | None:
     return _being_made.get()
 
 
-class Built:
+class ActionDependencies:
     """The objects of one action, and the generators that clean up after them."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
         self._open: list[tuple[Provider, Generator[Any, None, None]]] = []
+        _being_made.set(None)  # an interrupted action may have left its provider here
 
     def make(self, provider: Provider) -> Any:
         """Call the provider over the objects made so far."""
-        before = _being_made.set(provider)
+        before = _being_made.get()
         try:
+            _being_made.set(provider)
             with reaching_out() if provider.nature == "outside" else nullcontext():
                 made = provider.factory(**{need: self.objects[need] for need in provider.needs})
                 if provider.generator:
                     self._open.append((provider, made))
                     made = next(made)
         finally:
-            _being_made.reset(before)
+            _being_made.set(before)
         return refuse_awaitable(made, f"the dependency {provider.name!r}")
 
     def close(self, complain: Callable[[str, BaseException], None] | None) -> None:

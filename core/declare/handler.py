@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from typing import Any, ClassVar
 
 from actionbus.core.declare.arg import Arg
-from actionbus.core.declare.queue import DEFAULT_QUEUE
+from actionbus.core.declare.queue import DEFAULT_QUEUE, Retry, Unique
 from actionbus.core.errors import WHOLE_ACTION
+from actionbus.core.values.public import public
 
 
 class Arguments:
@@ -46,6 +47,7 @@ class Arguments:
         return f"<Arguments {', '.join(self._values)}>"
 
 
+@public
 class ActionHandler:
     """One thing the application can do. Subclass it in a module of the action's name.
 
@@ -67,12 +69,35 @@ class ActionHandler:
     isolation: ClassVar[str | None] = None
     """PostgreSQL isolation level of the action's transaction; None is the Bus's."""
     queue: ClassVar[str] = DEFAULT_QUEUE
-    """Where workers take it from, if it is run by execute_async()."""
+    """Where workers take it from, if it is run by execute_async(). So are all that follow for queued actions alone."""
+    priority: ClassVar[int] = 0
+    """Of all that are due in a queue, higher ones are begun first."""
+    retry: ClassVar[Retry | None] = None
+    """What it may raise and be begun again for. Without it, whatever it raises is its outcome."""
+    timeout: ClassVar[float | None] = None
+    """Seconds that an attempt may take until ActionTimeout is raised in it."""
+    concurrency_key: ClassVar[str | Sequence[str] | None] = None
+    """Arguments by whose values at most one action runs at a time, in the order in which they were to be due."""
+    unique: ClassVar[Unique | None] = None
+    """Which others of its name keep it from being queued."""
+    every: ClassVar[str | None] = None
+    """When it is queued by itself: five fields of cron and, at wish, a time zone, else UTC."""
 
-    args: Arguments
+    _performs: ClassVar[str | None] = None
+    """The dependency whose postponed calls it makes; see `declare.performing`."""
+    __loaders__: ClassVar[Any] = None
+    """What loads the arguments, which the registry keeps here."""
+    args: Any
+    """The validated `Arguments`. A handler may say what is in them: `args: AddAssetArgs`, from `actionbus stubs`."""
 
     def __init__(self) -> None:
         self._rejections: dict[str, list[str]] = {}
+        self._ask_cancelled: Callable[[], bool] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether an operator wants this queued action to end. Ask now and then, and raise ActionCancelled if so."""
+        return self._ask_cancelled is not None and self._ask_cancelled()
 
     @classmethod
     def upcast(cls, arguments: dict[str, Any], version: int) -> dict[str, Any]:

@@ -22,12 +22,14 @@ from sqlalchemy.orm import Session
 
 from actionbus.core.declare.asynchronous import async_problem, refuse_awaitable
 from actionbus.core.errors import ConfigurationError, Misuse
+from actionbus.core.values.public import public
 from actionbus.core.values.readable import words
 
 _METHODS = ("around_call", "around_execution")
 R = TypeVar("R")
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class ActionCall:
     """What is known of an action before it is run."""
@@ -40,9 +42,11 @@ class ActionCall:
     """The action that runs this one inside its own transaction, or that queued it."""
     context: Mapping[str, Any]
     mode: str
-    """`execute`; `execute_async`, which only validates and queues; or `worker`, which runs what was queued."""
+    """`execute`; `execute_async`, which only validates and queues; `worker`, which runs what was queued; or `preview`,
+    which is rolled back."""
 
 
+@public
 class Middleware:
     """Override one method or both. What they raise reaches the caller as if the action had raised it.
 
@@ -72,6 +76,16 @@ class Chain:
             raise ConfigurationError(problems)
         self._calls = [each for each in middleware if _overrides(each, "around_call")]
         self._executions = [each for each in middleware if _overrides(each, "around_execution")]
+
+    @property
+    def is_around_calls(self) -> bool:
+        """Whether any of them is around whole calls."""
+        return bool(self._calls)
+
+    @property
+    def is_around_executions(self) -> bool:
+        """Whether any of them is around handlers."""
+        return bool(self._executions)
 
     def around_call(self, call: Callable[[], ActionCall], proceed: Callable[[], R]) -> R:
         """`proceed`, with every `around_call` about it."""

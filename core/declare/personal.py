@@ -18,7 +18,7 @@ _KEEP: Final = re.compile(r"([1-9][0-9]{0,5}) (day|week|year)s?", re.ASCII)
 _DAYS: Final = {"day": 1, "week": 7, "year": 365}
 
 
-class Declared(NamedTuple):
+class TableDeclaration(NamedTuple):
     """What is declared of one table."""
 
     name: str
@@ -28,10 +28,10 @@ class Declared(NamedTuple):
     keep: str | None
 
 
-def declared_of(models: MetaData | None, unrecorded: Collection[str] = ()) -> list[Declared]:
+def declared_of(models: MetaData | None, unrecorded: Collection[str] = ()) -> list[TableDeclaration]:
     """Of each recorded table."""
     tables = (each for each in (models.sorted_tables if models is not None else ()) if each.key not in unrecorded)
-    return [Declared(each.name, each.schema, _personal(each), each.info.get("keep")) for each in tables]
+    return [TableDeclaration(each.name, each.schema, _personal(each), each.info.get("keep")) for each in tables]
 
 
 def withheld_of(table: Table) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
 
@@ -15,9 +16,12 @@ from marshmallow import Schema
 from actionbus.core.declare.application import Application
 from actionbus.core.declare.arg import Arg, build_schema
 from actionbus.core.declare.asynchronous import async_problem
-from actionbus.core.declare.dependencies import Plan, plan_for, read_providers
+from actionbus.core.declare.dependencies import Plan, Provider, plan_for, read_providers
 from actionbus.core.declare.handler import ActionHandler, Arguments
+from actionbus.core.declare.performing import action_that_performs, handler_that_performs
 from actionbus.core.declare.personal import problems_of
+from actionbus.core.declare.plain import Plain, plain_of
+from actionbus.core.declare.queue import Queue, problems_of_queueing
 from actionbus.core.errors import ConfigurationError, UnknownAction
 from actionbus.core.secrecy.personal import INSTALL, can_encrypt
 from actionbus.core.values.payload import printable_text
@@ -25,9 +29,14 @@ from actionbus.core.values.payload import printable_text
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 """What an action may be called. Nothing else is ever looked up, let alone imported."""
 
-_QUEUE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}", re.ASCII)
+QUEUE_ACTIONS = "actionbus.core.queueing.actions"
+"""The package of operators' actions about queues, which `queueing.operating` adds for the one call that runs them."""
+OF_QUEUES = {"cancel_run", "retry_run", "reschedule_run", "pause_queue", "resume_queue", "queue_tick"}
+"""Their names, which no application's action may have."""
 ISOLATION_LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _RESERVED = {name for name in dir(ActionHandler) if not name.startswith("__")} | {"args"}
+_OF_QUEUEING = {"priority", "retry", "timeout", "concurrency_key", "unique", "every", "cancelled"}
+"""Names that arguments may well have, which are read from `args`."""
 _IN_ARGS = {name for name in dir(Arguments) if not name.startswith("__")}
 
 
@@ -42,6 +51,7 @@ class Action:
     name: str
     handler: type[ActionHandler]
     schema: Schema
+    plain: Plain | None
     plan: Plan
     sensitive: frozenset[str]
     isolation: str
@@ -53,6 +63,11 @@ class Action:
         """Whether it is no part of the everyday catalogue; see `ActionHandler.for_operators`."""
         return self.handler.for_operators
 
+    @property
+    def performs(self) -> str | None:
+        """The dependency whose postponed calls it makes, if it is an action of that kind."""
+        return self.handler._performs
+
 
 class Registry:
     """All actions of an application by name."""
@@ -63,18 +78,26 @@ class Registry:
         self._actions: dict[str, Action] = {}
         for package in application.actions:
             for name, handler in _handlers_in(package, problems):
-                if name in self._actions:
+                if name in OF_QUEUES and package != QUEUE_ACTIONS:
+                    problems.append(f"{package}.{name} has the name of an action of actionbus; call it otherwise")
+                elif name in self._actions:
                     other = self._actions[name].handler.__module__
                     problems.append(f"the action {name!r} is in two places: {other} and {handler.__module__}")
                 else:
                     self._add(application, name, handler, problems)
+        for provider in self.providers.values():
+            if provider.nature == "postponed":
+                self._add_performing(application, provider, problems)
         plan_for(self.providers, self.providers, "the application", problems)
         asked = ["checkpoint"] if "checkpoint" in self.providers else []
         plan = plan_for(asked, self.providers, "the application", problems)
-        self.permission = Action("(permission)", _Asking, Schema(), plan, frozenset(), application.isolation)
+        self.permission = Action("(permission)", _Asking, Schema(), None, plan, frozenset(), application.isolation)
         """Stands in for an action where only a permission is asked."""
-        for projection in application.projections:
-            problems += projection.problems(self._actions.keys())
+        fed = (*application.projections, *application.subscriptions)
+        for each in fed:
+            problems += each.problems(self._actions.keys())
+        names = [each.name for each in fed]
+        problems += [f"two projections or subscriptions are called {name!r}" for name in names if names.count(name) > 1]
         tables = application.models.tables if application.models is not None else {}
         problems += [
             f"unrecorded: there is no table {name!r} in `models`"
@@ -82,12 +105,13 @@ class Registry:
             if name not in tables
         ]
         problems += problems_of(application.models, application.unrecorded)
+        problems += self._problems_of_queues(application)
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
 
     def find(self, name: object) -> Action | None:
         """The action called `name`, whatever a client sent as one, or None."""
-        return self._actions.get(name) if isinstance(name, str) and NAME.fullmatch(name) else None
+        return self._actions.get(name) if isinstance(name, str) else None  # whose names are all as `NAME` wants them
 
     def get(self, name: object) -> Action:
         """The action called `name`. Raises UnknownAction."""
@@ -102,8 +126,8 @@ class Registry:
         return iter(self._actions.values())
 
     def everyday(self) -> Iterator[Action]:
-        """Those that callers are offered: all but what is for operators."""
-        return (action for action in self if not action.for_operators)
+        """Those that callers are offered: all but what is for operators, and what makes postponed calls."""
+        return (action for action in self if not action.for_operators and action.performs is None)
 
     def upcasts(self, action: Action) -> bool:
         """Whether the handler says how older arguments are brought to its present shape."""
@@ -114,9 +138,35 @@ class Registry:
         """Whether anybody is asked for permissions."""
         return "checkpoint" in self.providers
 
+    def _problems_of_queues(self, application: Application) -> Iterator[str]:
+        seen: set[str] = set()
+        for queue in application.queues:
+            if not isinstance(queue, Queue):
+                yield f"queues: expected Queue(name, …), not {queue!r}"
+                continue
+            yield from queue.problems()
+            if queue.name in seen:
+                yield f"Queue({queue.name!r}) is declared twice"
+            seen.add(queue.name)
+            if queue.name not in self.queues():
+                yield f"Queue({queue.name!r}): no action names this queue; there are: {', '.join(self.queues())}"
+
     def queues(self) -> list[str]:
         """The queues that the actions name."""
         return sorted({action.handler.queue for action in self})
+
+    def _add_performing(self, application: Application, provider: Provider, problems: list[str]) -> None:
+        """The action that makes the postponed calls of a dependency."""
+        name = action_that_performs(provider.name)
+        if not NAME.fullmatch(name):
+            problems.append(f"dependency {provider.name!r}: with after_commit its name is written in lower case")
+        elif name in self._actions:
+            problems.append(
+                f"dependency {provider.name!r}: its calls after the commit are made by the action {name!r}, and "
+                f"{self._actions[name].handler.__module__} has that name already; call one of them otherwise"
+            )
+        else:
+            self._add(application, name, handler_that_performs(provider, application.limits), problems)
 
     def _add(self, application: Application, name: str, handler: type[ActionHandler], problems: list[str]) -> None:
         where = f"{handler.__module__}.{handler.__qualname__}"
@@ -128,9 +178,9 @@ class Registry:
         wanted = [*handler.requires, *(["checkpoint"] if asks else [])]
         # The result goes through the application's serializer, whether the handler asks for it or not.
         wanted += ["serializer"] if "serializer" in self.providers else []
-        plan = plan_for(wanted, self.providers, where, problems)
+        plan = plan_for(wanted, self.providers, where, problems, performing=handler._performs)
         try:
-            schema = build_schema(name, handler.arguments)
+            schema, plain = _loaders_of(name, handler)
         except ValueError as error:
             problems.append(f"{where}: {error}")
             return
@@ -138,7 +188,21 @@ class Registry:
         personal = {each: arg.personal for each, arg in handler.arguments.items() if arg.personal}
         problems += _problems_of_personal(handler, where)
         isolation = handler.isolation or application.isolation
-        self._actions[name] = Action(name, handler, schema, plan, sensitive, isolation, personal)
+        self._actions[name] = Action(name, handler, schema, plain, plan, sensitive, isolation, personal)
+
+
+def _loaders_of(name: str, handler: type[ActionHandler]) -> tuple[Schema, Plain | None]:
+    """What loads its arguments, made once: tests make a Bus each. Raises ValueError for an Arg that cannot be used."""
+    arguments = dict(handler.arguments)
+    known = vars(handler).get("__loaders__")
+    # By address, which is an Arg's own as long as it is kept: Args that are equal may hold other objects.
+    made_of = name, [(each, id(arg)) for each, arg in arguments.items()]
+    if known and known[0] == made_of:
+        return known[2], known[3]
+    schema = build_schema(name, arguments)
+    plain = plain_of(schema)
+    handler.__loaders__ = (made_of, arguments, schema, plain)
+    return schema, plain
 
 
 def class_name_of(action: str) -> str:
@@ -207,15 +271,17 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
     if not isinstance(handler.arguments, Mapping) or not all(isinstance(a, Arg) for a in handler.arguments.values()):
         problems.append(f"{where}: `arguments` must map names to Arg(...)")
         return
-    if isinstance(handler.requires, str) or not all(isinstance(name, str) for name in handler.requires):
-        problems.append(f"{where}: `requires` must be a list of names")
+    if not isinstance(handler.requires, Collection) or isinstance(handler.requires, str):
+        problems.append(f"{where}: `requires` must be a list of names, not {reprlib.repr(handler.requires)}")
+        return
+    if not all(isinstance(name, str) for name in (*handler.requires, *handler.arguments)):
+        problems.append(f"{where}: `requires` must be a list of names, and `arguments` must map names to Arg(...)")
         return
     if type(handler.version) is not int or handler.version < 1:
-        problems.append(f"{where}: `version` must be a whole number from 1 up")
+        problems.append(f"{where}: `version` must be a whole number from 1 up, not {reprlib.repr(handler.version)}")
     if handler.isolation is not None and handler.isolation not in ISOLATION_LEVELS:
         problems.append(f"{where}: `isolation` must be one of: {', '.join(ISOLATION_LEVELS)}")
-    if not isinstance(handler.queue, str) or not _QUEUE.fullmatch(handler.queue):
-        problems.append(f"{where}: `queue` must be a name of letters, digits, dots, dashes and underscores")
+    problems += problems_of_queueing(handler, where)
     if handler.for_operators and not handler.permission:
         problems.append(f"{where}: an action for operators must name the `permission` that it takes")
     for step in ("set_args", "validate", "execute", "upcast"):
@@ -226,7 +292,7 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
     for name in handler.arguments:
         if not name.isidentifier() or name.startswith("_"):
             problems.append(f"{where}: the argument {name!r} is not a plain Python name")
-        elif name in _RESERVED | _IN_ARGS:
+        elif name in (_RESERVED - _OF_QUEUEING) | _IN_ARGS:
             problems.append(f"{where}: the argument {name!r} has the name of something a handler has already")
     for name in handler.requires:
         if name in own:

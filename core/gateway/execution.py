@@ -1,4 +1,7 @@
-"""Runs one action's handler inside a transaction: steps 4 to 6 of a call. Used for outer and nested actions alike."""
+"""Runs one action's handler and makes a row of its success: steps 4 to 6 of an action, as `gateway.call` counts them.
+
+The one place that does: for outer and nested actions, queued ones and those that a sandbox runs again.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeVar
 from uuid import UUID
 
 from marshmallow import ValidationError
 
 from actionbus.core.declare.asynchronous import refuse_awaitable
-from actionbus.core.declare.dependencies import Built, Provider
+from actionbus.core.declare.dependencies import ActionDependencies, Provider
 from actionbus.core.declare.handler import ActionHandler, Arguments
 from actionbus.core.declare.registry import Action, Registry
 from actionbus.core.errors import (
@@ -27,13 +31,14 @@ from actionbus.core.gateway.failures import describe_error
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
-from actionbus.core.gateway.outside_calls import Call
+from actionbus.core.gateway.outside_calls import OutsideCall
+from actionbus.core.gateway.postponed import Postponing
 from actionbus.core.gateway.sealing import Sealer
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.gateway.world import World
 from actionbus.core.secrecy.action_logger import ActionLogger
-from actionbus.core.secrecy.scrubbing import Scrubber, active
+from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.determinism import Clock, Ids, nested_identity, seeded_random
@@ -44,6 +49,7 @@ from actionbus.core.values.serializer import Serializer
 log = logging.getLogger("actionbus")
 
 
+R = TypeVar("R")
 REAL_WORLD = World()
 _SERIALIZER = Serializer()
 
@@ -57,14 +63,21 @@ class Attempt:
     scrubber: Scrubber
     started_at: datetime
     seed: str
-    earlier: deque[Call]
+    nest: Callable[[Execution], Any]
+    """Makes the `runner` dependency for the actions that an execution's handler runs: `gateway.nested.NestedRunner`."""
+    earlier: deque[OutsideCall] = field(default_factory=deque)
     """Calls of the try before, which answer this one's."""
     seen: str | None = None
-    tape: list[Call] = field(default_factory=list)
+    tape: list[OutsideCall] = field(default_factory=list)
+    outermost: Execution | None = None
     nested: int = 0
     mode: str = "execute"
     world: World = REAL_WORLD
     sealer: Sealer = field(default_factory=Sealer)
+    limited: Callable[[], AbstractContextManager[Any]] | None = None
+    """Around the outermost handler while it runs; a queued action's takes its time."""
+    asks_cancelled: Callable[[], bool] | None = None
+    """Whether somebody cancelled the queued action that runs."""
 
     @property
     def registry(self) -> Registry:
@@ -82,97 +95,87 @@ class Attempt:
         return nested_identity(self.seed, self.nested)
 
 
-class Nesting(Protocol):
-    """Makes the `runner` dependency: `gateway.nested` answers."""
-
-    def inside(self, execution: Execution) -> Any:
-        """A runner whose actions are caused by `execution`'s."""
-
-
 class Execution:
     """One handler's run."""
 
-    def __init__(self, attempt: Attempt, action: Action, identity: Identity, runner: Nesting) -> None:
+    __slots__ = ("_began", "_built", "action", "arguments", "attempt", "calls", "identity", "result")
+
+    def __init__(self, attempt: Attempt, action: Action, identity: Identity) -> None:
         self.attempt = attempt
+        attempt.outermost = attempt.outermost or self
         self.action = action
         self.identity = identity
         self.calls = attempt.world.calls(
             identity.action_id, attempt.limits, attempt.scrubber, attempt.earlier, attempt.tape
         )
         self.arguments: str | None = None
-        self._runner = runner
-        self._built = Built()
+        """Validated arguments as JSON text; None before they are."""
+        self.result: Any = None
+        """What came of it in its JSON form, as it would be read from the record."""
+        self._built = ActionDependencies()
         self._began = time.perf_counter_ns()
 
-    def run(self, intent: Intent) -> str:
-        """Validate the arguments, build what the handler requires, ask permission, validate and execute.
-
-        Gives the result as JSON text.
-        """
-        with self._handling(self.identity.action_id):
+    def run(self, intent: Intent) -> Row:
+        """Run the handler, and give the row of its success. Raises whatever keeps it from that."""
+        attempt = self.attempt
+        with handling(attempt.transaction, attempt.services.engine, self.identity.action_id, attempt.scrubber):
             handler = self._with_arguments(intent)
-            results: list[Any] = []
-
-            def proceed() -> None:
-                try:
-                    self._then_clean_up(lambda: results.append(self._executed(handler)))
-                    self.attempt.transaction.flush()
-                except BaseException as error:
-                    if self.attempt.scrubber:  # here, so that no middleware sees a secret either
-                        self.attempt.scrubber.reraise(error)
-                    raise
-
-            self._inside(proceed)
-            return self._result_text(results[-1])
+            if attempt.services.middleware.is_around_executions:
+                result = self._inside_middleware(lambda: self._handled(handler))
+            else:
+                result = self._handled(handler)
+            text = self._result_text(result)
+        return self.outcome("succeeded", text, None)
 
     def check(self, intent: Intent) -> None:
         """All of `run` that comes before execute(), for an action that is queued; its transaction is rolled back."""
-        with self._handling(self.identity.action_id):
+        attempt = self.attempt
+        with handling(attempt.transaction, attempt.services.engine, self.identity.action_id, attempt.scrubber):
             handler = self._with_arguments(intent)
-
-            self._inside(lambda: self._then_clean_up(lambda: self._validate(handler)))
+            self._inside_middleware(lambda: self._then_clean_up(self._validate, handler))
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
-        handler = self.action.handler()
 
-        def require() -> None:
+        def require(handler: ActionHandler) -> None:
             self._inject(handler)
             if "checkpoint" in self._built.objects:
                 self._require(permission, arguments)
 
-        with self._handling(None):
-            self._then_clean_up(require)
-
-    def _require(self, permission: str, arguments: Arguments) -> None:
-        refuse_awaitable(self._built.objects["checkpoint"].require(permission, arguments), "checkpoint.require()")
+        attempt = self.attempt
+        with handling(attempt.transaction, attempt.services.engine, None, attempt.scrubber):
+            self._then_clean_up(require, self.action.handler())
 
     def _with_arguments(self, intent: Intent) -> ActionHandler:
+        """A new handler with its validated arguments. Raises InvalidArguments."""
+        if self.action.performs is not None and self.identity.cause_id is None:
+            raise PermissionDenied(f"{self.action.name} makes calls that actions postponed; nobody else asks for it")
         handler = self.action.handler()
+        handler._ask_cancelled = self.attempt.asks_cancelled
         values = load_arguments(self.action, intent)
         handler.set_args(values)
-        self.attempt.sealer.remember(self.identity.action_id, values)
+        if self.attempt.sealer:
+            self.attempt.sealer.remember(self.identity.action_id, values)
         self.arguments = arguments_text(self.action, values, self.attempt.limits, self.attempt.scrubber)
         return handler
 
-    def _inside(self, proceed: Callable[[], None]) -> None:
+    def _handled(self, handler: ActionHandler) -> Any:
+        """What the handler returns, once all that it wrote has been sent."""
         attempt = self.attempt
-        scrubbing = active.set(attempt.scrubber)
         try:
-            attempt.services.middleware.around_execution(
-                lambda: self.identity.call(self.action.name, attempt.mode), lambda: attempt.transaction.session, proceed
-            )
-        finally:
-            active.reset(scrubbing)
+            if attempt.limited is None or attempt.outermost is not self:
+                return self._executed_and_sent(handler)
+            with attempt.limited():
+                return self._executed_and_sent(handler)
+        except BaseException as error:
+            if self.attempt.scrubber:  # here, so that no middleware sees a secret either
+                self.attempt.scrubber.reraise(error)
+            raise
 
-    def _handling(self, action_id: UUID | None) -> handling:
-        return handling(self.attempt.transaction, self.attempt.services.engine, action_id)
-
-    def _validate(self, handler: ActionHandler) -> None:
-        self._inject(handler)
-        self._ask_leave(handler)
-        refuse_awaitable(handler.validate(), "validate()")  # type: ignore[func-returns-value]
-        _stop_if_rejected(handler)
+    def _executed_and_sent(self, handler: ActionHandler) -> Any:
+        result = self._then_clean_up(self._executed, handler)
+        self.attempt.transaction.flush()
+        return result
 
     def _executed(self, handler: ActionHandler) -> Any:
         self._validate(handler)
@@ -180,9 +183,17 @@ class Execution:
         _stop_if_rejected(handler)
         return result
 
+    def _validate(self, handler: ActionHandler) -> None:
+        self._inject(handler)
+        if handler.permission:
+            self._ask_leave(handler)
+        refuse_awaitable(handler.validate(), "validate()")  # type: ignore[func-returns-value]
+        _stop_if_rejected(handler)
+
     def _ask_leave(self, handler: ActionHandler) -> None:
         """Ask for the handler's permission. Where there is no checkpoint to ask, what is for operators is denied."""
-        if not handler.permission or (handler.for_operators and self.identity.caller.operator):
+        assert handler.permission is not None
+        if handler.for_operators and self.identity.caller.operator:
             return
         if "checkpoint" not in self._built.objects:
             raise PermissionDenied(
@@ -191,18 +202,33 @@ class Execution:
             )
         self._require(handler.permission, handler.args)
 
-    def _then_clean_up(self, do: Callable[[], None]) -> None:
+    def _require(self, permission: str, arguments: Arguments) -> None:
+        refuse_awaitable(self._built.objects["checkpoint"].require(permission, arguments), "checkpoint.require()")
+
+    def _then_clean_up(self, do: Callable[[ActionHandler], R], handler: ActionHandler) -> R:
         """Let the dependencies clean up after it, still inside the transaction, so that nothing escapes that.
 
         What cleaning up raises fails the action, as any other exception does; after another one it is logged. No
         generator's context manager, which would set the traceback of what was raised, and so fail if that is frozen.
         """
         try:
-            do()
+            result = do(handler)
         except BaseException:
             self._built.close(self._complain)
             raise
         self._built.close(None)
+        return result
+
+    def _inside_middleware(self, do: Callable[[], R]) -> R:
+        """What `do` gives, with the application's middleware about it."""
+        results: list[R] = []
+        attempt = self.attempt
+        attempt.services.middleware.around_execution(
+            lambda: self.identity.call(self.action.name, attempt.mode),
+            lambda: attempt.transaction.session,
+            lambda: results.append(do()),
+        )
+        return results[-1]
 
     def outcome(self, status: Status, result: str | None, error: BaseException | None) -> Row:
         """The outcome's row."""
@@ -214,19 +240,29 @@ class Execution:
             arguments=self.arguments,
             result=result,
             error=describe_error(error, self.attempt.scrubber) if error else None,
-            calls=self._calls_text(),
+            # Records of nested actions vanish with an outermost one that does not succeed; their calls were made.
+            calls=self._calls_text(of_nested=status != "succeeded" and self.attempt.outermost is self),
             seen=self.attempt.seen,
             duration_us=(time.perf_counter_ns() - self._began) // 1000,
         )
 
-    def _calls_text(self) -> str | None:
-        shown = self.calls.shown()
+    def _calls_text(self, *, of_nested: bool) -> str | None:
+        shown = self.calls.shown(of_nested=of_nested)
         return payload.dumps(self.attempt.scrubber.json(shown)) if shown else None
 
     def _result_text(self, result: Any) -> str:
+        """JSON text of what the handler returned; `result` is what that text would be read as."""
         serializer = self._built.objects.get("serializer") or _SERIALIZER
-        shown = payload.primitive(serializer.dump(result), self.attempt.limits)
-        text = payload.dumps(self.attempt.scrubber.json(shown))
+        try:
+            shown = payload.primitive(serializer.dump(result), self.attempt.limits)
+        except payload.Unencodable as error:
+            raise type(error)(f"the result cannot be kept: {error}; return texts, numbers, lists and dicts") from error
+        except RecursionError:
+            raise payload.Unencodable(
+                "the result is nested too deeply, or holds itself; return ids, not objects"
+            ) from None
+        self.result = self.attempt.scrubber.json(shown) if self.attempt.scrubber else shown
+        text = payload.dumps(self.result)
         if len(text) > self.attempt.limits.result_bytes:
             raise ValueError(
                 f"the result is {len(text)} bytes of JSON, more than the {self.attempt.limits.result_bytes} allowed; "
@@ -245,6 +281,8 @@ class Execution:
             setattr(handler, name, overrides.get(name, objects[name]) if name in plan.built_in else objects[name])
 
     def _provided(self, provider: Provider) -> Any:
+        if provider.nature == "postponed":
+            return Postponing(provider, self.attempt.nest(self).postpone, provider.name)
         overrides = self.identity.caller.overrides
         if provider.name in overrides:
             made = overrides[provider.name]
@@ -278,7 +316,7 @@ class Execution:
                 }
                 return ActionLogger(self.action.name, about, attempt.scrubber)
             case "runner":
-                return self._runner.inside(self)
+                return attempt.nest(self)
             case "serializer":
                 return Serializer()
         raise ConfigurationError([f"there is no built-in dependency {name!r}"])
@@ -290,6 +328,10 @@ class Execution:
 
 def load_arguments(action: Action, intent: Intent) -> dict[str, Any]:
     """The validated arguments. Raises InvalidArguments, with all errors at once."""
+    if action.plain is not None and intent.problem is None:
+        plain = action.plain.load(intent.values)
+        if plain is not None:
+            return plain
     errors: dict[str, Any] = dict(intent.problem.errors) if intent.problem else {}
     try:
         values: dict[str, Any] = action.schema.load(intent.values)
@@ -303,8 +345,9 @@ def load_arguments(action: Action, intent: Intent) -> dict[str, Any]:
 
 
 def arguments_text(action: Action, values: Mapping[str, Any], limits: Limits, scrubber: Scrubber) -> str:
-    """Validated arguments as the outcome keeps them."""
+    """Validated arguments as the outcome keeps them. Raises InvalidArguments for what is beyond the limits."""
     shown: dict[str, Any] = {}
+    too_much: dict[str, Any] = {}
     for name, value in values.items():
         if name in action.sensitive:
             shown[name] = payload.REDACTED
@@ -312,10 +355,14 @@ def arguments_text(action: Action, values: Mapping[str, Any], limits: Limits, sc
             continue
         try:
             shown[name] = payload.primitive(value, limits, depth=2)
+        except (payload.TooLong, payload.TooDeep) as why:
+            too_much[name] = [str(why)]
         except ValueError:
             # A value that the application's own field made: the field knows its JSON form.
             shown[name] = payload.primitive(action.schema.fields[name].serialize(name, values), limits, depth=2)
-    return payload.dumps(scrubber.arguments(shown))
+    if too_much:
+        raise InvalidArguments(too_much)
+    return payload.dumps(scrubber.arguments(shown, action.handler.arguments))
 
 
 def _stop_if_rejected(handler: ActionHandler) -> None:

@@ -18,6 +18,8 @@ from actionbus.core.errors import (
     ActionBusError,
     IdempotencyConflict,
     InvalidArguments,
+    JournalUnavailable,
+    OutcomeUnknown,
     PermissionDenied,
     UnknownAction,
 )
@@ -58,6 +60,19 @@ def as_ours(error: BaseException) -> BaseException:
 def undescribed(error: BaseException, why: BaseException) -> dict[str, Any]:
     """An error as the outcome keeps it where no more of it can be kept."""
     return {"type": _class(error), "message": f"(what it says could not be kept: {type(why).__name__})"}
+
+
+def unsettled(error: BaseException, unwritten: Exception, was_lost: bool) -> ActionBusError:
+    """What a caller is told where the outcome of what was raised could not be written."""
+    if was_lost:
+        return OutcomeUnknown(
+            "the database was lost while the action ran and has not come back, so it is not known whether it took "
+            "effect; ask bus.journal.get(action_id), or repeat the call with the same idempotency key"
+        )
+    return JournalUnavailable(
+        f"the action changed nothing ({type(error).__name__}), but its outcome could not be written "
+        f"({type(unwritten).__name__}); `actionbus journal recover` will settle it"
+    )
 
 
 def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:

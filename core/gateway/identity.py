@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from actionbus.core.declare.middleware import ActionCall
@@ -12,10 +12,11 @@ from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
+from actionbus.core.values.determinism import new_action_id, new_seed
 from actionbus.core.values.record import Status
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """What a record says of an action besides its arguments; the same for its submitted record and its outcome."""
 
@@ -25,6 +26,14 @@ class Identity:
     correlation_id: str
     cause_id: UUID | None
     release: str | None
+
+    @classmethod
+    def new(
+        cls, caller: Caller, release: str | None, *, action_id: UUID | None = None, cause: UUID | None = None
+    ) -> Self:
+        """Of an action that nobody caused but its caller, or the action `cause`; with a new id if none is given."""
+        own = action_id or new_action_id()
+        return cls(own, new_seed(), caller, caller.correlation_id or str(own), cause, release)
 
     def call(self, name: str, mode: str) -> ActionCall:
         """The call as middleware sees it."""

@@ -23,6 +23,7 @@ from sqlalchemy.pool import Pool, PoolProxiedConnection, SingletonThreadPool, St
 from actionbus.core.declare.reaching import OUTSIDE, is_reaching_out
 from actionbus.core.errors import Misuse
 from actionbus.core.gateway.transaction import ActionTransaction
+from actionbus.core.secrecy.scrubbing import Scrubber, active
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.values.determinism import lock_key
 
@@ -123,24 +124,29 @@ def running() -> Running | None:
 class handling:  # noqa: N801 - a context manager, written out because every action enters it
     """While the block runs, a handler does: of `action_id`, or of an action nested in one whose handler runs already.
 
-    None stands for no action: only a permission is asked, and there is no lock to be recognised by.
+    None stands for no action: only a permission is asked, and there is no lock to be recognised by. What the engine
+    logs meanwhile has none of the secrets that `scrubber` knows.
     """
 
-    __slots__ = ("_own", "_running", "_tokens")
+    __slots__ = ("_own", "_running", "_scrubber", "_tokens")
 
-    def __init__(self, transaction: ActionTransaction, engine: Engine, action_id: UUID | None) -> None:
+    def __init__(
+        self, transaction: ActionTransaction, engine: Engine, action_id: UUID | None, scrubber: Scrubber
+    ) -> None:
         above = running()
         self._own = above is None or above.transaction is not transaction
         self._running = Running(transaction, engine, action_id) if self._own else above
+        self._scrubber = scrubber
 
     def __enter__(self) -> None:
-        self._tokens = _running.set(self._running), OUTSIDE.set(False)
+        self._tokens = _running.set(self._running), OUTSIDE.set(False), active.set(self._scrubber)
 
     def __exit__(self, *_: object) -> None:
         if self._own and self._running is not None:
             self._running.over = True
         _running.reset(self._tokens[0])
         OUTSIDE.reset(self._tokens[1])
+        active.reset(self._tokens[2])
 
 
 def watch(engine: Engine) -> None:

@@ -46,7 +46,7 @@ def intent_of(
         return Intent(shown_name, text, {}, InvalidArguments(dict(errors)), accepted_key)
     kept, values, too_much = _kept(arguments, action, limits, scrubber, errors)
     if scrubber:
-        kept = scrubber.arguments(kept)
+        kept = scrubber.arguments(kept, action.handler.arguments if action else ())
     text = payload.dumps(kept)
     if payload.suspicious(text):
         _refuse_unstorable(values, errors)

@@ -43,6 +43,7 @@ def leave_nothing_open(backend: Backend, connection: Connection) -> None:
         if left is not None:
             left.rollback()
         else:
+            backend.watch(connection, None)  # what struck may have struck just before this
             backend.rollback(connection)
     except Exception:
         connection.invalidate()

@@ -1,17 +1,18 @@
-"""Outcomes of what was run: the row of a failure, and what a caller gets of a row. Used by whoever runs a handler."""
+"""Outcomes of what was run: the row of a failure, and what a caller gets of a success. For whoever runs a handler."""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import Any
 
 from actionbus.core.gateway.execution import Execution
-from actionbus.core.gateway.failures import describe_error, undescribed
+from actionbus.core.gateway.failures import describe_error, status_of, undescribed
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
-from actionbus.core.values.record import Outcome, Status
+from actionbus.core.values.record import Outcome
 
 log = logging.getLogger("actionbus")
 
@@ -20,13 +21,13 @@ def row_of_failure(
     execution: Execution | None,
     identity: Identity,
     name: str,
-    status: Status,
     error: BaseException,
     scrubber: Scrubber,
     started_at: datetime,
     seen: str | None = None,
 ) -> Row:
     """The outcome's row of what was raised; where that cannot be described, one that tells its type alone."""
+    status = status_of(error)
     try:
         if execution:
             return execution.outcome(status, None, error)
@@ -37,14 +38,9 @@ def row_of_failure(
     return identity.outcome(name, status, started_at=started_at, error=told, seen=seen)
 
 
-def outcome_of(row: Row, position: int) -> Outcome:
-    """The caller's Outcome of a row just written, which is one."""
+def outcome_of(row: Row, position: int, result: Any = None) -> Outcome:
+    """The caller's Outcome of a row, which is one, and of what its result would be read as."""
     assert row.status is not None
-    return Outcome(
-        action_id=row.action_id,
-        action=row.action,
-        status=row.status,
-        result=payload.loads(row.result) if row.result is not None else None,
-        position=position,
-        error=payload.loads(row.error) if row.error else None,
-    )
+    error = payload.loads(row.error) if row.error else None
+    told = result if row.status == "succeeded" else None
+    return Outcome(row.action_id, row.action, row.status, told, position, error=error)

@@ -1,6 +1,6 @@
 """Records what a handler asks of `outside` dependencies, call by call; the runner writes it with the outcome.
 
-`Recorded` stands in for the dependency and `CallLog.perform` is the one place where a call is made: a sandbox
+`RecordedDependency` stands in for the dependency and `CallLog.perform` is the one place where a call is made: a sandbox
 gives another performer the same proxies.
 """
 
@@ -23,7 +23,7 @@ _FOR_C: Final = (IOBase, memoryview)
 
 
 @dataclass(slots=True)
-class Call:
+class OutsideCall:
     """One call: what was asked, and the live answer for a retry of the same action."""
 
     name: str
@@ -36,7 +36,7 @@ class Call:
         """Return or raise again what the call gave; what is asked of it further goes to `log`."""
         if self.error is not None:
             raise self.error
-        is_ours = issubclass(type(self.value), (Recorded, RecordedItems))
+        is_ours = issubclass(type(self.value), (RecordedDependency, RecordedItems))
         return self.value._again(log) if is_ours else self.value
 
     def shown(self) -> dict[str, Any]:
@@ -56,11 +56,13 @@ class CallLog:
     shared with the nested actions of the same attempt.
     """
 
-    def __init__(self, limits: Limits, earlier: deque[Call] | None = None, tape: list[Call] | None = None) -> None:
+    def __init__(
+        self, limits: Limits, earlier: deque[OutsideCall] | None = None, tape: list[OutsideCall] | None = None
+    ) -> None:
         self._limits = limits
         self._answers = deque() if earlier is None else earlier
         self._tape = [] if tape is None else tape
-        self.calls: list[Call] = []
+        self.calls: list[OutsideCall] = []
         self.dropped = 0
 
     def perform(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], do: Callable[[], Any]) -> Any:
@@ -78,7 +80,7 @@ class CallLog:
                 self._note(earlier)
                 return earlier.answer(self)
             self._answers.clear()
-        call = Call(name, asked)
+        call = OutsideCall(name, asked)
         self._note(call)
         try:
             with reaching_out():
@@ -90,14 +92,18 @@ class CallLog:
         call.value = self._returned(call, value)
         return call.value
 
-    def shown(self) -> list[dict[str, Any]] | None:
-        """All calls as the journal keeps them; None when there were none."""
-        told = [call.shown() for call in self.calls]
-        if self.dropped:
-            told.append({"call": "…", "opaque": f"{self.dropped} further calls were not kept"})
+    def shown(self, *, of_nested: bool = False) -> list[dict[str, Any]] | None:
+        """All calls as the journal keeps them, at wish with those of nested actions; None when there were none."""
+        kept, dropped = self.calls, self.dropped
+        if of_nested:
+            kept = self._tape[: self._limits.calls]
+            dropped = len(self._tape) - len(kept)
+        told = [call.shown() for call in kept]
+        if dropped:
+            told.append({"call": "…", "opaque": f"{dropped} further calls were not kept"})
         return told or None
 
-    def _note(self, call: Call) -> None:
+    def _note(self, call: OutsideCall) -> None:
         self._tape.append(call)
         if len(self.calls) < self._limits.calls:
             self.calls.append(call)
@@ -134,7 +140,7 @@ class CallLog:
             told |= {key: shown} if why is None else {"opaque": why}
         return told
 
-    def _returned(self, call: Call, value: Any) -> Any:
+    def _returned(self, call: OutsideCall, value: Any) -> Any:
         kind = type(value)
         shown, why = self._encoded(value)
         if why is None:
@@ -145,14 +151,14 @@ class CallLog:
             return value
         if has(kind, "__enter__") and has(kind, "__exit__"):
             call.ended = {"context": tagged.class_name(kind)}
-            return Recorded(self, f"{call.name}()", value)
+            return RecordedDependency(self, f"{call.name}()", value)
         if is_plain_iterator(kind):
             return RecordedItems(self, call, value)
         call.ended = {"opaque": why}
         return value
 
 
-class Recorded:
+class RecordedDependency:
     """A dependency, or a part of it reached by attribute, whose calls are recorded under their path.
 
     It has the special methods that the class of its target has: see `gateway.specials`.
@@ -177,8 +183,8 @@ class Recorded:
     def __class__(self) -> type:
         return type(self._target)
 
-    def _again(self, log: CallLog) -> Recorded:
-        return Recorded(log, self._name, self._target)
+    def _again(self, log: CallLog) -> RecordedDependency:
+        return RecordedDependency(log, self._name, self._target)
 
     def __getattr__(self, attribute: str) -> Any:
         name = f"{self._name}.{attribute}"
@@ -186,7 +192,7 @@ class Recorded:
             found = refuse_awaitable(getattr(self._target, attribute), name)
         itself = isinstance(found, _FOR_C) or tagged.is_exception_class(found)
         plain = itself or (not callable(found) and self._log._encoded(found)[1] is None)
-        return self._log.read(name, lambda: found) if plain else Recorded(self._log, name, found)
+        return self._log.read(name, lambda: found) if plain else RecordedDependency(self._log, name, found)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         name = f"{self._name}.{attribute}="
@@ -217,7 +223,7 @@ def _enter(self: Any) -> Any:
         return None if entered is self._target else entered
 
     entered = self._log.perform(f"{self._name}.__enter__", (), {}, enter)
-    return Recorded(self._log, self._name, self._target) if entered is None else entered
+    return RecordedDependency(self._log, self._name, self._target) if entered is None else entered
 
 
 def _exit(self: Any, kind: Any, error: Any, traceback: Any) -> bool | None:
@@ -232,7 +238,7 @@ _RECORDED: Final = {"__call__": _call, "__iter__": _iter, "__enter__": _enter, "
 class RecordedItems(Iterator[Any]):
     """An iterator that a call returned; its items are recorded as they are taken."""
 
-    def __init__(self, log: CallLog, call: Call, items: Iterator[Any]) -> None:
+    def __init__(self, log: CallLog, call: OutsideCall, items: Iterator[Any]) -> None:
         self._log, self._items = log, items
         self._taken: list[Any] = []
         self._ahead: deque[Any] = deque()

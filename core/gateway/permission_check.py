@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from actionbus.core.declare.handler import Arguments
 from actionbus.core.gateway.execution import Attempt, Execution
 from actionbus.core.gateway.identity import Identity
@@ -27,8 +25,8 @@ def ask(services: Services, caller: Caller, permission: str, arguments: Argument
             services.session_factory,
             identity.action_id,
         )
-        attempt = Attempt(services, transaction, Scrubber(), now(), identity.seed, deque())
-        execution = Execution(attempt, action, identity, NestedRunner())
+        attempt = Attempt(services, transaction, Scrubber(), now(), identity.seed, NestedRunner)
+        execution = Execution(attempt, action, identity)
         try:
             execution.ask(permission, arguments)
         finally:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
-from actionbus.core.declare.queue import BrokerUnavailable, Message
+from actionbus.core.declare.broker import BrokerUnavailable, Message
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import WHOLE_ACTION, InvalidArguments
 from actionbus.core.gateway.services import Services
+from actionbus.core.gateway.transaction import QueuedAction
 from actionbus.core.storage.runs import Run
 
 log = logging.getLogger("actionbus")
@@ -38,7 +41,7 @@ def publish(services: Services, message: Message, connection: Connection) -> str
     Raises nothing: the action is queued, whatever becomes of its message.
     """
     try:
-        services.needed_queue().publish(message)
+        services.broker.publish(message)
     except Exception as error:
         # Of what was not foreseen the type alone: a broker's URL, which its message may quote, holds a password.
         foreseen = isinstance(error, BrokerUnavailable)
@@ -47,6 +50,14 @@ def publish(services: Services, message: Message, connection: Connection) -> str
         _send_again(services, message, connection)
         return problem
     return None
+
+
+def publish_queued(services: Services, queued: Sequence[QueuedAction], connection: Connection) -> list[UUID]:
+    """Send the messages for what a committed action has queued; what of it is run by this process at once."""
+    for each in queued:
+        if each.message:
+            publish(services, each.message, connection)
+    return [each.withdrawn.action_id for each in queued if each.at_once]
 
 
 def _send_again(services: Services, message: Message, connection: Connection) -> None:

@@ -11,24 +11,22 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from actionbus.core.errors import ActionInterrupted
-from actionbus.core.journal import Journal
-from actionbus.core.storage.backend import Backend
+from actionbus.core.declare.registry import Action
+from actionbus.core.errors import ActionBusError, ActionInterrupted
+from actionbus.core.gateway.services import Services
 from actionbus.core.storage.rows import Row
-from actionbus.core.storage.runs import Runs
 from actionbus.core.values import payload
 from actionbus.core.values.determinism import now
-from actionbus.core.values.record import Record
+from actionbus.core.values.record import Record, Status
 from actionbus.core.values.tagged import class_name
 
 _MESSAGE: Final = (
     "the process that ran the action ended before its outcome was written: nothing of it took effect in the database; "
-    "calls to the outside may have been made, and are not on record"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveryReport:
     """What a recovery did: the actions it settled, those it found running, those settled by others meanwhile.
 
     `queued` are left alone: a worker will come. To `requeued` a message was sent, since none was picked up yet.
@@ -43,11 +41,17 @@ class Recovered:
     too_young: list[UUID]
 
 
-def recover(backend: Backend, journal: Journal, runs: Runs, older_than: timedelta, release: str | None) -> Recovered:
+def recover(services: Services, older_than: timedelta) -> RecoveryReport:
     """Settle actions submitted longer than `older_than` ago that have no outcome, run nowhere and are not queued."""
-    found = Recovered([], [], [], [], [], [])
+    backend, journal, runs = services.backend, services.journal, services.runs
+    found = RecoveryReport([], [], [], [], [], [])
     before = now() - older_than
+    waiting = runs.waiting()  # at once, since there may be many, and workers look every minute
     for record in journal.unfinished():
+        if record.action_id in waiting:
+            if record.recorded_at < before:
+                found.queued.append(record.action_id)
+            continue
         with backend.connection() as connection:
             if record.recorded_at >= before:
                 # Its lock is left alone: taken even for a moment, it would turn away the worker who comes for it.
@@ -62,22 +66,38 @@ def recover(backend: Backend, journal: Journal, runs: Runs, older_than: timedelt
                 backend.release(connection, record.action_id)
                 found.queued.append(record.action_id)
                 continue
-            position = backend.append_alone(connection, _interrupted(record, release))
+            message = _MESSAGE + _outside_of(services.registry.find(record.action))
+            row = row_without_run(record, services.application.release, "interrupted", ActionInterrupted, message)
+            position = backend.append_alone(connection, row)
         (found.settled_meanwhile if position is None else found.interrupted).append(record.action_id)
     return found
 
 
-def _interrupted(record: Record, release: str | None) -> Row:
+def _outside_of(action: Action | None) -> str:
+    """What an action may have done that no rollback takes back, as far as its declaration tells."""
+    if action is None:
+        return "calls to the outside may have been made, and are not on record"
+    names = [step.name for step in action.plan.steps if step.nature == "outside"]
+    told = f"it may have called {', '.join(names)}, of which nothing is on record" if names else ""
+    if "runner" in action.plan.built_in:
+        told += ", and so may actions that it ran" if told else "actions that it ran may have called outside"
+    return told or "it declares nothing that reaches outside"
+
+
+def row_without_run(
+    record: Record, release: str | None, status: Status, kind: type[ActionBusError], message: str
+) -> Row:
+    """The outcome of an action that nobody runs, or will."""
     return Row(
         action_id=record.action_id,
         kind="outcome",
-        status="interrupted",
+        status=status,
         action=record.action,
         handler_version=record.handler_version,
         actor=record.actor,
         correlation_id=record.correlation_id,
         cause_id=record.cause_id,
         release=release,
-        error=payload.dumps({"type": class_name(ActionInterrupted), "message": _MESSAGE}),
+        error=payload.dumps({"type": class_name(kind), "message": message}),
         seen=record.seen,
     )

@@ -79,6 +79,10 @@ class Sealer:
                 self._personal.remember(values[name], self._key(subject))
         self._look_for_subjects(action_id, values)
 
+    def finds(self, value: Any) -> bool:
+        """Whether anything personal stands in a JSON value."""
+        return bool(self._arguments) and self._personal.is_in(value)
+
     def unsaved(self) -> list[Statement]:
         """What keeps the keys that are not kept yet, for the transaction that writes the records."""
         return list(self._unsaved.values())

@@ -10,13 +10,13 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application
+from actionbus.core.declare.broker import Broker
 from actionbus.core.declare.middleware import Chain
-from actionbus.core.declare.queue import Queue
 from actionbus.core.declare.registry import Registry
-from actionbus.core.errors import ConfigurationError
 from actionbus.core.history.lookout import Lookout
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.claims import Claims
 from actionbus.core.storage.notifier import Announcer
 from actionbus.core.storage.runs import Runs
 
@@ -35,23 +35,18 @@ class Services:
     announcer: Announcer | None
     """None where no projector listens."""
     middleware: Chain
-    queue: Queue | None
+    broker: Broker
+    """What wakes workers."""
+    claims: Claims
+    """What gives them runs."""
+    performs_calls: bool
+    """Whether who commits an action makes the calls that it postponed, rather than leave them to a worker."""
     attempts: int
     """How often an action is run before a serialization failure is reported."""
     reconnect_for: float
     """How many seconds a lost database is waited for."""
     lookout: Lookout
     """Warns of tables that are not recorded."""
-
-    def needed_queue(self) -> Queue:
-        """The queue. Raises ConfigurationError saying how to have one."""
-        if self.queue is None:
-            raise ConfigurationError(
-                ["there is no queue for execute_async(); give the Bus one: queue=CeleryQueue('redis://localhost') from "
-                 "actionbus.celery, which needs pip install 'actionbus[celery]' (on the command line and in Flask: "
-                 "ACTIONBUS_BROKER_URL)"]
-            )  # fmt: skip
-        return self.queue
 
 
 class HasServices(Protocol):

@@ -39,7 +39,7 @@ def _swapped(do: Callable[..., Any]) -> Callable[..., Any]:
     return lambda target, other: do(other, target)
 
 
-_METHODS: Final[Mapping[str, Callable[..., Any]]] = {
+SPECIAL_METHODS: Final[Mapping[str, Callable[..., Any]]] = {
     f"__{name}__": _forwarded(name, do)
     for name, do in {
         **_PLAIN, **_BOTH_WAYS, **{f"r{name}": _swapped(do) for name, do in _BOTH_WAYS.items()}
@@ -52,7 +52,7 @@ def with_specials(proxy: type, kind: type, more: Mapping[str, Any]) -> type:
     """A subclass of `proxy` with the special methods, of those here and in `more`, that `kind` has."""
     known = _made.setdefault(kind, {})
     if proxy not in known:
-        methods = (*_METHODS.items(), *more.items())
+        methods = (*SPECIAL_METHODS.items(), *more.items())
         found = {name: method for name, method in methods if has(kind, name) and not has(proxy, name)}
         if "__eq__" in found or kind.__hash__ is None:
             found["__hash__"] = None if getattr(kind, "__hash__", None) is None else _hash
@@ -67,7 +67,7 @@ def has(kind: type, name: str) -> bool:
 
 def is_plain_iterator(kind: type) -> bool:
     """Whether a class has no special methods but those of an iterator."""
-    return has(kind, "__next__") and not any(has(kind, name) for name in _METHODS if name != "__next__")
+    return has(kind, "__next__") and not any(has(kind, name) for name in SPECIAL_METHODS if name != "__next__")
 
 
 def _hash(self: Any) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -37,17 +36,11 @@ class Listens(Protocol):
     def refusal(self, error: BaseException | None) -> BaseException | None:
         """What to raise instead of a driver's error that only says that something is refused."""
 
-    def savepoint(self, name: str) -> None:
-        """A savepoint is set."""
-
     def rollback_savepoint(self, name: str) -> None:
         """What came after a savepoint is rolled back."""
 
     def release_savepoint(self, name: str) -> None:
         """A savepoint is given up, what came after it kept."""
-
-
-_savepoints: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
 
 def install(engine: Engine) -> None:
@@ -60,7 +53,6 @@ def install(engine: Engine) -> None:
     event.listen(engine, "set_connection_execution_options", _refuse_isolation)
     event.listen(engine, "commit", _refuse_commit)
     event.listen(engine, "rollback", _rolled_back)
-    event.listen(engine, "savepoint", _savepoint)
     event.listen(engine, "rollback_savepoint", _rolled_back_to)
     event.listen(engine, "release_savepoint", _released)
 
@@ -132,13 +124,6 @@ def _keep_through_interruption(context: ExceptionContext) -> None:
 def _rolled_back(connection: Connection) -> None:
     if transaction := _transaction(connection):
         transaction.doomed = True
-
-
-def _savepoint(connection: Connection, _name: str | None) -> None:
-    # SQLAlchemy names a savepoint only after this event, by a count of its own per Connection.
-    number = _savepoints[connection] = _savepoints.get(connection, 0) + 1
-    if transaction := _transaction(connection):
-        transaction.savepoint(f"sa_savepoint_{number}")
 
 
 def _rolled_back_to(connection: Connection, name: str, _context: Any) -> None:

@@ -11,12 +11,14 @@ from uuid import UUID
 from actionbus.core.errors import ActionFailed, ActionInterrupted, Misuse
 from actionbus.core.gateway.services import Services
 from actionbus.core.values.backoff import growing
+from actionbus.core.values.public import public
 from actionbus.core.values.record import Outcome, Record
 
 LONGEST_DELAY_S: Final = 3_000_000_000
 """Of a countdown: 95 years."""
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """An action that is queued. `repeated` says that its idempotency key was used before."""
@@ -74,8 +76,8 @@ def given(record: Record, *, repeated: bool = False) -> Outcome:
         return outcome
     if outcome.status == "interrupted":
         error: ActionInterrupted | ActionFailed = ActionInterrupted(
-            f"the action {record.action_id} was interrupted: it changed nothing in the database, but may have made "
-            "calls to the outside; see what they did before you call again"
+            f"the action {record.action_id} was interrupted; see what was done outside before you call again: "
+            f"{(outcome.error or {}).get('message', '')}"
         )
     else:
         message = (outcome.error or {}).get("message", "")
@@ -94,11 +96,14 @@ def due_at(eta: datetime | None, countdown: float | None) -> float | None:
     if eta is not None and countdown is not None:
         raise ValueError("give eta or countdown, not both")
     if countdown is not None:
-        if not 0 <= countdown <= LONGEST_DELAY_S:
-            raise ValueError(f"countdown must be 0 to {LONGEST_DELAY_S} seconds, not {countdown}")
+        is_number = isinstance(countdown, (int, float)) and not isinstance(countdown, bool)
+        if not is_number or not 0 <= countdown <= LONGEST_DELAY_S:
+            raise ValueError(f"countdown must be 0 to {LONGEST_DELAY_S} seconds, not {countdown!r}")
         return time.time() + countdown
     if eta is None:
         return None
+    if not isinstance(eta, datetime):
+        raise ValueError(f"a time must be a datetime (naive: UTC), not {eta!r}")
     due = (eta if eta.tzinfo else eta.replace(tzinfo=UTC)).timestamp()
     try:
         moment(due)

@@ -7,8 +7,7 @@ what was rolled back with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from sqlalchemy import Connection, Insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from actionbus.core.declare.queue import Message
+from actionbus.core.declare.broker import Message
 from actionbus.core.errors import Misuse
 from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection, is_usable
@@ -30,13 +29,15 @@ log = logging.getLogger("actionbus")
 SessionFactory = Callable[..., Session]
 
 
-class Queued(NamedTuple):
+class QueuedAction(NamedTuple):
     """An action that a handler queued: what is sent, the row that keeps it, its outcome should it be rolled back."""
 
     message: Message | None
-    """None if it is not due yet."""
+    """None if it is not due yet, or run at once."""
     insert: Statement
     withdrawn: Row
+    at_once: bool = False
+    """Whether the process that commits it runs it right after."""
 
 
 class ActionTransaction:
@@ -46,6 +47,9 @@ class ActionTransaction:
     refused by `allow` before it is sent, and by `finish` where that was evaded; what outlasts it in the session is
     undone with the end, or costs the connection. Should even the end be missed, the pool rolls back.
     """
+
+    is_part = False
+    """Whether other actions share the database's transaction, of which this one has a savepoint."""
 
     def __init__(
         self,
@@ -60,13 +64,17 @@ class ActionTransaction:
         self._isolation = isolation
         self._factory = factory
         self._action_id = action_id
+        self._dbapi: Any = driver_connection(connection)
+        self._info = connection.info
         self._session: Session | None = None
         self._has_begun = False
+        self._sent: str | None = None
+        """The statement that was allowed last, of which the driver's cursor asks again."""
         self._savepoints: dict[str, tuple[int, int]] = {}
         """By name, how many nested records and queued actions there were when it was set."""
         self.nested: list[Row] = []
         """Records of nested actions, appended just before the outer outcome."""
-        self.queued: list[Queued] = []
+        self.queued: list[QueuedAction] = []
         """Actions that the handler queued; they leave for the broker once this transaction is committed."""
         self.doomed = False
         """Set when SQLAlchemy rolled the transaction back by itself, after an error that the handler caught."""
@@ -76,7 +84,7 @@ class ActionTransaction:
         self._is_ending = False
         self._rider: str | None = None
         """What is to be sent with a nested action's savepoint, or its release."""
-        connection.info[ACTING] = self
+        self._info[ACTING] = self
 
     @property
     def backend(self) -> Backend:
@@ -89,12 +97,17 @@ class ActionTransaction:
         return self._connection
 
     @property
+    def action_id(self) -> UUID:
+        """The action whose transaction it is."""
+        return self._action_id
+
+    @property
     def session(self) -> Session:
         """The handler's session, inside this transaction."""
         self.begin()
         if self._session is None:
             self._session = self._open()
-            _refuse(self._session, ("commit", "rollback", "close", "invalidate", "reset"), "session")
+            self._session.__dict__.update(_THE_GATEWAYS_OWN)
         return self._session
 
     def begin(self) -> None:
@@ -102,6 +115,11 @@ class ActionTransaction:
         if not self._has_begun:
             self._start(self._isolation)
             self._has_begun = True
+
+    def send_savepoints(self) -> None:
+        """Send those that the handler has set and SQLAlchemy has not sent: what is queued now goes with them."""
+        if self._session is not None:
+            self._session.connection()
 
     def enter(self, action_id: UUID) -> None:
         """Called inside a nested action's savepoint: from here on changed rows are that action's."""
@@ -114,8 +132,10 @@ class ActionTransaction:
         self._rider = self._backend.leave_nested(self._connection, action_id, outer_id)
 
     def _start(self, isolation: str) -> None:
-        with self._telling("BEGIN"):
+        try:
             self._backend.begin(self._connection, isolation, self._action_id)
+        except self._backend.driver_errors as error:
+            raise self._wrapped("BEGIN", error) from error
         self._backend.watch(self._connection, self)
 
     def _open(self) -> Session:
@@ -148,21 +168,18 @@ class ActionTransaction:
         self._require_open()
         self._let_go()
         isolation = None if self._has_begun else self._isolation
-        also = [*also, *(queued.insert for queued in self.queued)]
-        with self._telling("the outcome's INSERT; COMMIT"):
+        also = [*also, *(queued.insert for queued in self.queued)] if self.queued else also
+        try:
             position = self._backend.finish(self._connection, isolation, [*self.nested, *rows], self._action_id, also)
+        except self._backend.driver_errors as error:
+            raise self._wrapped("the outcome's INSERT; COMMIT", error) from error
         self.close()
         return position
 
-    @contextmanager
-    def _telling(self, statement: str) -> Iterator[None]:
-        """Raise a driver's error as SQLAlchemy would raise it from a statement of its own."""
-        dbapi = self._backend.engine.dialect.loaded_dbapi
-        try:
-            yield
-        except dbapi.Error as error:
-            lost = self._backend.is_lost(error, self._connection)
-            raise DBAPIError.instance(statement, None, error, dbapi.Error, connection_invalidated=lost) from error
+    def _wrapped(self, statement: str, error: Exception) -> Exception:
+        """A driver's error as SQLAlchemy would raise it from a statement of its own."""
+        lost = self._backend.is_lost(error, self._connection)
+        return DBAPIError.instance(statement, None, error, self._backend.driver_errors, connection_invalidated=lost)
 
     def _require_open(self) -> None:
         if not self._has_begun:
@@ -221,17 +238,26 @@ class ActionTransaction:
         rider = None
         if self._rider and statement.startswith(("SAVEPOINT", "RELEASE")):
             rider, self._rider = self._rider, None
-        self.allow(statement)
+        self._check(statement)
+        self._sent = statement
+        if statement.startswith(_SAVEPOINT):
+            self._savepoints[statement.removeprefix(_SAVEPOINT)] = self._mark()
         return f"{statement}; {rider}" if rider else statement
 
     def allow(self, statement: str) -> None:
-        """Called before each statement, by whatever way it comes. Raises Misuse for one that would end the transaction.
+        """Called before each statement of the driver's own cursors; for SQLAlchemy's they work too. Raises Misuse."""
+        sent, self._sent = self._sent, None
+        if statement is not sent:
+            self._check(statement)
+
+    def _check(self, statement: str) -> None:
+        """Raise Misuse for a statement that would end the transaction.
 
         After a database has rolled back by itself there is none, and a statement would commit on its own.
         """
         if not self.is_open:
             raise Misuse(f"a statement {_IS_OVER}")
-        if self._backend.state(driver_connection(self._connection)) is TransactionState.NONE:
+        if self._backend.state(self._dbapi) is TransactionState.NONE:
             raise Misuse(_ROLLED_BACK_ALREADY)
         reading = read(statement)
         if reading.ends:
@@ -246,10 +272,6 @@ class ActionTransaction:
         if self.refused is None or isinstance(error, Misuse) or not self._backend.is_denial(error):
             return None
         return Misuse(_ends(self.refused))
-
-    def savepoint(self, name: str) -> None:
-        """Called when a savepoint was set."""
-        self._savepoints[name] = self._mark()
 
     def _mark(self) -> tuple[int, int]:
         return len(self.nested), len(self.queued)
@@ -278,13 +300,16 @@ class ActionTransaction:
         session, self._session = self._session, None
         if session is None:
             return
-        _refuse(session, _WAYS_IN, "session", _IS_OVER)
+        session.__dict__.update(_CLOSED)
         info = self._connection.info if is_usable(self._connection) else {}
         info[ACTING] = self
+        is_nested = session.get_nested_transaction() is not None
         try:
             type(session).close(session)
-        except Exception:
-            log.exception("what listens to the end of an action's session failed")
+        except Exception as error:
+            # SQLAlchemy would end a savepoint that was left open, or a transaction that is lost: both are over.
+            is_expected = is_nested or self._backend.is_lost(error, self._connection)
+            log.log(logging.DEBUG if is_expected else logging.ERROR, _AT_THE_END, exc_info=True)
         finally:
             info.pop(ACTING, None)
 
@@ -309,16 +334,11 @@ _THE_GATEWAYS: Final = (
     "is the gateway's to call: an action's writes and its outcome are one transaction; "
     "use `with session.begin_nested():` for a part that may fail on its own"
 )
+_AT_THE_END: Final = "what listens to the end of an action's session failed"
 _IS_OVER: Final = (
     "comes too late: the action has ended, and so has its transaction; what cleans up after a `yield` runs before that"
 )
 _WAYS_IN: Final = ("connection", "execute", "scalar", "scalars", "flush", "begin", "begin_nested", "get", "query")
-
-
-def _refuse(target: object, names: Sequence[str], who: str, why: str = _THE_GATEWAYS) -> None:
-    """Make methods of this one object raise Misuse."""
-    for name in names:
-        setattr(target, name, _refusing(f"{who}.{name}() {why}"))
 
 
 def _refusing(message: str) -> Callable[..., NoReturn]:
@@ -326,3 +346,12 @@ def _refusing(message: str) -> Callable[..., NoReturn]:
         raise Misuse(message)
 
     return refuse
+
+
+_SAVEPOINT: Final = "SAVEPOINT "
+_THE_GATEWAYS_OWN: Final = {
+    name: _refusing(f"session.{name}() {_THE_GATEWAYS}")
+    for name in ("commit", "rollback", "close", "invalidate", "reset")
+}
+_CLOSED: Final = {name: _refusing(f"session.{name}() {_IS_OVER}") for name in _WAYS_IN}
+"""Methods of a handler's session, in its stead: while the action runs, and once it has ended."""
