@@ -1,0 +1,1 @@
+"""What operators decide about queued actions, and what a scheduler does: each an action on record."""
