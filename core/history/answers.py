@@ -39,6 +39,8 @@ class TableBasis:
     """Why its history is not whole now, as the database's catalogue has it when it is asked."""
     unrecorded_since: int | None = None
     """The position beyond which changes may have gone by unrecorded; None where nothing says so."""
+    key: tuple[str, ...] = ()
+    """The columns of its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class State:
     basis: Basis
 
 
-class Streamed:
+class StateStream:
     """Each table's name and its rows; they are to be read in this order, within the `with`."""
 
     basis: Basis
@@ -109,14 +111,14 @@ class Differences:
 
 
 @dataclass(frozen=True, slots=True)
-class Blamed:
+class BlamedColumn:
     """Who gave a column the value that it has."""
 
     column: str
     value: Any
     change: Change
 
-    def is_same(self, earlier: Blamed | None) -> bool:
+    def is_same(self, earlier: BlamedColumn | None) -> bool:
         """Whether it is the value that there was before, be it read anew since."""
         return earlier is not None and earlier.change.after is not None and is_same(self.value, earlier.value)
 
@@ -125,12 +127,12 @@ class Blamed:
 class Blame:
     """Who last changed each column of a row."""
 
-    columns: list[Blamed]
+    columns: list[BlamedColumn]
     basis: Basis
 
 
 @dataclass(frozen=True, slots=True)
-class Bisected:
+class BisectResult:
     """The first position at which something holds; None where it was not found."""
 
     source: Source | None

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.copies import Copy, OnSQLite
 from actionbus.core.history.copies_postgresql import OnPostgreSQL
-from actionbus.core.history.opened import Opened
-from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.opened import OpenedPosition
+from actionbus.core.history.recorded import RecordedTable
 
 
 @contextmanager
-def copy_of(high: Opened, tables: Sequence[Recorded]) -> Iterator[Copy]:
+def copy_of(high: OpenedPosition, tables: Sequence[RecordedTable]) -> Iterator[Copy]:
     """Copies of these tables, in the database's own kind, for positions up to a high one."""
     is_postgresql = high.images.connection.dialect.name == "postgresql"
     copy = OnPostgreSQL(high, tables) if is_postgresql else OnSQLite(high, tables)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.decoding import shown
-from actionbus.core.history.opened import Opened
+from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.history.recorded import holds
 from actionbus.core.history.sqlite import widen
 from actionbus.core.history.sqlite_texts import bound, marks
@@ -38,7 +38,7 @@ _IMAGE: Final = {
 }  # fmt: skip
 
 
-def shapes_of(opened: Opened) -> Iterator[dict[str, Any]]:
+def shapes_of(opened: OpenedPosition) -> Iterator[dict[str, Any]]:
     """The shapes that there were by then, as JSON has them."""
     images = opened.images
     columns = _columns_of_shapes(driver_connection(images.connection), images.prefix, _is_postgresql(images.connection))
@@ -49,7 +49,7 @@ def shapes_of(opened: Opened) -> Iterator[dict[str, Any]]:
             yield told
 
 
-def images_of(opened: Opened) -> Iterator[list[Any]]:
+def images_of(opened: OpenedPosition) -> Iterator[list[Any]]:
     """The images of all records up to there, as JSON has them."""
     for row in opened.images.told(opened.shapes, opened.cut):
         yield [shown(value) for value in row]
@@ -63,9 +63,13 @@ def is_empty(backend: Backend, connection: Connection) -> bool:
 
 
 class Bringing:
-    """Writes a history into a database that has none, in the transaction of a connection."""
+    """Writes a history into a database that has none, in the transaction of a connection.
 
-    def __init__(self, backend: Backend, connection: Connection) -> None:
+    With `is_own` it is this database's, and numbers of transactions stay.
+    """
+
+    def __init__(self, backend: Backend, connection: Connection, *, is_own: bool = False) -> None:
+        self._is_own = is_own
         self._prefix = backend.prefix
         self._dbapi = driver_connection(connection)
         self._is_postgresql = _is_postgresql(connection)
@@ -97,11 +101,27 @@ class Bringing:
         images = iter(told)
         while batch := list(islice(images, _BATCH)):
             if self._is_postgresql:
-                rows = [[*row[:7], older(row[7])] for row in batch]
+                rows = [[*row[:7], row[7] if self._is_own else older(row[7])] for row in batch]
                 insert_many(self._dbapi, f"{self._prefix}{IMAGES}", _IMAGE, rows)
             else:
                 self._write_values(batch)
             self._last = max(self._last, *(row[0] for row in batch))
+
+    def put_back(self, told: Sequence[list[Any]]) -> None:
+        """Make images that became the baseline at the cut of an archive what they were."""
+        for row in told:
+            if self._is_postgresql:
+                number, shape, operation, key, before = row[:5]
+                self._dbapi.cursor().execute(
+                    f"UPDATE {self._prefix}{IMAGES} SET operation = %s, before = %s "
+                    f"WHERE shape = %s AND key {'IS NULL' if key is None else '= %s'} AND image = %s",
+                    [operation, before, shape, *([] if key is None else [key]), number],
+                )
+            else:
+                values = [_stored(each) for each in row[_OWN::2]]
+                sets = "".join(f", o{n} = {marks([value])}" for n, value in enumerate(values, 1))
+                sql = f"UPDATE {self._prefix}{IMAGES} SET operation = ?{sets} WHERE image = ?"
+                self._dbapi.execute(sql, [row[2], *values, row[0]])
 
     def go_on(self, upto: int) -> None:
         """Let new images come after all that were written, and after `upto`, which records name."""

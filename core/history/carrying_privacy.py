@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, text
 
 from actionbus.core.history.carrying import older
-from actionbus.core.history.opened import Opened
+from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.storage.backend import Backend, in_text
 from actionbus.core.storage.privacy_ddl import DECLARED, ERASURES, KEYS
 
@@ -38,7 +38,7 @@ def keys_of(backend: Backend, ids: Collection[str]) -> Iterator[dict[str, Any]]:
                 yield {"privacy": KEYS, **row._mapping}
 
 
-def privacy_of(opened: Opened) -> Iterator[dict[str, Any]]:
+def privacy_of(opened: OpenedPosition) -> Iterator[dict[str, Any]]:
     """What is personal, and all erasures that images were changed by, whatever their position."""
     images = opened.images
     for table, columns in ((DECLARED, _KEPT[DECLARED]), (ERASURES, _ERASURE[images.connection.dialect.name])):

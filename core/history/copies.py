@@ -13,12 +13,12 @@ from itertools import islice
 from typing import Any, Final
 
 from actionbus.core.errors import HistoryError
-from actionbus.core.history.decoding import UNKNOWN, Erased, has_erased
+from actionbus.core.history.decoding import UNKNOWN, ErasedValue, has_erased
 from actionbus.core.history.fold import Fold, as_of
-from actionbus.core.history.images import Chain, Cut
+from actionbus.core.history.images import Cut
 from actionbus.core.history.images_sqlite import SQLiteImages
-from actionbus.core.history.opened import Opened
-from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.opened import OpenedPosition
+from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import Shape
 from actionbus.core.history.sqlite_texts import bound, marks
 from actionbus.core.history.versions import FOREVER, Version, of_keys, without_keys
@@ -37,7 +37,7 @@ _HELPERS: Final = (
 class Copy(ABC):
     """Copies of tables that a query sees in their stead; what is unknown or erased is NULL in them."""
 
-    def __init__(self, high: Opened, tables: Sequence[Recorded]) -> None:
+    def __init__(self, high: OpenedPosition, tables: Sequence[RecordedTable]) -> None:
         self._high = high
         self._tables = tables
         self._written: set[int] = set()
@@ -50,7 +50,7 @@ class Copy(ABC):
             for statement in self._creating(number, table):
                 self._run(statement)
 
-    def go(self, at: Opened) -> None:
+    def go(self, at: OpenedPosition) -> None:
         """Show the tables as they were at a position."""
         self._run("DELETE FROM actionbus_eras")
         for number, table in enumerate(self._tables):
@@ -80,11 +80,11 @@ class Copy(ABC):
 
     @abstractmethod
     def _write(
-        self, number: int, table: Recorded, era: int, shapes: Sequence[Shape], since: int, cut: Cut
+        self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
     ) -> None:  # fmt: skip
         """Write the versions of all rows of a table since its history began."""
 
-    def _creating(self, number: int, table: Recorded) -> Iterator[str]:
+    def _creating(self, number: int, table: RecordedTable) -> Iterator[str]:
         names = [quoted(each) for each in table.shape.columns]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, table.shape.types, strict=True))
         yield (
@@ -101,7 +101,7 @@ class Copy(ABC):
             AND v.actionbus_since <= (SELECT position FROM actionbus_at)
             AND v.actionbus_until > (SELECT position FROM actionbus_at)"""
 
-    def _of_era(self, recorded: Recorded) -> list[Shape]:
+    def _of_era(self, recorded: RecordedTable) -> list[Shape]:
         """All shapes from the beginning that is in force up to the next one."""
         shapes = [each for each in self._high.all_of(recorded) if each.shape >= recorded.shapes[0].shape]
         anew = next((n for n, each in enumerate(shapes) if n and each.is_baseline), len(shapes))
@@ -118,7 +118,7 @@ class Copy(ABC):
 class OnSQLite(Copy):
     """A database in memory of its own."""
 
-    def __init__(self, high: Opened, tables: Sequence[Recorded]) -> None:
+    def __init__(self, high: OpenedPosition, tables: Sequence[RecordedTable]) -> None:
         super().__init__(high, tables)
         self._database = sqlite3.connect(":memory:")
 
@@ -139,7 +139,7 @@ class OnSQLite(Copy):
             self._database.executemany(sql, rows)
 
     def _write(
-        self, number: int, table: Recorded, era: int, shapes: Sequence[Shape], since: int, cut: Cut
+        self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
     ) -> None:  # fmt: skip
         images = self._high.images
         assert isinstance(images, SQLiteImages)  # beside which this class was chosen
@@ -150,7 +150,7 @@ class OnSQLite(Copy):
         def in_order() -> Iterator[tuple[int, Any, tuple[int, int, int, int]]]:
             linked = images.linked(shapes, since, cut)
             while chunk := list(islice(linked, _ROUND)):
-                open_ = fold.doubtful(Chain(key, 0, None, links) for key, _, links in chunk)
+                open_ = fold.doubtful((key, link) for key, _, links in chunk for link in links)
                 doubtful.extend(open_)
                 for key, versions, _ in chunk:
                     ends = (*(each[0] for each in versions[1:]), FOREVER)
@@ -164,7 +164,7 @@ class OnSQLite(Copy):
                     (columns,) = as_of(table.shape, known[shape], [row])
                     row = [None if value is UNKNOWN else value for value in columns.values()]
                 if images.has_erasures and has_erased(row):
-                    row = [None if isinstance(value, Erased) else value for value in row]
+                    row = [None if isinstance(value, ErasedValue) else value for value in row]
                 yield (era, *bounds, *row)
 
         if fold.is_keyed:

@@ -11,10 +11,10 @@ from typing import Any, Final
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.copies import Copy
 from actionbus.core.history.fold import Fold, shared
-from actionbus.core.history.images import Chain, Cut, Link
+from actionbus.core.history.images import Cut, Link
 from actionbus.core.history.images_postgresql import PostgreSQLImages
-from actionbus.core.history.opened import Opened
-from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.opened import OpenedPosition
+from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import Shape
 from actionbus.core.history.versions import FOREVER, Version
 from actionbus.core.storage.drivers import driver_connection
@@ -35,7 +35,7 @@ _WITHOUT_ERASED: Final = (
 class OnPostgreSQL(Copy):
     """Temporary tables in the snapshot's transaction."""
 
-    def __init__(self, high: Opened, tables: Sequence[Recorded]) -> None:
+    def __init__(self, high: OpenedPosition, tables: Sequence[RecordedTable]) -> None:
         super().__init__(high, tables)
         assert isinstance(high.images, PostgreSQLImages)  # beside which this class was chosen
         self._images = high.images
@@ -80,7 +80,7 @@ class OnPostgreSQL(Copy):
         return driver_connection(self._images.connection).cursor()
 
     def _write(
-        self, number: int, table: Recorded, era: int, shapes: Sequence[Shape], since: int, cut: Cut
+        self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
     ) -> None:  # fmt: skip
         fold = Fold(shapes, self._images.values)
         keys: list[Any] | None = None
@@ -108,14 +108,13 @@ class OnPostgreSQL(Copy):
     def _doubtful(self, fold: Fold) -> list[Any]:
         """The keys whose images do not follow from each other; they are out of the way."""
         rows = self._images.rows_of("SELECT key, was, held, shape, before FROM actionbus_linked WHERE is_open")
-        chains = (Chain(key, 0, None, (Link(*link),)) for key, *link in rows)
-        keys = list(dict.fromkeys(fold.doubtful(chains)))
+        keys = fold.doubtful((key, Link(*link)) for key, *link in rows)
         for chosen in _batches(keys):
             self._images.run("DELETE FROM actionbus_linked WHERE key = ANY(?)", (list(chosen),))
         return keys
 
     def _write_placed(
-        self, number: int, table: Recorded, era: int, shapes: Sequence[Shape], versions: Sequence[Version]
+        self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], versions: Sequence[Version]
     ) -> None:
         for shape in shapes:
             like, clear = f"actionbus_shape_{number}_{shape.shape}", _WITHOUT_ERASED.format(row="t.held")
@@ -128,14 +127,14 @@ class OnPostgreSQL(Copy):
                 )
 
 
-def _like(number: int, table: Recorded, shape: Shape) -> str:
+def _like(number: int, table: RecordedTable, shape: Shape) -> str:
     """A type of the rows that were written under a shape; the columns that are shown have the table's types."""
     types = {there: table.shape.types[n] for n, there in shared(table.shape, shape)}
     columns = (f"c{n} {types.get(n, 'text')}" for n in range(len(shape.columns)))
     return f"CREATE TEMPORARY TABLE actionbus_shape_{number}_{shape.shape} ({', '.join(columns)})"
 
 
-def _insert(number: int, table: Recorded, shape: Shape) -> str:
+def _insert(number: int, table: RecordedTable, shape: Shape) -> str:
     """What is before the query of five bounds and of `held`, the row by its columns under a shape."""
     values = ("NULL" if there is None else f"(r.held).c{there}" for _, there in _shared(table, shape))
     return (
@@ -144,7 +143,7 @@ def _insert(number: int, table: Recorded, shape: Shape) -> str:
     )
 
 
-def _shared(table: Recorded, shape: Shape) -> list[tuple[int, int | None]]:
+def _shared(table: RecordedTable, shape: Shape) -> list[tuple[int, int | None]]:
     """The number of each column of the table among those of a shape."""
     there: dict[int, int] = dict(shared(table.shape, shape))
     return [(n, there.get(n)) for n in range(len(table.shape.columns))]

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from actionbus.core.declare.personal import Declared
+from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.storage.backend import Backend, in_text
 from actionbus.core.storage.privacy_ddl import DECLARED
 
 
-class Kept(NamedTuple):
+class DeclaredTable(NamedTuple):
     """What was declared of one table, by the name that its history has."""
 
     personal: dict[str, str]
@@ -23,7 +23,9 @@ class Kept(NamedTuple):
     keep: str | None
 
 
-def declare(backend: Backend, connection: Connection, declared: Iterable[Declared], *, is_whole: bool = True) -> None:
+def declare(
+    backend: Backend, connection: Connection, declared: Iterable[TableDeclaration], *, is_whole: bool = True
+) -> None:
     """Keep what an application declares; in the connection's transaction. Nothing is written where it is known.
 
     Without `is_whole` it adds to what was declared, and how long a table is kept stays as it is.
@@ -32,7 +34,7 @@ def declare(backend: Backend, connection: Connection, declared: Iterable[Declare
     kept = read_declared(connection, backend.prefix)
     for each in declared:
         name = _name(connection, each)
-        known = kept.get(name, Kept({}, None))
+        known = kept.get(name, DeclaredTable({}, None))
         if each.keep is None and known.keep is not None and is_whole:
             gone = f"DELETE FROM {prefix}{DECLARED} WHERE table_name = :name AND column_name = ''"
             connection.execute(text(gone), {"name": name})
@@ -52,19 +54,19 @@ def _write(connection: Connection, prefix: str, name: str, column: str, subject:
     connection.execute(text(upsert), {"name": name, "column": column, "subject": subject, "keep": keep})
 
 
-def read_declared(connection: Connection, prefix: str) -> dict[str, Kept]:
+def read_declared(connection: Connection, prefix: str) -> dict[str, DeclaredTable]:
     """What was declared, by table."""
     sql = f"SELECT table_name, column_name, subject_column, keep FROM {in_text(prefix)}{DECLARED} ORDER BY 1, 2"
-    found: dict[str, Kept] = {}
+    found: dict[str, DeclaredTable] = {}
     for name, column, subject, keep in connection.execute(text(sql)):
-        known = found.get(name, Kept({}, None))
+        known = found.get(name, DeclaredTable({}, None))
         found[name] = (
             known._replace(personal={**known.personal, column: subject}) if column else known._replace(keep=keep)
         )
     return found
 
 
-def _name(connection: Connection, declared: Declared) -> str:
+def _name(connection: Connection, declared: TableDeclaration) -> str:
     """As shapes have it: with its schema on PostgreSQL, without on SQLite."""
     if connection.dialect.name == "sqlite":
         return declared.name

@@ -52,7 +52,7 @@ _ERASED: Final = " erased:"
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasedValue:
     """Stands for a personal value that was erased: equal values have equal stand-ins within one erasure."""
 
     stand_in: str
@@ -66,15 +66,15 @@ class Erased:
 
 def has_erased(row: Any) -> bool:
     """Whether a row may hold an erased value: its text on PostgreSQL, its values on SQLite."""
-    return _ERASED in row if isinstance(row, str) else any(isinstance(each, Erased) for each in row)
+    return _ERASED in row if isinstance(row, str) else any(isinstance(each, ErasedValue) for each in row)
 
 
-def fields_of(text: str) -> list[str | Erased | None]:
+def fields_of(text: str) -> list[str | ErasedValue | None]:
     """The texts of a row's text, `(1,"a b",)`; None for NULL."""
     body = text[1:-1]
     if '"' not in body and _ERASED not in body:
         return [each or None for each in body.split(",")]
-    found: list[str | Erased | None] = []
+    found: list[str | ErasedValue | None] = []
     place = 0
     while place <= len(body):
         field = _FIELD.match(body, place)
@@ -85,23 +85,23 @@ def fields_of(text: str) -> list[str | Erased | None]:
     return found
 
 
-def _bare(text: str) -> str | Erased | None:
-    return Erased(text.removeprefix(_ERASED)) if text.startswith(_ERASED) else text or None
+def _bare(text: str) -> str | ErasedValue | None:
+    return ErasedValue(text.removeprefix(_ERASED)) if text.startswith(_ERASED) else text or None
 
 
 def _unescaped(escaped: re.Match[str]) -> str:
     return escaped[1] or '"'
 
 
-def row_text(fields: Sequence[str | Erased | None]) -> str:
+def row_text(fields: Sequence[str | ErasedValue | None]) -> str:
     """What `fields_of` reads."""
     return "(" + ",".join(map(_field_text, fields)) + ")"
 
 
-def _field_text(field: str | Erased | None) -> str:
+def _field_text(field: str | ErasedValue | None) -> str:
     if field is None:
         return ""
-    if isinstance(field, Erased):
+    if isinstance(field, ErasedValue):
         return _ERASED + field.stand_in
     if field and not re.search(r'[\s"\\(),]', field):
         return field
@@ -116,23 +116,26 @@ def decoder_of(types: Sequence[str]) -> Decode:
         if not converts:
             return [() for _ in texts]
         # To the reader of CSV, which is quicker, an empty text looks like NULL, and a single NULL like nothing.
-        if any('""' in each or each == "()" or _ERASED in each or len(each) > _LONGEST for each in texts):
+        every = "\n".join(texts)
+        if '""' in every or _ERASED in every or "()" in texts or max(map(len, texts)) > _LONGEST:
             columns = zip(*map(fields_of, texts), strict=True)
             return zip(*map(_converted, converts, columns), strict=True)
-        bodies = (each[1:-1] for each in texts)
+        bodies = [each[1:-1] for each in texts]
         fields = zip(*csv.reader(bodies, escapechar="\\", strict=True), strict=True)
         return zip(*map(_converted_or_null, converts, fields), strict=True)
 
     return decode
 
 
-def _converted(convert: Convert | None, column: Sequence[str | Erased | None]) -> Sequence[Any]:
+def _converted(convert: Convert | None, column: Sequence[str | ErasedValue | None]) -> Sequence[Any]:
     if convert is None:
         return column
     return [convert(field) if isinstance(field, str) else field for field in column]
 
 
 def _converted_or_null(convert: Convert | None, column: Sequence[str]) -> Sequence[Any]:
+    if "" not in column:
+        return column if convert is None else list(map(convert, column))
     if convert is None:
         return [field or None for field in column]
     return [convert(field) if field else None for field in column]
@@ -216,7 +219,7 @@ def shown(value: Any) -> Any:
     """A value as JSON that tells every two of them apart: what JSON has no form for carries a tag."""
     if isinstance(value, Unknown):
         return {"$unknown": True}
-    if isinstance(value, Erased):
+    if isinstance(value, ErasedValue):
         return {"$erased": value.stand_in}
     if isinstance(value, bytes):
         return {"$bytes": value.hex()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.images import Cut, Images
-from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.shapes import Shape, Standing
 
 
 class Doubts(NamedTuple):
@@ -17,28 +18,27 @@ class Doubts(NamedTuple):
     """A position."""
 
 
-def doubts_of(images: Images, recorded: Recorded, cut: Cut) -> Doubts:
-    """Of one table at one position.
+def doubts_of(images: Images, tables: Sequence[Sequence[Shape]], cut: Cut) -> list[Doubts]:
+    """Of each table at one position; a table is given by all its shapes, those of later positions too.
 
-    Nobody notes the moment at which triggers go. Where none is left, it came after the last image; where some are, it
-    may have been at any time since the shape was made. What was told of earlier positions stays true.
+    The catalogue is looked into once for all of them. Nobody notes the moment at which triggers go. Where none is left,
+    it came after the last image; where some are, it may have been at any time since the shape was made. What was told
+    of earlier positions stays true.
     """
     looks = database_of(images.connection).looks
-    (standing,) = looks.standings(images.connection, images.prefix, recorded.shapes, None)
+    every = [shape for shapes in tables for shape in shapes]
+    found = looks.standings(images.connection, images.prefix, every, None) if every else []
+    by_name = dict(zip(sorted({each.table_name for each in every}), found, strict=True))
+    return [_doubts(images, by_name[shapes[0].table_name], shapes, cut) for shapes in tables]
+
+
+def _doubts(images: Images, standing: Standing, shapes: Sequence[Shape], cut: Cut) -> Doubts:
     stale = standing.stale if cut.is_end else ()
     if not standing.lost:
         return Doubts(stale)
-    image = recorded.shape.since_image
-    if standing.is_bare:
-        marks = ", ".join("?" * len(recorded.shapes))
-        numbers = [each.shape for each in recorded.shapes]
-        last = images.rows_of(f"SELECT max(image) FROM {{home}}actionbus_images WHERE shape IN ({marks})", numbers)
-        image = max(image, last[0][0] or 0)
-    since = images.rows_of(
-        "SELECT coalesce((SELECT min(position) FROM {home}journal WHERE images_upto >= ?), max(position), 0) "
-        "FROM {home}journal",
-        (image,),
-    )[0][0]
+    since = images.standing_since(standing.shape or shapes[-1])
+    if standing.is_bare and (last := images.last_of(shapes)) is not None:
+        since = max(since, last)
     if cut.position < since and not cut.is_end:
         return Doubts()
     return Doubts((*standing.lost, *stale), since)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.shapes import Shape
 
 Value = Any
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     places: tuple[int, ...]
 
 
-class Marked(NamedTuple):
+class MarkedImage(NamedTuple):
     """An image, and which of its sides hold values that are to go."""
 
     version: Version
@@ -63,7 +63,7 @@ class Store(ABC):
         """All images of these rows."""
 
     @abstractmethod
-    def erase(self, part: Part, marked: Sequence[Marked]) -> int:
+    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
         """Put stand-ins in place of these values; how many images were changed."""
 
     @abstractmethod
@@ -161,15 +161,15 @@ def _erase(store: Store, parts: Sequence[Part], wanted: Collection[str]) -> int:
     return count
 
 
-def _marked(part: Part, version: Version, named: Collection[Any], wanted: Collection[str]) -> Marked:
+def _marked(part: Part, version: Version, named: Collection[Any], wanted: Collection[str]) -> MarkedImage:
     is_of_row = version.key in named if part.shape.key else False
     before, after = (
         row is not None
-        and any(row[place] is not None and not isinstance(row[place], Erased) for place in part.places)
+        and any(row[place] is not None and not isinstance(row[place], ErasedValue) for place in part.places)
         and (_names(part, row, wanted) or (is_of_row and _names_nobody(part, row)))
         for row in (version.before, version.after)
     )
-    return Marked(version, before, after)
+    return MarkedImage(version, before, after)
 
 
 def _names(part: Part, row: Sequence[Value] | None, wanted: Collection[str]) -> bool:

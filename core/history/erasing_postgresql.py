@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.history.decoding import fields_of, row_text
-from actionbus.core.history.erasing import Marked, Part, Store, Version
+from actionbus.core.history.erasing import MarkedImage, Part, Store, Version
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
@@ -81,7 +81,7 @@ class PostgreSQLStore(Store):
         for image, key, before, after in rows:
             yield Version(image, key, before and fields_of(before), after and fields_of(after))
 
-    def erase(self, part: Part, marked: Sequence[Marked]) -> int:
+    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
         places = [place + 1 for place in part.places]
         count = 0
         for start in range(0, len(marked), _BATCH):

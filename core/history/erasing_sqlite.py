@@ -11,8 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from actionbus.core.history.decoding import Erased
-from actionbus.core.history.erasing import Marked, Part, Store, Value, Version
+from actionbus.core.history.decoding import ErasedValue
+from actionbus.core.history.erasing import MarkedImage, Part, Store, Value, Version
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
@@ -70,18 +70,18 @@ class SQLiteStore(Store):
 
     def _told(self, row: Sequence[Value]) -> list[Value]:
         return [
-            Erased(each[TAG_SIZE:].hex()) if isinstance(each, bytes) and each[:TAG_SIZE] in self._tags else each
+            ErasedValue(each[TAG_SIZE:].hex()) if isinstance(each, bytes) and each[:TAG_SIZE] in self._tags else each
             for each in row
         ]
 
-    def erase(self, part: Part, marked: Sequence[Marked]) -> int:
+    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
         for version, before, after in marked:
             sides = [("o", version.before)] * before + [("n", version.after)] * after
             new = {
                 f"{side}{place + 1}": self._stand_in(row[place])
                 for side, row in sides
                 for place in part.places
-                if row is not None and row[place] is not None and not isinstance(row[place], Erased)
+                if row is not None and row[place] is not None and not isinstance(row[place], ErasedValue)
             }
             sets = ", ".join(f"{name} = ?" for name in new)
             self._rows(f"UPDATE main.{IMAGES} SET {sets} WHERE image = ?", (*new.values(), version.image))

@@ -7,20 +7,21 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from actionbus.core.declare.application import Application
-from actionbus.core.declare.dependencies import pure
-from actionbus.core.declare.personal import Declared
+from actionbus.core.declare.application import Application, narrowed
+from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import declare, read_declared
 from actionbus.core.history.erasing import erase, receipt_for
 from actionbus.core.history.fold import by_table
 from actionbus.core.storage.backend import Backend
+from actionbus.core.values.public import public
 from actionbus.core.values.record import Outcome
 
 ACTION: Final = "erase_subject"
 _ACTIONS: Final = "actionbus.core.history.actions"
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Erasure:
     """What an erasure did."""
@@ -40,7 +41,7 @@ class Erasure:
 class Work:
     """The work of one erasure, for a subject whom no record names."""
 
-    def __init__(self, backend: Backend, declared: list[Declared], subject: object) -> None:
+    def __init__(self, backend: Backend, declared: list[TableDeclaration], subject: object) -> None:
         self._backend = backend
         self._declared = declared
         self._subject = str(subject)
@@ -55,11 +56,9 @@ class Work:
         shapes = by_table(database.shapes(connection, prefix))
         return erase(database.store(connection, prefix, self.commitment), shapes, personal, self._subject)
 
-    def application(self, release: str | None) -> Application:
-        """With the one action that does the work, under whatever application the database has."""
-        return Application(
-            "actionbus", actions=[_ACTIONS], dependencies={"erasing": pure(lambda: self)}, release=release
-        )
+    def application(self, application: Application) -> Application:
+        """With the one action that does the work, and who is asked for its permission."""
+        return narrowed(application, _ACTIONS, erasing=self)
 
     def told(self, outcome: Outcome) -> Erasure:
         """What came of it."""

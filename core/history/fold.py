@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, repeat
 from typing import Any, NamedTuple
 
-from actionbus.core.history.decoding import UNKNOWN, Erased, Values, has_erased
-from actionbus.core.history.images import Chain, Image, Link, Residual
+from actionbus.core.history.decoding import UNKNOWN, ErasedValue, Values, has_erased
+from actionbus.core.history.images import Image, Link, Residual
 from actionbus.core.history.shapes import Shape
 from actionbus.core.values.change import is_same, reading_of, reads_same
 
@@ -22,18 +22,20 @@ ValuesOf = Callable[[Shape, Sequence[Any]], Iterable[Values]]
 """The values of many rows of one shape."""
 
 
-class Broken(NamedTuple):
+class BrokenRow(NamedTuple):
     """A row whose images do not add up: somebody changed it unseen. What is told of it is its last image."""
 
     key: Any
     rows: tuple[Residual, ...]
+    position: int | None = None
+    """Of the record by which it was noticed, where one was."""
 
 
-class Folded(NamedTuple):
+class FoldedTable(NamedTuple):
     """The rows of one table, each as its shape has it, and what does not add up."""
 
     rows: list[Residual]
-    broken: list[Broken]
+    broken: list[BrokenRow]
 
 
 class Fold:
@@ -44,29 +46,28 @@ class Fold:
         self._values_of = values_of
         self.is_keyed = bool(shapes) and bool(shapes[-1].key) and len({_key_of(each) for each in shapes}) == 1
 
-    def doubtful(self, chains: Iterable[Chain]) -> list[Any]:
+    def doubtful(self, links: Iterable[tuple[Any, Link]]) -> list[Any]:
         """The keys of which an image does not take away what the one before it left, by the columns that both have."""
         found: dict[int, Any] = {}
         to_compare: dict[tuple[int, int], list[tuple[int, Any, Link]]] = {}
-        for number, chain in enumerate(chains):
-            for link in chain.links:
-                if link.left_shape in (None, link.shape) or link.left is None or link.taken is None:
-                    found[number] = chain.key
-                else:
-                    to_compare.setdefault((link.left_shape, link.shape), []).append((number, chain.key, link))
-        for (one, other), links in to_compare.items():
-            left = self._in_common(one, [link.left for _, _, link in links], other)
-            taken = self._in_common(other, [link.taken for _, _, link in links], one)
+        for number, (key, link) in enumerate(links):
+            if link.left_shape in (None, link.shape) or link.left is None or link.taken is None:
+                found[number] = key
+            else:
+                to_compare.setdefault((link.left_shape, link.shape), []).append((number, key, link))
+        for (one, other), compared in to_compare.items():
+            left = self._in_common(one, [link.left for _, _, link in compared], other)
+            taken = self._in_common(other, [link.taken for _, _, link in compared], one)
             differing = (n for n, (held, gone) in enumerate(zip(left, taken, strict=True)) if held != gone)
-            found |= dict(links[n][:2] for n in differing)
-        return list(found.values())
+            found |= dict(compared[n][:2] for n in differing)
+        return list(dict.fromkeys(found.values()))
 
-    def settle(self, residue: Iterable[Residual]) -> Folded:
+    def settle(self, residue: Iterable[Residual]) -> FoldedTable:
         """The rows that are there."""
         if not self.is_keyed:
             return self._without_keys(list(residue))
         rows: list[Residual] = []
-        broken: list[Broken] = []
+        broken: list[BrokenRow] = []
         by_key: dict[Any, list[Residual]] = {}
         for each in residue:
             by_key.setdefault((each.key, type(each.key)), []).append(each)
@@ -77,13 +78,13 @@ class Fold:
             elif group:
                 last = max(group, key=lambda each: (each.image, each.times))
                 rows += [last._replace(times=1)] if last.times > 0 else []
-                broken.append(Broken(last.key, tuple(group)))
-        return Folded(rows, broken)
+                broken.append(BrokenRow(last.key, tuple(group)))
+        return FoldedTable(rows, broken)
 
-    def _without_keys(self, residue: list[Residual]) -> Folded:
+    def _without_keys(self, residue: list[Residual]) -> FoldedTable:
         left = self.reconciled(residue) if any(each.times < 0 for each in residue) else residue
-        gone = [Broken(each.key, (each,)) for each in left if each.times < 0]
-        return Folded([each for each in left if each.times > 0], gone)
+        gone = [BrokenRow(each.key, (each,)) for each in left if each.times < 0]
+        return FoldedTable([each for each in left if each.times > 0], gone)
 
     def reconciled(self, residue: Sequence[Residual]) -> list[Residual]:
         """What is left when rows taken away are found among those put there under another shape, or erased."""
@@ -137,7 +138,9 @@ class Fold:
         (held,), (others,) = self._values_of(first, [row]), self._values_of(second, [taken])
         same = is_same if one == other else reads_same
         return all(
-            isinstance(held[left], Erased) or isinstance(others[right], Erased) or same(held[left], others[right])
+            isinstance(held[left], ErasedValue)
+            or isinstance(others[right], ErasedValue)
+            or same(held[left], others[right])
             for left, right in shared(first, second)
         )
 
@@ -209,7 +212,7 @@ def as_of(shape: Shape, written: Shape, rows: Iterable[Values]) -> list[dict[str
     """Rows written under one shape, by the columns of another; those that were not recorded then are UNKNOWN."""
     names = shape.columns
     if shape.shape == written.shape:
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return list(map(dict, map(zip, repeat(names), rows)))  # a million times; a shape's rows have its columns
     there = dict(shared(shape, written))
     places = [there.get(n) for n in range(len(names))]
     return [

@@ -14,31 +14,34 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from actionbus.core.errors import HistoryError
+from actionbus.core.errors import HistoryArchived, HistoryError
 from actionbus.core.history.answers import (
-    Bisected,
+    Basis,
+    BisectResult,
     Blame,
-    Blamed,
+    BlamedColumn,
     Changes,
-    Difference,
     Differences,
     State,
-    Streamed,
+    StateStream,
 )
 from actionbus.core.history.bisecting import copy_of, first_true
 from actionbus.core.history.databases import database_of
-from actionbus.core.history.fold import Fold
-from actionbus.core.history.images import Residual
+from actionbus.core.history.declared import read_declared
+from actionbus.core.history.differing import Differing
 from actionbus.core.history.install import status_of_all
-from actionbus.core.history.opened import Opened
-from actionbus.core.history.recorded import Recorded
+from actionbus.core.history.opened import OpenedPosition
+from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.history.states import Rows
+from actionbus.core.history.unseen import is_unseen
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend, in_text
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.values.change import Change, Columns
+from actionbus.core.values.journal_filter import ANY_TABLE
 from actionbus.core.values.points import Point, point_of
+from actionbus.core.values.public import public
 from actionbus.core.values.record import Record
 
 At = Point | str
@@ -47,6 +50,7 @@ Key = Any
 """A row's key: a value, or a tuple of them."""
 
 
+@public
 class History:
     """The past of recorded tables. `database` is a URL, an Engine, or what a Bus has; no application is needed.
 
@@ -78,6 +82,11 @@ class History:
         with self._backend.connection() as used, database_of(used).images(self._backend, used).snapshot():
             return status_of_all(self._backend, used, self._wanted())
 
+    def basis(self, at: At = None) -> Basis:
+        """What is recorded at a point, since when, and what is missing, of all tables; no row is read."""
+        with self.opened(at) as opened:
+            return opened.basis(opened.bases_of(opened.tables), everything=True)
+
     def state(
         self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
     ) -> State:  # fmt: skip
@@ -93,7 +102,7 @@ class History:
     @contextmanager
     def streamed(
         self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
-    ) -> Iterator[Streamed]:  # fmt: skip
+    ) -> Iterator[StateStream]:  # fmt: skip
         """The same, of however many rows: each table's name and its rows, to be read one after the other.
 
         What it rests on is in `basis` afterwards.
@@ -103,16 +112,19 @@ class History:
         with self.opened(at) as opened:
             chosen = opened.chosen(table)
             told = [(each, Rows(opened.images, each, opened.cut)) for each in chosen]
-            streamed = Streamed((each.name, rows.columns(after, limit)) for each, rows in told)
+            streamed = StateStream((each.name, rows.columns(after, limit)) for each, rows in told)
             yield streamed
-            bases = [opened.basis_of(each, rows.broken) for each, rows in told]
+            bases = opened.bases_of(chosen, [rows.broken for _, rows in told])
             streamed.basis = opened.basis(bases, everything=table is None)
 
-    def rows(self, table: str, key: Key, at: At = None) -> Changes:
-        """What became of one row: all its changes, oldest first."""
+    def rows(self, table: str, key: Key, at: At = None, *, most: int | None = None) -> Changes:
+        """What became of one row: all its changes, oldest first. With `most` it must not be more of them."""
         with self.opened(at) as opened:
             recorded = opened.one(table)
-            return Changes(opened.of_row(recorded, key), opened.basis([opened.basis_of(recorded)]))
+            if most is not None:
+                opened.require_at_most(most, recorded, key)
+            told = opened.of_row(recorded, key)
+            return Changes(told.changes, opened.basis(opened.bases_of([recorded], [told.broken])))
 
     def blame(self, table: str, key: Key, column: str | None = None, at: At = None) -> Blame:
         """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it."""
@@ -120,25 +132,28 @@ class History:
             recorded = opened.one(table)
             if column is not None:
                 _require_column(recorded, column)
-            found = self._blamed(opened, recorded, key)
+            told = opened.of_row(recorded, key)
+            found = self._blamed(opened, recorded, key, told.changes)
             wanted = [each for name, each in found.items() if column in (None, name)]
-            return Blame(wanted, opened.basis([opened.basis_of(recorded)]))
+            return Blame(wanted, opened.basis(opened.bases_of([recorded], [told.broken])))
 
-    def _blamed(self, opened: Opened, recorded: Recorded, key: Key) -> dict[str, Blamed]:
+    def _blamed(
+        self, opened: OpenedPosition, recorded: RecordedTable, key: Key, changes: Sequence[Change]
+    ) -> dict[str, BlamedColumn]:  # fmt: skip
         """By column, as `blame`; through a baseline that found a value as it had been left."""
         last: dict[str, Change] = {}
         known: Columns = {}
-        changes = opened.of_row(recorded, key)
         for change in changes:
             known = change.after or {}
             last = {n: each for n, each in last.items() if n in known} if change.after else {}
             last |= dict.fromkeys(change.columns() if change.after else list(change.before or {}), change)
         # What was unknown may have become known by a change of other columns, which gave it no value.
-        found = {n: Blamed(n, known.get(n), last[n]) for n in recorded.shape.columns if n in last}
+        found = {n: BlamedColumn(n, known.get(n), last[n]) for n in recorded.shape.columns if n in last}
         first = changes[0] if changes else None
-        if first is None or first.operation != "baseline" or first.who.source is None:
+        source = first.who.source if first else None
+        if first is None or first.operation != "baseline" or source is None or source.kind == "archive":
             return found
-        before = opened.at(first.who.source.position - 1)
+        before = opened.at(source.position - 1)
         earlier = before.find(recorded.name)
         if (
             earlier is None
@@ -146,49 +161,61 @@ class History:
             or all(each is not first for each in last.values())
         ):
             return found
-        left = self._blamed(before, earlier, key)
+        left = self._blamed(before, earlier, key, before.of_row(earlier, key).changes)
         return found | {n: left[n] for n, each in found.items() if each.change is first and each.is_same(left.get(n))}
 
-    def diff(self, a: At, b: At = None, table: str | None = None) -> Differences:
-        """The rows that differ between two points: `before` is at the first, `after` at the other."""
+    def diff(self, a: At, b: At = None, table: str | None = None, *, most: int | None = None) -> Differences:
+        """The rows that differ between two points: `before` is at the first, `after` at the other.
+
+        With `most`, no more changes may lie between.
+        """
         with self.opened(b) as opened:
             before = opened.at(self.position(a))
-            found: list[Difference] = []
-            bases = []
-            for recorded in opened.chosen(table):
-                earlier = before.find(recorded.name)
-                folded = self._differing(opened, recorded, earlier, before)
-                found += _paired(recorded, folded)
-                bases.append(opened.basis_of(recorded))
+            chosen = opened.chosen(table)
+            before.require_told(each.name for each in chosen)
+            shapes = [shape for each in chosen for shape in opened.all_of(each)]
+            if most is not None and opened.images.count_between(shapes, before.cut, opened.cut, most) > most:
+                raise HistoryError(f"more than {most} changes lie between; narrow the range, or name a table")
+            differing = [Differing(before, opened, recorded) for recorded in chosen]
+            found = [row for each in differing for row in each.rows()]
+            bases = opened.bases_of(chosen, [each.broken for each in differing])
             return Differences(found, opened.basis(bases, everything=table is None))
 
-    def changes(self, which: At) -> Changes:
-        """What an action did to rows, or what was written past the gateway at a position."""
+    def changes(self, which: At, *, most: int | None = None) -> Changes:
+        """What an action did to rows, or what was written past the gateway at a position; with `most`, no more."""
         record = self._record_of(which) if isinstance(which, UUID) else self.journal.at(self.position(which))
         if record is None:
-            raise HistoryError(_no_action(which))
+            raise self._unknown(which)
         outcome = record if record.kind == "bypass" else self.journal.outcome(record.action_id)
         if outcome is None:
             raise HistoryError(f"the action {record.action_id} has no outcome yet")
         with self.opened(outcome.position) as opened:
             source = opened.images.sources([outcome.position])[outcome.position]
+            if most is not None and opened.images.is_longer(source, most):
+                raise HistoryError(f"more than {most} changes of rows were made at this position: more than is read")
             found = opened.images.of_record(opened.shapes, source)
             changes = opened.changes_of(found)
             used = {each.table for each in changes}
-            bases = [opened.basis_of(each) for each in opened.tables if each.name in used]
+            bases = opened.bases_of([each for each in opened.tables if each.name in used])
             return Changes(changes, opened.basis(bases))
 
-    def bisect(self, sql: str, *, good: At = 0, bad: At = None) -> Bisected:
+    def bisect(self, sql: str, *, good: At = "start", bad: At = None) -> BisectResult:
         """The first position after `good` at which a query's first value is true, by halving up to `bad`.
 
         The query is the database's own SQL; it sees copies of the recorded tables, by their names without schema, as
         they were. Where what it asks comes and goes, the position found is one at which it came.
         """
         with self.opened(bad, with_copies=True) as opened:
-            low = opened.at(self.position(good))
-            named = [each for each in opened.tables if each.bare.lower() in sql.lower()]
+            asked = sql.lower().replace('""', '"')
+            named = [each for each in opened.tables if each.bare.lower() in asked]
             if not named:
                 raise HistoryError(f"the query names no recorded table; there are: {opened.names()}")
+            if len({each.bare for each in named}) < len(named):
+                names = ", ".join(each.name for each in named)
+                raise HistoryError(f"a query goes by names without schema, by which tables are the same here: {names}")
+            wanted = [each.name for each in named]
+            low = opened.at(max(self.position(good), opened.begins(wanted) if good == "start" else 0))
+            low.require_told(wanted)
             touched = opened.images.are_touched([s for each in named for s in opened.all_of(each)], low.cut, opened.cut)
             with copy_of(opened, named) as copy:
 
@@ -199,41 +226,54 @@ class History:
                 found, checks, note = first_true(low.cut.position, opened.cut.position, holds)
             note = note if touched else "nothing was changed in this range"
             source = opened.images.sources([found])[found] if found is not None else None
-            return Bisected(source, checks, opened.basis([opened.basis_of(each) for each in named]), note)
+            return BisectResult(source, checks, opened.basis(opened.bases_of(named)), note)
 
-    def bisect_row(self, table: str, key: Key, column: str, value: Any, at: At = None) -> Bisected:
+    def bisect_row(self, table: str, key: Key, column: str, value: Any, at: At = None) -> BisectResult:
         """The first position at which a row's column had a value, in all that is recorded of it."""
         with self.opened(at) as opened:
             recorded = opened.one(table)
             _require_column(recorded, column)
-            changes = opened.of_row(recorded, key)
-            basis = opened.basis([opened.basis_of(recorded)])
-            for _, of_record in groupby(changes, key=lambda each: each.who.source):
-                after = list(of_record)[-1]
-                held = (after.after or {}).get(column)
-                if after.after is not None and (held == value or (isinstance(value, str) and str(held) == value)):
-                    return Bisected(after.who.source, len(changes), basis)
-            return Bisected(None, len(changes), basis, f"{column} never had that value")
+            told = opened.of_row(recorded, key)
+            changes = told.changes
+            basis = opened.basis(opened.bases_of([recorded], [told.broken]))
+            for _, of_record in groupby(enumerate(changes), key=lambda each: each[1].who.source):
+                number, last = list(of_record)[-1]
+                held = (last.after or {}).get(column)
+                if last.after is not None and (held == value or (isinstance(value, str) and str(held) == value)):
+                    note = (
+                        "it was given unseen, before this position by which that was noticed" if is_unseen(last) else ""
+                    )
+                    return BisectResult(told.noticed_by(number), len(changes), basis, note)
+            return BisectResult(None, len(changes), basis, f"{column} never had that value")
 
-    def touched(self, record: Record) -> list[Change]:
-        """What a record did to rows; see `Record.touched`."""
+    def touched(self, record: Record, most: int | None = None) -> list[Change]:
+        """What a record did to rows; see `Record.touched`. With `most` it must not be to more of them."""
         if record.kind == "submitted" or record.status not in (None, "succeeded"):
             return []
-        return self.changes(record.position).changes
+        return self.changes(record.position, most=most).changes
 
     def positions_of(self, table: str, key: Sequence[Any], after: int, upto: int | None) -> list[int]:
-        """The positions beyond `after` at which a table, or one of its rows, was changed; none if it never was."""
+        """The positions beyond `after` at which a table (or ANY_TABLE), or a row, was changed; none if it never was."""
         end = self.journal.settled()
         with self.opened(end if upto is None else min(upto, end)) as opened:
-            shapes = opened.shapes_of(table)
+            shapes = opened.shapes_of(table) if table != ANY_TABLE else opened.all_shapes()
+            begun = opened.images.archived()
+            after = max(after, begun.upto if begun else 0)
             if not key:
                 low = opened.images.cut(after, is_end=False)
                 return opened.images.positions(shapes, low, opened.cut) if shapes else []
             try:
-                images = opened.images.of_row(shapes, tuple(key), 0, opened.cut)
+                low = opened.images.cut(after, is_end=False)
+                since = min([low.image, *(image - 1 for image in opened.images.later(low))])
+                images = opened.images.of_row(shapes, shapes[-1].parts_of(key), since, opened.cut) if shapes else []
             except ValueError:
                 return []  # no row has such a key
             return sorted({each.position for each in images if each.position is not None and each.position > after})
+
+    def personal(self) -> dict[str, frozenset[str]]:
+        """The columns of each table that are or were personal, by the name that its history has."""
+        declared = self._backend.read(lambda connection: read_declared(connection, self._backend.prefix))
+        return {name: frozenset(each.personal) for name, each in declared.items()}
 
     def position(self, at: At) -> int:
         """What names a point in history, as a position. Raises HistoryError."""
@@ -243,6 +283,8 @@ class History:
             raise HistoryError(str(error)) from None
         if point is None:
             return self.journal.settled()
+        if at == "start":
+            return self.journal.begins.position()
         if isinstance(point, datetime):
             return self.journal.last_before(point)
         return self._record_of(point).position if isinstance(point, UUID) else point
@@ -258,11 +300,17 @@ class History:
     def _record_of(self, action_id: UUID) -> Record:
         record = self.journal.get(action_id)
         if record is None:
-            raise HistoryError(_no_action(action_id))
+            raise self._unknown(action_id)
         return record
 
+    def _unknown(self, which: object) -> HistoryError:
+        archive = self.journal.begins.archive()
+        if archive is not None and not (isinstance(which, int) and which > archive.upto):
+            return HistoryArchived(f"{_no_action(which)}; {archive.where()}")
+        return HistoryError(_no_action(which))
+
     @contextmanager
-    def opened(self, at: At, *, with_copies: bool = False) -> Iterator[Opened]:
+    def opened(self, at: At, *, with_copies: bool = False) -> Iterator[OpenedPosition]:
         """One snapshot of the database at a point, waited for until it is settled; for whoever reads images itself."""
         self.journal.require()
         end = self.journal.settled()
@@ -275,54 +323,16 @@ class History:
             database = database_of(connection)
             images = database.images(self._backend, connection)
             with images.snapshot(with_copies=with_copies):
-                is_end = position == images.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
+                is_end = position == images.end()
                 shapes = database.shapes(connection, self._backend.prefix)
-                yield Opened(images, shapes, images.cut(position, is_end=is_end), self._wanted())
-
-    def _differing(
-        self, opened: Opened, recorded: Recorded, earlier: Recorded | None, before: Opened
-    ) -> list[Residual]:
-        """What was put there and taken away; where a baseline lies between, what differs between the states."""
-        fold = Fold(recorded.shapes, opened.images.values)
-        if earlier is not None and earlier.since_image == recorded.since_image:
-            since = recorded.since_image
-            residue = opened.images.residue(recorded.shapes, since, opened.cut, before.cut)
-            return fold.reconciled(list(residue))
-        sums: dict[Any, Residual] = {}
-        for sign, told in (
-            (1, Rows(opened.images, recorded, opened.cut)),
-            (-1, earlier and Rows(before.images, earlier, before.cut)),
-        ):
-            for each in told.all() if told else ():
-                known = sums.get(own := (each.shape, repr(each.row)), each._replace(times=0))
-                sums[own] = known._replace(times=known.times + sign * each.times)
-        fold = Fold(recorded.shapes if earlier is None else opened.all_of(recorded), opened.images.values)
-        return fold.reconciled([each for each in sums.values() if each.times])
-
-
-def _paired(recorded: Recorded, residue: Sequence[Residual]) -> list[Difference]:
-    told: dict[int, Iterator[Columns]] = {}
-    for shape in dict.fromkeys(each.shape for each in residue):
-        told[shape] = iter(recorded.columns_of(shape, [each.row for each in residue if each.shape == shape]))
-    rows: dict[Any, list[Columns | None]] = {}
-    for number, each in enumerate(residue):
-        key = each.key if recorded.shape.key else number
-        pair = rows.setdefault(key, [None, None])
-        pair[each.times > 0] = next(told[each.shape])
-        for _ in range(abs(each.times) - 1):
-            rows.setdefault((number, _), [None, None])[each.times > 0] = pair[each.times > 0]
-    found = []
-    for before, after in rows.values():
-        whole = after or before or {}
-        found.append(Difference(recorded.name, {name: whole[name] for name in recorded.shape.key}, before, after))
-    return found
+                yield OpenedPosition(images, shapes, images.cut(position, is_end=is_end), self._wanted())
 
 
 def _no_action(which: object) -> str:
     return f"the journal has no action {which}; `actionbus log` shows the latest"
 
 
-def _require_column(recorded: Recorded, column: str) -> None:
+def _require_column(recorded: RecordedTable, column: str) -> None:
     if column in recorded.shape.columns:
         return
     withheld = " (it is withheld)" if column in recorded.shape.withheld else ""

@@ -6,7 +6,7 @@ Used by `core.history.history`; what differs between the databases is in `images
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -14,8 +14,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from actionbus.core.errors import HistoryArchived
 from actionbus.core.history.decoding import Values
-from actionbus.core.history.shapes import Shape
+from actionbus.core.history.shapes import BASELINE, GAP, Shape
+from actionbus.core.storage.archives import GONE, Archive, decoded
 from actionbus.core.storage.backend import Backend
 from actionbus.core.values.change import Source
 from actionbus.core.values.payload import loads
@@ -60,15 +62,15 @@ class Link(NamedTuple):
     taken: Row | None
 
 
-class Chain(NamedTuple):
-    """What the images of one key come to, if each follows from the one before it."""
+class Stretch(NamedTuple):
+    """Some keys in their order, and what the images of each come to, if each follows from the one before it."""
 
-    key: Any
-    shape: int
-    row: Row | None
-    """As its last image left it; None where it is gone."""
-    links: tuple[Link, ...] = ()
-    """Those that are not the same text or the same values; under two shapes they may still follow."""
+    keys: Sequence[Any]
+    shapes: Sequence[int]
+    rows: Sequence[Row | None]
+    """As the last image of each key left it; None where it is gone."""
+    links: Sequence[tuple[Any, Link]] = ()
+    """By key, those that are not the same text or the same values; under two shapes they may still follow."""
 
 
 class Cut(NamedTuple):
@@ -85,6 +87,8 @@ class Cut(NamedTuple):
     """Whether it is the journal's last position in this snapshot."""
 
 
+STRETCH: Final = 500
+"""Keys that are read at once: of few made in between, Python's collector looks at least."""
 MANY: Final = 1_000
 """Bypasses are counted so far: an answer does not wait for a million of them."""
 NOTHING = Cut(0, 0, None)
@@ -98,12 +102,19 @@ class Images(ABC):
         self.connection = connection
         self.prefix = backend.prefix
         self.utc = backend.utc
+        self._backend = backend
         self._places: dict[int, int | None] = {}
+        self._archives: list[Archive] | None = None
 
     @abstractmethod
     @contextmanager
     def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
         """Meanwhile, all that is read is of one moment; `with_copies` of tables, temporary ones can be made."""
+
+    @abstractmethod
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Meanwhile, what is read is read in the transaction that is open, and values read as images have them."""
 
     @abstractmethod
     def cut(self, position: int, *, is_end: bool) -> Cut:
@@ -120,8 +131,13 @@ class Images(ABC):
         """
 
     @abstractmethod
-    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
-        """All keys that images have, in the order in which the index has them, those beyond `after` if it is given."""
+    def stretches(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
+    ) -> Iterator[Stretch]:  # fmt: skip
+        """All keys that images have, in the order in which the index has them, those beyond `after` if it is given.
+
+        The first stretch has at most `size` of them.
+        """
 
     @abstractmethod
     def key_of(self, shape: Shape, key: Values) -> Any:
@@ -148,6 +164,13 @@ class Images(ABC):
         """The images with a higher number, in order, whether or not a record has them: of a sandbox, which has none."""
 
     @abstractmethod
+    def uncommitted(self, shapes: Mapping[int, Shape], nested: Collection[UUID]) -> list[Image]:
+        """The images of the action's transaction that is open on the connection, in the order of their numbers.
+
+        `claimed` is the nested action that made one, of those that succeeded, or None for the outermost one.
+        """
+
+    @abstractmethod
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         """Images that say of a change only that it could not be recorded."""
 
@@ -162,19 +185,92 @@ class Images(ABC):
         since = min(low.image, high.image, *(each - 1 for each in self.later(low)))
         return bool(self.rows_of(sql, (*(shape.shape for shape in shapes), since, high.image)))
 
+    def count_between(self, shapes: Sequence[Shape], low: Cut, high: Cut, most: int) -> int:
+        """About how many changes lie between two cuts, counted until there are more than `most`."""
+        marks = ", ".join("?" * len(shapes))
+        first, last = sorted((low.image, high.image))
+        found = f"SELECT 1 FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? LIMIT ?"
+        values = (*(shape.shape for shape in shapes), first, last, most + 1)
+        return int(self.rows_of(f"SELECT count(*) FROM ({found}) f", values)[0][0]) if shapes else 0
+
+    def count_of_row(self, shapes: Sequence[Shape], key: Values, cut: Cut, most: int) -> int:
+        """The same of one row up to a cut. Raises ValueError for what is no key."""
+        found = "SELECT 1 FROM {home}actionbus_images WHERE shape = ? AND key = ? AND image <= ? LIMIT ?"
+        counted = 0
+        for shape in (each for each in shapes if len(each.key) == len(key)):
+            values = (shape.shape, self.key_of(shape, key), cut.image, most + 1)
+            counted += int(self.rows_of(f"SELECT count(*) FROM ({found}) f", values)[0][0])
+        return counted
+
+    def is_longer(self, source: Source, most: int) -> bool:
+        """Whether a record has more images than so many."""
+        ranges = "SELECT images_after, images_upto FROM {home}journal WHERE position = ?"
+        rows = self.rows_of(ranges, (source.position,))
+        after, upto = rows[0] if rows else (None, None)
+        if after is not None:
+            return bool(upto - after > most)
+        found = "SELECT 1 FROM {home}actionbus_images WHERE xid = ? AND image <= ? LIMIT ?"
+        counted = self.rows_of(f"SELECT count(*) FROM ({found}) f", (source.xid, upto or 0, most + 1))
+        return bool(counted[0][0] > most)
+
     @abstractmethod
     def told(self, shapes: Sequence[Shape], cut: Cut) -> Iterator[list[Any]]:
         """All images up to a cut, as `history.carrying` writes them: number, shape, operation, key, the rest."""
+
+    @abstractmethod
+    def remove(self, images: Sequence[Image]) -> None:
+        """Take images of an archive out, in the transaction that is open."""
+
+    @abstractmethod
+    def make_baseline(self, images: Sequence[Image], widths: Mapping[int, int]) -> None:
+        """Make images of an archive the baseline of their rows; `widths` is how many columns each shape has."""
 
     @abstractmethod
     def later(self, cut: Cut) -> Sequence[int]:
         """The images up to the cut's number that belong to a later record."""
 
     def place_of(self, shape: Shape) -> int | None:
-        """The position from which a shape holds; None if only its time tells."""
+        """The position from which a shape holds, or is told here; None if only its time tells."""
         if shape.shape not in self._places:
-            self._places[shape.shape] = self._place_of(shape)
+            gone = self.archived(shape.shape)
+            self._places[shape.shape] = gone.upto if gone else self._place_of(shape)
         return self._places[shape.shape]
+
+    @property
+    def archives(self) -> list[Archive]:
+        """What is not here any more in this snapshot, in the order of its ends."""
+        if self._archives is None:
+            self._archives = [decoded(self._backend, row) for row in self.rows_of(GONE)]
+        return self._archives
+
+    def leave_out(self, archive: int) -> None:
+        """Read as if this archive had not been made: all that it holds is there still."""
+        self._archives = [each for each in self.archives if each.archive != archive]
+        self._places.clear()
+
+    def archived(self, shape: int | None = None) -> Archive | None:
+        """The last archive of the journal; of a shape, the last that took images of it, or pruned them."""
+        wanted = (a for a in reversed(self.archives) if (a.table_name is None if shape is None else shape in a.shapes))
+        return next(wanted, None)
+
+    def begun(self, position: int) -> Archive | None:
+        """The archive of the journal that a cut goes by. Raises HistoryArchived for a position that it holds."""
+        found = self.archived()
+        if found is not None and position < found.upto:
+            raise HistoryArchived(found.where())
+        return found
+
+    def kept(self, image: Image) -> Archive | None:
+        """The archive at whose cut an image is the baseline of its row, or tells of a gap before."""
+        if image.operation not in (BASELINE, GAP):
+            return None
+        wanted = (a for a in reversed(self.archives) if image.image <= a.image and image.shape in {0, *a.shapes})
+        return next(wanted, None)
+
+    def at_cut(self, image: Image) -> Image:
+        """An image where its record is, or at the cut of an archive."""
+        found = self.kept(image) if self.archives else None
+        return image if found is None else image._replace(position=found.upto, claimed=None)
 
     @abstractmethod
     def _place_of(self, shape: Shape) -> int | None:
@@ -203,6 +299,22 @@ class Images(ABC):
         """How many transactions wrote past the gateway up to a cut, as far as is worth counting."""
         found = "SELECT 1 FROM {home}journal WHERE kind = 'bypass' AND position <= ? LIMIT ?"
         return int(self.rows_of(f"SELECT count(*) FROM ({found}) b", (cut.position, MANY))[0][0])
+
+    @abstractmethod
+    def last_of(self, shapes: Sequence[Shape]) -> int | None:
+        """The position of the last image of these shapes, the journal's last if no record covers it yet."""
+
+    def end(self) -> int:
+        """The journal's last position."""
+        return int(self.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0])
+
+    def standing_since(self, shape: Shape) -> int:
+        """The position from which the triggers of a shape stand; the first that may be it where no record tells."""
+        if (place := self.place_of(shape)) is not None:
+            return place
+        first = "SELECT position FROM {home}journal WHERE images_upto >= ? ORDER BY position LIMIT 1"
+        found = self.rows_of(first, (shape.since_image,))
+        return int(found[0][0]) if found else self.end()
 
     @abstractmethod
     def waiting(self) -> int:

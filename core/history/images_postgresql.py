@@ -16,15 +16,16 @@ An image's number is no position: a transaction that drew a number earlier may c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg2
 from sqlalchemy import Connection
 
 from actionbus.core.history.decoding import Decode, Values, decoder_of
-from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
+from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.backend import Backend
@@ -48,6 +49,7 @@ _BEGIN: Final = "; ".join(
 _IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
     AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
 _OUTCOME: Final = f"LEFT JOIN {{home}}journal o ON {_IS_OUTCOME}"
+_OWN_OUTCOME: Final = f"(SELECT o.position FROM {{home}}journal o WHERE {_IS_OUTCOME})"
 _BYPASS: Final = """(SELECT b.position FROM {home}journal b WHERE b.kind = 'bypass' AND b.xid = i.xid
     AND b.images_upto >= i.image ORDER BY b.images_upto LIMIT 1)"""
 _FIRST_AFTER: Final = """(SELECT f.position FROM {home}journal f WHERE f.images_upto >= i.image
@@ -65,11 +67,16 @@ _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.
     FROM (SELECT i.*, lag(i.after) OVER w AS held, lag(i.shape) OVER w AS was, lead(i.image) OVER w AS until
         FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
 """Each image beside what the one before it left; `is_open` where it does not take that away."""
-_CHAINS: Final = f"""SELECT key, shape, after, until IS NULL, is_open, was, held, before FROM ({_LINKED}) d
-    WHERE until IS NULL OR is_open ORDER BY key, image"""
-"""Of each key the last image, and those that are open."""
+_CHAINS: Final = f"""SELECT key, shape, after,
+        CASE WHEN is_open THEN ARRAY[CASE WHEN until IS NULL THEN after END, was::text, held, before] END
+    FROM ({_LINKED}) d WHERE (until IS NULL AND after IS NOT NULL) OR is_open ORDER BY key, image"""
+"""Of each key that is there the last image; and those that are open, with what tells why."""
+_LAST_IMAGE: Final = """SELECT coalesce((SELECT images_upto FROM {home}journal WHERE images_upto IS NOT NULL
+    ORDER BY position DESC LIMIT 1), 0)"""
+"""There were images up to here when the last record was appended."""
 _SHORT: Final = 100
-_FETCHED: Final = 1_000
+_FEW: Final = 1_000
+_NOT_MANY: Final = 100_000
 
 
 class PostgreSQLImages(Images):
@@ -91,18 +98,31 @@ class PostgreSQLImages(Images):
         finally:
             cursor.execute("ROLLBACK")
 
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        names = [name.lower() for name in PINS]
+        before = self.rows_of("SELECT name, setting FROM pg_settings WHERE lower(name) = ANY(?)", (names,))
+        self.run("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in PINS.items()))
+        yield
+        for name, value in before:  # after an error they go with the transaction
+            self.rows_of("SELECT set_config(?, ?, true)", (name, value))
+
     def cut(self, position: int, *, is_end: bool) -> Cut:
+        begun = self.begun(position)
         rows = self.rows_of(
             "SELECT position, xid, images_upto, seen, recorded_at FROM {home}journal "
-            "WHERE position <= ? AND images_upto IS NOT NULL ORDER BY position DESC LIMIT ?",
-            (position, _LOOKED_AT),
+            "WHERE position <= ? AND position > ? AND images_upto IS NOT NULL ORDER BY position DESC LIMIT ?",
+            (position, begun.upto if begun else 0, _LOOKED_AT),
         )
         if not rows:
-            return NOTHING._replace(position=position, image=_ALL if is_end else 0, is_end=is_end)
+            there = Cut(0, begun.image, begun.moment, ended=begun.ended) if begun else NOTHING
+            return there._replace(position=position, image=_ALL if is_end else there.image, is_end=is_end)
         _, xid, image, _, moment = rows[0]
         if is_end:  # a forged action's have no record yet; of all others it is in this snapshot
             image = _ALL
         ended = max((xmin for row in rows if row[3] and (xmin := int(row[3].partition(":")[0])) <= xid), default=FIRST)
+        if begun and begun.ended <= xid:
+            ended = max(ended, begun.ended)
         return Cut(position, image, self.utc(moment), ended=ended, is_end=is_end)
 
     def later(self, cut: Cut) -> list[int]:
@@ -110,7 +130,7 @@ class PostgreSQLImages(Images):
             # Each outcome by its index: the planner, who takes numbers and transactions for independent, expects many.
             rows = self.rows_of(
                 "SELECT i.image FROM {home}actionbus_images i WHERE i.image <= ? AND i.xid >= ? AND coalesce("
-                f"(SELECT o.position FROM {{home}}journal o WHERE {_IS_OUTCOME}), {_BYPASS}) > ?",
+                f"{_OWN_OUTCOME}, {_BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
             self._known_later[cut] = [number for (number,) in rows]
@@ -129,17 +149,13 @@ class PostgreSQLImages(Images):
             values += [list(keys)]
         return map(Residual._make, self.rows_of(_RESIDUE.format(chosen=chosen), values))
 
-    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
+    def stretches(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
+    ) -> Iterator[Stretch]:  # fmt: skip
         images, values = self._of_shapes(shapes, since, cut, after)
-        links: list[Link] = []
-        for key, shape, row, is_last, is_open, was, held, before in self._streamed(
-            _CHAINS.format(images=images), values
-        ):
-            if is_open:
-                links.append(Link(was, held, shape, before))
-            if is_last:
-                yield Chain(key, shape, row, tuple(links))
-                links.clear()
+        chains = _Chains()
+        yield from map(chains.stretch, self._fetched(_CHAINS.format(images=images), values, min(size, STRETCH)))
+        yield chains.rest()
 
     def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
         """SQL of all images of keys, each beside what the one before it left, and its parameters."""
@@ -156,18 +172,21 @@ class PostgreSQLImages(Images):
         return " UNION ALL ".join([branch] * len(shapes)), [v for shape in shapes for v in (shape.shape, *own)]
 
     def _streamed(self, sql: str, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """Rows as they are needed, by a cursor of the server, which ends with the snapshot."""
+        return (row for rows in self._fetched(sql, values, STRETCH) for row in rows)
+
+    def _fetched(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Sequence[Any]]]:
+        """Rows as they are needed, first so many, by a cursor of the server, which ends with the snapshot."""
         self._cursors += 1
         name, cursor = f"actionbus_{self._cursors}", self._cursor()
         self._run(cursor, f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
-        size = _FETCHED // 5
         while True:
             cursor.execute(f"FETCH {size} FROM {name}")
-            rows = cursor.fetchall()
-            yield from rows
-            if len(rows) < size:
+            found = cursor.rowcount
+            if found:
+                yield cursor.fetchall()  # held by nobody here: Python's collector would look at them
+            if found < size:
                 return
-            size = _FETCHED
+            size = STRETCH
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found = [each for text, ids in self._keys(shapes, key) for each in self._of_key(ids, text, since, cut)]
@@ -210,11 +229,17 @@ class PostgreSQLImages(Images):
         return self._images(sql, values + ([source.action_id.hex] if source.kind == "outcome" else []))
 
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        sql = f"""SELECT DISTINCT {_PLACED} FROM (SELECT min(image) AS image, xid, action
+        # If they are not many, each outcome by its index: the planner expects many in any range, and reads the journal.
+        is_short = high.image - low.image <= _NOT_MANY
+        placed = f"coalesce({_OWN_OUTCOME}, {_BYPASS}, {_FIRST_AFTER})" if is_short else _PLACED
+        sql = f"""SELECT DISTINCT {placed} FROM (SELECT min(image) AS image, xid, action
             FROM {{home}}actionbus_images i WHERE i.shape = ANY(?) AND {_IS_IN}
-            AND (i.image > ? OR i.image = ANY(?::bigint[])) GROUP BY xid, action) i
-            {_OUTCOME}"""
-        values = (_numbers(shapes), high.image, self.later(high), low.image, self.later(low))
+            AND (i.image > ? OR i.image = ANY(?::bigint[]))
+            AND NOT (i.operation = '{BASELINE}' AND i.image <= ?) GROUP BY xid, action) i
+            {"" if is_short else _OUTCOME}"""
+        begun = self.archived()
+        archived = begun.image if begun else 0
+        values = (_numbers(shapes), high.image, self.later(high), low.image, self.later(low), archived)
         return sorted(each for (each,) in self.rows_of(sql, values) if each is not None)
 
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
@@ -226,6 +251,13 @@ class PostgreSQLImages(Images):
         sql = """SELECT image, shape, operation, key, before, after, action, NULL::bigint
             FROM {home}actionbus_images WHERE image > ? ORDER BY image"""
         return [Image(*row) for row in self.rows_of(sql, (number,))]
+
+    def uncommitted(self, shapes: Mapping[int, Shape], nested: Collection[UUID]) -> list[Image]:
+        sql = """SELECT image, shape, operation, key, before, after, action, NULL::bigint FROM {home}actionbus_images
+            WHERE xid = pg_current_xact_id_if_assigned()::text::bigint ORDER BY image"""
+        names = {each.hex for each in nested}
+        found = (Image(*row) for row in self.rows_of(sql) if row[1] in shapes)
+        return [each if each.claimed in names else each._replace(claimed=None) for each in found]
 
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         # Without a key, by which the index finds them; of shape 0 are those of which not even the table is known.
@@ -243,6 +275,28 @@ class PostgreSQLImages(Images):
             FROM {{home}}actionbus_images i WHERE {_IS_IN}"""
         return map(list, self._streamed(sql, (cut.image, self.later(cut))))
 
+    def remove(self, images: Sequence[Image]) -> None:
+        self._change("DELETE FROM {home}actionbus_images i USING", images)
+
+    def make_baseline(self, images: Sequence[Image], widths: Mapping[int, int]) -> None:
+        self._change(f"UPDATE {{home}}actionbus_images i SET operation = '{BASELINE}', before = NULL FROM", images)
+
+    def _change(self, what: str, images: Sequence[Image]) -> None:
+        keyed = [each for each in images if each.key is not None]
+        wanted = "unnest(?::integer[], ?::text[], ?::bigint[]) w(shape, key, image)"
+        if keyed:
+            same = "i.shape = w.shape AND i.key = w.key AND i.image = w.image"
+            self.run(
+                f"{what} {wanted} WHERE {same}",
+                [list(each) for each in zip(*((i.shape, i.key, i.image) for i in keyed), strict=True)],
+            )
+        if others := [each for each in images if each.key is None]:
+            same = "i.shape = w.shape AND i.key IS NULL AND i.image = w.image"
+            self.run(
+                f"{what} unnest(?::integer[], ?::bigint[]) w(shape, image) WHERE {same}",
+                [[i.shape for i in others], [i.image for i in others]],
+            )
+
     def _place_of(self, shape: Shape) -> int | None:
         sql = """SELECT min(b.position) FROM {home}journal b
             WHERE b.kind = 'bypass' AND b.xid = ? AND b.images_upto >= ? AND b.recorded_at >= ?
@@ -257,10 +311,18 @@ class PostgreSQLImages(Images):
             found = first[0].position if first else None
         return found
 
+    def last_of(self, shapes: Sequence[Shape]) -> int | None:
+        # No index has a table's images by number: longer and longer pieces of the end are looked through.
+        sql = "SELECT max(image) FROM {home}actionbus_images WHERE shape = ANY(?) AND image > ?"
+        last = self.rows_of(_LAST_IMAGE)[0][0]
+        size, low, found = _FEW, last, None
+        while found is None and low >= shapes[0].since_image:
+            low, size = last - size, size * 10
+            found = self.rows_of(sql, (_numbers(shapes), low))[0][0]
+        return None if found is None else self._images("i.image = ?", (found,))[0].position or self.end()
+
     def waiting(self) -> int:
-        sql = """SELECT count(*) FROM {home}actionbus_images WHERE image > coalesce((SELECT images_upto
-            FROM {home}journal WHERE images_upto IS NOT NULL ORDER BY position DESC LIMIT 1), 0)"""
-        return int(self.rows_of(sql)[0][0])
+        return int(self.rows_of(f"SELECT count(*) FROM {{home}}actionbus_images WHERE image > ({_LAST_IMAGE})")[0][0])
 
     def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
         if shape.shape not in self._decoders:
@@ -270,7 +332,7 @@ class PostgreSQLImages(Images):
     def _images(self, where: str, values: Sequence[Any], *, ordered: bool = True) -> list[Image]:
         order = " ORDER BY i.image" if ordered else ""
         sql = f"SELECT {_IMAGE} FROM {{home}}actionbus_images i {_OUTCOME} WHERE {where}{order}"
-        return [Image(*row) for row in self.rows_of(sql, values)]
+        return [self.at_cut(Image(*row)) for row in self.rows_of(sql, values)]
 
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
         cursor = self._cursor()
@@ -287,6 +349,37 @@ class PostgreSQLImages(Images):
 
     def _cursor(self) -> Any:
         return driver_connection(self.connection).cursor()
+
+
+class _Chains:
+    """Makes stretches of what the cursor gives."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[int, Row | None]] = {}
+        """The key of which an image was open, and the last one may be still to come."""
+        self._links: list[tuple[str, Link]] = []
+
+    def stretch(self, rows: Sequence[Sequence[Any]]) -> Stretch:
+        keys, shapes, texts, opens = zip(*rows, strict=True)
+        if not self._open and not any(opens):
+            return Stretch(keys, shapes, texts)
+        last, links = self._open, self._links
+        for key, shape, text, is_open in rows:
+            if is_open:
+                left, was, held, taken = is_open
+                links.append((key, Link(was and int(was), held, shape, taken)))
+            last[key] = shape, left if is_open else text
+        kept = keys[-1]
+        self._open = {kept: last.pop(kept)} if opens[-1] else {}
+        self._links = [each for each in links if each[0] == kept] if self._open else []
+        return _stretch(last, links[: len(links) - len(self._links)])
+
+    def rest(self) -> Stretch:
+        return _stretch(self._open, self._links)
+
+
+def _stretch(last: Mapping[str, tuple[int, Row | None]], links: Sequence[tuple[str, Link]]) -> Stretch:
+    return Stretch(list(last), [shape for shape, _ in last.values()], [row for _, row in last.values()], links)
 
 
 def _up_to(cut: Cut, images: Sequence[Image]) -> list[Image]:

@@ -7,33 +7,32 @@ and the record of an image is the first whose range it lies in.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from heapq import merge
-from itertools import takewhile
+from itertools import islice, takewhile
 from marshal import dumps
 from typing import Any, Final
 from uuid import UUID
 
-from actionbus.core.history.decoding import Erased, Values
-from actionbus.core.history.images import NOTHING, Chain, Cut, Image, Images, Link, Residual, Row
+from actionbus.core.history.decoding import ErasedValue, Values
+from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
-from actionbus.core.history.sqlite_texts import text_of
+from actionbus.core.history.sqlite_texts import AS_IT_IS, as_stored, count_row, place_of_key, text_of
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.history_ddl import IMAGES
 from actionbus.core.storage.privacy_ddl import ERASURES, TAG_SIZE
-from actionbus.core.storage.sqlite_images import key_part
+from actionbus.core.storage.sqlite_images import RANGES, Ranges, key_part
 from actionbus.core.values.change import Source
 
 _OF_ITSELF: Final = ("image", "operation", "key", "at")
 _DAY_ZERO: Final = 2440587.5
 """The Julian day with which 1970 begins."""
-_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_AS_IT_IS: Final = 2
-"""The form of `marshal` in which only equal values have equal bytes: 1, 1.0 and true differ, 0.0 and -0.0 too."""
+_NEAR: Final = 64
+"""Positions among which the next record with images nearly always is."""
 
 
 Version = tuple[int, int, Row | None]
@@ -48,29 +47,39 @@ class SQLiteImages(Images):
 
     @contextmanager
     def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
+        self._dbapi().execute("BEGIN")
+        try:
+            with self.joined():
+                yield
+        finally:
+            self._dbapi().execute("ROLLBACK")
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
         dbapi = self._dbapi()
-        factory = dbapi.text_factory
-        dbapi.text_factory = text_of
-        dbapi.execute("BEGIN")
+        factories = dbapi.row_factory, dbapi.text_factory
+        dbapi.row_factory, dbapi.text_factory = None, text_of
         try:
             self._tags = {tag for (tag,) in self.rows_of(f"SELECT tag FROM {{home}}{ERASURES}")}
             yield
         finally:
-            dbapi.execute("ROLLBACK")
-            dbapi.text_factory = factory
+            dbapi.row_factory, dbapi.text_factory = factories
 
     def cut(self, position: int, *, is_end: bool) -> Cut:
+        begun = self.begun(position)
+        first = begun.upto if begun else 0
         last = self.rows_of(
-            "SELECT position, recorded_at, cause_id FROM {home}journal WHERE position <= ? "
+            "SELECT position, recorded_at, cause_id FROM {home}journal WHERE position <= ? AND position > ? "
             "ORDER BY position DESC LIMIT 1",
-            (position,),
+            (position, first),
         )
         ranged = self._last_range(position)
-        image = ranged[2] if ranged else 0
+        image = ranged[2] if ranged and ranged[0] > first else begun.image if begun else 0
         if is_end:
             image = self.rows_of("SELECT coalesce(max(image), 0) FROM {home}actionbus_images")[0][0]
         if not last:
-            return NOTHING._replace(position=position, image=image, is_end=is_end)
+            moment = begun.moment if begun else None
+            return NOTHING._replace(position=position, image=image, moment=moment, is_end=is_end)
         later = self._of_outer(position, last[0][2], image)
         return Cut(position, image, self.utc(last[0][1]), later, is_end=is_end)
 
@@ -123,24 +132,28 @@ class SQLiteImages(Images):
             if image in later or (image <= low and image not in earlier):
                 continue
             if operation in "iub":
-                _count(counts, key, row[4 + width :], 1, image)
+                count_row(counts, key, row[4 + width :], 1, image)
             if operation in "ud":
-                _count(counts, key, row[4 : 4 + width], -1, image)
+                count_row(counts, key, row[4 : 4 + width], -1, image)
         for key, held, times, image in counts.values():
             if times:
                 yield Residual(shape.shape, key, self._told(held), times, image)
 
-    def chains(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> Iterator[Chain]:
-        for key, versions, links in self.linked(shapes, since, cut, after):
-            _, shape, row = versions[-1]
-            yield Chain(key, shape, row, links)
+    def stretches(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
+    ) -> Iterator[Stretch]:  # fmt: skip
+        linked = self.linked(shapes, since, cut, after)
+        while chunk := list(islice(linked, min(size, STRETCH))):
+            last = [versions[-1] for _, versions, _ in chunk]
+            links = [(key, link) for key, _, found in chunk for link in found]
+            yield Stretch([each[0] for each in chunk], [each[1] for each in last], [each[2] for each in last], links)
 
     def linked(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None
     ) -> Iterator[tuple[Any, list[Version], tuple[Link, ...]]]:
         """Of each key what every image left, and where one may not take away what the one before it left."""
         streams = [self._by_key(shape, since, cut, after) for shape in shapes]
-        ordered = streams[0] if len(streams) == 1 else merge(*streams, key=_place)
+        ordered = streams[0] if len(streams) == 1 else merge(*streams, key=place_of_key)
         last, held, was = None, None, None
         links: list[Link] = []
         versions: list[Version] = []
@@ -150,7 +163,7 @@ class SQLiteImages(Images):
                     yield last, versions, tuple(links)
                 last, held, was, links, versions = key, None, None, [], []
             if (taken is not None or held is not None) and (
-                shape != was or held is None or taken is None or dumps(held, _AS_IT_IS) != dumps(taken, _AS_IT_IS)
+                shape != was or held is None or taken is None or dumps(held, AS_IT_IS) != dumps(taken, AS_IT_IS)
             ):
                 links.append(Link(was, self._told(held), shape, self._told(taken)))
             held, was = row, shape
@@ -183,7 +196,7 @@ class SQLiteImages(Images):
 
     def key_of(self, shape: Shape, key: Values) -> Any:
         types = [shape.types[shape.columns.index(each)] for each in shape.key]
-        values = [_as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
+        values = [as_stored(kind, value) for kind, value in zip(types, key, strict=True)]
         if len(values) == 1:
             return values[0]
         parts = " || ',' || ".join(key_part(f"?{number}") for number in range(1, len(values) + 1))
@@ -196,11 +209,12 @@ class SQLiteImages(Images):
         return [each for each in found if each.position == source.position]
 
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
+        begun = self.archived()
         marks = ", ".join("?" * len(shapes))
         rows = self._execute(
             f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
             "ORDER BY image",
-            (*(shape.shape for shape in shapes), low.image, high.image),
+            (*(shape.shape for shape in shapes), max(low.image, begun.image if begun else 0), high.image),
         )
         found = set(self._records_of([image for (image,) in rows]).values())
         return sorted(each for each in found if low.position < each <= high.position)
@@ -221,6 +235,12 @@ class SQLiteImages(Images):
                 sides = (row[places[f"{side}{n}"]] for side in "on" for n in width)
                 images.append(self._image(shape, (*(row[places[name]] for name in _OF_ITSELF), *sides), None))
         return images
+
+    def uncommitted(self, shapes: Mapping[int, Shape], nested: Collection[UUID]) -> list[Image]:
+        ranges: Ranges | None = self.connection.info.get(RANGES)
+        found = self.beyond(shapes, ranges.before) if ranges else []
+        owners = ((each, ranges.owner(each.image, nested)) for each in found if ranges)
+        return [each._replace(claimed=owner.hex if owner else None) for each, owner in owners]
 
     def unrecorded(self, shapes: Sequence[Shape], since: int, cut: Cut) -> list[Image]:
         sql = f"image > ? AND image <= ? AND key IS NULL AND operation = '{GAP}'"
@@ -256,12 +276,30 @@ class SQLiteImages(Images):
             found = self._execute(f"{told} WHERE image <= ? ORDER BY image", (cut.image,))
         return (list(row[: widths.get(row[1], 5)]) for row in found if row[0] not in cut.later)
 
+    def remove(self, images: Sequence[Image]) -> None:
+        self._dbapi().executemany(f"DELETE FROM {self.prefix}{IMAGES} WHERE image = ?", [(i.image,) for i in images])
+
+    def make_baseline(self, images: Sequence[Image], widths: Mapping[int, int]) -> None:
+        for each in images:
+            before = "".join(f", o{number} = NULL" for number in range(1, widths[each.shape] + 1))
+            sql = f"UPDATE {self.prefix}{IMAGES} SET operation = '{BASELINE}'{before} WHERE image = ?"
+            self._dbapi().execute(sql, (each.image,))
+
     def _place_of(self, shape: Shape) -> int | None:
         if not shape.is_baseline:
             return None
         sql = f"image > ? AND operation = '{BASELINE}'"
         row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
         return self._images([(shape, row)])[0].position if row else None
+
+    def last_of(self, shapes: Sequence[Shape]) -> int | None:
+        # Backwards by number, whatever the index of keys promises: the last one is found soon.
+        last = "SELECT image FROM {home}actionbus_images WHERE +shape IN (%s) ORDER BY image DESC LIMIT 1"
+        numbers = [shape.shape for shape in shapes]
+        found = [image for (image,) in self.rows_of(last % ", ".join("?" * len(numbers)), numbers)]
+        if found and (begun := self.archived()) and found[0] <= begun.image:
+            return begun.upto
+        return self._records_of(found).get(found[0]) or self.end() if found else None
 
     def waiting(self) -> int:
         last = self._last_range(2**62)
@@ -281,7 +319,7 @@ class SQLiteImages(Images):
 
     def _value(self, value: Any) -> Any:
         is_erased = isinstance(value, bytes) and value[:TAG_SIZE] in self._tags
-        return Erased(value[TAG_SIZE:].hex()) if is_erased else value
+        return ErasedValue(value[TAG_SIZE:].hex()) if is_erased else value
 
     def _of_shape(
         self, shape: Shape, where: str, values: Sequence[Any], *, by_key: bool = False
@@ -295,9 +333,10 @@ class SQLiteImages(Images):
 
     def _images(self, found: Sequence[tuple[Shape, Sequence[Any]]]) -> list[Image]:
         """Rows of `_of_shape`, in the order of their numbers."""
-        ordered = sorted(found, key=lambda each: each[1][0])
-        records = self._records_of([row[0] for _, row in ordered])
-        return [self._image(shape, row, records.get(row[0])) for shape, row in ordered]
+        images = [self.at_cut(self._image(shape, row, None)) for shape, row in found]
+        ordered = sorted(images, key=lambda each: each.image)
+        records = self._records_of([each.image for each in ordered if each.position is None])
+        return [each if each.position else each._replace(position=records.get(each.image)) for each in ordered]
 
     def _image(self, shape: Shape, row: Sequence[Any], position: int | None) -> Image:
         image, operation, key, at = row[:4]
@@ -310,8 +349,8 @@ class SQLiteImages(Images):
     def _records_of(self, images: Sequence[int]) -> dict[int, int]:
         """The position of each image's record, where it has one. The numbers are ascending."""
         found: dict[int, int] = {}
-        place = 0
-        while place < len(images) and (covering := self._range_of(images[place])):
+        place = position = 0
+        while place < len(images) and (covering := self._range_of(images[place], position)):
             position, after, upto = covering
             end = bisect_right(images, upto, place)
             found |= dict.fromkeys(images[place:end], position)
@@ -332,18 +371,20 @@ class SQLiteImages(Images):
         found = takewhile(lambda each: each[3] is not None and each[1] >= after, self._execute(walk, (position,)))
         return (each[:3] for each in found)
 
-    def _range_of(self, image: int) -> tuple[int, int, int] | None:
-        """The record that an image belongs to and its range, by halving: `images_upto` never falls."""
-        low, high = 0, self.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
-        while high - low > 1:
-            middle = (low + high) // 2
-            last = self._last_range(middle)
-            low, high = (low, middle) if last and last[2] >= image else (middle, high)
+    def _range_of(self, image: int, after: int) -> tuple[int, int, int] | None:
+        """The record of an image, beyond a position, and its range; by halving where it is far: `images_upto` grows."""
         first = (
-            "SELECT position, images_after, images_upto FROM {home}journal WHERE position >= ? AND images_after < ? "
-            "AND images_upto >= ? ORDER BY position LIMIT 1"
+            "SELECT position, images_after, images_upto FROM {home}journal WHERE position BETWEEN ? AND ? "
+            "AND images_after < ? AND images_upto >= ? ORDER BY position LIMIT 1"
         )
-        rows = self.rows_of(first, (high, image, image))
+        rows = self.rows_of(first, (after + 1, after + _NEAR, image, image)) if after else ()
+        if not rows:
+            low, high = 0, self.rows_of("SELECT coalesce(max(position), 0) FROM {home}journal")[0][0]
+            while high - low > 1:
+                middle = (low + high) // 2
+                last = self._last_range(middle)
+                low, high = (low, middle) if last and last[2] >= image else (middle, high)
+            rows = self.rows_of(first, (high, 2**62, image, image))
         return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
 
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
@@ -355,37 +396,3 @@ class SQLiteImages(Images):
 
     def _dbapi(self) -> Any:
         return driver_connection(self.connection)
-
-
-def _count(counts: dict[bytes, list[Any]], key: Any, held: Any, times: int, image: int) -> None:
-    told = counts.setdefault(dumps(held, _AS_IT_IS), [key, held, 0, 0])
-    told[2] += times
-    told[3] = image
-
-
-def _place(row: Sequence[Any]) -> tuple[Any, ...]:
-    """Where a key stands in the order of the index: NULL, numbers, texts, bytes."""
-    key, image = row[:2]
-    if key is None:
-        return 0, 0, image
-    if isinstance(key, str):
-        return 2, key.encode(errors="surrogateescape"), image
-    return 3 if isinstance(key, bytes) else 1, key, image
-
-
-def _as_stored(type_name: str, value: Any) -> Any:
-    """A value as a column of this type keeps it: text that looks like a number is one where the type is.
-
-    SQLAlchemy keeps a UUID as CHAR(32), its digits alone; the journal shows it as people write it.
-    """
-    kind = type_name.upper()
-    if isinstance(value, UUID) or (kind == "CHAR(32)" and isinstance(value, str) and _UUID.fullmatch(value)):
-        return UUID(str(value)).hex if kind == "CHAR(32)" else str(value)
-    if not isinstance(value, str) or any(each in kind for each in ("CHAR", "CLOB", "TEXT", "BLOB")) or not kind:
-        return value
-    for number in (int, float):
-        try:
-            return number(value)
-        except ValueError:
-            pass
-    return value

@@ -43,6 +43,10 @@ class Lookout:
         except Exception as error:
             log.warning("whether changes of rows are recorded could not be found out: %s", brief(error))
 
+    def unrecorded(self, connection: Connection) -> tuple[str, ...]:
+        """The names of tables that are not recorded as they should be. The connection is outside of any transaction."""
+        return tuple(each.table_name for each in unrecorded(self._backend, connection, self._wanted()))
+
     def _warn(self, standings: Sequence[Standing]) -> None:
         if standings:
             names = ", ".join(each.table_name for each in standings)

@@ -14,8 +14,16 @@ from sqlalchemy.exc import OperationalError
 
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
-from actionbus.core.history.postgresql_catalogue import PINS, Found, Member
-from actionbus.core.history.postgresql_standing import Asked, Looked, changes, find_asked, look_all, pinned, set_for
+from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Member
+from actionbus.core.history.postgresql_standing import (
+    Finding,
+    NamedTable,
+    changes,
+    find_asked,
+    look_all,
+    pinned,
+    set_for,
+)
 from actionbus.core.history.shapes import TableWanted
 from actionbus.core.storage.backend import in_text, quoted
 from actionbus.core.storage.ddl import begin_alone, verbatim
@@ -53,7 +61,7 @@ def remove(connection: Connection, home: str, wanted: Sequence[TableWanted]) -> 
         return [each.table.name for each in found]
 
 
-def _drop(connection: Connection, each: Looked, home: str) -> None:
+def _drop(connection: Connection, each: Finding, home: str) -> None:
     for statement in _leaving(each):
         connection.execute(verbatim(statement))
     by_number = {member.relation: member.sql for member in each.table.members}
@@ -63,7 +71,7 @@ def _drop(connection: Connection, each: Looked, home: str) -> None:
         connection.execute(verbatim(f"DROP FUNCTION IF EXISTS {home}{quoted(function)}()"))
 
 
-def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> bool:
+def _renew(connection: Connection, each: Finding, home: str, baseline: bool) -> bool:
     """Put a table's triggers right; whether it begins with a baseline."""
     table, old = each.table, each.shape
     begins = baseline or old is None or (bool(each.lost) and not _has_only_new_partitions(connection, each))
@@ -73,6 +81,7 @@ def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> b
     for member in table.members:
         for operation in sql.needed(table, member):
             statements += sql.trigger(table, member, operation, functions[operation], home)
+    statements += sql.noting(table, functions["insert"], home)
     connection.execute(verbatim(";\n".join(statements)))
     if begins:
         with set_for(connection, {**PINS, "row_security": "off"}):
@@ -81,7 +90,7 @@ def _renew(connection: Connection, each: Looked, home: str, baseline: bool) -> b
     return begins
 
 
-def _leaving(each: Looked) -> list[str]:
+def _leaving(each: Finding) -> list[str]:
     """What takes our triggers from tables that were its partitions."""
     operations = (*sql.OPERATIONS, sql.TRUNCATE)
     return [
@@ -90,7 +99,7 @@ def _leaving(each: Looked) -> list[str]:
     ]  # fmt: skip
 
 
-def _drop_unused(connection: Connection, table: Found, shape: int, home: str) -> None:
+def _drop_unused(connection: Connection, table: CatalogueTable, shape: int, home: str) -> None:
     """Functions of this table's earlier shapes, those of a table of its name that was dropped among them."""
     unused = text(
         "SELECT quote_ident(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
@@ -112,7 +121,7 @@ def _drop_unused(connection: Connection, table: Found, shape: int, home: str) ->
         connection.execute(verbatim(f"DROP FUNCTION {home}{name}()"))
 
 
-def _has_only_new_partitions(connection: Connection, each: Looked) -> bool:
+def _has_only_new_partitions(connection: Connection, each: Finding) -> bool:
     """Whether all that is wrong is that partitions, still empty, have no triggers yet."""
     bare = [m for m in each.table.members if not any(relation == m.relation for relation, _ in each.table.triggers)]
     is_all = {lost.relation for lost in each.lost} <= {member.relation for member in bare} and not each.stale
@@ -123,7 +132,7 @@ def _has_rows(connection: Connection, member: Member) -> bool:
     return bool(connection.execute(text(f"SELECT EXISTS (SELECT FROM {in_text(member.sql)})")).scalar_one())
 
 
-def _new_shape(connection: Connection, table: Found, is_baseline: bool, home: str) -> int:
+def _new_shape(connection: Connection, table: CatalogueTable, is_baseline: bool, home: str) -> int:
     insert = text(
         f"INSERT INTO {in_text(home)}actionbus_shapes "
         "(table_name, relation, columns, types, numbers, key, withheld, withheld_numbers, is_baseline, "
@@ -154,7 +163,7 @@ def _record(connection: Connection, home: str, begun: Sequence[str]) -> None:
     )
 
 
-def _lock(connection: Connection, asked: Sequence[Asked]) -> None:
+def _lock(connection: Connection, asked: Sequence[NamedTable]) -> None:
     """Nobody else writes these tables any more; readers go on. In one order, so that two installers do not deadlock."""
     with set_for(connection, {"lock_timeout": _LOCK_TIMEOUT}):
         for relation in sorted(each.relation for each in asked if each.relation):

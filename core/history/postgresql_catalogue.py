@@ -74,9 +74,11 @@ class Trigger(NamedTuple):
     is_definer: bool
     is_always: bool
     is_by_row: bool
+    comment: str | None
+    """On its function, where whoever installed it noted the partitions there were."""
 
 
-class Found(NamedTuple):
+class CatalogueTable(NamedTuple):
     """A table as it stands."""
 
     relation: int
@@ -153,7 +155,7 @@ _MEMBERS: Final = text("""
 """)
 _TRIGGERS: Final = text("""
     SELECT t.tgrelid::bigint, t.tgname, p.proname, p.prosrc, coalesce(p.proconfig, '{}'), p.prosecdef,
-        t.tgenabled = 'A', (t.tgtype & 1) = 1
+        t.tgenabled = 'A', (t.tgtype & 1) = 1, obj_description(p.oid, 'pg_proc')
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY (:relations) AND starts_with(t.tgname, '!actionbus_')
 """)
@@ -206,13 +208,13 @@ class Hold(Protocol):
 
 def look(
     connection: Connection, relations: Sequence[int], hold: Hold, home: str
-) -> dict[int, Found | ConfigurationError]:
+) -> dict[int, CatalogueTable | ConfigurationError]:
     """Tables as they stand, or why their rows cannot be recorded; by a few queries, however many tables there are."""
     given = {"relations": list(relations)}
     rows = connection.execute(_TABLES, {**given, "home": home}).all()
     columns, keys, members = (_grouped(connection, each, given) for each in (_COLUMNS, _KEYS, _MEMBERS))
     triggers = _triggers(connection, sorted({member[0] for found in members.values() for member in found}))
-    looked: dict[int, Found | ConfigurationError] = {}
+    looked: dict[int, CatalogueTable | ConfigurationError] = {}
     for row in rows:
         try:
             looked[row[0]] = _found(row, columns[row[0]], keys[row[0]], members[row[0]], triggers, hold)
@@ -232,7 +234,7 @@ def _grouped(connection: Connection, query: TextClause, given: Mapping[str, Any]
 def _found(
     row: Any, columns: list[Any], keys: list[Any], members: list[Any], triggers: Mapping[tuple[int, str], Trigger],
     hold: Hold,
-) -> Found:  # fmt: skip
+) -> CatalogueTable:  # fmt: skip
     relation, name, kind, persistence, is_partition, is_by_row, is_ours = row
     if kind not in "rp" or persistence == "t":
         raise ConfigurationError(
@@ -248,7 +250,7 @@ def _found(
     kept = [each for each in columns if each[1] not in withheld and not each[4]]
     key = tuple(each[0] for each in keys)
     own = {member[0] for member in members}
-    return Found(
+    return CatalogueTable(
         relation, name, kind, tuple(_column(each) for each in kept),
         () if set(key) & set(withheld) else key, not any(each[1] for each in keys), withheld,
         tuple(each[0] for name in withheld for each in columns if each[1] == name), _pins(kept),
@@ -260,8 +262,8 @@ def _found(
 def _triggers(connection: Connection, relations: list[int]) -> dict[tuple[int, str], Trigger]:
     rows = connection.execute(_TRIGGERS, {"relations": relations}).all()
     return {
-        (relation, name): Trigger(function, body, tuple(settings), is_definer, is_always, is_by_row)
-        for relation, name, function, body, settings, is_definer, is_always, is_by_row in rows
+        (relation, name): Trigger(function, body, tuple(settings), *rest)
+        for relation, name, function, body, settings, *rest in rows
     }
 
 

@@ -10,9 +10,10 @@ A statement's rows come as transition tables: `o` as they were, `n` as they are.
 
 from __future__ import annotations
 
+import json
 from typing import Final, NamedTuple
 
-from actionbus.core.history.postgresql_catalogue import PINS, Column, Found, Member
+from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Column, Member
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.history_ddl import last_image
 
@@ -46,7 +47,7 @@ class Function(NamedTuple):
         ]
 
 
-def functions(table: Found, shape: int, home: str) -> dict[str, Function]:
+def functions(table: CatalogueTable, shape: int, home: str) -> dict[str, Function]:
     """By operation, what records a table's rows under a shape."""
     settings = ("search_path=pg_catalog, pg_temp", *(f"{pin}={PINS[pin]}" for pin in table.pins))
     made = {
@@ -62,7 +63,24 @@ def functions(table: Found, shape: int, home: str) -> dict[str, Function]:
     return made | {TRUNCATE: Function(f"actionbus_image_{shape}_{TRUNCATE}", _truncated(shape, home), settings)}
 
 
-def trigger(table: Found, member: Member, operation: str, function: Function, home: str) -> list[str]:
+def noting(table: CatalogueTable, function: Function, home: str) -> list[str]:
+    """What notes the partitions there are: of one that is dropped nothing else is left, neither rows nor triggers."""
+    if table.kind != "p":
+        return []
+    noted = json.dumps({str(member.relation): member.sql for member in table.members}, ensure_ascii=False)
+    return [f"COMMENT ON FUNCTION {home}{function.name}() IS {_literal(noted)}"]
+
+
+def noted(table: CatalogueTable) -> dict[int, str]:
+    """The partitions there were when the triggers were installed last; none where nobody noted them."""
+    comment = next((each.comment for each in table.triggers.values() if each.comment), None)
+    try:
+        return {int(relation): str(name) for relation, name in json.loads(comment or "{}").items()}
+    except (ValueError, AttributeError):  # somebody's own words
+        return {}
+
+
+def trigger(table: CatalogueTable, member: Member, operation: str, function: Function, home: str) -> list[str]:
     """What puts one on a table, first in order, and firing whatever `session_replication_role` says."""
     name = quoted(f"!actionbus_{operation}")
     if operation == TRUNCATE:
@@ -78,19 +96,19 @@ def trigger(table: Found, member: Member, operation: str, function: Function, ho
     ]
 
 
-def needed(table: Found, member: Member) -> tuple[str, ...]:
+def needed(table: CatalogueTable, member: Member) -> tuple[str, ...]:
     """The operations for which a member needs a trigger."""
     if member.kind == "p":  # holds no rows; a partition is truncated with its own trigger
         return () if table.is_by_row else OPERATIONS
     return (*OPERATIONS, TRUNCATE)
 
 
-def row_text(table: Found, side: str) -> str:
+def row_text(table: CatalogueTable, side: str) -> str:
     """SQL of a row's text."""
     return f"ROW({', '.join(f'{side}.{quoted(c.name)}' for c in table.columns)})::text"
 
 
-def key_text(table: Found, side: str, home: str) -> str:
+def key_text(table: CatalogueTable, side: str, home: str) -> str:
     """SQL of a key's text. A long one is cut (`actionbus_key`), since an index takes no long ones."""
     columns = _key(table)
     if not columns:
@@ -105,7 +123,7 @@ def key_text(table: Found, side: str, home: str) -> str:
     return f"CASE WHEN {size} <= 500 THEN {plain} ELSE {shortened} END"
 
 
-def baseline(table: Found, shape: int, home: str) -> str:
+def baseline(table: CatalogueTable, shape: int, home: str) -> str:
     """SQL that copies all rows of a table into images."""
     only = "" if table.kind == "p" else "ONLY "
     return (
@@ -114,12 +132,12 @@ def baseline(table: Found, shape: int, home: str) -> str:
     )
 
 
-def _key(table: Found) -> list[Column]:
+def _key(table: CatalogueTable) -> list[Column]:
     by_name = {c.name: c for c in table.columns}
     return [by_name[name] for name in table.key if name in by_name]
 
 
-def _images(table: Found, shape: int, home: str, operation: str) -> str:
+def _images(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     """SQL of the images of one statement, as a query without its last condition."""
     o, n = (_source(table, side) for side in "on")
     tail = "named, mine"
@@ -147,11 +165,11 @@ def _images(table: Found, shape: int, home: str, operation: str) -> str:
     )
 
 
-def _source(table: Found, side: str) -> str:
+def _source(table: CatalogueTable, side: str) -> str:
     return f"(SELECT {_RECORDS[side]}.*) {side}" if table.is_by_row else side
 
 
-def _probe(table: Found, home: str, operation: str) -> str:
+def _probe(table: CatalogueTable, home: str, operation: str) -> str:
     """Refused where a column is gone or of another type, or the history's own tables cannot be written."""
     side = _SIDES[operation][0]
     is_fit = " AND ".join(f"{home}actionbus_same({side}.{quoted(c.name)}, NULL::{c.bare_type})" for c in table.columns)
@@ -162,7 +180,7 @@ def _probe(table: Found, home: str, operation: str) -> str:
     )
 
 
-def _is_large(table: Found, operation: str) -> str:
+def _is_large(table: CatalogueTable, operation: str) -> str:
     """SQL that finds out whether a row's text might be too long for a value."""
     wide = [c for c in table.columns if not c.is_small]
     if not wide:
@@ -175,7 +193,7 @@ def _is_large(table: Found, operation: str) -> str:
     return " OR ".join(tests)
 
 
-def _drifted(table: Found, shape: int, home: str, operation: str) -> str:
+def _drifted(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     """Records rows under the columns that are left, by their present names; a change as a delete and an insert."""
     lines = [f"drifted := {home}actionbus_drifted({shape}, TG_RELID);"]
     for side in _SIDES[operation]:
@@ -217,7 +235,7 @@ def _bypass(home: str) -> str:
     return f"INSERT INTO {home}actionbus_bypasses VALUES (mine) ON CONFLICT DO NOTHING;"
 
 
-def _body(table: Found, shape: int, home: str, operation: str) -> str:
+def _body(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     images = f"{_INTO.format(home=home)} {_images(table, shape, home, operation)};"
     return f"""{_DECLARED}
     BEGIN
@@ -268,18 +286,18 @@ def _ending(shape: int, home: str) -> str:
 END"""
 
 
-def _others(table: Found) -> list[str]:
+def _others(table: CatalogueTable) -> list[str]:
     return [pin for pin in PINS if pin not in table.pins]
 
 
-def _pinned(table: Found) -> str:
+def _pinned(table: CatalogueTable) -> str:
     """A column's new type may depend on settings that its old one did not."""
     kept = ", ".join(f"current_setting('{pin}')" for pin in _others(table))
     sets = "\n            ".join(f"PERFORM set_config('{pin}', '{PINS[pin]}', true);" for pin in _others(table))
     return f"kept := ARRAY[{kept}]::text[];\n            {sets}"
 
 
-def _unpinned(table: Found) -> str:
+def _unpinned(table: CatalogueTable) -> str:
     return "\n            ".join(
         f"PERFORM set_config('{pin}', kept[{number}], true);" for number, pin in enumerate(_others(table), 1)
     )

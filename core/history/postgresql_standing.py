@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
-from actionbus.core.history.postgresql_catalogue import Found, children, detached, look, relations_of
+from actionbus.core.history.postgresql_catalogue import CatalogueTable, children, detached, look, relations_of
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
 from actionbus.core.history.withholding import withheld_of
 from actionbus.core.storage.backend import in_text, quoted
@@ -30,7 +30,7 @@ _WITHIN: Final = (
 _ALONE: Final = ("BEGIN", "COMMIT", "ROLLBACK")
 
 
-class Lost(NamedTuple):
+class LossReason(NamedTuple):
     """Why changes may go by unrecorded."""
 
     told: str
@@ -38,13 +38,13 @@ class Lost(NamedTuple):
     """The table or partition whose trigger is meant; None for what concerns all."""
 
 
-class Looked(NamedTuple):
+class Finding(NamedTuple):
     """A table, its shape, and what differs between the two."""
 
-    table: Found
+    table: CatalogueTable
     shape: Shape | None
     """What its triggers write under; None where none of ours is on it."""
-    lost: tuple[Lost, ...]
+    lost: tuple[LossReason, ...]
     """Why changes may not have been recorded, so that only a baseline makes the history whole."""
     stale: tuple[str, ...]
     """What keeps changes from being recorded under the present columns."""
@@ -57,7 +57,7 @@ class Looked(NamedTuple):
         return self.shape is not None and not self.lost and not self.stale
 
 
-class Asked(NamedTuple):
+class NamedTable(NamedTuple):
     """A table that is meant, as it was found by its name."""
 
     wanted: TableWanted
@@ -137,7 +137,7 @@ def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[st
     return {name: (images, int(size or 0)) for name, images, size in rows}
 
 
-def _standing(asked: Asked, looked: Looked | ConfigurationError | None, shapes: Sequence[Shape]) -> Standing:
+def _standing(asked: NamedTable, looked: Finding | ConfigurationError | None, shapes: Sequence[Shape]) -> Standing:
     if looked is None:
         were = [shape for shape in shapes if _is_named(shape.table_name, asked.wanted)]
         if not were:
@@ -156,22 +156,23 @@ def _standing(asked: Asked, looked: Looked | ConfigurationError | None, shapes: 
 
 
 def _is_named(table_name: str, wanted: TableWanted) -> bool:
-    schema, _, name = table_name.partition(".")
-    return name == wanted.name and wanted.schema in (None, schema)
+    if wanted.schema is None:
+        return table_name.partition(".")[2] == wanted.name
+    return table_name == f"{wanted.schema}.{wanted.name}"
 
 
-def find_asked(connection: Connection, wanted: Sequence[TableWanted], *, may_miss: bool = True) -> list[Asked]:
+def find_asked(connection: Connection, wanted: Sequence[TableWanted], *, may_miss: bool = True) -> list[NamedTable]:
     """The tables that are meant, and those that inherit from them. Raises ConfigurationError where one is missing."""
     relations = relations_of(connection, [_in_sql(each.schema, each.name) for each in wanted])
     heirs = children(connection, [each for each in relations if each is not None])
-    found: dict[int, Asked] = {}
+    found: dict[int, NamedTable] = {}
     missing = []
     for each, relation in zip(wanted, relations, strict=True):
         if relation is None:
-            missing.append(Asked(each, None))
+            missing.append(NamedTable(each, None))
             continue
         for one in (relation, *heirs[relation]):
-            found.setdefault(one, Asked(each, one))
+            found.setdefault(one, NamedTable(each, one))
     if missing and not may_miss:
         raise ConfigurationError([f"there is no table {each.name}" for each in missing])
     return [*found.values(), *missing]
@@ -181,26 +182,34 @@ def _in_sql(schema: str | None, name: str) -> str:
     return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
 
 
-def _known(connection: Connection, shapes: Sequence[Shape]) -> list[Asked]:
+def _known(connection: Connection, shapes: Sequence[Shape]) -> list[NamedTable]:
     """All tables that have a history."""
-    parts = [name.split(".", 1) for name in sorted(latest(shapes))]
-    relations = relations_of(connection, [_in_sql(*each) for each in parts])
-    return [
-        Asked(TableWanted(table, schema), relation) for (schema, table), relation in zip(parts, relations, strict=True)
-    ]
+    names = sorted(latest(shapes))
+    meant = [TableWanted(table, schema) for name in names for schema, table in _parted(name)]
+    relations = relations_of(connection, [_in_sql(each.schema, each.name) for each in meant])
+    by_name: dict[str, NamedTable] = {}
+    for asked in map(NamedTable, meant, relations):
+        if asked.relation is not None or asked.name not in by_name:
+            by_name[asked.name] = asked
+    return [by_name[name] for name in names]
 
 
-def look_all(connection: Connection, asked: Sequence[Asked], home: str) -> list[Looked]:
+def _parted(name: str) -> list[tuple[str, str]]:
+    """Schema and table: either may have a dot in its own name."""
+    return [(name[:place], name[place + 1 :]) for place, each in enumerate(name) if each == "."]
+
+
+def look_all(connection: Connection, asked: Sequence[NamedTable], home: str) -> list[Finding]:
     """All of those that are there. Raises ConfigurationError for those that cannot be recorded."""
     looked = _look(connection, asked, postgresql_shapes(connection, home), home).values()
     if refused := [each for each in looked if isinstance(each, ConfigurationError)]:
         raise ConfigurationError([problem for error in refused for problem in error.problems])
-    return [each for each in looked if isinstance(each, Looked)]
+    return [each for each in looked if isinstance(each, Finding)]
 
 
 def _look(
-    connection: Connection, asked: Sequence[Asked], shapes: Sequence[Shape], home: str
-) -> dict[Asked, Looked | ConfigurationError]:
+    connection: Connection, asked: Sequence[NamedTable], shapes: Sequence[Shape], home: str
+) -> dict[NamedTable, Finding | ConfigurationError]:
     """Each that is there, or why its rows cannot be recorded."""
     there = {each.relation: each for each in asked if each.relation is not None}
     by_number = {shape.shape: shape for shape in shapes}
@@ -226,11 +235,11 @@ def _hold(
     return withheld_of(name, wanted, before, present)
 
 
-def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
+def _compare(table: CatalogueTable, shapes: Mapping[int, Shape], home: str) -> Finding:
     """What differs between a table with its triggers and what they should be."""
     shape = _shape_of(table, shapes)
     if shape is None:
-        return Looked(table, None, (Lost(f"no trigger of the row history is on {table.name}"),), ())
+        return Finding(table, None, (LossReason(f"no trigger of the row history is on {table.name}"),), ())
     lost, stale = [], []
     wanted = sql.functions(table, shape.shape, home)
     for member in table.members:
@@ -239,26 +248,30 @@ def _compare(table: Found, shapes: Mapping[int, Shape], home: str) -> Looked:
             function = wanted[operation]
             told = f"the trigger for {operation}"
             if trigger is None:
-                lost.append(Lost(f"{told} is missing on {member.sql}", member.relation))
+                lost.append(LossReason(f"{told} is missing on {member.sql}", member.relation))
             elif not trigger.is_always:
-                lost.append(Lost(f"{told} on {member.sql} is switched off, or not ENABLE ALWAYS", member.relation))
+                lost.append(
+                    LossReason(f"{told} on {member.sql} is switched off, or not ENABLE ALWAYS", member.relation)
+                )
             elif operation != sql.TRUNCATE and trigger.is_by_row != table.is_by_row:
                 by = "row" if table.is_by_row else "statement"
-                lost.append(Lost(f"{told} on {member.sql} is not by {by}", member.relation))
+                lost.append(LossReason(f"{told} on {member.sql} is not by {by}", member.relation))
             elif trigger[:4] != (function.name, function.body, function.settings, True):
                 stale.append(f"{told} on {member.sql} is not the one for its columns")
-    lost += [Lost(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)]
-    return Looked(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
+    lost += [
+        LossReason(f"{table.name}: rows may have changed without a trigger: {each}") for each in _rewrites(table, shape)
+    ]
+    return Finding(table, shape, tuple(lost), tuple(changes(table, shape) or stale))  # the first explains the second
 
 
 def _with_detached(
-    connection: Connection, looked: Mapping[Asked, Looked | ConfigurationError], home: str
-) -> dict[Asked, Looked | ConfigurationError]:
+    connection: Connection, looked: Mapping[NamedTable, Finding | ConfigurationError], home: str
+) -> dict[NamedTable, Finding | ConfigurationError]:
     """Besides, partitions that went with their rows, of which no trigger was told."""
     parted = {
         each.shape.shape: each.table
         for each in looked.values()
-        if isinstance(each, Looked) and each.shape and each.table.kind == "p"
+        if isinstance(each, Finding) and each.shape and each.table.kind == "p"
     }
     if not parted:
         return dict(looked)
@@ -266,16 +279,22 @@ def _with_detached(
     functions = [f"actionbus_image_{shape}_{operation}" for shape in parted for operation in operations]
     members = [member.relation for table in parted.values() for member in table.members]
     gone = detached(connection, functions, members, home.replace('"', ""))
-    return {asked: _without(each, gone) if isinstance(each, Looked) else each for asked, each in looked.items()}
+    return {asked: _without(each, gone) if isinstance(each, Finding) else each for asked, each in looked.items()}
 
 
-def _without(each: Looked, gone: Mapping[int, Sequence[str]]) -> Looked:
+def _without(each: Finding, gone: Mapping[int, Sequence[str]]) -> Finding:
     names = gone.get(each.shape.shape, ()) if each.shape else ()
-    told = (f"rows of {each.table.name} went unseen with {name}, which is its partition no longer" for name in names)
-    return each._replace(lost=(*map(Lost, told), *each.lost), detached=tuple(names))
+    told = [f"rows of {each.table.name} went unseen with {name}, which is its partition no longer" for name in names]
+    there = [*((member.relation, member.sql) for member in each.table.members), *((0, name) for name in names)]
+    known, called = {relation for relation, _ in there}, {name for _, name in there}  # in a restored database by name
+    dropped = [name for relation, name in sql.noted(each.table).items() if relation not in known and name not in called]
+    told += [
+        f"rows of {each.table.name} may have gone unseen with {name}, which is there no longer" for name in dropped
+    ]
+    return each._replace(lost=(*map(LossReason, told), *each.lost), detached=tuple(names))
 
 
-def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:
+def _shape_of(table: CatalogueTable, shapes: Mapping[int, Shape]) -> Shape | None:
     """The shape that its triggers write under: their function's name says it, in a restored database too."""
     numbers = {
         int(parts[0])
@@ -287,7 +306,7 @@ def _shape_of(table: Found, shapes: Mapping[int, Shape]) -> Shape | None:
     return shapes.get(max(numbers)) if numbers else None
 
 
-def changes(table: Found, shape: Shape) -> list[str]:
+def changes(table: CatalogueTable, shape: Shape) -> list[str]:
     """How a table's columns differ from those of its shape."""
     now, then = dict(_typed(table)), dict(zip(shape.columns, shape.types, strict=True))
     changed = [f"{table.name}.{name} is not recorded yet" for name in now if name not in then]
@@ -297,7 +316,7 @@ def changes(table: Found, shape: Shape) -> list[str]:
     return changed
 
 
-def _rewrites(table: Found, shape: Shape) -> Iterator[str]:
+def _rewrites(table: CatalogueTable, shape: Shape) -> Iterator[str]:
     """What has changed recorded rows, or makes their keys others, though no trigger saw it."""
     now, then = dict(_typed(table)), dict(zip(shape.columns, shape.types, strict=True))
     for name in now:
@@ -309,7 +328,7 @@ def _rewrites(table: Found, shape: Shape) -> Iterator[str]:
         yield f"its key was ({', '.join(shape.key)}) and is ({', '.join(table.key)})"
 
 
-def _typed(table: Found) -> list[tuple[str, str]]:
+def _typed(table: CatalogueTable) -> list[tuple[str, str]]:
     return [(column.name, column.type) for column in table.columns]
 
 

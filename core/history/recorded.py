@@ -14,7 +14,7 @@ from actionbus.core.history.shapes import Shape
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedTable:
     """One table at one position."""
 
     images: Images
@@ -29,16 +29,17 @@ class Recorded:
     since_image: int
 
     @classmethod
-    def of(cls, images: Images, shapes: Sequence[Shape], cut: Cut) -> Recorded | None:
+    def of(cls, images: Images, shapes: Sequence[Shape], cut: Cut) -> RecordedTable | None:
         """The table of these shapes; None if its history had not begun."""
         there = [each for each in shapes if holds(images, each, cut)]
         if not there:
             return None
         begin = next((each for each in reversed(there) if each.is_baseline), there[0])
         counting = [each for each in there if each.shape >= begin.shape]
-        place = images.place_of(begin) if begin.is_baseline else None
+        gone = images.archived(begin.shape)
+        since, place = begin.since, images.place_of(begin) if begin.is_baseline or gone else None
         written = {each.shape: each for each in shapes}
-        return cls(images, counting[-1], counting, written, begin.since, place, begin.since_image)
+        return cls(images, counting[-1], counting, written, gone.moment if gone else since, place, begin.since_image)
 
     @property
     def name(self) -> str:
@@ -48,7 +49,7 @@ class Recorded:
     @property
     def bare(self) -> str:
         """Without its schema."""
-        return self.name.partition(".")[2] or self.name
+        return self.shape.bare
 
     def columns_of(self, shape: int, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Rows that were written under a shape, by the table's columns at this position."""
@@ -57,7 +58,7 @@ class Recorded:
 
     def parts_of(self, key: Any) -> tuple[Any, ...]:
         """The values of a key as a caller gives it, one or a tuple. Raises HistoryError."""
-        parts = key if isinstance(key, tuple) else (key,)
+        parts = self.shape.parts_of(key)
         names = self.shape.key
         if not names:
             raise HistoryError(f"{self.name} has no key, so that no row of it can be named; ask for its state")

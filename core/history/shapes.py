@@ -63,6 +63,18 @@ class Shape(NamedTuple):
     since_position: int | None = None
     """SQLite: the journal's last position when the shape was made."""
 
+    @property
+    def bare(self) -> str:
+        """The table's name without its schema; on SQLite, where it has none, a dot is one of the name."""
+        return self.table_name if self.relation is None else self.table_name.partition(".")[2]
+
+    def parts_of(self, key: Any) -> tuple[Any, ...]:
+        """A key as a caller gives it, one or a tuple; in the text of one of several columns commas stand between."""
+        parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+        if len(parts) == 1 < len(self.key) and isinstance(parts[0], str):
+            return tuple(parts[0].split(","))
+        return parts
+
 
 class Standing(NamedTuple):
     """How a table stands now, as the catalogue has it beside its shape."""

@@ -6,34 +6,32 @@ to the same. Only where they do not follow, as where the order of images is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
+from typing import Any
 
 from actionbus.core.errors import HistoryError
-from actionbus.core.history.fold import Broken, Fold
-from actionbus.core.history.images import Chain, Cut, Image, Images, Residual
-from actionbus.core.history.recorded import Recorded
-
-_CHUNK: Final = 250
-"""Python's collector looks at what is made in between: of many small rounds it looks at least."""
+from actionbus.core.history.fold import BrokenRow, Fold
+from actionbus.core.history.images import STRETCH, Cut, Images, Residual, Stretch
+from actionbus.core.history.recorded import RecordedTable
+from actionbus.core.history.versions import Trail, by_key, by_position
 
 
 class Rows:
     """The rows of one table at one position. What does not add up in them is in `broken` when they have been read."""
 
-    def __init__(self, images: Images, recorded: Recorded, cut: Cut) -> None:
+    def __init__(self, images: Images, recorded: RecordedTable, cut: Cut) -> None:
         self._images = images
         self._recorded = recorded
         self._cut = cut
         self._fold = Fold(recorded.shapes, images.values)
-        self.broken: list[Broken] = []
+        self.broken: list[BrokenRow] = []
 
     def all(self) -> Iterator[Residual]:
         """Each row as often as it is there, in the order of keys; without a key in none, and all in memory."""
         if self._fold.is_keyed:
-            for chunk in self._by_key(None, _CHUNK):
-                yield from (Residual(each.shape, each.key, each.row, 1, 0) for each in chunk)
+            for keys, shapes, rows, _ in self._by_key():
+                yield from map(Residual, shapes, keys, rows, repeat(1), repeat(0))
             return
         images, recorded = self._images, self._recorded
         folded = self._fold.settle(images.residue(recorded.shapes, recorded.since_image, self._cut))
@@ -43,58 +41,57 @@ class Rows:
     def columns(self, after: Any = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The same by columns; beyond a key, at most so many. Raises HistoryError where there is no key to go by."""
         if after is None and limit is None and not self._fold.is_keyed:
-            yield from self._told([row for row in self.all() for _ in range(row.times)])
+            left = [row for row in self.all() for _ in range(row.times)]
+            yield from self._told([row.shape for row in left], [row.row for row in left])
             return
         if not self._fold.is_keyed:
             raise HistoryError(_no_order(self._recorded))
         beyond = None if after is None else self._recorded.key_of(after)
-        found = (row for chunk in self._by_key(beyond, min(limit or _CHUNK, _CHUNK)) for row in self._told(chunk))
-        yield from islice(found, limit)
+        stretches = self._by_key(beyond, limit or STRETCH)
+        yield from islice(chain.from_iterable(self._told(each.shapes, each.rows) for each in stretches), limit)
 
-    def _by_key(self, after: Any, size: int) -> Iterator[Sequence[Chain | Residual]]:
+    def _by_key(self, after: Any = None, size: int = STRETCH) -> Iterator[Stretch]:
+        """The rows that are there."""
         recorded = self._recorded
-        chains = self._images.chains(recorded.shapes, recorded.since_image, self._cut, after)
-        while chunk := list(islice(chains, size)):
-            summed = self._summed(self._fold.doubtful(chunk))
-            there: list[Chain | Residual] = []
-            for each in chunk:
-                if summed and each.key in summed:
-                    there += summed[each.key]
-                elif each.row is not None:
-                    there.append(each)
-            yield there
+        for each in self._images.stretches(recorded.shapes, recorded.since_image, self._cut, after, size):
+            summed = self._summed(self._fold.doubtful(each.links))
+            yield _there(each, summed) if summed or None in each.rows else each
 
-    def _summed(self, keys: Sequence[Any]) -> dict[Any, list[Residual]]:
-        found: dict[Any, list[Residual]] = {key: [] for key in keys}
-        if keys:
-            recorded = self._recorded
-            residue = self._images.residue(recorded.shapes, recorded.since_image, self._cut, keys=keys)
-            folded = self._fold.settle(residue)
-            self.broken += folded.broken
-            for row in self._known(folded.rows):
-                found[row.key].append(row)
+    def _summed(self, keys: Sequence[Any]) -> dict[Any, Residual | None]:
+        recorded = self._recorded
+        images = self._images.of_keys(recorded.shapes, keys, recorded.since_image, self._cut) if keys else ()
+        found: dict[Any, Residual | None] = {}
+        for own in by_key(images):
+            trail = Trail(self._fold)
+            for _, changes in by_position(own, unplaced=True):
+                found[own[0].key] = trail.go(changes)
+            self.broken += trail.broken[-1:]
         return found
 
-    def _known(self, rows: Sequence[Residual]) -> Iterator[Residual]:
-        """The sum forgets what became known of a row by a change that let it come out as it was; its images do not."""
-        images: dict[Any, list[Image]] = {row.key: [] for row in rows if self._fold.newer(row.shape)}
-        recorded = self._recorded
-        if images:
-            for each in self._images.of_keys(recorded.shapes, list(images), recorded.since_image, self._cut):
-                images[each.key].append(each)
-        return (self._fold.known(row, images.get(row.key, ())) for row in rows)
-
-    def _told(self, rows: Sequence[Chain | Residual]) -> Iterator[dict[str, Any]]:
-        by_shape: dict[int, list[Any]] = {}
-        for each in rows:
-            by_shape.setdefault(each.shape, []).append(each.row)
-        told = {shape: iter(self._recorded.columns_of(shape, found)) for shape, found in by_shape.items()}
-        if len(told) == 1:
-            return next(iter(told.values()))
-        return (next(told[each.shape]) for each in rows)
+    def _told(self, shapes: Sequence[int], rows: Sequence[Any]) -> Iterable[dict[str, Any]]:
+        by_shape = dict.fromkeys(shapes, rows)
+        if len(by_shape) > 1:
+            by_shape = {shape: [row for n, row in zip(shapes, rows, strict=True) if n == shape] for shape in by_shape}
+        told = {shape: self._recorded.columns_of(shape, found) for shape, found in by_shape.items()}
+        if len(told) <= 1:
+            return next(iter(told.values()), ())
+        each = {shape: iter(found) for shape, found in told.items()}
+        return (next(each[shape]) for shape in shapes)
 
 
-def _no_order(recorded: Recorded) -> str:
+def _there(stretch: Stretch, summed: Mapping[Any, Residual | None]) -> Stretch:
+    """Without those that are gone, and with what the sum comes to where it was made."""
+    told: list[tuple[Any, int, Any]] = []
+    for key, shape, row in zip(*stretch[:3], strict=True):
+        if summed and key in summed:
+            shape, row = (each.shape, each.row) if (each := summed[key]) else (shape, None)
+        if row is not None:
+            told.append((key, shape, row))
+    keys, numbers, rows = ([each[n] for each in told] for n in range(3))
+    return Stretch(keys, numbers, rows)
+
+
+def _no_order(recorded: RecordedTable) -> str:
     if not recorded.shape.key:
         return f"{recorded.name} has no key by which its rows could be told page by page; ask for its whole state"
     return (

@@ -35,6 +35,17 @@ def wanted_of(tables: Iterable[Table], unrecorded: Collection[str], options: Map
     ]
 
 
+def by_name(connection: Connection, name: str) -> TableWanted:
+    """The table that somebody calls so, with its schema or without: a name may have a dot of its own."""
+    schema, dot, table = name.partition(".")
+    if not dot or inspect(connection).has_table(name):
+        return TableWanted(name)
+    first = TableWanted(table, schema)
+    places = (place for place, each in enumerate(name) if each == ".")
+    every = (TableWanted(name[place + 1 :], name[:place]) for place in places)
+    return next((each for each in every if inspect(connection).has_table(each.name, each.schema)), first)
+
+
 def as_modelled(connection: Connection, wanted: TableWanted, models: Iterable[MetaData]) -> TableWanted:
     """With what models say of the columns that the table has by now; as it is where they do not have it.
 
