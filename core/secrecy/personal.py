@@ -22,6 +22,7 @@ from actionbus.core.values import payload
 
 INSTALL: Final = "pip install 'actionbus[privacy]'"
 ERASED_TEXT: Final = "[erased]"
+WITHHELD_TEXT: Final = "[personal]"
 _MARK: Final = "$personal"
 _NONCE: Final = 12
 _WRITTEN: Final = re.compile(r"([0-9a-f]{32}):([A-Za-z0-9_=-]{38,})")
@@ -108,6 +109,16 @@ class Personal:
             return self.sealed(value, found[1], place) if found else value
         return value
 
+    def is_in(self, value: Any) -> bool:
+        """Whether something stands in a JSON value that `json` would seal."""
+        if isinstance(value, str):
+            return any(True for _ in self._spans(value))
+        if isinstance(value, list):
+            return any(map(self.is_in, value))
+        if isinstance(value, dict):
+            return any((name not in STRUCTURE and self.is_in(name)) or self.is_in(each) for name, each in value.items())
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and str(value) in self._found
+
     def _object(self, value: dict[str, Any], place: str) -> Any:
         if _MARK in value and self._some:
             return self.sealed(value, self._some, place)
@@ -182,6 +193,19 @@ def opened(value: Any, secrets: Mapping[str, str | None], place: str) -> Any:
             secret = secrets.get(found[1])
             return dict(payload.ERASED) if secret is None else payload.loads(_decrypted(secret, found[2], place))
         return {opened(name, secrets, place): opened(each, secrets, place) for name, each in value.items()}
+    return value
+
+
+def withheld(value: Any) -> Any:
+    """A JSON value for whoever is not to see what is personal in it, without any key."""
+    if isinstance(value, str):
+        return _IN_TEXT.sub(WITHHELD_TEXT, value)
+    if isinstance(value, list):
+        return [withheld(each) for each in value]
+    if isinstance(value, dict):
+        if _whole(value):
+            return {_MARK: True}
+        return {withheld(name): withheld(each) for name, each in value.items()}
     return value
 
 

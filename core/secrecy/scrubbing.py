@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
@@ -60,14 +60,19 @@ class Scrubber:
         possible = self._possible(value) if self._secrets else ()
         return _json(value, possible) if possible else value
 
-    def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
-        """JSON values by name, as callers sent them, without the secrets; names stay.
+    def arguments(self, values: dict[str, Any], declared: Container[str] = ()) -> dict[str, Any]:
+        """JSON values by name, as callers sent them, without the secrets, in names neither but for those `declared`.
 
         Nor is a number of a few digits touched, which is the same by coincidence. Another, which a text could not
         stand for, is redacted as the secret itself is.
         """
         possible = self._possible(values) if self._secrets else ()
-        return {name: _argument(each, possible) for name, each in values.items()} if possible else values
+        if not possible:
+            return values
+        return {
+            name if name in declared else _without(name, possible): _argument(each, possible)
+            for name, each in values.items()
+        }
 
     def holds(self, value: object) -> bool:
         """Whether a secret stands in the text of `value`."""
