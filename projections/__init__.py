@@ -2,12 +2,12 @@
 
 from actionbus.projections.documents import documents_at
 from actionbus.projections.errors import (
-    Held,
+    IndexBusy,
     Lagging,
     NeedsRebuild,
     NotOurs,
     ProjectionError,
-    Stopped,
+    ProjectionStopped,
     StoreError,
     StoreUnavailable,
     UnknownProjection,
@@ -15,20 +15,25 @@ from actionbus.projections.errors import (
 from actionbus.projections.operations import Projections
 from actionbus.projections.projection import STATUSES, Projection, on
 from actionbus.projections.projector import Projector
+from actionbus.projections.subscription import Subscription
+from actionbus.projections.subscriptions import Subscriptions, SubscriptionStatus
 
 __all__ = [
     "STATUSES",
-    "Held",
+    "IndexBusy",
     "Lagging",
     "NeedsRebuild",
     "NotOurs",
     "Projection",
     "ProjectionError",
+    "ProjectionStopped",
     "Projections",
     "Projector",
-    "Stopped",
     "StoreError",
     "StoreUnavailable",
+    "Subscription",
+    "SubscriptionStatus",
+    "Subscriptions",
     "UnknownProjection",
     "documents_at",
     "on",

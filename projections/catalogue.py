@@ -1,7 +1,7 @@
 """Catalogue: an application's projections and the indices that there are of each. Used by projector and operations.
 
-An index is ours if what was stored with it when it was made names our journal and the projection. Nothing else is ever
-removed, nor is its alias moved unasked.
+An index is ours if what was stored with it when it was made names our journal, the projection and this incarnation of
+the database. Nothing else is ever removed, nor is its alias moved unasked.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actionbus.core import Bus
-from actionbus.projections.errors import IndexMissing, NeedsRebuild, NotOurs, UnknownProjection
+from actionbus.projections.belonging import not_of_this_database
+from actionbus.projections.errors import IndexMissing, NeedsRebuild, NotOurs, ProjectionStopped, UnknownProjection
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.projection import Projection
 from actionbus.projections.store import IndexInfo, Store, index_name
+from actionbus.projections.subscription import Subscription
+from actionbus.projections.verified import Verifications
 
 
 class Catalogue:
@@ -23,9 +26,11 @@ class Catalogue:
 
     def __init__(self, bus: Bus, store: Store) -> None:
         self._bus, self.store = bus, store
-        self.ledger = Ledger(bus.backend)
+        self.ledger, self.verifications = Ledger(bus.backend), Verifications(bus.backend)
         declared: Sequence[Any] = bus.application.projections
         self.projections: dict[str, type[Projection]] = {projection.name: projection for projection in declared}
+        followers: Sequence[Any] = bus.application.subscriptions
+        self.subscriptions: dict[str, type[Subscription]] = {each.name: each for each in followers}
 
     def get(self, name: str) -> type[Projection]:
         """The projection called `name`. Raises UnknownProjection."""
@@ -35,9 +40,13 @@ class Catalogue:
             known = ", ".join(sorted(self.projections)) or "none"
             raise UnknownProjection(f"there is no projection {name!r}; there are: {known}") from None
 
-    def chosen(self, names: Iterable[str] | None) -> list[type[Projection]]:
-        """Those named, or all."""
-        return list(self.projections.values()) if names is None else [self.get(name) for name in names]
+    def chosen(self, names: Iterable[str] | None) -> tuple[list[type[Projection]], list[type[Subscription]]]:
+        """The projections and subscriptions named, or all. Raises UnknownProjection."""
+        if names is None:
+            return list(self.projections.values()), list(self.subscriptions.values())
+        asked = list(dict.fromkeys(names))
+        followers = [self.subscriptions[name] for name in asked if name in self.subscriptions]
+        return [self.get(name) for name in asked if name not in self.subscriptions], followers
 
     def ensure(self, projection: type[Projection], parts: int = 1) -> list[Checkpoint]:
         """The projection's rows, after making its first index if it has none.
@@ -90,6 +99,12 @@ class Catalogue:
                 f"run `actionbus projections rebuild {name}`",
                 {"rebuild": True},
             )
+        if why := self._why_a_copy(projection, served):
+            return NotOurs(
+                f"readers of {name} see what is not of this database: {why}: "
+                f"`actionbus projections rebuild {name} --take-over`",
+                {"rebuild": True},
+            )
         return NotOurs(
             f"{seen}: it is of another journal, such as that of another application or environment. Give this one a "
             f"prefix (ACTIONBUS_ELASTICSEARCH_PREFIX) of its own, or take the name away from whoever reads it now: "
@@ -98,17 +113,29 @@ class Catalogue:
         )
 
     def is_ours(self, projection: type[Projection], index: str) -> bool:
-        """Whether an index is of our journal and the projection; not if it is not there."""
+        """Whether an index is of our journal, this database and the projection; not if it is not there."""
         try:
             info = self.store.info(index)
         except IndexMissing:
             return False
-        return (info.projection, info.journal) == (projection.name, self._bus.journal.identity())
+        if (info.projection, info.journal) != (projection.name, self._bus.journal.identity()):
+            return False
+        return not_of_this_database(self.store, self.ledger, info) is None
+
+    def _why_a_copy(self, projection: type[Projection], index: str) -> str | None:
+        try:
+            info = self.store.info(index)
+        except IndexMissing:
+            return None
+        if (info.projection, info.journal) != (projection.name, self._bus.journal.identity()):
+            return None
+        return not_of_this_database(self.store, self.ledger, info)
 
     def remove(self, projection: type[Projection], index: str) -> bool:
         """Forget an index, and remove it from the store if it is ours; whether it was."""
         ours = self.is_ours(projection, index)
         self.ledger.remove(index)
+        self.verifications.forget(index)
         if ours:
             self.store.delete_index(index)
         return ours
@@ -121,11 +148,28 @@ class Catalogue:
 
     def create_index(self, projection: type[Projection], index: str, *, loading: bool) -> None:
         """The index in the store, unless it is there."""
-        info = IndexInfo(index, projection.name, projection.version, self._bus.journal.identity())
+        info = IndexInfo(
+            index, projection.name, projection.version, self._bus.journal.identity(),
+            incarnation=self.ledger.incarnation.have(),
+        )  # fmt: skip
         self.store.create_index(info, projection.mappings, projection.settings, loading=loading)
 
+    def not_fed(self, projection: type[Projection], part: int, parts: int) -> ProjectionStopped:
+        """Why one who feeds a slice of so many does not feed a projection, although it has an index."""
+        rows = self.ledger.checkpoints(projection.name)
+        cut = {row.slices for row in rows if row.built and row.version == projection.version} - {parts}
+        if cut:
+            others = ", ".join(sorted(f"{row.slice}/{row.slices}" for row in rows if row.alive and row.slices in cut))
+            count = max(cut)
+            return ProjectionStopped(
+                f"{projection.name} is fed in {count} {'slice' if count == 1 else 'slices'} ({others or 'just now'}), "
+                f"and this process would feed slice {part} of {parts}: end those others, or start this one "
+                f"with --slices N/{count}"
+            )
+        return self.outdated(projection)
+
     def outdated(self, projection: type[Projection]) -> NeedsRebuild:
-        """Why a projection is not fed, although it has an index."""
+        """Why a projection is not fed, although it has an index: that is of another version, or not whole."""
         rows = self.ledger.checkpoints(projection.name)
         versions = sorted({row.version for row in rows if row.built})
         at = f"is at version {', '.join(map(str, versions))}" if versions else "has no finished index"

@@ -10,25 +10,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import select
 import socket
 import threading
 import time
 import uuid
 from contextlib import suppress
-from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from actionbus.core.storage.notifier import CHANNEL
 from actionbus.projections.ledger import LEASE_S, Checkpoint, Ledger
+from actionbus.projections.waking import GLANCE_S, discard, listen, sleep
 
 log = logging.getLogger("actionbus")
 
-_POLL_POSTGRESQL_S = 1.0
-_POLL_SQLITE_S = 0.1
-_GLANCE_S = 0.2
 _GRACE_S = 2.0
+"""Seconds beyond a lease's end: what clocks and machines may be late by."""
 
 
 class Claim:
@@ -50,12 +46,12 @@ class Claim:
         try:
             locked = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar()
             if locked and self._ledger.take(self._row, self.holder, steal=True):
-                connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+                listen(connection)
                 self._connection = connection
                 return True
         finally:
             if self._connection is None:
-                _discard(connection)
+                discard(connection)
         return False
 
     def acquire_from_the_dead(self) -> bool:
@@ -69,7 +65,7 @@ class Claim:
         give_up = time.monotonic() + LEASE_S + _GRACE_S
         log.warning("%s: waits up to %.0f s to see whether who feeds it lives", self._row.index_name, LEASE_S)
         while time.monotonic() < give_up:
-            time.sleep(_GLANCE_S)
+            time.sleep(GLANCE_S)
             if self.acquire():
                 return True
             now = self._ledger.checkpoint(self._row.index_name, self._row.slice)
@@ -82,27 +78,9 @@ class Claim:
         with suppress(Exception):
             self._ledger.give_back(self._row.index_name, self._row.slice, self.holder)
         if self._connection is not None:
-            _discard(self._connection)
+            discard(self._connection)
             self._connection = None
 
     def sleep(self, stop: threading.Event) -> None:
         """Until there may be something new: a notification, or the time to poll."""
-        if self._connection is None:
-            stop.wait(_POLL_SQLITE_S)
-            return
-        driver: Any = self._connection.connection.dbapi_connection
-        deadline = time.monotonic() + _POLL_POSTGRESQL_S
-        while not stop.is_set() and time.monotonic() < deadline:
-            if select.select([driver], [], [], _GLANCE_S)[0]:
-                driver.poll()
-                if driver.notifies:
-                    driver.notifies.clear()
-                    return
-
-
-def _discard(connection: Connection) -> None:
-    """Close the driver's connection too, so that its lock and its LISTEN do not live on in the pool."""
-    with suppress(Exception):
-        connection.invalidate()
-    with suppress(Exception):
-        connection.close()
+        sleep(self._connection, stop)

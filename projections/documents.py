@@ -16,7 +16,7 @@ from actionbus.projections.errors import ProjectionError
 from actionbus.projections.fold import Fold
 from actionbus.projections.projection import Projection
 from actionbus.projections.stops import left_out
-from actionbus.projections.store import Stored
+from actionbus.projections.store import StoredDocument
 
 _BATCH: Final = 1_000
 
@@ -36,9 +36,10 @@ class DocumentsBasis:
 
     def __str__(self) -> str:
         left = f", without the skipped ones at {', '.join(map(str, self.skipped))}" if self.skipped else ""
+        records = f"{self.records} record" if self.records == 1 else f"{self.records} records"
         return (
-            f"folded from {self.records} records up to position {self.position}{left}, by the reducers of "
-            f"{self.projection} as the code has them now (version {self.version})"
+            f"folded from {records} up to position {self.position}{left}, by the reducers of {self.projection} as "
+            f"the code has them now (version {self.version})"
         )
 
 
@@ -60,11 +61,12 @@ def documents_at(
     """
     end = journal.settled() if position is None else position
     skipped = left_out(journal, projection.name, projection.version)
-    fold, stored, count = Fold(projection), dict[str, Stored](), 0
+    fold, stored, count = Fold(projection), dict[str, StoredDocument](), 0
 
-    def load(keys: Collection[str]) -> Mapping[str, Stored]:
+    def load(keys: Collection[str]) -> Mapping[str, StoredDocument]:
         return {key: stored[key] for key in keys if key in stored}
 
+    journal.begins.require(0)
     records = journal.read(upto=end, kind="outcome", action=projection.wanted_actions())
     while batch := list(islice(records, _BATCH)):
         folded = fold.absorb(batch, load, skipped)
@@ -72,7 +74,7 @@ def documents_at(
             raise ProjectionError(
                 f"{projection.name} cannot absorb the record at position {poison.position}: {poison.error}"
             )
-        stored |= {write.key: Stored(write.version, write.document()) for write in folded.writes}
+        stored |= {write.key: StoredDocument(write.version, write.document()) for write in folded.writes}
         count += sum(record.position not in skipped for record in batch)
         if progress:
             for _ in batch:

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Final
+
 from actionbus.core import ActionBusError
+
+LONGEST_TOLD: Final = 4_000
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of what others say: a store quotes what it refuses, a reducer what it was given.
+
+    It is kept, shown and written into the journal, so it may not be as long as a document.
+    """
+    if len(text) <= LONGEST_TOLD:
+        return text
+    head, tail = LONGEST_TOLD - 1_000, 900
+    return f"{text[:head]}… {len(text) - head - tail:,} characters …{text[-tail:]}"
 
 
 class ProjectionError(ActionBusError):
@@ -17,7 +33,7 @@ class Lagging(ProjectionError):
     """A projection did not reach a position in the time given."""
 
 
-class Stopped(ProjectionError):
+class ProjectionStopped(ProjectionError):
     """A projection cannot go on by itself. `detail` says why, as `projections status` shows it."""
 
     def __init__(self, message: str, detail: dict[str, object] | None = None) -> None:
@@ -25,7 +41,7 @@ class Stopped(ProjectionError):
         self.detail = {"message": message, **(detail or {})}
 
 
-class NeedsRebuild(Stopped):
+class NeedsRebuild(ProjectionStopped):
     """The index does not belong to what the journal says; only a rebuild makes it so."""
 
 
@@ -33,7 +49,11 @@ class NotOurs(NeedsRebuild):
     """What readers see under a projection's name is of another journal or no projection's at all."""
 
 
-class Held(ProjectionError):
+class ForeignWrites(NeedsRebuild):
+    """Somebody else writes to the index."""
+
+
+class IndexBusy(ProjectionError):
     """Another process feeds the same index."""
 
 
@@ -50,13 +70,21 @@ class IndexMissing(StoreError):
 
 
 class DocumentsRefused(StoreError):
-    """The store took the other documents of a batch but not these; `refused` has (key, version, reason)."""
+    """The store took the other documents of a batch but not these; `refused` has (key, version, reason).
 
-    def __init__(self, refused: list[tuple[str, int, str]]) -> None:
+    `left_out` are those that it has already, as `Store.write_many` would return them.
+    """
+
+    def __init__(self, refused: list[tuple[str, int, str]], left_out: Sequence[Any] = ()) -> None:
+        refused = [(key, version, shortened(reason)) for key, version, reason in refused]
         key, version, reason = refused[0]
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         super().__init__(f"the document {key!r} of record {version} was refused: {reason}{more}")
-        self.refused = refused
+        self.refused, self.left_out = refused, left_out
+
+
+class StoreUnsuitable(StoreError):
+    """What answers is no store that this can work with; the message says what it is, and what to do."""
 
 
 class StoreRefused(StoreError):

@@ -1,32 +1,42 @@
 """Feeder absorbs the journal into one slice of one index, batch by batch. Used by the projector and by rebuilds.
 
-One batch: read settled records; fold them over the documents that they touch; `Ledger.intend` (durable, so that no
-document is ever ahead of what the journal's database keeps); write the documents; `Ledger.absorbed`. Killed anywhere,
-the next feeder starts at the checkpoint again, and what was written already is left alone (see `projections.fold`).
+One batch: read settled records, as others do (`projections.shared_reading`); fold them over the documents that they
+touch; `Ledger.intend` (durable, so that no document is ever ahead of what the journal's database keeps); write the
+documents; `Ledger.absorbed`. Killed anywhere, the next feeder starts at the checkpoint again, and what was written
+already is left alone (see `projections.fold`).
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from actionbus.core import Bus, Record
-from actionbus.projections.belonging import why_not
+from actionbus.projections.belonging import why_not, why_not_whole
 from actionbus.projections.claim import Claim
-from actionbus.projections.errors import DocumentsRefused, Held, NeedsRebuild, Stopped
-from actionbus.projections.fold import Fold, Folded, Poison
+from actionbus.projections.counters import COUNTERS
+from actionbus.projections.errors import DocumentsRefused, IndexMissing, NeedsRebuild, ProjectionStopped, StoreError
+from actionbus.projections.fold import Fold, FoldResult, Room, stopped_by
 from actionbus.projections.ledger import Checkpoint, Ledger
+from actionbus.projections.mending import Mender
 from actionbus.projections.projection import Projection
-from actionbus.projections.stops import left_out
-from actionbus.projections.store import Store, Stored
+from actionbus.projections.shared_reading import Batch, SharedReading, WantedRecords
+from actionbus.projections.stops import DECISION, left_out, with_decisions
+from actionbus.projections.store import Store
+from actionbus.projections.writing import UNCOUNTED, SliceWriter, as_json
 
 BATCH = 5_000
+"""Records in a batch, so that the round trips to database and store weigh little; their documents are in memory."""
+ROOM = Room(documents=10_000, bytes=64_000_000)
+"""What there is room for of those documents."""
 _SMOOTHING = 0.2
-_PATIENCE_S = 0.5
+"""How much the last step counts in the rate that the status tells: an exponential moving average of about five."""
+_LOOK_S = 2.0
+"""Seconds between two looks whether the store has lost something."""
 
 
 @contextmanager
@@ -41,16 +51,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Batch(NamedTuple):
-    """Records beyond `start` that could matter; there are no others up to `end`."""
-
-    start: int
-    end: int
-    records: list[Record]
-    is_full: bool
-
-
-class Absorbed(NamedTuple):
+class StepResult(NamedTuple):
     """What one step did."""
 
     records: int
@@ -60,33 +61,54 @@ class Absorbed(NamedTuple):
 
 
 class Feeder:
-    """Feeds one slice of one index. `holder` is the claim under which it writes."""
+    """Feeds one slice of one index, under a claim. What it reads it shares with those that have the same `reading`."""
 
     def __init__(
         self, bus: Bus, store: Store, ledger: Ledger, projection: type[Projection], row: Checkpoint, claim: Claim,
-        batch: int = BATCH,
+        batch: int = BATCH, reading: SharedReading | None = None,
     ) -> None:  # fmt: skip
         self._bus, self._store, self._ledger, self._projection = bus, store, ledger, projection
-        self.row, self._claim, self._batch = row, claim, batch
+        self._batch = batch
+        self._writer = SliceWriter(store, ledger, row, claim.holder)
         self._fold = Fold(projection, row.slice, row.slices)
         self._size = batch
         """Of the next batch: halved while the store refuses one of its documents, until that is one record's."""
         self._rate: float | None = row.rate
-        self._actions = projection.wanted_actions()
+        self._journal = (reading or SharedReading(bus.journal)).follower(
+            WantedRecords.outcomes_of(with_decisions(projection.wanted_actions()))
+        )
         self.left_out: set[int] = set()
         """Records that this version goes on without, as operators decided."""
+        self._to_take_out: set[int] = set()
+        self._take_out_at = 0
+        """Those of them that may have been absorbed, and the position from which on all of that has arrived."""
+        self._mender = Mender(
+            bus.journal, projection, self._fold, self._writer.load, self._writer.send, self._writer.sign_of_life
+        )
+        self._lineage: str | None = None
+        """Of the index when it was checked last."""
+        self._looked = 0.0
+        self._is_to_be_counted = False
         self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"{row.index_name} reading")
-        self._ahead: Future[_Batch] | None = None
+        self._ahead: Future[Batch] | None = None
 
     def check(self) -> None:
         """See that the index belongs to what the journal says, and what is to be left out. Raises NeedsRebuild."""
         self._reload()
         with self._telling():
-            self._check()
-        self.left_out = left_out(self._bus.journal, self._projection.name, self.row.version, self.row.position)
+            self._lineage, self._looked = self._lineage_now(), time.monotonic()
+            self._see(why_not(self._bus, self._store, self._ledger, self.row))
+            self._is_to_be_counted = True
+            self._count()
+            # What was absorbed was settled; what we believe beyond that may be of a database that is no more.
+            self._bus.journal.look_anew(self.row.position)
+            self._journal.forget()
+        self.left_out, self._to_take_out = set(self.row.without), set()
+        self._hear_decisions()
 
-    def _check(self) -> None:
-        if why := why_not(self._bus, self._store, self._ledger, self.row):
+    def _see(self, why: str | None) -> None:
+        """Raises NeedsRebuild if there is a reason why the index is not to be fed."""
+        if why:
             name, index = self._projection.name, self.row.index_name
             served = self._store.aliased(name) if self.row.built else None
             mend = (
@@ -95,19 +117,43 @@ class Feeder:
                 else f"readers see {served}, and `actionbus projections prune` removes this one"
             )
             raise NeedsRebuild(f"{why}; {mend}", {"rebuild": True})
-        # What was absorbed was settled; what this process believes beyond that may be of a database that is no more.
-        self._bus.journal.look_anew(self.row.position)
+
+    def _count(self) -> None:
+        """Compare what the index holds with what was counted, once no batch is half written."""
+        if not self._is_to_be_counted or not self.row.is_at_rest:
+            return
+        self._is_to_be_counted = False
+        self._see(why_not_whole(self._store, self._ledger, self.row))
+        if self.row.slices == 1 and self.row.documents is None:
+            found = self._store.totals(self.row.index_name)
+            self._writer.note(documents=found.documents, versions=found.versions)
+
+    def _look(self) -> None:
+        """Check again if the store may have lost something, as by a restart that no request of ours has met."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()
+            if self._lineage_now() != self._lineage:
+                self.check()
+
+    def _lineage_now(self) -> str | None:
+        try:
+            return self._store.lineage(self.row.index_name)
+        except IndexMissing:
+            return None  # a check says so
 
     def _reload(self) -> None:
         found = self._ledger.checkpoint(self.row.index_name, self.row.slice)
         if found is None:
             raise NeedsRebuild(f"the index {self.row.index_name} is no longer in the ledger", {"rebuild": True})
-        self.row = found
-        if found.told.get("refused"):
-            self._size = 1  # that record is the next
+        self._writer.begin(found)
+        if found.refusals:
+            self._size = 1  # such a record is the next
 
-    def step(self) -> Absorbed:
-        """Absorb one batch. Raises Stopped, which the status then shows, Held, or what store and database raise."""
+    def step(self) -> StepResult:
+        """Absorb one batch.
+
+        Raises ProjectionStopped, which the status then shows, IndexBusy, or what store and database raise.
+        """
         with self._telling(), _no_garbage_collection():
             return self._step()
 
@@ -116,119 +162,140 @@ class Feeder:
         """Whatever feeds: what stops it is in the checkpoint, for the status to show and `skip_record` to look up."""
         try:
             yield
-        except Stopped as error:
+        except ProjectionStopped as error:
             self.report("stopped", error.detail)
             raise
+        except StoreError:
+            self._lineage, self._looked = "", 0.0  # when it is back, it is checked first
+            raise
 
-    def _step(self) -> Absorbed:
+    def _step(self) -> StepResult:
         started = time.monotonic()
+        self._look()
+        self._take_out_the_decided()
         row = self.row
         batch = self._next_batch()
         end, records = batch.end, batch.records
         if end < row.position:
             self.check()  # the journal ends before our checkpoint
         if end <= row.position:
-            return Absorbed(0, row.position, more=False)
+            return StepResult(0, row.position, more=False)
         cut_off = row.position < row.writing_to <= end
         if cut_off:
             # Do just the batch that was cut off again, so that its count of documents comes out right.
             end, records = row.writing_to, [record for record in records if record.position <= row.writing_to]
-        folded = self._fold.absorb(records, self._load, self.left_out)
+        if any(record.action == DECISION for record in records):
+            self._hear_decisions()
+        room = None if cut_off else ROOM  # what was cut off had room before, and is to be done whole
+        folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
         while folded.poison and self.is_to_be_left_out(folded.poison.position):
-            folded = self._fold.absorb(records, self._load, self.left_out)
-        if folded.poison:
-            records = [record for record in records if record.position < folded.poison.position]
-            end = max(folded.poison.position - 1, row.position)
+            folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
+        if beyond := folded.beyond or (folded.poison and folded.poison.position):
+            records = [record for record in records if record.position < beyond]
+            end = max(beyond - 1, row.position)
+            self._size = max(1, len(records))
         elif batch.is_full and not cut_off:
-            self._ahead = self._reader.submit(self._read, end, self._size)
+            self._ahead = self._reader.submit(self._journal.read, end, self._size)
         if end > row.position:
-            if not self._write(folded, end, len(records)):
-                return Absorbed(0, row.position, more=True)
+            if not self._write(folded, records, end, time.monotonic() - started):
+                return StepResult(0, row.position, more=True)
             self._size = min(2 * self._size, self._batch)
-            self._rate = self._smoothed(len(records), time.monotonic() - started)
+            COUNTERS.add(self._projection.name, records=len(records))
+            self._take_out_the_decided()
+            self._count()
         if folded.poison:
-            raise _stopped_by(folded.poison, self._projection.name)
-        return Absorbed(len(records), end, batch.is_full or cut_off)
+            raise stopped_by(folded.poison, self._projection.name)
+        return StepResult(len(records), end, batch.is_full or cut_off or folded.beyond is not None)
 
-    def _next_batch(self) -> _Batch:
+    def _next_batch(self) -> Batch:
         """The batch read ahead while the last one was written, if it begins where we are; else one read now."""
         ahead, self._ahead = self._ahead, None
         batch = ahead.result() if ahead else None
-        return batch if batch and batch.start == self.row.position else self._read(self.row.position, self._size)
+        if batch is None or batch.start != self.row.position:
+            batch = self._journal.read(self.row.position, self._size)
+        # A batch that was cut off is to be done whole again, for its count of documents; but reads end where they like.
+        while self.row.documents is not None and batch.is_full and batch.end < self.row.writing_to:
+            more = self._journal.read(batch.end, self._size)
+            batch = Batch(batch.start, more.end, [*batch.records, *more.records], more.is_full)
+        return batch
 
     def is_to_be_left_out(self, position: int) -> bool:
         """Whether an operator decided so by now. The decision is itself a record, later than the one it is about."""
-        self.left_out |= left_out(self._bus.journal, self._projection.name, self.row.version, position)
+        self._hear_decisions()
         return position in self.left_out
 
-    def _read(self, start: int, size: int) -> _Batch:
-        """The next records that could matter, and the position up to which there are no others."""
-        end = self._bus.journal.settled()
-        if end <= start:
-            # At a hole, which may be there for good: only outlasting the writers of this moment can tell.
-            end = self._bus.journal.settled(wait=True, patience=_PATIENCE_S)
-        if end <= start:
-            return _Batch(start, end, [], is_full=False)
-        reading = self._bus.journal.read(start, size, upto=end, kind="outcome", action=self._actions, wait=False)
-        records = list(reading)
-        is_full = len(records) == size
-        return _Batch(start, records[-1].position if is_full else end, records, is_full)
-
-    def _load(self, keys: Collection[str]) -> Mapping[str, Stored]:
-        return self._store.get_many(self.row.index_name, keys)
-
-    def _write(self, folded: Folded, end: int, count: int) -> bool:
-        """Write a batch between the two durable steps; False if less of it must be folded again, or without a skipped
-        record."""
-        row, holder = self.row, self._claim.holder
-        documents = None if row.documents is None else row.documents + folded.appeared
-        if row.writing_to > row.position and end == row.writing_to:
-            documents = row.documents_then
-        if folded.writes:
-            row = row._replace(writing_to=max(end, row.writing_to), documents_then=documents)
-            if not self._ledger.intend(row, holder):
-                raise self._lost()
-            self.row = row
-            try:
-                self._store.write_many(row.index_name, folded.writes)
-            except DocumentsRefused as error:
-                key, position, reason = error.refused[0]
-                # An index that is being built is not mended but begun anew, see `Rebuild`: what the store took of the
-                # refused record would stay in it.
-                if count > 1 or (row.built and self.is_to_be_left_out(position)):
-                    self.row = row._replace(documents=None, documents_then=None)  # what it counted is no longer true
-                    self._size = max(1, count // 2)
-                    return False
-                raise Stopped(
-                    str(error),
-                    {"position": position, "document": key, "error": reason, "refused": True},
-                ) from error
-        if not self._ledger.absorbed(row, holder, end, documents, self._rate):
-            raise self._lost()
-        self.row = row._replace(position=end, writing_to=max(end, row.writing_to), documents=documents)
+    def _write(self, folded: FoldResult, records: Sequence[Record], end: int, seconds: float) -> bool:
+        """Write a batch; False if less of it must be folded again, or without a record that is now left out."""
+        self._rate = self._smoothed(end - self.row.position, seconds)
+        try:
+            self._writer.write(folded, end, self._rate, lambda: self._put_in_what_was_refused(end))
+        except DocumentsRefused as error:
+            if len(records) > 1:
+                self._size = max(1, len(records) // 2)
+                return False
+            self._size = 1
+            if self._hear_decisions() and records[0].position in self.left_out:
+                return False
+            self._take_out(records[0].position)
+            key, position, reason = error.refused[0]
+            told = {"position": position, "document": key, "error": reason, "refused": True}
+            raise ProjectionStopped(str(error), told) from error
         return True
 
+    def _take_out(self, position: int) -> None:
+        """See that nothing of a record is in the index, since the store refused a part of it.
+
+        First it is noted that it is so, so that whoever tries the record again puts all of it in, killed or not.
+        """
+        self._writer.note(refused=as_json(self.row.refusals | {position}), **UNCOUNTED)
+        self._mender.mend(position, self.left_out | {position}, is_passed=False, refuse=False)
+
+    def _put_in_what_was_refused(self, end: int) -> bool:
+        """Records that the store takes now go into documents that were mended to be without them; whether any did."""
+        found = [each for each in self.row.refusals if each <= end and each not in self.left_out]
+        mended = [self._mender.mend(each, self.left_out, is_passed=False, refuse=False) for each in found]
+        return any(mended)
+
+    def _hear_decisions(self) -> bool:
+        """Whether operators decided by now to leave out more records. A decision is itself a record, later than those.
+
+        What was, or may have been, absorbed of them is taken out once the batch that was begun is through.
+        """
+        settled = self._bus.journal.settled()
+        decided = left_out(self._bus.journal, self._projection.name, self.row.version, self.row.decided_to)
+        new = decided - self.left_out - self.row.without
+        self.left_out |= decided | self.row.without
+        self._to_take_out |= {each for each in decided - self.row.without if each <= self.row.writing_to}
+        if self._to_take_out:
+            self._take_out_at = max(self._take_out_at, self.row.writing_to)
+            self._writer.note(**UNCOUNTED)  # what the batch that was begun comes to was counted with those records
+        if not self._to_take_out and (decided or settled > self.row.decided_to):
+            self._writer.note(decided_to=max(settled, self.row.decided_to), left_out=as_json(self.left_out))
+        return bool(new)
+
+    def _take_out_the_decided(self) -> None:
+        """Fold the documents of records that were absorbed before it was decided to leave them out, without those."""
+        if not self._to_take_out or self.row.position < self._take_out_at:
+            return
+        for position in sorted(self._to_take_out):
+            self._mender.mend(position, self.left_out, is_passed=True, refuse=True)
+        self._writer.note(left_out=as_json(self.row.without | self._to_take_out), **UNCOUNTED)
+        self._to_take_out.clear()
+        self._hear_decisions()
+
+    @property
+    def row(self) -> Checkpoint:
+        """The checkpoint as we left it."""
+        return self._writer.row
+
     def report(self, state: str, detail: Mapping[str, object] | None = None) -> None:
-        """Show a state. Raises Held if the row is not ours any more, or not where we left it."""
-        if not self._ledger.report(self.row, self._claim.holder, state, detail):
-            raise self._lost()
+        """Show a state. Raises IndexBusy if the row is not ours any more, or not where we left it."""
+        self._writer.report(state, detail)
 
     def sign_of_life(self) -> None:
-        """Only that: an operator may just have said `retry`, which showing a state would undo. Raises Held."""
-        if not self._ledger.sign_of_life(self.row, self._claim.holder):
-            raise self._lost()
+        """Only that: an operator may just have said `retry`, which showing a state would undo. Raises IndexBusy."""
+        self._writer.sign_of_life()
 
-    def _lost(self) -> Held:
-        return Held(f"another projector feeds {self.row.index_name}, or it is frozen for a swap")
-
-    def _smoothed(self, records: int, seconds: float) -> float:
-        rate = records / seconds if seconds > 0 else 0.0
+    def _smoothed(self, positions: int, seconds: float) -> float:
+        rate = positions / seconds if seconds > 0 else 0.0
         return rate if self._rate is None else self._rate + _SMOOTHING * (rate - self._rate)
-
-
-def _stopped_by(poison: Poison, projection: str) -> Stopped:
-    about = f" for the document {poison.key!r}" if poison.key else ""
-    return Stopped(
-        f"{projection} stopped before record {poison.position}{about}: {poison.error}",
-        {"position": poison.position, "document": poison.key, "error": poison.error, "traceback": poison.traceback},
-    )

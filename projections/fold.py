@@ -13,17 +13,22 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
+from orjson import dumps, loads
 
 from actionbus.core import Record
-from actionbus.projections.projection import RESERVED, Projection, Reducer, keys_of
-from actionbus.projections.store import Stored, Write
+from actionbus.projections.errors import ProjectionStopped, shortened
+from actionbus.projections.projection import RESERVED, STATUSES, Projection, Reducer, keys_of
+from actionbus.projections.store import StoredDocument, Write
 
-Load = Callable[[Collection[str]], Mapping[str, Stored]]
+Load = Callable[[Collection[str]], Mapping[str, StoredDocument]]
 _PROBES = 2
+_FIRST_PAGE, _PAGE = 100, 2_000
+"""Documents that are loaded at a time, first and at most: how big they are is known from those before."""
+_WEIGHED = 8
+_NONE: list[Reducer] = []
 
 
-class NotAbsorbed(Exception):
+class BrokenReducer(Exception):
     """A reducer broke its contract; the message says how."""
 
 
@@ -36,21 +41,33 @@ class Poison(NamedTuple):
     traceback: str
 
 
-class Folded(NamedTuple):
+class Room(NamedTuple):
+    """What may be in memory at a time, or one record's part more."""
+
+    documents: int
+    bytes: int
+    """Of documents as they are stored, about."""
+
+
+class FoldResult(NamedTuple):
     """What a batch comes to: documents to write, and the record that it stopped before, if any."""
 
     writes: list[Write]
     appeared: int
     """How many documents there are more (or fewer) than before."""
+    versions: int
+    """How much greater (or less) the sum of the documents' versions is."""
     poison: Poison | None
+    beyond: int | None = None
+    """The position of the first record that was left for another time, since there was no room for its documents."""
 
 
-class _Entry:
+class _FoldedDocument:
     """A document in memory: decoded, as JSON text, or both; each is made from the other when it is needed."""
 
     __slots__ = ("deleted_at", "document", "existed", "exists", "stored_version", "text", "version")
 
-    def __init__(self, stored: Stored | None) -> None:
+    def __init__(self, stored: StoredDocument | None) -> None:
         self.stored_version = stored.version if stored else 0
         self.document = stored.document if stored else None
         self.existed = self.exists = self.document is not None
@@ -62,11 +79,12 @@ class _Entry:
         """The document and its text; None and None where there is none."""
         if not self.exists:
             return None, None
-        if self.text is None:
-            self.text = orjson.dumps(self.document)
+        text = self.text
+        if text is None:
+            text = self.text = dumps(self.document)
         if self.document is None:
-            self.document = orjson.loads(self.text)
-        return self.document, self.text
+            self.document = loads(text)
+        return self.document, text
 
     def become(self, text: bytes | None, record: Record) -> None:
         """Take a new text; None for a deleted document."""
@@ -74,69 +92,117 @@ class _Entry:
         self.deleted_at = None if self.exists else record.recorded_at.isoformat()
 
 
+def slice_of(key: str, slices: int) -> int:
+    """Which of so many slices of an index a document is in, from 0 on."""
+    return zlib.crc32(key.encode()) % slices if slices > 1 else 0
+
+
 class Fold:
     """The fold of one projection, or of one slice of it: the keys whose checksum is `part` modulo `parts`."""
 
     def __init__(self, projection: type[Projection], part: int = 1, parts: int = 1) -> None:
         self._projection = projection()
-        self._by_action: dict[str, list[Reducer]] = {}
-        for reducer in projection.reducers:
-            for action in reducer.rule.actions:
-                self._by_action.setdefault(action, []).append(reducer)
-        self._everywhere = self._by_action.pop("*", [])
+        everywhere = [reducer for reducer in projection.reducers if "*" in reducer.rule.actions]
+        self._everywhere: dict[str | None, list[Reducer]] = {each: _of_status(everywhere, each) for each in STATUSES}
+        self._by_action: dict[tuple[str, str | None], list[Reducer]] = {}
+        for action in {action for reducer in projection.reducers for action in reducer.rule.actions} - {"*"}:
+            named = [reducer for reducer in projection.reducers for each in reducer.rule.actions if each == action]
+            for status in STATUSES:
+                self._by_action[action, status] = _of_status([*named, *everywhere], status)
         self._part, self._parts = part - 1, parts
         self._probes: dict[str, int] = {}
+        self._probed: set[str] = set()
 
     def keys(self, record: Record) -> list[tuple[Reducer, list[str]]]:
         """Which reducers want a record of kind `outcome`, and for which of this slice's documents."""
+        status = record.status
+        reducers = self._by_action.get((record.action, status))
+        if reducers is None:
+            reducers = self._everywhere.get(status, _NONE)
         wanted = []
-        for reducer in (*self._by_action.get(record.action, ()), *self._everywhere):
-            if record.status in reducer.rule.statuses and (keys := self._ours(keys_of(reducer.rule, record))):
+        for reducer in reducers:
+            keys = keys_of(reducer.rule, record)
+            if self._parts > 1:
+                keys = [key for key in keys if slice_of(key, self._parts) == self._part]
+            if keys:
                 wanted.append((reducer, keys))
         return wanted
 
-    def _ours(self, keys: list[str]) -> list[str]:
-        if self._parts == 1:
-            return keys
-        return [key for key in keys if zlib.crc32(key.encode()) % self._parts == self._part]
-
-    def absorb(self, records: Iterable[Record], load: Load, skipped: Collection[int] = ()) -> Folded:
-        """Fold records in their order. Errors of `load` are raised; those of reducers are told in the answer."""
+    def absorb(
+        self, records: Iterable[Record], load: Load, skipped: Collection[int] = (), room: Room | None = None
+    ) -> FoldResult:
+        """Fold records in their order, as many as there is room for, at least one. Errors of `load` are raised; those
+        of reducers are told in the answer."""
         poison: Poison | None = None
-        plan: list[tuple[Record, list[tuple[Reducer, list[str]]]]] = []
+        beyond: int | None = None
+        alone: list[tuple[Record, Reducer, str] | None] = []
+        several: list[tuple[Record, list[tuple[Reducer, list[str]]]]] = []
+        keys: dict[str, None] = {}
         for record in records:
             if record.position in skipped:
                 continue
+            if room and len(keys) >= room.documents:
+                beyond = record.position
+                break
             try:
-                if wanted := self.keys(record):
-                    plan.append((record, wanted))
+                wanted = self.keys(record)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # such as SystemExit, which would end whoever folds
                 poison = _poison(record, None, error)
                 break
-        keys = dict.fromkeys(key for _, wanted in plan for _, several in wanted for key in several)
-        stored = load(keys) if keys else {}
-        entries = {key: _Entry(stored.get(key)) for key in keys}
-        for record, wanted in plan:
-            if failed := self._absorb_one(record, wanted, entries):
+            if len(wanted) == 1 and len(wanted[0][1]) == 1:
+                reducer, (key,) = wanted[0]
+                keys[key] = None
+                alone.append((record, reducer, key))
+            elif wanted:
+                keys |= dict.fromkeys(key for _, each in wanted for key in each)
+                alone.append(None)
+                several.append((record, wanted))
+        entries = _loaded(keys, load, room, 1 if alone and alone[0] else _of_the_first(several))
+        if len(entries) < len(keys):
+            beyond, poison = _cut(alone, several, entries), None
+        left = iter(several)
+        for one in alone:
+            failed = self._absorb_alone(*one, entries) if one else self._absorb_one(*next(left), entries)
+            if failed:
                 poison = failed
                 break
-        return Folded(*_writes(entries), poison)
+        return FoldResult(*_writes(entries), poison, beyond)
+
+    def _absorb_alone(
+        self, record: Record, reducer: Reducer, key: str, entries: Mapping[str, _FoldedDocument]
+    ) -> Poison | None:
+        """The same as `_absorb_one` for one document, as most records are about, in less time."""
+        entry = entries[key]
+        if record.position <= entry.stored_version:
+            return None
+        document, text = entry.both()
+        try:
+            new_text = self._reduced(reducer, document, text, record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            entry.document = None  # it may have been tampered with; the text has not
+            return _poison(record, key, error)
+        if new_text != text:
+            entry.become(new_text, record)
+        return None
 
     def _absorb_one(
-        self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, _Entry]
+        self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, _FoldedDocument]
     ) -> Poison | None:
         """All documents of one record, or none of them."""
         changed: dict[str, bytes | None] = {}
+        position = record.position
         for reducer, keys in wanted:
             for key in keys:
                 entry = entries[key]
-                if record.position <= entry.stored_version:
+                if position <= entry.stored_version:
                     continue
                 if key in changed:
                     text = changed[key]
-                    document = None if text is None else orjson.loads(text)
+                    document = None if text is None else loads(text)
                 else:
                     document, text = entry.both()
                 try:
@@ -154,49 +220,106 @@ class Fold:
 
     def _reduced(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
         new_text = self._call(reducer, document, text, record)
-        if self._probes.setdefault(reducer.name, 0) < _PROBES:
-            self._probes[reducer.name] += 1
-            again = None if text is None else orjson.loads(text)
+        if reducer.name not in self._probed:
+            again = None if text is None else loads(text)
             if self._call(reducer, again, text, record) != new_text:
-                raise NotAbsorbed(f"{reducer.name} is not pure: it gave two documents for one record")
+                raise BrokenReducer(f"{reducer.name} is not pure: it gave two documents for one record")
+            self._probes[reducer.name] = self._probes.get(reducer.name, 0) + 1
+            if self._probes[reducer.name] == _PROBES:
+                self._probed.add(reducer.name)
         return new_text
 
     def _call(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
         new = reducer.function(self._projection, document, record)
-        if text is not None and orjson.dumps(document) != text:
-            raise NotAbsorbed(f"{reducer.name} changed the document it was given; it must return a new one")
+        if text is not None and dumps(document) != text:
+            raise BrokenReducer(f"{reducer.name} changed the document it was given; it must return a new one")
         if new is document:
             return text
         if new is None:
             return None
         if not isinstance(new, dict):
-            raise NotAbsorbed(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
+            raise BrokenReducer(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
         if RESERVED in new:
-            raise NotAbsorbed(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
-        return _as_text(reducer, new)
+            raise BrokenReducer(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
+        new_text = dumps(new)
+        if b"null" in new_text:
+            _refuse_nan(reducer, new)
+        return new_text
 
 
-def _as_text(reducer: Reducer, document: dict[str, Any]) -> bytes:
-    """JSON text. What has no place in JSON is refused, also the floats of which orjson makes null."""
-    text = orjson.dumps(document)
-    if b"null" in text:
-        try:
-            json.dumps(document, allow_nan=False, default=lambda other: getattr(other, "__dict__", None))
-        except ValueError:
-            raise NotAbsorbed(f"{reducer.name} returned NaN or Infinity, which JSON does not have") from None
-    return text
+def _of_the_first(several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]]) -> int:
+    """How many documents the first record is about."""
+    return len({key for _, keys in several[0][1] for key in keys}) if several else 0
 
 
-def _writes(entries: Mapping[str, _Entry]) -> tuple[list[Write], int]:
+def _loaded(keys: Mapping[str, None], load: Load, room: Room | None, least: int) -> dict[str, _FoldedDocument]:
+    """The documents, in the order of the keys, as many as there is room for, and `least` of them in any case."""
+    if not room:
+        stored = load(keys) if keys else {}
+        return {key: _FoldedDocument(stored.get(key)) for key in keys}
+    wanted, entries, size, page = list(keys), dict[str, _FoldedDocument](), 0, _FIRST_PAGE
+    while len(entries) < len(wanted) and (len(entries) < least or size < room.bytes):
+        part = wanted[len(entries) : len(entries) + page]
+        stored = load(part)
+        # Their texts are made for this alone, so only of a few.
+        some = list(stored.values())[:: 1 + len(stored) // _WEIGHED]
+        weight = sum(len(dumps(each.document or {})) for each in some) / max(1, len(some))
+        size += int(weight * len(stored))
+        entries |= {key: _FoldedDocument(stored.get(key)) for key in part}
+        page = int(min(_PAGE, max(1, room.bytes / 8 / max(1.0, weight))))
+    return entries
+
+
+def _cut(
+    alone: list[tuple[Record, Reducer, str] | None], several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]],
+    entries: Mapping[str, _FoldedDocument],
+) -> int | None:  # fmt: skip
+    """Leave out of a plan what comes from the first record on whose documents are not all there; its position."""
+    left = iter(several)
+    for place, one in enumerate(alone):
+        record, keys = (one[0], [one[2]]) if one else _keys_in(*next(left))
+        if any(key not in entries for key in keys):
+            del alone[place:]
+            return record.position
+    return None
+
+
+def _keys_in(record: Record, wanted: Sequence[tuple[Reducer, list[str]]]) -> tuple[Record, list[str]]:
+    return record, [key for _, keys in wanted for key in keys]
+
+
+def _of_status(reducers: Sequence[Reducer], status: str) -> list[Reducer]:
+    return [reducer for reducer in reducers if status in reducer.rule.statuses]
+
+
+def _refuse_nan(reducer: Reducer, document: dict[str, Any]) -> None:
+    """Refuse what has no place in JSON: the floats of which orjson makes null."""
+    try:
+        json.dumps(document, allow_nan=False, default=lambda other: getattr(other, "__dict__", None))
+    except ValueError:
+        raise BrokenReducer(f"{reducer.name} returned NaN or Infinity, which JSON does not have") from None
+
+
+def _writes(entries: Mapping[str, _FoldedDocument]) -> tuple[list[Write], int, int]:
     """Every document that a record changed, even if a later one changed it back or deleted what was never stored.
 
     Else a write of another projector that was held up on its way could still arrive, and nothing would outrank it.
     """
     changed = [(key, entry) for key, entry in entries.items() if entry.version]
     appeared = sum(entry.exists - entry.existed for _, entry in changed)
-    return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared
+    versions = sum(entry.exists * entry.version - entry.existed * entry.stored_version for _, entry in changed)
+    return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared, versions
 
 
 def _poison(record: Record, key: str | None, error: BaseException) -> Poison:
-    shown = "".join(traceback.format_exception(error, limit=-8))
-    return Poison(record.position, key, f"{type(error).__name__}: {error}", shown)
+    shown = shortened("".join(traceback.format_exception(error, limit=-8)))
+    return Poison(record.position, key, shortened(f"{type(error).__name__}: {error}"), shown)
+
+
+def stopped_by(poison: Poison, projection: str) -> ProjectionStopped:
+    """What to raise for a record that a reducer could not absorb."""
+    about = f" for the document {poison.key!r}" if poison.key else ""
+    return ProjectionStopped(
+        f"{projection} stopped before record {poison.position}{about}: {poison.error}",
+        {"position": poison.position, "document": poison.key, "error": poison.error, "traceback": poison.traceback},
+    )

@@ -1,4 +1,4 @@
-"""Ledger: the checkpoint rows, one per index and slice, in the journal's database. All SQL of projections is here.
+"""Ledger: the checkpoint rows, one per index and slice, in the journal's database. All their SQL is here.
 
 The two durable steps of a batch are `intend` (before its first write to the store) and `absorbed` (after its last).
 Both take effect only for the holder of the row, and not while the row is frozen, so a projector that lost its place
@@ -8,8 +8,9 @@ finds out before it writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -20,7 +21,6 @@ from sqlalchemy import (
     Connection,
     Double,
     Integer,
-    MetaData,
     Table,
     Text,
     and_,
@@ -35,7 +35,9 @@ from sqlalchemy import (
 )
 
 from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.shared import shared, shared_table
 from actionbus.core.values.payload import dumps
+from actionbus.projections.incarnation import Incarnation
 
 LEASE_S = 10.0
 """Seconds that a sign of life holds. On SQLite another projector takes over after them."""
@@ -57,6 +59,18 @@ class Checkpoint(NamedTuple):
     holder: str | None
     alive_until: float
     frozen_until: float
+    created: float
+    highest: int
+    """The greatest version that the store has acknowledged. One that has less has lost some."""
+    versions: int | None
+    """The sum of the versions of its documents, as `documents` is their number; None where it is not known."""
+    versions_then: int | None
+    decided_to: int
+    """Up to here decisions to leave records out are known."""
+    left_out: str | None
+    refused: str | None
+    alarm: str | None
+    """Why the index is fed no more: somebody else writes to it."""
     state: str
     detail: str | None
     rate: float | None
@@ -73,6 +87,34 @@ class Checkpoint(NamedTuple):
         found: dict[str, Any] = json.loads(self.detail) if self.detail else {}
         return found
 
+    @property
+    def without(self) -> set[int]:
+        """`left_out`, decoded: positions of records of which nothing is in the index, as operators decided."""
+        return set(json.loads(self.left_out or "[]"))
+
+    @property
+    def refusals(self) -> set[int]:
+        """`refused`, decoded: positions of records of which nothing is in the index, since the store refused a part."""
+        return set(json.loads(self.refused or "[]"))
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no batch was begun that is not absorbed."""
+        return self.position >= self.writing_to
+
+
+@cache
+def _checkpoints_table(schema: str | None) -> Table:
+    """Made once: an engine compiles a statement anew for every other table."""
+    types: dict[str, Any] = {
+        "slice": Integer, "slices": Integer, "version": Integer, "built": Boolean, "position": BigInteger,
+        "writing_to": BigInteger, "documents": BigInteger, "documents_then": BigInteger, "alive_until": Double,
+        "frozen_until": Double, "rate": Double, "created": Double, "highest": BigInteger, "versions": BigInteger,
+        "versions_then": BigInteger, "decided_to": BigInteger,
+    }  # fmt: skip
+    columns = (Column(name, types.get(name, Text)) for name in Checkpoint._fields[:-1])
+    return shared_table("actionbus_checkpoints", schema, *columns)
+
 
 class Ledger:
     """Reads and writes checkpoint rows."""
@@ -82,18 +124,12 @@ class Ledger:
         self._postgresql = engine.dialect.name == "postgresql"
         # What is read under a lock must be newer than the lock, whatever the database's default.
         self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._postgresql else engine
-        metadata = MetaData(schema=backend.schema)
-        types: dict[str, Any] = {
-            "slice": Integer, "slices": Integer, "version": Integer, "built": Boolean, "position": BigInteger,
-            "writing_to": BigInteger, "documents": BigInteger, "documents_then": BigInteger, "alive_until": Double,
-            "frozen_until": Double, "rate": Double,
-        }  # fmt: skip
-        columns = (Column(name, types.get(name, Text)) for name in Checkpoint._fields[:-1])
-        self._table = Table("actionbus_checkpoints", metadata, *columns)
+        self.incarnation = Incarnation(backend, self._engine)
+        self._table = _checkpoints_table(backend.schema)
         # By the database's clock, so that machines need not agree.
         seconds = "extract(epoch FROM clock_timestamp())" if self._postgresql else (
             "((julianday('now') - 2440587.5) * 86400.0)")  # fmt: skip
-        self._now: ColumnElement[float] = literal_column(seconds, Double)
+        self._now: ColumnElement[float] = shared(literal_column(seconds, Double))
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -126,8 +162,8 @@ class Ledger:
         """Rows for a new index; with `first`, only if the projection has none, else False."""
         row = {"index_name": index, "slices": slices, "projection": projection, "version": version, "built": False}
         rows = [
-            row | {"slice": part, "position": 0, "writing_to": 0, "documents": 0, "state": "new",
-                   "alive_until": 0.0, "frozen_until": 0.0}
+            row | {"slice": part, "position": 0, "writing_to": 0, "documents": 0, "versions": 0, "highest": 0,
+                   "decided_to": 0, "state": "new", "alive_until": 0.0, "frozen_until": 0.0}
             for part in range(1, slices + 1)
         ]  # fmt: skip
         with self._begin() as connection:
@@ -135,13 +171,14 @@ class Ledger:
             here = select(func.count()).where(self._table.c.projection == projection)
             if first and connection.execute(here).scalar_one():
                 return False
-            connection.execute(insert(self._table), rows)
+            connection.execute(insert(self._table).values(created=self._now), rows)
         return True
 
     def cut(self, index: str, slices: int) -> bool:
         """Cut an index into another number of slices, unless somebody feeds it. Each starts where the last one was.
 
-        What is then absorbed again is there already; only the count of documents is lost.
+        What is then absorbed again is there already. What the index holds in all is known from the first slice on,
+        if every one of them was at rest.
         """
         with self._begin() as connection:
             self._lock(connection)
@@ -152,12 +189,21 @@ class Ledger:
                 return False
             common = found[0]._asdict() | {
                 "slices": slices, "position": min(row.position for row in found),
-                "writing_to": max(row.writing_to for row in found), "holder": None, "documents": None,
-                "documents_then": None,
+                "writing_to": max(row.writing_to for row in found), "holder": None, "documents_then": None,
+                "versions_then": None, "highest": max(row.highest for row in found),
+                "decided_to": min(row.decided_to for row in found),
+                "left_out": dumps(sorted(set.intersection(*(row.without for row in found)))),
+                "refused": dumps(sorted(set.union(*(row.refusals for row in found)))),
+                "alarm": next((row.alarm for row in found if row.alarm), None),
             }  # fmt: skip
             del common["now"]
+            counts = {"documents": _total(found, "documents"), "versions": _total(found, "versions")}
+            none = {name: None if total is None else 0 for name, total in counts.items()}
             connection.execute(delete(self._table).where(here))
-            connection.execute(insert(self._table), [common | {"slice": part} for part in range(1, slices + 1)])
+            connection.execute(
+                insert(self._table),
+                [common | {"slice": part} | (counts if part == 1 else none) for part in range(1, slices + 1)],
+            )
         return True
 
     def _lock(self, connection: Connection) -> None:
@@ -182,17 +228,44 @@ class Ledger:
 
     def intend(self, row: Checkpoint, holder: str) -> bool:
         """Before a batch's first write: durably say how far it goes. With it every record up to there is durable."""
-        counts = {"documents": row.documents, "documents_then": row.documents_then}
+        counts = {"documents": row.documents, "documents_then": row.documents_then, "versions": row.versions,
+                  "versions_then": row.versions_then}  # fmt: skip
         return self._set(row.index_name, row.slice, self._still(row, holder), durable=True, writing_to=row.writing_to,
                          alive_until=self._now + LEASE_S, **counts)  # fmt: skip
 
-    def absorbed(self, row: Checkpoint, holder: str, end: int, documents: int | None, rate: float | None) -> bool:
-        """After a batch's last write: move the checkpoint."""
+    def absorbed(self, row: Checkpoint, holder: str, reached: Checkpoint) -> bool:
+        """After a batch's last write: move the checkpoint from `row` to `reached`."""
         values: dict[str, Any] = {
-            "position": end, "writing_to": max(row.writing_to, end), "documents": documents, "rate": rate,
-            "state": "running", "detail": None, "alive_until": self._now + LEASE_S,
-        }  # fmt: skip
+            name: getattr(reached, name)
+            for name in ("position", "writing_to", "documents", "versions", "highest", "refused", "rate")
+        }
+        values |= {"state": "running", "detail": None, "alive_until": self._now + LEASE_S}
         return self._set(row.index_name, row.slice, self._still(row, holder), **values)
+
+    def note(self, row: Checkpoint, holder: str, **values: Any) -> bool:
+        """Durably note something about an index; whether `holder` still holds the row, and where it left it."""
+        return self._sign(row, holder, durable=True, **values)
+
+    def advance(self, row: Checkpoint, holder: str, end: int) -> bool:
+        """Move the position of a subscription, which has no documents."""
+        values: dict[str, Any] = {"position": end, "writing_to": end, "state": "running", "detail": None}
+        return self._set(row.index_name, row.slice, self._still(row, holder), alive_until=self._now + LEASE_S, **values)
+
+    def begin_at(self, index: str, position: int) -> None:
+        """Where a subscription begins that nobody has followed yet."""
+        is_new = and_(self._table.c.state == "new", self._table.c.position == 0)
+        self._set(index, 1, is_new, position=position, writing_to=position, built=True)
+
+    def move_on(self, connection: Connection, index: str, position: int) -> None:
+        """Let a subscription go on beyond a position, on the connection of an action.
+
+        Whoever holds it does so no more: he may be handing over what lies beyond that very position, and would move on
+        from there as if nothing had been said.
+        """
+        moved = {"position": position, "writing_to": position, "state": "new", "detail": None}
+        here = update(self._table).where(self._table.c.index_name == index)
+        with self._backend.placed(connection):
+            connection.execute(here.values(**moved, holder=None, alive_until=0.0))
 
     def _still(self, row: Checkpoint, holder: str) -> ColumnElement[bool]:
         c = self._table.c
@@ -207,10 +280,10 @@ class Ledger:
         """The same, leaving the state alone, which somebody else may have changed."""
         return self._sign(row, holder)
 
-    def _sign(self, row: Checkpoint, holder: str, **values: Any) -> bool:
+    def _sign(self, row: Checkpoint, holder: str, *, durable: bool = False, **values: Any) -> bool:
         c = self._table.c
         still = and_(c.holder == holder, c.position == row.position)
-        return self._set(row.index_name, row.slice, still, alive_until=self._now + LEASE_S, **values)
+        return self._set(row.index_name, row.slice, still, durable=durable, alive_until=self._now + LEASE_S, **values)
 
     def freeze(self, index: str, seconds: float) -> None:
         """Let nobody write to the index for a while; 0 ends it."""
@@ -244,20 +317,18 @@ class Ledger:
         with self._begin() as connection:
             connection.execute(delete(self._table).where(self._table.c.index_name == index))
 
-    def lag(self, journal: Table, position: int, last: int) -> tuple[int, float]:
-        """How many records lie beyond a position, and for how many seconds the first of them has."""
+    def age(self, journal: Table, position: int, last: int) -> float:
+        """For how many seconds the first record beyond a position has been there; 0 if there is none."""
         c = journal.c
-        beyond = and_(c.position > position, c.position <= last)
         recorded = (
             func.extract("epoch", c.recorded_at)
             if self._postgresql
             else (func.julianday(c.recorded_at) - 2440587.5) * 86400.0
         )
+        beyond = and_(c.position > position, c.position <= last)
         first = select(self._now - recorded).where(beyond).order_by(c.position).limit(1)
         with self._begin() as connection:
-            count = connection.execute(select(func.count()).where(beyond)).scalar_one()
-            age = connection.execute(first).scalar() if count else 0.0
-        return count, max(0.0, float(age or 0.0))
+            return max(0.0, float(connection.execute(first).scalar() or 0.0))
 
     def _set(
         self, index: str, part: int, condition: ColumnElement[bool], *, durable: bool = False, **values: Any
@@ -268,3 +339,9 @@ class Ledger:
             if durable and self._postgresql:
                 connection.execute(text("SET LOCAL synchronous_commit TO on"))
             return connection.execute(statement).rowcount == 1
+
+
+def _total(rows: Sequence[Checkpoint], name: str) -> int | None:
+    """The sum of a count over slices; None where it is not known, as while one of them is at work."""
+    counts = [getattr(row, name) for row in rows if row.is_at_rest]
+    return None if len(counts) < len(rows) or None in counts else sum(counts)

@@ -1,4 +1,5 @@
-"""Projections, what operators and applications ask of read models: status, waiting, retry, skip, rebuild, prune.
+"""Projections, what operators and applications ask of read models: status, waiting, retry, skip, rebuild, verify,
+prune.
 
 projections = Projections(bus, store)
 projections.wait_for("assets", runner.execute("add_asset", {...}), timeout=5)
@@ -9,18 +10,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from actionbus.core import Bus, Outcome
 from actionbus.core.values.backoff import growing
 from actionbus.projections.belonging import why_not
 from actionbus.projections.catalogue import Catalogue
-from actionbus.projections.errors import Lagging, Stopped
+from actionbus.projections.errors import Lagging, ProjectionStopped
 from actionbus.projections.ledger import Checkpoint
+from actionbus.projections.operating import Pauses, pause, resume
+from actionbus.projections.pacing import Pace
 from actionbus.projections.projection import Projection
-from actionbus.projections.rebuild import Difference, Rebuild, Watch, nobody_watches
-from actionbus.projections.status import Status, status_of
+from actionbus.projections.rebuild import DocumentDifference, Rebuild, Watch, nobody_watches
+from actionbus.projections.status import Status, statuses_of
 from actionbus.projections.store import Store
+from actionbus.projections.verification import Verification
 
 log = logging.getLogger("actionbus")
 
@@ -33,6 +38,7 @@ class Projections:
     def __init__(self, bus: Bus, store: Store) -> None:
         self._bus, self.store = bus, store
         self._catalogue = Catalogue(bus, store)
+        self._pauses = Pauses(bus.backend)
 
     def names(self) -> list[str]:
         """The application's projections."""
@@ -43,14 +49,31 @@ class Projections:
         return list(self._statuses())
 
     def _statuses(self) -> Iterator[Status]:
+        pauses = self._pauses.all()
         for projection in self._catalogue.projections.values():
-            yield from status_of(self._bus, self._catalogue, projection)
+            pause = pauses.get(projection.name)
+            for status in statuses_of(self._bus, self._catalogue, projection):
+                if pause is None or status.state in ("stopped", "outdated"):
+                    yield status
+                else:
+                    yield replace(status, state="paused", detail={"message": pause.told})
+
+    def pause(self, name: str, *, actor: str | None = None, reason: str = "") -> Outcome:
+        """Let a projection stand still, wherever it is fed, until it is resumed; by the action `pause_feeding`.
+
+        Whoever calls this operates the service: no checkpoint is asked. It survives restarts and rebuilds.
+        """
+        return pause(self._bus, self._catalogue.get(name).name, actor, reason)
+
+    def resume(self, name: str, *, actor: str | None = None) -> Outcome:
+        """Let it go on, by the action `resume_feeding`. Raises InvalidArguments if it is not paused."""
+        return resume(self._bus, self._catalogue.get(name).name, actor)
 
     def wait_for(self, name: str, position: int | Outcome, timeout: float = 10.0, *, refresh: bool = False) -> int:
         """Wait until a projection has absorbed a position, or the outcome of an action; the position it is at.
 
-        `timeout` is in seconds. With `refresh`, searches see it too. Raises Lagging when the time is over, Stopped at
-        once if the projection cannot get there without an operator.
+        `timeout` is in seconds. With `refresh`, searches see it too. Raises Lagging when the time is over,
+        ProjectionStopped at once if the projection cannot get there without an operator.
         """
         wanted = position.position if isinstance(position, Outcome) else position
         projection = self._catalogue.get(name)
@@ -64,11 +87,13 @@ class Projections:
                 return min(row.position for row in served)
             for row in served:
                 if row.state == "stopped":
-                    raise Stopped(row.told.get("message", f"{name} is stopped"), row.told)
+                    raise ProjectionStopped(row.told.get("message", f"{name} is stopped"), row.told)
             if time.monotonic() > deadline:
                 at = min((row.position for row in served), default=0)
                 alive = all(row.alive for row in served) and bool(served)
                 hint = "" if alive else "; nobody feeds it: is `actionbus projections run` running?"
+                if stands := self._pauses.all().get(name):
+                    hint = f"; it is {stands.told}"
                 raise Lagging(f"{name} is at position {at}, not at {wanted}, after {timeout:g} s{hint}")
             time.sleep(next(pauses))
 
@@ -105,17 +130,32 @@ class Projections:
         self.retry(name)
         return outcome
 
-    def rebuild(self, name: str, *, take_over: bool = False, watch: Watch = nobody_watches) -> str:
+    def rebuild(
+        self, name: str, *, take_over: bool = False, rate: float | None = None, watch: Watch = nobody_watches
+    ) -> str:
         """Build a new index beside the old and swap them; the new index's name. Resumes what was cut off.
+
+        `rate` is the most records per second that are read for it, until it is swapped in; it must be above what is
+        written meanwhile, or the rebuild never ends. Projections that are fed keep their own pace.
 
         Raises NotOurs if readers of that name see what is not this projection of this journal, unless with `take_over`:
         then they see the new index from now on, and what they saw before is left alone.
         """
-        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).run(take_over=take_over)
+        pace = Pace(rate)
+        return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch, pace).run(take_over=take_over)
 
-    def differences(self, name: str, *, watch: Watch = nobody_watches) -> Iterator[Difference]:
+    def differences(self, name: str, *, watch: Watch = nobody_watches) -> Iterator[DocumentDifference]:
         """What a rebuild would change, document by document; changes nothing itself."""
         return Rebuild(self._bus, self._catalogue, self._catalogue.get(name), watch).differences()
+
+    def verification(self, name: str, *, sample: int | None = None, watch: Watch = nobody_watches) -> Verification:
+        """What of the index that readers see is not as the journal has it: iterate over it, then see its `outcome`.
+
+        All documents are compared, or with `sample` about so many. Right while others feed it; changes nothing. Raises
+        NeedsRebuild if readers see no index that this code feeds, ProjectionStopped at a record that the present
+        reducers cannot absorb.
+        """
+        return Verification(self._bus, self._catalogue, self._catalogue.get(name), watch, sample)
 
     def rollback(self, name: str) -> str:
         """Let readers see the index before the last rebuild again; its name."""

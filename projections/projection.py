@@ -11,24 +11,24 @@ class Assets(Projection):
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from actionbus.core import Record
 from actionbus.core.values.record import STATUSES as EVERY_STATUS
-from actionbus.projections.errors import QueryRefused
+from actionbus.projections.fed import FedDeclaration, is_name
+from actionbus.projections.fields import Fields
+from actionbus.projections.index_settings import DURABILITY, flat
 from actionbus.projections.purity import impurities
-from actionbus.projections.stops import projection_stops
 
 Key = str | Callable[[Record], Any]
 STATUSES: Final = frozenset(EVERY_STATUS)
 RESERVED: Final = "actionbus"
 """The field of a stored document that is ours: the position of the last record folded in, and when it was deleted."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}", re.ASCII)
 _KEY_BYTES = 512
+"""Bytes of the longest key: the length of an `_id` that Elasticsearch takes."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -68,10 +68,9 @@ def on(
     return mark
 
 
-class Projection:
+class Projection(FedDeclaration):
     """Base of read models. The class name in snake_case is the alias of the index, unless `name` says otherwise."""
 
-    name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     """Raise it when reducers or mappings change: then the index must be rebuilt."""
     mappings: ClassVar[Mapping[str, Any]] = {}
@@ -82,8 +81,6 @@ class Projection:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if not cls.__dict__.get("name"):
-            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         cls.reducers = tuple(
             Reducer(rule, name, function)
             for name, function in inspect.getmembers(cls, inspect.isfunction)
@@ -91,26 +88,18 @@ class Projection:
         )
 
     @classmethod
-    def action_packages(cls) -> Sequence[str]:
-        """The actions of operators, such as the skipping of a record."""
-        return ("actionbus.projections.actions",)
-
-    @classmethod
-    def dependencies(cls) -> Mapping[str, Any]:
-        """What those actions require."""
-        return {"projection_stops": projection_stops}
-
-    @classmethod
     def problems(cls, actions: Collection[str]) -> list[str]:
         """What is wrong with the declaration."""
         where = f"the projection {cls.__module__}.{cls.__qualname__}"
-        found = [] if _NAME.fullmatch(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
+        found = [] if is_name(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
         if type(cls.version) is not int or cls.version < 1:
             found.append(f"{where} has the version {cls.version!r}; it must be a whole number from 1")
         if not cls.reducers:
             found.append(f"{where} has no reducer; mark its methods with @on")
         if RESERVED in cls.mappings.get("properties", {}):
             found.append(f"{where} maps the field {RESERVED!r}, which is kept for positions")
+        if str(flat(cls.settings).get(DURABILITY, "request")).lower() != "request":
+            found.append(f"{where} sets {DURABILITY} to what may lose acknowledged documents in a crash; leave it out")
         for reducer in cls.reducers:
             found += [f"{where}: {reducer.name} {why}" for why in _wrong(reducer, actions)]
         return found
@@ -123,25 +112,8 @@ class Projection:
 
     @classmethod
     def refuse_undeclared(cls, fields: Iterable[str]) -> None:
-        """Raise QueryRefused unless the mapping declares them all, as fields that are kept as they are and not as text.
-
-        So that what can be filtered and counted by is the same in every store, and nothing that a store has besides.
-        """
-        declared = sorted(_exact(cls.mappings.get("properties", {})))
-        for name in fields:
-            if name not in declared:
-                there = ", ".join(declared) or "none"
-                raise QueryRefused(f"{cls.name} has no field {name[:100]!r} to filter and count by; there are: {there}")
-
-
-def _exact(properties: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    for name, each in properties.items():
-        kind = each.get("type", "object")
-        if kind == "object":
-            yield from _exact(each.get("properties", {}), f"{before}{name}.")
-        elif kind not in ("text", "nested"):
-            yield before + name
-        yield from _exact(each.get("fields", {}), f"{before}{name}.")
+        """Raise QueryRefused unless the mapping declares them all, as fields that are kept as they are."""
+        Fields(cls.mappings).refuse_undeclared(cls.name, fields)
 
 
 def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:
@@ -162,7 +134,10 @@ def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:
 
 def keys_of(rule: Rule, record: Record) -> list[str]:
     """The keys of the documents that a record is about. Raises ValueError if there is none where one was named."""
-    found = _looked_up(rule.key, record) if isinstance(rule.key, str) else rule.key(record)
+    key = rule.key
+    found = _looked_up(key, record) if isinstance(key, str) else key(record)
+    if type(found) is str and 0 < len(found) * 4 <= _KEY_BYTES:
+        return [found]
     if found is None:
         return []
     if not isinstance(found, (list, tuple, set, frozenset)):
@@ -171,15 +146,14 @@ def keys_of(rule: Rule, record: Record) -> list[str]:
 
 
 def _looked_up(name: str, record: Record) -> Any:
-    for place in (record.result, record.arguments):
-        if isinstance(place, Mapping) and place.get(name) is not None:
-            return place[name]
+    for each in ("result", "arguments"):
+        place = getattr(record, each)
+        if isinstance(place, dict) and (found := place.get(name)) is not None:
+            return found
     raise ValueError(f"neither result nor arguments of {record.action!r} have a {name!r} to be the document's key")
 
 
 def _key_text(key: Any) -> str:
-    if type(key) is str and 0 < len(key) * 4 <= _KEY_BYTES:
-        return key
     if not isinstance(key, (str, int, UUID)) or isinstance(key, bool):
         raise ValueError(f"a document's key must be text, a whole number or a UUID, not {type(key).__name__}")
     text = str(key)

@@ -6,7 +6,8 @@ feeder, a rebuild and its verification, and documents folded for a replay, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -14,10 +15,22 @@ from actionbus.core import Journal, Record
 from actionbus.core.storage.pooling import ACTING
 from actionbus.projections.ledger import Checkpoint, Ledger
 
+DECISION: Final = "skip_record"
+"""The action by which an operator decides."""
+
+
+def with_decisions(actions: Sequence[str] | None) -> list[str] | None:
+    """The actions that a projection wants to see, and the decisions on records besides; None for all."""
+    return None if actions is None else [*actions, *({DECISION} - {*actions})]
+
 
 def left_out(journal: Journal, projection: str, version: int, after: int = 0) -> set[int]:
-    """The positions beyond `after` that one version of a projection goes on without."""
-    decisions = journal.read(after, action="skip_record", status="succeeded", wait=False)
+    """The positions beyond `after` that one version of a projection goes on without.
+
+    What was decided before history begins here was heard by whoever has read that far, and nobody else goes on.
+    """
+    after = after and max(after, journal.begins.position())
+    decisions = journal.read(after, action=DECISION, status="succeeded", wait=False)
     return set(_positions(decisions, projection, version))
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
 
 import orjson
+
+from actionbus.projections.search import Hits, Search
 
 _OURS: Final = "actionbus"
 
@@ -26,7 +28,7 @@ def index_pattern(projection: str) -> str:
     return f"{projection}-v*-{_OURS}-*"
 
 
-class Stored(NamedTuple):
+class StoredDocument(NamedTuple):
     """A document as a store has it; `document` is None in a tombstone."""
 
     version: int
@@ -40,6 +42,8 @@ class Write(NamedTuple):
     version: int
     text: bytes | None
     deleted_at: str | None = None
+    mends: bool = False
+    """Whether it also replaces what is stored at the same version."""
 
     def document(self) -> dict[str, Any] | None:
         """The document, decoded; None for a tombstone."""
@@ -57,41 +61,30 @@ class IndexInfo:
     journal: str
     pruned_to: int = 0
     """The greatest version of a tombstone that was cleared away."""
+    incarnation: str = ""
+    """Of the database that feeds it, which its copies have not; empty in a store that is copied along with it."""
+    is_durable: bool = True
+    """Whether it keeps in a crash all that it has acknowledged."""
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A document found."""
+class Totals(NamedTuple):
+    """What an index holds in all."""
 
-    key: str
-    score: float
-    document: dict[str, Any]
-    highlights: dict[str, list[str]] = field(default_factory=dict)
-    """HTML: the words found are in `<em>`, all else is escaped."""
-
-
-@dataclass(frozen=True)
-class Hits:
-    """A page of a search, the number of all hits, and how they spread over the facets asked for."""
-
-    total: int
-    hits: list[Hit]
-    facets: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Search:
-    """Words in the fields mapped as text, exact values of fields (one or any of several), facets, a page."""
-
-    text: str = ""
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    facets: Sequence[str] = ()
-    limit: int = 20
-    offset: int = 0
+    documents: int
+    """How many documents, without tombstones."""
+    versions: int
+    """The sum of their versions, which tells that one is not as it was written last."""
+    highest: int
+    """The greatest version, tombstones included; 0 if it is empty."""
 
 
 class Store(ABC):
-    """All methods raise StoreUnavailable when the store does not answer, IndexMissing when there is no such index."""
+    """All methods raise StoreUnavailable when the store does not answer, IndexMissing when there is no such index,
+    StoreUnsuitable when what answers is none that this can work with."""
+
+    is_apart: ClassVar[bool] = True
+    """Whether it lies outside of the journal's database, so that it is not copied or restored along with that, and
+    other databases can write to it."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -104,7 +97,7 @@ class Store(ABC):
         """Create it unless it is there; `loading` tunes it for many writes and no search."""
 
     @abstractmethod
-    def finish_loading(self, index: str, settings: Mapping[str, Any]) -> None:
+    def finish_loading(self, index: str) -> None:
         """Give a loaded index its real settings, and make everything in it visible."""
 
     @abstractmethod
@@ -124,26 +117,31 @@ class Store(ABC):
         """Remove it, if it is there. Whose it is was asked before, see `Catalogue.remove`."""
 
     @abstractmethod
-    def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
+    def get_many(self, index: str, keys: Collection[str]) -> dict[str, StoredDocument]:
         """The documents and tombstones with these keys, as last written, visible to searches or not."""
 
     @abstractmethod
-    def write_many(self, index: str, writes: Sequence[Write]) -> None:
-        """Write them; those whose version is not greater than the stored one are there already and left out.
+    def write_many(self, index: str, writes: Sequence[Write]) -> list[Write]:
+        """Write them; those whose version is not greater than the stored one are left out, and told by a store that
+        is apart.
 
         Raises DocumentsRefused for documents that the index cannot take, after writing the others.
         """
 
     @abstractmethod
-    def highest_version(self, index: str) -> int:
-        """The greatest version in the index, tombstones included; 0 if it is empty."""
+    def totals(self, index: str) -> Totals:
+        """What was written so far, in all."""
+
+    def lineage(self, _index: str) -> str:
+        """What changes whenever the index may have lost something since it was last asked, as by a restart."""
+        return ""
+
+    def has_its_copies(self, _index: str) -> bool:
+        """Whether as many copies of it are there as can be: one by one, servers make them of a new index."""
+        return True
 
     @abstractmethod
-    def count(self, index: str) -> int:
-        """The number of documents, without tombstones."""
-
-    @abstractmethod
-    def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, Stored]]:
+    def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, StoredDocument]]:
         """All documents, in no order."""
 
     @abstractmethod
@@ -179,7 +177,10 @@ class Store(ABC):
 
     @abstractmethod
     def search(self, alias: str, search: Search) -> Hits:
-        """Raises QueryRefused."""
+        """A page of what readers of `alias` find. Raises QueryRefused.
+
+        IndexMissing also for a name that is in use for something else than an index of ours.
+        """
 
     @abstractmethod
     def close(self) -> None:

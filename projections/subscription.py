@@ -1,0 +1,68 @@
+"""Subscription, a durable position in the journal from which records are handed to code. Written by applications.
+
+class Mails(Subscription):
+    actions = ["place_order"]
+
+    def handle(self, records):
+        for record in records:
+            send(record.result["order_id"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import ClassVar, Final
+
+from actionbus.core import Record
+from actionbus.core.values.record import Kind
+from actionbus.projections.fed import FedDeclaration, is_name
+from actionbus.projections.shared_reading import WantedRecords
+
+_KINDS: Final = frozenset({"submitted", "outcome", "bypass"})
+_LARGEST: Final = 5_000
+
+
+class Subscription(FedDeclaration):
+    """Base of what follows the journal. The class name in snake_case is its name, unless `name` says otherwise."""
+
+    actions: ClassVar[Sequence[str] | None] = None
+    """Only records of these actions; None for all."""
+    kinds: ClassVar[Collection[Kind]] = frozenset[Kind]({"outcome"})
+    """Which records: of what came of actions, of what was asked, of writes past the gateway."""
+    batch: ClassVar[int] = 500
+    """Records handed over at once, at most."""
+
+    def handle(self, records: Sequence[Record]) -> None:
+        """Do something about some records, in the order of their positions; at least one.
+
+        When it returns they are done with. Until then they may come again, with more or fewer at once: after an error,
+        and after a process died. Whatever it raises is tried again with growing pauses, record by record; what goes on
+        failing stops the subscription just before that record.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def wanted(cls) -> WantedRecords:
+        """Which records it wants."""
+        return WantedRecords(None if cls.actions is None else frozenset(cls.actions), frozenset(cls.kinds))
+
+    @classmethod
+    def problems(cls, actions: Collection[str]) -> list[str]:
+        """What is wrong with the declaration."""
+        where = f"the subscription {cls.__module__}.{cls.__qualname__}"
+        found = [] if is_name(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
+        if cls.handle is Subscription.handle:
+            found.append(f"{where} has no handle(records)")
+        if isinstance(cls.actions, str):
+            found.append(f"{where}: `actions` must be a list of names, or None for all")
+        else:
+            found += [
+                f"{where} wants the action {each!r}, which there is not"
+                for each in cls.actions or ()
+                if each not in actions
+            ]
+        if isinstance(cls.kinds, str) or not cls.kinds or not set(cls.kinds) <= _KINDS:
+            found.append(f"{where}: `kinds` must be some of: {', '.join(sorted(_KINDS))}")
+        if type(cls.batch) is not int or not 1 <= cls.batch <= _LARGEST:
+            found.append(f"{where}: `batch` must be a whole number from 1 to {_LARGEST}")
+        return found
