@@ -20,13 +20,18 @@ _ZONES: Final = timedelta(hours=14)
 class Clocks:
     """When one action ran in history, and when it was run again.
 
-    `bound` are the times that the re-run handed to the database: these are the handler's, and no clock explains them.
+    `bound` are the times that the re-run handed to the database: these are the handler's, and no clock explains them;
+    but for those `made` by columns' own functions.
     """
 
-    def __init__(self, began: datetime, ended: datetime, again: datetime, bound: Collection[Any] = ()) -> None:
+    def __init__(
+        self, began: datetime, ended: datetime, again: datetime, bound: Collection[Any] = (), made: Collection[Any] = ()
+    ) -> None:
         self._then = began - _SLACK, ended + _SLACK
         self._again = again - _SLACK
         self._bound = {_plain(moment) for each in bound if (moment := _moment(each)) is not None}
+        for moment in filter(None, map(_moment, made)):
+            self._bound -= {_plain(moment), _as_stored(moment)}
 
     def explain(self, then: Any, now: Any) -> bool:
         """Whether two values differ only since each is the time at which it was made."""
@@ -53,6 +58,11 @@ def asks(statement: str) -> bool:
 def _plain(moment: datetime | date) -> Any:
     """The same whether or not a zone is told; times without one are UTC's."""
     return moment.astimezone(UTC).replace(tzinfo=None) if isinstance(moment, datetime) and moment.tzinfo else moment
+
+
+def _as_stored(moment: datetime | date) -> Any:
+    """Where a zone is not stored."""
+    return moment.replace(tzinfo=None) if isinstance(moment, datetime) else moment
 
 
 def _is_between(value: Any, low: datetime, high: datetime) -> bool:

@@ -15,11 +15,11 @@ from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.guard import opened
 from actionbus.replay.history import whole
-from actionbus.replay.overlap import NOTHING_SEEN, Seen
+from actionbus.replay.overlap import NOTHING_SEEN, SeenOthers
 from actionbus.replay.playable import why_not_replayable, why_rows_not_known
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.replayer import Replayer
-from actionbus.replay.sandbox import Rerun
+from actionbus.replay.rerun import Rerun
 
 Hook = Callable[[ActionHandler], Any]
 
@@ -54,7 +54,7 @@ class Debugging:
         if why is not None:
             raise ReplayError(f"{self.entry.outcome.action} cannot be run again: {why}")
 
-    def _find_seen(self) -> Seen:
+    def _find_seen(self) -> SeenOthers:
         """What it saw of actions that overlapped, as far as that explains how it ended."""
         others = self.replayer.overlapped(self.entry)
         if not others:

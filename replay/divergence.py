@@ -19,8 +19,8 @@ from actionbus.core.values import payload
 from actionbus.replay.clocks import Clocks
 from actionbus.replay.history import Entry
 from actionbus.replay.nets import Net
-from actionbus.replay.row_differences import NOTHING, is_scrubbed, row_differences
-from actionbus.replay.sandbox import Rerun
+from actionbus.replay.rerun import Rerun
+from actionbus.replay.row_differences import NOTHING, IsDefault, is_scrubbed, row_differences
 
 _ABSENT: Final = NOTHING
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
@@ -59,27 +59,30 @@ class Comparing(NamedTuple):
     present: Present
     again: datetime
     """When the re-run began."""
+    is_default: IsDefault = lambda *_: True
+    """Whether a column that did not exist in history holds what it does where nobody gives it a value."""
 
 
 def compare(entry: Entry, rerun: Rerun, recorded: Sequence[Net], how: Comparing) -> list[Difference]:
     """All differences. `recorded` is what history has of the action's rows."""
-    clocks = Clocks(entry.started_at, entry.outcome.recorded_at, how.again, rerun.bound)
+    clocks = Clocks(entry.started_at, entry.outcome.recorded_at, how.again, rerun.bound, rerun.made_on_update)
     told = clocks if rerun.asks_clock else None
-    found = list(_of_one(entry.outcome, rerun.outcome, how.present(entry.outcome), told))
+    found = list(_of_one(entry, rerun.outcome, how.present(entry.outcome), told))
     found += _of_nested(entry, rerun, how.present, told)
     found += _of_queued(entry, rerun)
     if entry.outcome.status == rerun.outcome.status == "succeeded":
-        found += (Difference(*each) for each in row_differences(recorded, rerun.nets, how.tables, clocks))
+        found += (Difference(*each) for each in row_differences(recorded, rerun.nets, how, clocks))
     return found
 
 
-def _of_one(expected: Record, actual: Row, arguments: Any, clocks: Clocks | None) -> Iterator[Difference]:
+def _of_one(entry: Entry, actual: Row, arguments: Any, clocks: Clocks | None) -> Iterator[Difference]:
+    expected = entry.outcome
     if expected.status != actual.status:
         yield Difference("status", expected.status, actual.status)
     told = expected.arguments if arguments is None else arguments
     # An action that was stopped before its arguments were validated has none on record.
     if not _is_text_of(actual.arguments, told):
-        yield from _json("arguments", told or None, _loads(actual.arguments) or None)
+        yield from _arguments(entry.submitted.arguments, told or {}, _loads(actual.arguments) or {})
     if not _is_text_of(actual.result, expected.result):
         found = _json("result", expected.result, _loads(actual.result))
         yield from (each for each in found if clocks is None or not clocks.explain(each.recorded, each.now))
@@ -87,6 +90,16 @@ def _of_one(expected: Record, actual: Row, arguments: Any, clocks: Clocks | None
         yield from _errors(expected.error, _loads(actual.error))
     if not _is_text_of(actual.calls, expected.calls):
         yield from _calls(expected.calls or [], _loads(actual.calls) or [])
+
+
+def _arguments(asked: Mapping[str, Any], told: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    """Nothing where there were no arguments yet, or are none; an optional one that nobody gave came, or went, since."""
+    if not told or not now:
+        yield from _json("arguments", told or None, now or None)
+        return
+    for name in dict.fromkeys([*told, *now]):
+        if name in asked or (name in told and name in now):
+            yield from _json(f"arguments.{name}", told.get(name, _ABSENT), now.get(name, _ABSENT))
 
 
 def _is_text_of(text: str | None, value: Any) -> bool:
@@ -158,9 +171,9 @@ def _of_nested(entry: Entry, rerun: Rerun, present: Present, clocks: Clocks | No
         elif expected[number].outcome.action != actual[number].action:
             yield Difference(f"nested[{number}].action", expected[number].outcome.action, actual[number].action)
         else:
-            name = expected[number].outcome.action
             outcome = expected[number].outcome
-            for each in _of_one(outcome, actual[number], present(outcome), clocks):
+            name = outcome.action
+            for each in _of_one(expected[number], actual[number], present(outcome), clocks):
                 yield each._replace(action=name)
 
 

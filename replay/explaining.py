@@ -7,15 +7,15 @@ from itertools import chain
 from typing import Final
 
 from actionbus.replay.nets import Net
-from actionbus.replay.overlap import NEVER, Seen, Theirs, at, moments, near, orders, states, times
+from actionbus.replay.overlap import NEVER, SeenOthers, Theirs, at, moments, near, orders, states, times
 
 _MOST_TRIES: Final = 150
 """How often an action that differs is run again for an explanation."""
-Try = Callable[[Seen], tuple[int, int]]
+Try = Callable[[SeenOthers], tuple[int, int]]
 """Runs the action where it saw that; how many differences there are, and how many statements it had."""
 
 
-def explained(theirs: Theirs, recorded: Sequence[Net], parts: Sequence[float], tried: Try) -> Seen | None:
+def explained(theirs: Theirs, recorded: Sequence[Net], parts: Sequence[float], tried: Try) -> SeenOthers | None:
     """What explains how the action came out; None if nothing that was tried does.
 
     `parts` are when the others committed, as parts of the time that it took.
@@ -48,7 +48,7 @@ class _Search:
         is_nearer, self._known = self._fewest < self._known, self._fewest
         return is_nearer
 
-    def first(self, seens: Iterable[Seen]) -> Seen | None:
+    def first(self, seens: Iterable[SeenOthers]) -> SeenOthers | None:
         """The first of them with which the action comes out as recorded."""
         for seen in seens:
             if self.left <= 0:

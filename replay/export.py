@@ -7,7 +7,6 @@ the whole tables that its statements name. Then rows are left out, in ever small
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +19,9 @@ from sqlalchemy.orm import Mapper
 from actionbus.core.values import payload, tagged
 from actionbus.replay.debug import Debugging
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.fixture import Done, Fixture
+from actionbus.replay.fixture import Fixture, ReplayedAction
 from actionbus.replay.generated import is_generating
+from actionbus.replay.words import words_of
 
 _MOST_ROWS = 2_000
 _Row = tuple[str, tuple[Any, ...]]
@@ -65,7 +65,7 @@ class Export:
         path.write_text(self._text(chosen, wanted), encoding="utf-8")
         return len(chosen)
 
-    def _outcome(self, rows: list[_Row]) -> Done:
+    def _outcome(self, rows: list[_Row]) -> ReplayedAction:
         done = self._try(rows)
         if done is None or done.status != self._now:
             raise ReplayError(
@@ -78,7 +78,7 @@ class Export:
         with _loading() as loaded:
             rerun, _ = self._debugging.run()
         self._now = rerun.outcome.status or ""
-        words = {word for statement in rerun.statements for word in re.findall(r"\w+", statement)}
+        words = words_of(rerun.statements)
         tables = [table for table in self._sandbox.models if table.name in words]
         few = self._with_parents([row for row in loaded if self._known(row)])
         self._rows_of(tables)
@@ -87,7 +87,7 @@ class Export:
             return few
         return self._with_parents(list(self._values))
 
-    def _matches(self, done: Done, result: str | None) -> bool:
+    def _matches(self, done: ReplayedAction, result: str | None) -> bool:
         return payload.same(done.result, payload.loads(result) if result is not None else None)
 
     def _known(self, row: _Row) -> bool:
@@ -134,7 +134,7 @@ class Export:
             if all(pairs.get(name) is not None for name in keys):
                 yield parent.fullname, tuple(pairs[name] for name in keys)
 
-    def _try(self, rows: Sequence[_Row]) -> Done | None:
+    def _try(self, rows: Sequence[_Row]) -> ReplayedAction | None:
         """What comes of the action on these rows alone; None if they cannot even be put in."""
         fixture = self._fixture()
         try:
@@ -175,7 +175,7 @@ class Export:
     def _encoded(self, row: _Row) -> dict[str, Any]:
         return _encoded(self._sandbox.model(row[0]), self._values[row])
 
-    def _text(self, rows: list[_Row], done: Done) -> str:
+    def _text(self, rows: list[_Row], done: ReplayedAction) -> str:
         module, _, attribute = self._application.partition(":")
         outcome = self._entry.outcome
         call = self._call()

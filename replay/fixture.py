@@ -22,7 +22,7 @@ _ACTION_ID = UUID("00000000-0000-4000-8000-000000000000")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ReplayedAction:
     """What came of the action."""
 
     status: str
@@ -74,7 +74,7 @@ class Fixture:
         actor: str | None = None,
         context: Mapping[str, Any] | None = None,
         version: int | None = None,
-    ) -> Done:
+    ) -> ReplayedAction:
         """Run the action; nothing is raised, and nothing leaves the process."""
         entry = self._entry(action, dict(arguments or {}), actor, dict(context) if context else None, version)
         rerun = self._sandbox.run(entry, generated=self._generated)
@@ -88,7 +88,7 @@ class Fixture:
         calls = payload.loads(row.calls) if row.calls else []
         asked = [asked_of(call) for call in calls]
         result = payload.loads(row.result) if row.result is not None else None
-        return Done(row.status or "", result, error, [line(change) for change in changes], asked)
+        return ReplayedAction(row.status or "", result, error, [line(change) for change in changes], asked)
 
     def _entry(
         self, action: str, arguments: dict[str, Any], actor: str | None, context: dict[str, Any] | None,
@@ -98,7 +98,7 @@ class Fixture:
             0, _ACTION_ID, "submitted", None, action, version, actor, str(_ACTION_ID), None, None, self._started_at,
             None, None, context, arguments, None, None, None, self._seed, None, None, None, 1,
         )  # fmt: skip
-        outcome = submitted._replace(
+        outcome = submitted.replaced(
             position=1, kind="outcome", status="succeeded", started_at=self._started_at, calls=self._calls,
         )  # fmt: skip
         return Entry(submitted, outcome)

@@ -11,27 +11,27 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from actionbus.core import Record
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.storage.rows import Row
 from actionbus.core.values.change import reads_same
 from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.history import Entry, first_position, whole
-from actionbus.replay.nets import Held, Net, RowChange
+from actionbus.replay.nets import HeldRow, Net, RowChange
 from actionbus.replay.playable import why_not_replayable, why_rows_not_known
 from actionbus.replay.replayer import Replayer
-from actionbus.replay.sandbox import Rerun
+from actionbus.replay.rerun import Rerun
 
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 _Row = tuple[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Inserted:
+class InsertedAction:
     """An action that never was, to be run after a position."""
 
     after: int
@@ -41,7 +41,7 @@ class Inserted:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ChangedOutcome:
     """An action that ends differently now. `then` is None for an inserted one, `now` for a skipped one."""
 
     position: int
@@ -56,13 +56,15 @@ class Ended:
 class Fork:
     """What came of it."""
 
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[ChangedOutcome] = field(default_factory=list)
     rows: list[RowChange] = field(default_factory=list)
     """Row by row: `before` as history has it in the end, `after` on the other line."""
     begun_at: int = 0
     met_at: int | None = None
     """Where the two lines became equal again for good."""
     run: int = 0
+    taken: int = 0
+    """How many actions a narrow fork took as recorded."""
 
 
 class Forking:
@@ -74,7 +76,7 @@ class Forking:
         *,
         skip: Sequence[UUID] = (),
         edit: Mapping[UUID, Mapping[str, Any]] | None = None,
-        insert: Sequence[Inserted] = (),
+        insert: Sequence[InsertedAction] = (),
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self._replayer = replayer
@@ -89,6 +91,8 @@ class Forking:
         self._last_changed = max((each.position for each in changed), default=0)
         self._insert = sorted(insert, key=lambda each: each.after)
         self._overrides = dict(overrides or {})
+        self._chosen = {*self._skip, *self._edit}
+        self._last_change = max(self._last_changed, *(each.after for each in self._insert), 0)
         self._lines = Lines()
         replayer.noting = self._lines.note_both
         for entry, told in edited:
@@ -113,14 +117,13 @@ class Forking:
 
     def _follow(self, fork: Fork, progress: Callable[[Entry], None] | None) -> None:
         pending = list(self._insert)
-        last_change = max(self._last_changed, *(each.after for each in self._insert), 0)
         for entry, recorded in self._replayer.begin(fork.begun_at, statuses=_ALL):
             while pending and pending[0].after < entry.position:
                 self._run_inserted(fork, pending.pop(0))
             self._take(entry, recorded, fork)
             if progress:
                 progress(entry)
-            is_last = entry.position >= last_change and not pending and not self._overrides
+            is_last = entry.position >= self._last_change and not pending and not self._overrides
             if is_last and not self._lines.differ():
                 fork.met_at = entry.position
                 return
@@ -131,7 +134,9 @@ class Forking:
         """One action of history, on the other line."""
         self._lines.note(0, recorded)
         if entry.action_id in self._skip:
-            fork.ended.append(Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, None))
+            fork.ended.append(
+                ChangedOutcome(entry.position, entry.action_id, entry.outcome.action, entry.outcome, None)
+            )
             return
         if (why_not_replayable(entry) or why_rows_not_known(recorded)) is not None:
             self._as_recorded(recorded)
@@ -151,7 +156,7 @@ class Forking:
         self._sandbox.keep(rerun)
         self._lines.note(1, rerun.nets)
         fork.ended.append(
-            Ended(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,
+            ChangedOutcome(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,
                   tuple(differences))
         )  # fmt: skip
 
@@ -164,13 +169,13 @@ class Forking:
         arguments = {**entry.submitted.arguments, **edits} if edits else None
         return self._sandbox.run(entry, recorded, arguments=arguments, overrides=self._overrides)
 
-    def _run_inserted(self, fork: Fork, each: Inserted) -> None:
+    def _run_inserted(self, fork: Fork, each: InsertedAction) -> None:
         entry = _made_up(each, self._moment(each.after), self._journal.identity())
         rerun = self._run(entry, [], None)
         self._sandbox.keep(rerun)
         fork.run += 1
         self._lines.note(1, rerun.nets)
-        fork.ended.append(Ended(each.after, entry.action_id, each.action, None, rerun.outcome))
+        fork.ended.append(ChangedOutcome(each.after, entry.action_id, each.action, None, rerun.outcome))
 
     def _moment(self, after: int) -> datetime:
         record = self._journal.at(after) or next(self._journal.read(limit=1), None)
@@ -179,16 +184,26 @@ class Forking:
         return record.recorded_at
 
 
+class PartedRows(NamedTuple):
+    """The rows in which two lines differ, their tables, and by table what is in their keys."""
+
+    rows: frozenset[_Row]
+    tables: frozenset[str]
+    by_table: dict[str, set[str]]
+
+
 class Lines:
     """The rows that either line has written since they parted, as both have them."""
 
     def __init__(self) -> None:
-        self._rows: dict[_Row, list[Held | None]] = {}
+        self._rows: dict[_Row, list[HeldRow | None]] = {}
         self._keyless: dict[_Row, list[Any]] = {}
         self._parted: set[_Row] = set()
+        self._told: PartedRows | None = None
 
     def note(self, line: int, nets: Sequence[Net]) -> None:
         """What a line, 0 for history and 1 for the other, made of rows; before the first change both had the same."""
+        self._told = None
         for net in nets:
             if not net.shape.key:
                 self._note_keyless(line, net)
@@ -202,6 +217,23 @@ class Lines:
         """What is the same on both lines from here on: nobody's action made it."""
         for line in (0, 1):
             self.note(line, nets)
+
+    def note_known(self, net: Net) -> None:
+        """The same of a row that neither line had made different; of one that neither wrote nothing need be known."""
+        if not net.shape.key or (net.table, str(net.key)) in self._rows:
+            self.note_both([net])
+
+    def parted(self) -> PartedRows:
+        """The rows that differ now."""
+        if self._told is None:
+            keys: dict[str, set[str]] = {}
+            for row in self._parted:
+                for held in self._rows.get(row, ()):
+                    if held is not None:
+                        values = held.values()
+                        keys.setdefault(row[0], set()).update(str(values[name]) for name in held.shape.key)
+            self._told = PartedRows(frozenset(self._parted), frozenset(table for table, _ in self._parted), keys)
+        return self._told
 
     def _note_keyless(self, line: int, net: Net) -> None:
         for held, times in ((net.before, -1), (net.after, 1)):
@@ -228,17 +260,17 @@ class Lines:
         return sorted(changes, key=lambda change: (change.table, str(change.key), str(change.after)))
 
 
-def _are_alike(one: Held | None, other: Held | None) -> bool:
+def _are_alike(one: HeldRow | None, other: HeldRow | None) -> bool:
     if one is None or other is None:
         return one is other
     then, now = one.fields(), other.fields()
     return all(
-        reads_same(then[name], now[name]) or isinstance(then[name], Erased) or isinstance(now[name], Erased)
+        reads_same(then[name], now[name]) or isinstance(then[name], ErasedValue) or isinstance(now[name], ErasedValue)
         for name in then.keys() & now.keys()
     )
 
 
-def _made_up(each: Inserted, moment: datetime, identity: str) -> Entry:
+def _made_up(each: InsertedAction, moment: datetime, identity: str) -> Entry:
     """The records that an inserted action would have, the same every time."""
     told = f"{identity} {each.after} {each.action} {sorted(each.arguments.items())!r}"
     digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=32).digest()
@@ -247,11 +279,11 @@ def _made_up(each: Inserted, moment: datetime, identity: str) -> Entry:
         each.after, action_id, "submitted", None, each.action, None, each.actor, str(action_id), None, None, moment,
         None, None, None, each.arguments, None, None, None, digest[16:].hex(), None, None, None, 1,
     )  # fmt: skip
-    outcome = submitted._replace(kind="outcome", status="succeeded", started_at=moment, seed=None)
+    outcome = submitted.replaced(kind="outcome", status="succeeded", started_at=moment, seed=None)
     return Entry(submitted, outcome)
 
 
-def inserted_of(lines: Iterator[tuple[int, Any]], position: Callable[[str], int]) -> list[Inserted]:
+def inserted_of(lines: Iterator[tuple[int, Any]], position: Callable[[str], int]) -> list[InsertedAction]:
     """Actions to insert, from JSON objects with `action`, `arguments`, `actor` and `after`. Raises ReplayError."""
     found = []
     for number, told in lines:
@@ -260,5 +292,7 @@ def inserted_of(lines: Iterator[tuple[int, Any]], position: Callable[[str], int]
         arguments = told.get("arguments", {})
         if not isinstance(arguments, dict):
             raise ReplayError(f"line {number}: the arguments must be an object")
-        found.append(Inserted(position(str(told.get("after", "end"))), told["action"], arguments, told.get("actor")))
+        found.append(
+            InsertedAction(position(str(told.get("after", "end"))), told["action"], arguments, told.get("actor"))
+        )
     return found

@@ -1,44 +1,38 @@
 """Gives sandbox INSERTs the values that the database, or a column's callable default, generated in history.
 
-The recorded images hold whole rows. An INSERT of the re-run gets what it leaves to be generated from the recorded row
-of its table with which most of its own values agree, each recorded row once; where there is none left, an integer key
-from a range that history never used. What SQLAlchemy does not write, raw SQL, gets its keys from the sequences, which
-are set to where they stood.
+The recorded images hold whole rows. Each row that SQLAlchemy inserts is matched with the recorded row of its table that
+agrees with it, in their order; what the INSERT leaves to be generated is taken from there. A recorded row can be taken
+as long as no row has its key, so that what was rolled back, or conflicted, takes nothing away. Where none is left, an
+integer key comes from a range that history never used. What SQLAlchemy does not write: see `replay.keys`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Insert, Integer, SmallInteger, Table
+from sqlalchemy import Column, Insert, Integer, Table, bindparam, literal
+from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy.types import NullType
 
-from actionbus.core.storage.backend import quoted
-from actionbus.core.storage.drivers import driver_connection
-from actionbus.replay.nets import Held, Net
+from actionbus.replay import sqlalchemy_inside as inside
+from actionbus.replay.keys import Fresh
+from actionbus.replay.nets import HeldRow, Net
 from actionbus.replay.tables import Tables
 
 Params = Sequence[Mapping[str, Any]]
-_FRESH: Final = ((SmallInteger, 30_000), (BigInteger, 1 << 62), (Integer, 2_000_000_000))
+Row = Mapping[str, Any]
 _LOOKED_AT: Final = 200
 """Of the recorded rows of a table, how many are compared with one that is inserted."""
+_CHANCE: Final = re.compile(
+    r"\b(random\w*|gen_random_\w+|uuid_?generate\w*|uuidv?[47]|nextval|newid|setseed)\s*\(", re.IGNORECASE
+)
+_CLOCK: Final = re.compile(r"\bcurrent_(timestamp|date|time)\b|\blocaltime|\b\w*(now|timestamp)\s*\(", re.IGNORECASE)
 
 
-class Fresh:
-    """Keys that history never used, for a sandbox as long as it lives."""
-
-    def __init__(self) -> None:
-        self._next: dict[str, int] = {}
-
-    def key(self, column: Column[Any]) -> int:
-        """The next one for a column."""
-        name = f"{column.table}.{column.key}"
-        first = next(number for kind, number in _FRESH if isinstance(column.type, kind))
-        self._next[name] = self._next.get(name, first - 1) + 1
-        return self._next[name]
-
-
-class Generated:
+class GeneratedValues:
     """What one action, with those nested in it, generated.
 
     `recorded` is what history has of its rows; `told` are such rows as a test tells them, by table, in Python's values.
@@ -49,7 +43,9 @@ class Generated:
     ) -> None:
         self._fresh = fresh
         self._tables = tables
-        self._rows: dict[str, list[Held | Mapping[str, Any]]] = {name: list(rows) for name, rows in told.items()}
+        self._rows: dict[str, list[HeldRow | Row]] = {name: list(rows) for name, rows in told.items()}
+        self._matched: list[_RecordedRow | None] = []
+        """For each row of the INSERT under way, the recorded one."""
         for net in recorded:
             if net.after is not None and net.before is None:
                 self._rows.setdefault(net.table, []).append(net.after)
@@ -57,61 +53,134 @@ class Generated:
     def impose(self, statement: Insert, many: Params) -> tuple[Insert, Params]:
         """The INSERT with its values."""
         table = statement.table
+        self._matched = []
         if not isinstance(table, Table) or statement.select is not None:
             return statement, many
         if not self._rows.get(self._tables.name_of(table)) and _fresh_column(table) is None:
             return statement, many
-        if statement._multi_values:
-            return self._multi(statement, table), many
-        set_values: Any = dict(statement._values or {})
-        given = {_key(name) for name in set_values}
-        fixed = {_key(name): getattr(value, "value", None) for name, value in set_values.items()}
+        if rows := inside.rows_of(statement):
+            return self._impose_rows(statement, table, rows), many
+        fixed = inside.single_of(statement)
+        inserted = [{**fixed, **params} for params in many] or [fixed]
+        self._matched = self._match(table, inserted, only_exact=inside.may_conflict(statement))
+        made = _even([self._made(table, *pair) for pair in zip(inserted, self._matched, strict=True)])
+        asked = {name: self._type(table.c[name]) for name in made[0] if not table.c[name].primary_key}
         if not many:
-            made = self._values(table, fixed, given)
-            return (statement.values(made) if made else statement), many
-        filled = [{**params, **self._values(table, {**fixed, **params}, given | set(params))} for params in many]
-        return statement, _even(filled)
+            values = {name: self._literal(table.c[name], value) for name, value in made[0].items()}
+            return inside.with_values(statement, values), many
+        computed = {name: inside.computed(bindparam(_given(name), type_=kind)) for name, kind in asked.items()}
+        statement = inside.with_values(statement, computed)
+        filled = [
+            {
+                **{name: value for name, value in params.items() if name not in asked},
+                **{_given(name) if name in asked else name: value for name, value in each.items()},
+            }
+            for params, each in zip(many, made, strict=True)
+        ]
+        return statement, filled
 
-    def _multi(self, statement: Insert, table: Table) -> Insert:
-        multi: Any = statement._multi_values
-        rows = [{_key(name): value for name, value in row.items()} for rows in multi for row in rows]
-        plain = [{name: getattr(value, "value", value) for name, value in row.items()} for row in rows]
-        filled = [{**row, **self._values(table, row, set(row))} for row in plain]
-        fresh = statement._generate()
-        fresh._multi_values = ()
-        return fresh.values(_even(filled))
+    def _impose_rows(self, statement: Insert, table: Table, rows: Sequence[Row]) -> Insert:
+        """In an INSERT of several rows, of which nobody asks back what a default has made, all are values."""
+        found = self._match(table, rows, only_exact=inside.may_conflict(statement))
+        made = []
+        for row, recorded in zip(rows, found, strict=True):
+            given = self._made(table, row, recorded)
+            asked = {name: self._literal(table.c[name], value) for name, value in given.items()}
+            made.append(asked | _of_callables(table, row, recorded))
+        return inside.with_rows(statement, [{**row, **each} for row, each in zip(rows, _even(made), strict=True)])
 
-    def _values(self, table: Table, values: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
-        """What to add to a row's values, by the columns' keys."""
-        if (row := self._take(table, values)) is not None:
+    def _literal(self, column: Column[Any], value: Any) -> Any:
+        return value if column.primary_key else inside.computed(literal(value, self._type(column)))
+
+    def _type(self, column: Column[Any]) -> Any:
+        """How to hand over what the database made: where it was recorded as it was stored, as that."""
+        return NullType() if self._tables.keeps_stored else column.type
+
+    def impose_defaults(self, context: DefaultExecutionContext) -> None:
+        """Put recorded values in place of those that columns' callables have just made."""
+        for column, name in inside.made_of_inserts(context):
+            for params, row in zip(context.compiled_parameters, self._matched, strict=False):
+                if row is not None and column.name in row.python:
+                    params[name] = _in_form_of(params.get(name), row.python[column.name])
+
+    def _made(self, table: Table, values: Row, recorded: _RecordedRow | None) -> dict[str, Any]:
+        """What to add to a row's values, by the columns' keys: keys in Python's values, and what the database made."""
+        if recorded is not None:
             return {
-                column.key: row[column.name]
+                column.key: (recorded.python if column.primary_key else recorded.stored)[column.name]
                 for column in table.columns
-                if column.key not in given and column.name in row and _is_generated(column)
+                if column.name in recorded.python
+                and (_is_made_anew(values[column.key]) if column.key in values else _is_made_by_database(column))
             }
         column = _fresh_column(table)
-        if column is None or column.key in given:
-            return {}
-        return {column.key: self._fresh.key(column)}
+        return {column.key: self._fresh_key(table, column)} if column is not None and column.key not in values else {}
 
-    def _python(self, table: Table, row: Held | Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._tables.python(table, row) if isinstance(row, Held) else row
+    def _fresh_key(self, table: Table, column: Column[Any]) -> int:
+        """One that not even a row has which got its key from the database, after the last one."""
+        name = self._tables.name_of(table)
+        while self._tables.there(name, column.name, [key := self._fresh.key(column)]):
+            pass
+        return key
 
-    def _take(self, table: Table, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        rows = self._rows.get(self._tables.name_of(table))
-        if not rows:
-            return None
-        best, most = 0, -1
-        for number, held in enumerate(rows[:_LOOKED_AT]):
-            row = self._python(table, held)
-            agreeing = sum(
-                _agree(row.get(table.c[name].name), value) for name, value in values.items() if name in table.c
-            )
-            if agreeing > most:
-                best, most = number, agreeing
-            if agreeing == len(values):
-                break
-        return self._python(table, rows.pop(best))
+    def _match(self, table: Table, inserted: Sequence[Row], *, only_exact: bool) -> list[_RecordedRow | None]:
+        """For each of these rows the recorded one: first those that agree in all, then those that agree in most."""
+        left: list[_RecordedRow | None] = list(self._left(table))
+        found: list[_RecordedRow | None] = [None] * len(inserted)
+        told = [_told(table, values) for values in inserted]
+        first = 0
+        for number, values in enumerate(told):
+            place = next((n for n in _near(left, first) if _agreeing(left[n], values) == len(values)), None)
+            if place is not None:
+                found[number], left[place] = left[place], None
+            while first < len(left) and left[first] is None:
+                first += 1
+        if only_exact:
+            return found
+        for number, values in enumerate(told):
+            if found[number] is None and (near := list(_near(left, first))):
+                place = max(near, key=lambda n: _agreeing(left[n], values))
+                found[number], left[place] = left[place], None
+        return found
+
+    def _left(self, table: Table) -> list[_RecordedRow]:
+        """The recorded rows whose keys no row has."""
+        name = self._tables.name_of(table)
+        rows = [self._recorded(table, row) for row in self._rows.get(name, ())]
+        key = _fresh_column(table)
+        if key is None or not rows:
+            return rows
+        there = self._tables.there(name, key.name, [row.python.get(key.name) for row in rows])
+        return [row for row in rows if row.python.get(key.name) not in there]
+
+    def _recorded(self, table: Table, row: HeldRow | Row) -> _RecordedRow:
+        if not isinstance(row, HeldRow):
+            return _RecordedRow(row, row)
+        python = self._tables.python(table, row)
+        return _RecordedRow(python, row.values() if self._tables.keeps_stored else python)
+
+
+class _RecordedRow(NamedTuple):
+    """A recorded row as Python has it, and as the database does, where that is recorded."""
+
+    python: Row
+    stored: Row
+
+
+def _near(left: Sequence[_RecordedRow | None], first: int) -> Iterable[int]:
+    return (n for n in range(first, min(first + _LOOKED_AT, len(left))) if left[n] is not None)
+
+
+def _told(table: Table, values: Row) -> dict[str, Any]:
+    """Of a row's values those that are known before the database is asked, by the columns' names."""
+    return {
+        table.c[key].name: inside.plain(value)
+        for key, value in values.items()
+        if key in table.c and not inside.is_expression(value)
+    }
+
+
+def _agreeing(row: _RecordedRow | None, values: Row) -> int:
+    return -1 if row is None else sum(_agree(row.python.get(name), value) for name, value in values.items())
 
 
 def _agree(one: Any, other: Any) -> bool:
@@ -121,21 +190,56 @@ def _agree(one: Any, other: Any) -> bool:
         return False
 
 
-def _is_generated(column: Column[Any]) -> bool:
+def _is_made_anew(value: Any) -> bool:
+    """Whether an INSERT's own value is something that the database makes anew each time."""
+    return inside.is_expression(value) and bool(_CHANCE.search(text := str(value)) or _CLOCK.search(text))
+
+
+def _is_made_by_database(column: Column[Any]) -> bool:
     """Whether its value may be another each time; a constant default is the code's, and is compared."""
     if column.computed is not None:
         return False
-    if column.default is not None and not column.default.is_scalar:
-        return True
+    if column.default is not None:
+        return bool(column.default.is_clause_element or column.default.is_sequence)
     if column.identity is not None or column.table.autoincrement_column is column:
         return True
-    default = str(getattr(column.server_default, "arg", "") or "")
+    given = getattr(column.server_default, "arg", None)
+    default = "" if given is None else str(given)
     return "(" in default or "CURRENT_" in default.upper()
+
+
+def _is_made_by_callable(column: Column[Any]) -> bool:
+    return column.default is not None and column.default.is_callable
+
+
+def _of_callables(table: Table, values: Row, recorded: _RecordedRow | None) -> dict[str, Any]:
+    return {
+        column.key: recorded.python[column.name]
+        for column in table.columns
+        if recorded is not None
+        and column.name in recorded.python
+        and column.key not in values
+        and _is_made_by_callable(column)
+    }
 
 
 def is_generating(table: Table) -> bool:
     """Whether any of a table's columns is generated."""
-    return any(map(_is_generated, table.columns))
+    return any(_is_made_by_database(column) or _is_made_by_callable(column) for column in table.columns)
+
+
+def _given(name: str) -> str:
+    """The name of a parameter that is no column's."""
+    return f"actionbus_{name}"
+
+
+def _in_form_of(made: Any, recorded: Any) -> Any:
+    """A recorded value as the column's callable would have given it: the same value, or a time with its zone."""
+    if _agree(made, recorded):
+        return made
+    if isinstance(made, datetime) and isinstance(recorded, datetime) and made.tzinfo and not recorded.tzinfo:
+        return recorded.replace(tzinfo=made.tzinfo)
+    return recorded
 
 
 def _even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,54 +253,3 @@ def _fresh_column(table: Table) -> Column[Any] | None:
     if column is None or not isinstance(column.type, Integer) or column.default is not None:
         return None
     return column
-
-
-def _key(name: Any) -> str:
-    return name if isinstance(name, str) else str(name.key)
-
-
-class Sequences:
-    """The sequences of the tables' columns, for statements that SQLAlchemy does not write. PostgreSQL."""
-
-    def __init__(self, connection: Connection, tables: Tables) -> None:
-        self._connection = connection
-        self._owned: dict[str, tuple[str, str]] = {}
-        """By table: the column, and its sequence as SQL names it."""
-        if connection.dialect.name == "postgresql":
-            for name in tables.shapes:
-                self._find(name)
-
-    def _find(self, table: str) -> None:
-        rows = self._execute(
-            "SELECT a.attname, pg_get_serial_sequence(%s::regclass::text, a.attname) FROM pg_attribute a "
-            "WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped",
-            (Tables.qualified(table),) * 2,
-        )
-        for column, sequence in rows:
-            if sequence is not None:
-                self._owned[table] = column, sequence
-
-    def stand_before(self, recorded: Sequence[Net]) -> None:
-        """Have the sequences give the keys that these rows have."""
-        first: dict[str, int] = {}
-        for net in recorded:
-            if net.table in self._owned and net.before is None and net.after is not None:
-                value = net.after.fields().get(self._owned[net.table][0])
-                if value is not None:
-                    first[net.table] = min(int(value), first.get(net.table, int(value)))
-        for table, number in first.items():
-            self._execute("SELECT setval(%s::regclass, %s, false)", (self._owned[table][1], max(1, number)))
-
-    def go_on(self) -> None:
-        """Have the sequences give what the tables do not hold yet."""
-        for table, (column, sequence) in self._owned.items():
-            name, home = quoted(column).replace("%", "%%"), Tables.qualified(table).replace("%", "%%")
-            last = f"SELECT max({name}) AS last FROM {home}"
-            self._execute(
-                f"SELECT setval(%s::regclass, greatest(last, 1)) FROM ({last}) t WHERE last IS NOT NULL", (sequence,)
-            )
-
-    def _execute(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        cursor = driver_connection(self._connection).cursor()
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())

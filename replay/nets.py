@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from actionbus.core.history.decoding import Decode, Erased, Values, decoder_of, fields_of, has_erased
+from actionbus.core.history.decoding import Decode, ErasedValue, Values, decoder_of, fields_of, has_erased
 from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import GAP, Shape
 
@@ -19,7 +19,7 @@ _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes."""
 
 
-class Held(NamedTuple):
+class HeldRow(NamedTuple):
     """A row as an image holds it, and the shape under which it was written."""
 
     shape: Shape
@@ -42,14 +42,14 @@ class Held(NamedTuple):
         try:
             return marshal.dumps(self.row, _AS_IT_IS)
         except ValueError:  # what was erased is no value of SQLite's; nor is a tuple
-            plain = [(each.stand_in,) if isinstance(each, Erased) else each for each in self.row]
+            plain = [(each.stand_in,) if isinstance(each, ErasedValue) else each for each in self.row]
             return marshal.dumps(plain, _AS_IT_IS)
 
     def erased(self) -> list[str]:
         """The columns whose values were erased."""
         if not has_erased(self.row):
             return []
-        return [name for name, value in self.fields().items() if isinstance(value, Erased)]
+        return [name for name, value in self.fields().items() if isinstance(value, ErasedValue)]
 
 
 class Net(NamedTuple):
@@ -58,8 +58,8 @@ class Net(NamedTuple):
     table: str
     key: Any
     """As images have it; None where the table has no key."""
-    before: Held | None
-    after: Held | None
+    before: HeldRow | None
+    after: HeldRow | None
 
     @property
     def shape(self) -> Shape:
@@ -96,15 +96,15 @@ def net_of(images: Iterable[Image], shapes: Mapping[int, Shape]) -> list[Net]:
         if shape is None or image.operation == GAP:
             continue
         place = shape.table_name, type(image.key), image.key
-        if image.operation == "u" and Held(shape, image.before).mark() == Held(shape, image.after).mark():
+        if image.operation == "u" and HeldRow(shape, image.before).mark() == HeldRow(shape, image.after).mark():
             idle.setdefault(
-                place, Net(shape.table_name, image.key, Held(shape, image.before), Held(shape, image.after))
+                place, Net(shape.table_name, image.key, HeldRow(shape, image.before), HeldRow(shape, image.after))
             )
             continue
         idle[place] = None
         for row, times in ((image.before, -1), (image.after, 1)):
             if row is not None:
-                held = Held(shape, row)
+                held = HeldRow(shape, row)
                 counted = left.setdefault((image.shape, held.mark()), [image.key, held, 0])
                 counted[2] += times
     found = _paired([(key, held, times) for key, held, times in left.values() if times])
@@ -135,7 +135,7 @@ def _mark_of(net: Net) -> tuple[str, ...]:
     return net.table, *("" if held is None else f"{held.shape.columns} {held.mark()!r}" for held in net[2:])
 
 
-def _paired(left: Iterable[tuple[Any, Held, int]]) -> list[Net]:
+def _paired(left: Iterable[tuple[Any, HeldRow, int]]) -> list[Net]:
     found: list[Net] = []
     open_ends: dict[Any, int] = {}
     for key, held, times in left:

@@ -17,6 +17,7 @@ from typing import Final
 from actionbus.core import Record
 from actionbus.replay.history import Entry
 from actionbus.replay.nets import Net
+from actionbus.replay.words import named_in, words_of
 
 _MOST: Final = 7
 """How many states are tried besides the recorded one, and how many moments."""
@@ -26,7 +27,7 @@ Theirs = Sequence[list[Net]]
 """What each of the others made of rows, in the order of their outcomes."""
 
 
-class Seen:
+class SeenOthers:
     """What an action may have seen of others: the first `begun` when it began; `due` says how many by a statement."""
 
     def __init__(self, theirs: Theirs, begun: int, due: Callable[[int, str], int] | None = None) -> None:
@@ -59,58 +60,56 @@ class Seen:
         return nets
 
 
-NOTHING_SEEN: Final = Seen([], 0)
+NOTHING_SEEN: Final = SeenOthers([], 0)
 
 
-def states(theirs: Theirs) -> Iterator[Seen]:
+def states(theirs: Theirs) -> Iterator[SeenOthers]:
     """Without all of them, then with ever more."""
-    yield from (Seen(theirs, number) for number in _spread(range(len(theirs))))
+    yield from (SeenOthers(theirs, number) for number in _spread(range(len(theirs))))
 
 
-def orders(theirs: Theirs, recorded: Sequence[Net]) -> Iterator[Seen]:
+def orders(theirs: Theirs, recorded: Sequence[Net]) -> Iterator[SeenOthers]:
     """Some had when it began, and each other does as late as it can: when the action writes rows of its, or tables."""
     own = {(net.table, str(net.key)) for net in recorded}
     by_row = [{net.table for net in nets if (net.table, str(net.key)) in own} for nets in theirs]
     by_table = [{net.table for net in nets} for nets in theirs]
     for tables in (by_row, by_table):
         for number in _spread(range(len(theirs))):
-            yield Seen(theirs, number, lambda _, statement, tables=tables: _due(statement, tables))  # type: ignore[misc]
+            yield SeenOthers(theirs, number, lambda _, statement, tables=tables: _due(statement, tables))  # type: ignore[misc]
 
 
 def _due(statement: str, tables: Sequence[set[str]]) -> int:
     """How many must have committed before a statement that writes can go on."""
     if not _WRITES.search(statement):
         return 0
-    words = set(re.findall(r"\w+", statement))
-    in_the_way = [n for n, names in enumerate(tables, start=1) if any(_bare(name) in words for name in names)]
+    words = words_of([statement])
+    in_the_way = [number for number, names in enumerate(tables, start=1) if named_in(names, words)]
     return max(in_the_way, default=0)
 
 
-def _bare(table: str) -> str:
-    return table.rpartition(".")[2]
-
-
-def moments(theirs: Theirs, statements: int) -> Iterator[Seen]:
+def moments(theirs: Theirs, statements: int) -> Iterator[SeenOthers]:
     """All of them commit just before one of its statements but the first."""
     for chosen in _spread(range(2, statements + 1)):
-        yield Seen(theirs, 0, lambda number, _, chosen=chosen: len(theirs) * (number >= chosen))  # type: ignore[misc]
+        yield SeenOthers(theirs, 0, lambda number, _, chosen=chosen: len(theirs) * (number >= chosen))  # type: ignore[misc]
 
 
-def times(theirs: Theirs, statements: int, parts: Sequence[float]) -> Iterator[Seen]:
+def times(theirs: Theirs, statements: int, parts: Sequence[float]) -> Iterator[SeenOthers]:
     """Each commits when that part of the action's time was over, give or take some statements."""
     for shift in (0, -1, 1, -2, 2, -3, 3):
         after = [part * statements + shift for part in parts]
-        yield Seen(theirs, 0, lambda number, _, after=after: _passed(after, number))  # type: ignore[misc]
+        yield SeenOthers(theirs, 0, lambda number, _, after=after: _passed(after, number))  # type: ignore[misc]
 
 
 def _passed(after: Sequence[float], number: int) -> int:
     return max((n for n, each in enumerate(after, start=1) if each < number), default=0)
 
 
-def at(theirs: Theirs, when: Sequence[int]) -> Seen:
+def at(theirs: Theirs, when: Sequence[int]) -> SeenOthers:
     """Each commits before the statement of that number."""
     begun = next((n for n, each in enumerate(when) if each > 0), len(when))
-    return Seen(theirs, begun, lambda number, _: next((n for n, each in enumerate(when) if each > number), len(when)))
+    return SeenOthers(
+        theirs, begun, lambda number, _: next((n for n, each in enumerate(when) if each > number), len(when))
+    )
 
 
 def near(when: Sequence[int], statements: int) -> Iterator[list[int]]:
@@ -151,7 +150,13 @@ def overlapping(entry: Entry, recent: Iterable[Record]) -> list[Record]:
     seen = entry.outcome.seen
     if seen is None:
         return []
-    return [record for record in recent if record.status == "succeeded" and not is_visible(record, seen)]
+    return [record for record in recent if record.status == "succeeded" and not _was_seen(record, entry, seen)]
+
+
+def _was_seen(record: Record, entry: Entry, seen: str) -> bool:
+    """Whether an action saw an outcome before its own for certain: that of its own chunk is in no snapshot."""
+    is_of_its_chunk = record.xid is not None and record.xid == entry.outcome.xid
+    return is_of_its_chunk or is_visible(record, seen)
 
 
 def is_visible(record: Record, seen: str) -> bool:

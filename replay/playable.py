@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actionbus.core.history.erasure import ACTION
+from actionbus.core.history.reverting import ACTION as REVERT
 from actionbus.core.secrecy.personal import is_erased
 from actionbus.core.values import payload
+from actionbus.core.values.record import Record
 from actionbus.replay.history import Entry
 from actionbus.replay.nets import Net, bare
-from actionbus.replay.sandbox import Rerun
+from actionbus.replay.rerun import Rerun
+from actionbus.replay.tables import Tables
+from actionbus.replay.words import named_in, words_of
 
 _TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that tell of the server rather than of the action."""
@@ -35,6 +39,8 @@ def why_not_replayable(entry: Entry) -> str | None:
         return "personal values of it were erased with their subject"
     if asked.action == ACTION and isinstance(outcome.result, dict) and outcome.result.keys() >= {"standing", "keys"}:
         return "it erased a subject, whom no record names"
+    if asked.action == REVERT and asked.cause_id is not None and isinstance(outcome.result, dict):
+        return "it put rows back from their images; they are taken as recorded"
     if name in _NOT_THE_HANDLERS or str(error.get("sqlstate", "00"))[:2] in _TROUBLE:
         return f"it ended by {name or 'an error'}, which is not the handler's doing"
     if "idempotency_key" in (error.get("errors") or {}):
@@ -42,6 +48,11 @@ def why_not_replayable(entry: Entry) -> str | None:
     if outcome.status == "failed" and "withdrawn" in error:
         return "it was withdrawn"
     return None
+
+
+def was_unknown(outcome: Record) -> bool:
+    """Whether there was no such action then either."""
+    return str((outcome.error or {}).get("type")).endswith(":UnknownAction")
 
 
 def _is_left_out(value: Any) -> bool:
@@ -69,3 +80,19 @@ def why_not_comparable(entry: Entry, rerun: Rerun) -> str | None:
     return (
         f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
     )
+
+
+def why_not_known(
+    tables: Tables, statements: Iterable[str], beginnings: Mapping[str, int], position: int
+) -> str | None:
+    """Why what an action at a position saw is not known: of a table that its statements name, or a column, or None."""
+    words = words_of(statements)
+    for name in named_in(tables.shapes, words):
+        if beginnings.get(name, position) >= position:
+            begins = beginnings.get(name, "the end")
+            return f"it reads or writes {bare(name)}, of which nothing is recorded before position {begins}"
+        if withheld := words.intersection(tables.shapes[name].withheld):
+            return f"it reads or writes {bare(name)}.{min(withheld)}, which is withheld from history"
+        if erased := words.intersection(tables.erased.get(name, ())):
+            return f"it reads or writes {bare(name)}.{min(erased)}, of which values were erased with their subject"
+    return None

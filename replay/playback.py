@@ -11,7 +11,7 @@ from uuid import UUID
 
 from actionbus.core.declare.dependencies import Provider
 from actionbus.core.declare.handler import ActionHandler
-from actionbus.core.gateway.outside_calls import Call, CallLog, Recorded, asked_of
+from actionbus.core.gateway.outside_calls import CallLog, OutsideCall, RecordedDependency, asked_of
 from actionbus.core.gateway.world import World
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload, tagged
@@ -42,20 +42,20 @@ class PlayedWorld(World):
         """Whether an argument had to be replaced, whose value may decide how the action ends."""
 
     def calls(
-        self, action_id: UUID, limits: Limits, scrubber: Scrubber, earlier: deque[Call], tape: list[Call]
+        self, action_id: UUID, limits: Limits, scrubber: Scrubber, earlier: deque[OutsideCall], tape: list[OutsideCall]
     ) -> CallLog:
         """A log whose calls are answered from the journal."""
-        return PlayedCalls(self, action_id, limits, scrubber)
+        return PlayedCalls(self, action_id, limits, scrubber, tape)
 
     def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
         """A stand-in: the dependency itself is not even made."""
-        return Played(calls, provider.name, _class_of(provider))
+        return PlayedDependency(calls, provider.name, _class_of(provider))
 
     def replaced(self, calls: CallLog, provider: Provider, given: Any) -> Any:
         """A fake, whose calls are made."""
         assert isinstance(calls, PlayedCalls)
         calls.live.add(provider.name)
-        return Recorded(calls, provider.name, given)
+        return RecordedDependency(calls, provider.name, given)
 
     def secrets(self, remember: Callable[[object], None]) -> Secrets:
         """Stand-ins for what was never recorded."""
@@ -103,8 +103,10 @@ def _class_of(provider: Provider) -> type:
 class PlayedCalls(CallLog):
     """Answers calls from the journal, and notes them as the gateway would."""
 
-    def __init__(self, world: PlayedWorld, action_id: UUID, limits: Limits, scrubber: Scrubber) -> None:
-        super().__init__(limits)
+    def __init__(
+        self, world: PlayedWorld, action_id: UUID, limits: Limits, scrubber: Scrubber, tape: list[OutsideCall]
+    ) -> None:
+        super().__init__(limits, tape=tape)
         self._world = world
         self._scrubber = scrubber
         self._action_id = action_id
@@ -116,14 +118,14 @@ class PlayedCalls(CallLog):
             return super()._perform(name, asked, do)
         told = self._scrubber.json(asked)
         recorded = self._world.take(self._action_id, name, told)
-        call = Call(name, asked)
+        call = OutsideCall(name, asked)
         self._note(call)
         if recorded is None:
             raise self._missing(call, told)
         call.ended = {key: value for key, value in recorded.items() if key not in asked_of(recorded)}
         return self._answer(call)
 
-    def _missing(self, call: Call, told: dict[str, Any]) -> Exception:
+    def _missing(self, call: OutsideCall, told: dict[str, Any]) -> Exception:
         shown = payload.dumps(told.get("args", []))[:200]
         call.ended = {"raised": {"class": tagged.class_name(NotRecorded)}}
         if self._world.was_truncated():
@@ -133,7 +135,7 @@ class PlayedCalls(CallLog):
             "give a fake: --with NAME=module:attribute"
         )
 
-    def _answer(self, call: Call) -> Any:
+    def _answer(self, call: OutsideCall) -> Any:
         ended = call.ended
         try:
             if "raised" in ended:
@@ -145,15 +147,15 @@ class PlayedCalls(CallLog):
         except tagged.Opaque as why:
             raise self._cannot(call, str(why)) from None
         if "context" in ended:
-            return Played(self, f"{call.name}()", _loaded(ended["context"]))
+            return PlayedDependency(self, f"{call.name}()", _loaded(ended["context"]))
         raise self._cannot(call, str(ended.get("opaque", "its end was not recorded")))
 
-    def _cannot(self, call: Call, why: str) -> CannotPlayBack:
+    def _cannot(self, call: OutsideCall, why: str) -> CannotPlayBack:
         self._world.unplayable.append(f"{call.name}: {why}")
         return CannotPlayBack(f"{call.name} cannot be played back: {why}")
 
 
-class Played(Recorded):
+class PlayedDependency(RecordedDependency):
     """Stands in for a dependency that is not there."""
 
     __slots__ = ()
@@ -165,12 +167,12 @@ class Played(Recorded):
         log: PlayedCalls = self._log
         if log._world.has_read(log._action_id, name):
             return log.read(name, lambda: None)
-        return Played(log, name, object)
+        return PlayedDependency(log, name, object)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         found: type = self._target
-        return Played if found is object else found
+        return PlayedDependency if found is object else found
 
     @staticmethod
     def _kind(target: Any) -> type:
@@ -194,7 +196,7 @@ class Played(Recorded):
 
     def __enter__(self) -> Any:
         entered = self._log.perform(f"{self._name}.__enter__", (), {}, lambda: None)
-        return Played(self._log, self._name, self._target) if entered is None else entered
+        return PlayedDependency(self._log, self._name, self._target) if entered is None else entered
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
         told = (kind.__name__,) if kind else ()
@@ -204,7 +206,7 @@ class Played(Recorded):
 class PlayedItems(Iterator[Any]):
     """An iterator's recorded items; noted again as they are taken."""
 
-    def __init__(self, call: Call, items: Sequence[Any], whole: bool) -> None:
+    def __init__(self, call: OutsideCall, items: Sequence[Any], whole: bool) -> None:
         self._call, self._whole = call, whole
         self._shown = call.ended["items"]
         self._items = items

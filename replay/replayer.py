@@ -13,87 +13,46 @@ by running the action with other stand-ins: what changes with them was made of a
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from marshmallow import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
-from actionbus.core import Application, History, Journal, Record
+from actionbus.core import Application, History, InvalidArguments, Journal, Record
+from actionbus.core.declare.registry import OF_QUEUES
 from actionbus.core.gateway.execution import arguments_text
 from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import Shape
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload
+from actionbus.replay import playable
 from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.explaining import explained
 from actionbus.replay.history import Entry, entries, first_position
-from actionbus.replay.nets import Net, RowChange, are_identical, bare, changes_of, net_of
-from actionbus.replay.overlap import Seen, by_transaction, overlapping, parts_of
-from actionbus.replay.playable import why_not_comparable, why_not_replayable, why_rows_not_known
+from actionbus.replay.nets import Net, are_identical, net_of
+from actionbus.replay.order import answer_of, are_permuted, as_named, gone_through
+from actionbus.replay.overlap import SeenOthers, by_transaction, overlapping, parts_of
+from actionbus.replay.passing import SKIPS, OutOfSight, passed_over
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.recorded import Recorded, beginnings, images_between, rows_at
-from actionbus.replay.sandbox import Prepare, Rerun, Sandbox
+from actionbus.replay.recorded import RecordedImages, beginnings, images_between, rows_at
+from actionbus.replay.renaming import Renaming
+from actionbus.replay.rerun import Rerun
+from actionbus.replay.sandbox import Prepare, Sandbox
+from actionbus.replay.step import Step
 from actionbus.replay.upcasting import upcast
 
-Verdict = Literal["same", "divergent", "concurrent", "retired", "unplayable"]
+Others = SeenOthers | OutOfSight
+"""What is done to rows while an action runs."""
 SUCCEEDED: Final = ("succeeded",)
-_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+_LATER: Final = 200
 _WINDOW: Final = 2_000
-"""How many outcomes back an overlapping action is looked for."""
-
-
-@dataclass(slots=True)
-class Step:
-    """One action run again."""
-
-    entry: Entry
-    rerun: Rerun | None
-    verdict: Verdict
-    differences: list[Difference] = field(default_factory=list)
-    overlapped: tuple[UUID, ...] = ()
-    """Of a concurrent one: the actions that ran at the same time."""
-    statement: str | None = None
-    """Of a concurrent one: its statement just before which they committed; None if they did after it had begun."""
-    why: str | None = None
-    """Of a retired or unplayable one."""
-    overlap_was_tried: bool = False
-    """Of a divergent one: whether others overlapped with it, and nothing that was tried of them explains it."""
-
-    @property
-    def record(self) -> Record:
-        """The outcome as the journal has it."""
-        return self.entry.outcome
-
-    @property
-    def position(self) -> int:
-        """Where its outcome lies."""
-        return self.entry.position
-
-    @property
-    def is_divergence(self) -> bool:
-        """Whether it counts: neither the same nor explained."""
-        return self.verdict == "divergent"
-
-    @property
-    def changes(self) -> list[RowChange]:
-        """The rows that it changes now."""
-        return changes_of(self.rerun.nets) if self.rerun else []
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        """The outside calls that were played back."""
-        return (payload.loads(self.rerun.outcome.calls) if self.rerun and self.rerun.outcome.calls else None) or []
-
-    def __repr__(self) -> str:
-        return f"<Step {self.position} {self.record.action} {self.verdict}>"
+"""How many outcomes ahead, and back, an overlapping action is looked for."""
 
 
 class Replayer:
@@ -121,9 +80,10 @@ class Replayer:
         if (kind := self.sandbox.engine.dialect.name) != journal.dialect:
             self.close()
             raise ReplayError(f"the journal is of {journal.dialect}, the sandbox of {kind}: its rows do not fit there")
+        self._renaming = Renaming(self.sandbox.models)
         self._overlaps = journal.dialect == "postgresql"  # SQLite has one writer
         self._recent: deque[Record] = deque(maxlen=_WINDOW)
-        self._recorded: Recorded | None = None
+        self._recorded: RecordedImages | None = None
         self._beginnings: Mapping[str, int] = {}
         self.noting: Callable[[list[Net]], None] = lambda nets: None
         """Told of the rows that are put as they were recorded, beside those of the actions given; a fork listens."""
@@ -133,19 +93,19 @@ class Replayer:
     ) -> Iterator[Step]:
         """Run each action beyond `after` on the recorded state before it. Raises NeedsUpcast before anything is run."""
         for entry, recorded in self.begin(after, upto, statuses):
-            step = self._judged(entry, recorded)
-            self._end_as_recorded(step, recorded)
+            step = self.judged(entry, recorded)
+            self.end_as_recorded(step, recorded)
             yield step
 
     def run(self, after: int = 0, upto: int | None = None, *, statuses: Collection[str] = SUCCEEDED) -> Iterator[Step]:
         """Run each action beyond `after` on what those before it made now. Raises as `verify` does."""
         for entry, recorded in self.begin(after, upto, statuses):
-            step = self._judged(entry, recorded)
+            step = self.judged(entry, recorded)
             if step.verdict == "divergent":
                 step.rerun = self.sandbox.run(entry, recorded)
                 self.sandbox.keep(step.rerun)
             else:
-                self._end_as_recorded(step, recorded)
+                self.end_as_recorded(step, recorded)
             yield step
 
     def begin(
@@ -156,10 +116,10 @@ class Replayer:
         Whatever else was recorded is put into the tables; what becomes of the action given is the caller's to put.
         """
         self.check_versions(after, upto)
-        self._load(after)
+        self.load(after)
         for entry in entries(self.journal, after, upto):
             recorded = self.catch_up(entry)
-            if self._is_for_operators(entry) or entry.outcome.status not in (*statuses, "succeeded"):
+            if self.is_for_operators(entry) or entry.outcome.status not in (*statuses, "succeeded"):
                 self._put(recorded)
             else:
                 yield entry, recorded
@@ -169,18 +129,20 @@ class Replayer:
     def stand_before(self, entry: Entry) -> list[Net]:
         """Have the tables as they were recorded before an action; its recorded rows."""
         self.check_versions(entry.position - 1, entry.position)
-        self._load(first_position(entry) - 1)
+        self.load(first_position(entry) - 1)
         return self.catch_up(entry)
 
-    def _load(self, after: int) -> None:
+    def load(self, after: int) -> None:
+        """Put the rows of a position into the sandbox, once. Raises ReplayError."""
         if self._recorded is not None:
             raise ReplayError("a replayer goes through history once; make another")
         self.journal.require()
-        self._beginnings = beginnings(self.history)
-        self._recorded = Recorded(self.history, after, self.journal.settled())
-        self.sandbox.load(rows_at(self.history, after))
+        self._beginnings = beginnings(self.history, self._renaming)
+        self._recorded = RecordedImages(self.history, after, self.journal.settled(), self._renaming)
+        self.sandbox.load(rows_at(self.history, after, self._renaming))
         if self._overlaps:
-            self._recent.extend(self.journal.read(max(0, after - _WINDOW), upto=after, kind=("outcome", "bypass")))
+            low = max(self.journal.begins.position(), after - _WINDOW)
+            self._recent.extend(self.journal.read(low, upto=after, kind=("outcome", "bypass")))
 
     def catch_up(self, entry: Entry) -> list[Net]:
         """Put what was recorded before an action's own rows, which are returned."""
@@ -202,10 +164,10 @@ class Replayer:
         self.sandbox.put(nets, begun=begun)
         self.noting(nets)
 
-    def _is_for_operators(self, entry: Entry) -> bool:
+    def is_for_operators(self, entry: Entry) -> bool:
         """Whether it was decided about the machinery of that time, of which a sandbox has nothing."""
         action = self.sandbox.bus.registry.find(entry.outcome.action)
-        return action is not None and action.for_operators
+        return entry.outcome.action in OF_QUEUES or (action is not None and action.for_operators)
 
     def check_versions(self, after: int = 0, upto: int | None = None) -> None:
         """Raise NeedsUpcast for succeeded actions of versions that the present handlers cannot read."""
@@ -233,7 +195,7 @@ class Replayer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _end_as_recorded(self, step: Step, recorded: list[Net]) -> None:
+    def end_as_recorded(self, step: Step, recorded: list[Net]) -> None:
         """Have the tables as they were recorded after the action: as it left them now, if that is the same."""
         rerun = step.rerun
         if rerun is not None and rerun.transaction is not None:
@@ -243,11 +205,11 @@ class Replayer:
             self.sandbox.drop(rerun)
         self.sandbox.put(recorded)
 
-    def _judged(self, entry: Entry, recorded: list[Net]) -> Step:
+    def judged(self, entry: Entry, recorded: list[Net]) -> Step:
         """The action run on the tables as they are, and what is to be said of it; nothing has been kept of it yet."""
-        if why := why_not_replayable(entry) or why_rows_not_known(recorded):
+        if why := playable.why_not_replayable(entry) or playable.why_rows_not_known(recorded):
             return Step(entry, None, "unplayable", why=why)
-        if self.sandbox.bus.registry.find(entry.outcome.action) is None and entry.outcome.status == "succeeded":
+        if self.sandbox.bus.registry.find(entry.outcome.action) is None and not playable.was_unknown(entry.outcome):
             return Step(entry, None, "retired", why=f"there is no action {entry.outcome.action} any more")
         rerun, differences = self.tried(entry, recorded)
         if not differences and not rerun.unplayable:
@@ -258,14 +220,24 @@ class Replayer:
         if rerun.stood_in and not (differences := self.without_secrets(entry, recorded, differences)):
             return Step(entry, rerun, "same")
         others = overlapping(entry, self._recent)
-        seen = self.explaining(entry, recorded, others) if others else None
-        if seen is None:
-            return Step(entry, rerun, "divergent", differences, overlap_was_tried=bool(others))
         ids = tuple(record.action_id for record in others)
-        return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
+        if others and (seen := self.explaining(entry, recorded, others)) is not None:
+            return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
+        held = self._held_by(entry, others, rerun) if self._overlaps else ()
+        if held and self._passed(entry, recorded, rerun):
+            skipping = next(filter(SKIPS.search, rerun.statements))
+            return Step(entry, rerun, "concurrent", differences, overlapped=held, statement=skipping)
+        if self._only_order_decides(entry, recorded, rerun, differences):
+            return Step(entry, rerun, "order", differences, overlapped=ids)
+        return Step(entry, rerun, "divergent", differences, overlapped=ids or held)
 
     def tried(
-        self, entry: Entry, recorded: list[Net], world: PlayedWorld | None = None, *, seen: Seen | None = None
+        self,
+        entry: Entry,
+        recorded: list[Net],
+        world: PlayedWorld | None = None,
+        *,
+        seen: Others | None = None,
     ) -> tuple[Rerun, list[Difference]]:
         """The action run on the tables as they are, not ended yet; and what differs from history."""
         again = datetime.now(UTC)
@@ -275,7 +247,10 @@ class Replayer:
     def compare(self, entry: Entry, rerun: Rerun, recorded: list[Net], again: datetime) -> list[Difference]:
         """What differs between an action of history and a re-run of it that began at `again`."""
         known = {each for each in self.sandbox.tables.shapes if self._is_known(each, entry)}
-        return compare(entry, rerun, recorded, Comparing(known, self._present_arguments, again))
+        told = Comparing(
+            known, self._present_arguments, min(again, self.sandbox.begun_at), self.sandbox.tables.is_default
+        )
+        return compare(entry, rerun, recorded, told)
 
     def _is_known(self, table: str, entry: Entry) -> bool:
         return self._beginnings.get(table, entry.position) < entry.position
@@ -284,20 +259,9 @@ class Replayer:
         """Why what differs says nothing: history does not hold what the action reads, or what decides how it ends."""
         if rerun.unplayable:
             return rerun.unplayable[0]
-        if why := why_not_comparable(entry, rerun):
+        if why := playable.why_not_comparable(entry, rerun):
             return why
-        words = {word for statement in rerun.statements for word in _WORD.findall(statement)}
-        for name, shape in self.sandbox.tables.shapes.items():
-            if name.rpartition(".")[2] not in words:
-                continue
-            if not self._is_known(name, entry):
-                begins = self._beginnings.get(name, "the end")
-                return f"it reads or writes {bare(name)}, of which nothing is recorded before position {begins}"
-            if withheld := words.intersection(shape.withheld):
-                return f"it reads or writes {bare(name)}.{min(withheld)}, which is withheld from history"
-            if erased := words.intersection(self.sandbox.tables.erased.get(name, ())):
-                return f"it reads or writes {bare(name)}.{min(erased)}, of which values were erased with their subject"
-        return None
+        return playable.why_not_known(self.sandbox.tables, rerun.statements, self._beginnings, entry.position)
 
     def without_secrets(self, entry: Entry, recorded: list[Net], differences: list[Difference]) -> list[Difference]:
         """The differences that stay as they are whatever stands in for the secrets."""
@@ -309,15 +273,55 @@ class Replayer:
             kept = [each for each in kept if _identity(each) in now]
         return kept
 
-    def explaining(self, entry: Entry, recorded: list[Net], others: Sequence[Record]) -> Seen | None:
+    def _held_by(self, entry: Entry, others: Sequence[Record], rerun: Rerun) -> tuple[UUID, ...]:
+        """Who may have held rows that a statement passed over: others that ran meanwhile, whenever they ended."""
+        if not any(map(SKIPS.search, rerun.statements)):
+            return ()
+        later = self.journal.read(entry.position, limit=_LATER, kind="outcome")
+        ended = entry.outcome.recorded_at
+        meanwhile = [each for each in later if each.started_at is not None and each.started_at < ended]
+        return tuple(each.action_id for each in (*others, *meanwhile))
+
+    def _passed(self, entry: Entry, recorded: list[Net], rerun: Rerun) -> bool:
+        def run(seen: OutOfSight) -> tuple[list[Net], bool]:
+            with self.sandbox.aside():
+                again, differences = self._apart(entry, recorded, seen)
+            return again.nets, not differences
+
+        return passed_over(recorded, rerun.nets, run)
+
+    def _only_order_decides(
+        self, entry: Entry, recorded: list[Net], rerun: Rerun, differences: list[Difference]
+    ) -> bool:
+        """Whether it comes out otherwise only since its rows lie elsewhere; see `replay.order`."""
+        tables = gone_through(self.sandbox.tables.shapes, rerun.statements, recorded)
+        if not tables:
+            return False
+        with self.sandbox.laid_out(tables, None):
+            if set(map(_identity, self._apart(entry, recorded)[1])) == set(map(_identity, differences)):
+                return False
+        if are_permuted(differences, [entry.outcome.result, entry.outcome.calls], answer_of(rerun)):
+            return True
+        for layout in as_named(entry, recorded):
+            with self.sandbox.laid_out(tables, layout) as done:
+                if done and not self._apart(entry, recorded)[1]:
+                    return True
+        return False
+
+    def _apart(self, entry: Entry, recorded: list[Net], seen: Others | None = None) -> tuple[Rerun, list[Difference]]:
+        """The action run on the tables as they are, and taken back; what differs, secrets apart."""
+        rerun, differences = self.tried(entry, recorded, seen=seen)
+        self.sandbox.drop(rerun)
+        if differences and rerun.stood_in:
+            differences = self.without_secrets(entry, recorded, differences)
+        return rerun, differences
+
+    def explaining(self, entry: Entry, recorded: list[Net], others: Sequence[Record]) -> SeenOthers | None:
         """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None."""
 
-        def tried(seen: Seen) -> tuple[int, int]:
+        def tried(seen: SeenOthers) -> tuple[int, int]:
             with self.sandbox.before(seen.taken_back()):
-                rerun, differences = self.tried(entry, recorded, seen=seen)
-                self.sandbox.drop(rerun)
-                if differences and rerun.stood_in:
-                    differences = self.without_secrets(entry, recorded, differences)
+                rerun, differences = self._apart(entry, recorded, seen)
             return len(differences) + len(rerun.unplayable), len(rerun.statements)
 
         transactions = by_transaction(others)
@@ -329,8 +333,7 @@ class Replayer:
         return overlapping(entry, self._recent)
 
     def _nets_of(self, record: Record) -> list[Net]:
-        shapes, images = images_between(self.history, record.position - 1, record.position)
-        return net_of(images, shapes)
+        return net_of(*images_between(self.history, record.position - 1, record.position, self._renaming)[::-1])
 
     def _present_arguments(self, outcome: Record) -> dict[str, Any] | None:
         """The recorded, validated arguments as a handler of another version would have validated them."""
@@ -338,12 +341,12 @@ class Replayer:
         if action is None or version is None or version >= action.handler.version:
             return None
         made = upcast(action.handler, dict(outcome.arguments), version)
-        try:
-            loaded = action.schema.load(made)
-        except ValidationError:
-            return made
         limits = self.sandbox.bus.application.limits
-        told: dict[str, Any] = payload.loads(arguments_text(action, loaded, limits, Scrubber()))
+        try:
+            text = arguments_text(action, action.schema.load(made), limits, Scrubber())
+        except (ValidationError, InvalidArguments):
+            return made
+        told: dict[str, Any] = payload.loads(text)
         return told
 
 

@@ -1,15 +1,15 @@
 """Which rows an action left other than history has them, column by column. Used by `replay.divergence`.
 
-Both sides were recorded by the same triggers, so that equal values have equal forms. Only columns that both sides have
-are compared: one that did not exist then, or does no longer, is the schema's affair. Nor does the database's own clock
-count, where each side holds the time at which it ran.
+Both sides were recorded by the same triggers, so that equal values have equal forms. Of a column that did not exist
+then nothing is told as long as it holds its default, or what it held; one that there is no longer is the schema's
+affair. Nor does the database's own clock count, where each side holds the time at which it ran.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol
 
 from actionbus.core.history.decoding import shown
 from actionbus.core.secrecy.scrubbing import SCRUBBED
@@ -23,19 +23,36 @@ Told = tuple[str, Any, Any]
 """Where, what was recorded, what came now."""
 
 
-def row_differences(
-    recorded: Sequence[Net], now: Sequence[Net], tables: Collection[str], clocks: Clocks
-) -> Iterator[Told]:
-    """All of them. `tables` are those to be compared: what the sandbox has, and history knew."""
-    was = [each for each in recorded if each.table in tables]
-    came = [each for each in now if each.table in tables]
+IsDefault = Callable[[str, str, Any], bool]
+"""Given a table, a column and a value."""
+
+
+class Compares(Protocol):
+    """What is to be compared."""
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Those that the sandbox has, and history knew."""
+
+    @property
+    def is_default(self) -> IsDefault:
+        """Whether a column that history did not have holds its default."""
+
+
+def row_differences(recorded: Sequence[Net], now: Sequence[Net], how: Compares, clocks: Clocks) -> Iterator[Told]:
+    """All of them."""
+    was = [each for each in recorded if each.table in how.tables]
+    came = [each for each in now if each.table in how.tables]
     if are_identical(was, came):
         return
-    yield from _of_keyed(was, came, clocks)
+    for name, one, other in _of_keyed(was, came):
+        yield from _of_row(name, one, other, clocks)
+        yield from _of_new_columns(name, one, other, how.is_default)
     yield from _of_keyless(was, came, clocks)
 
 
-def _of_keyed(was: Sequence[Net], came: Sequence[Net], clocks: Clocks) -> Iterator[Told]:
+def _of_keyed(was: Sequence[Net], came: Sequence[Net]) -> Iterator[tuple[str, Net | None, Net | None]]:
+    """Each row, by its name, on both sides."""
     sides: dict[Any, list[Net | None]] = {}
     for place, nets in enumerate((was, came)):
         for net in nets:
@@ -44,7 +61,19 @@ def _of_keyed(was: Sequence[Net], came: Sequence[Net], clocks: Clocks) -> Iterat
     for one, other in sides.values():
         named = one or other
         assert named is not None
-        yield from _of_row(named.name(), one, other, clocks)
+        yield named.name(), one, other
+
+
+def _of_new_columns(name: str, one: Net | None, other: Net | None, is_default: IsDefault) -> Iterator[Told]:
+    if one is None or one.after is None or other is None or other.after is None:
+        return
+    values = other.after.values()
+    before = {} if other.before is None else other.before.values()
+    for column in values.keys() - one.after.values().keys():
+        value = values[column]
+        held = column in before and reads_same(before[column], value)
+        if not held and not is_default(other.table, column, value):
+            yield f"{name}.{column}", NOTHING, _json(value)
 
 
 def _of_row(name: str, one: Net | None, other: Net | None, clocks: Clocks) -> Iterator[Told]:
@@ -63,7 +92,7 @@ def _of_row(name: str, one: Net | None, other: Net | None, clocks: Clocks) -> It
     for column in then.keys() & now.keys():
         values = then[column], now[column]
         if not reads_same(*values) and not clocks.explain(*values) and not is_scrubbed(*values):
-            yield f"{name}.{column}", shown(values[0]), shown(values[1])
+            yield f"{name}.{column}", _json(values[0]), _json(values[1])
 
 
 def _is_only_clock(net: Net | None, is_then: Any) -> bool:
@@ -129,5 +158,7 @@ def _told(net: Net | None) -> Any:
 
 
 def _json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_json(each) for each in value]
     told = shown(value)
-    return told if isinstance(told, (str, int, float, bool, list, dict, type(None))) else str(told)
+    return told if isinstance(told, (str, int, float, bool, dict, type(None))) else str(told)

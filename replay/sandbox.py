@@ -7,24 +7,24 @@ of its own.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Engine, Table, select, text
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
 from actionbus.core import Application, Bus
-from actionbus.core.declare.queue import Message, Queue
+from actionbus.core.declare.broker import Broker, Message
 from actionbus.core.errors import ActionBusError
 from actionbus.core.gateway.execution import Attempt, Execution
-from actionbus.core.gateway.failures import as_ours, status_of
+from actionbus.core.gateway.failures import as_ours
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.nested import NestedRunner
@@ -34,62 +34,40 @@ from actionbus.core.history.shapes import latest
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.storage.pooling import ACTING
 from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.caller import Caller
-from actionbus.replay.clocks import asks
+from actionbus.replay import sqlalchemy_inside as inside
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.generated import Fresh, Generated, Sequences
-from actionbus.replay.guard import guarded
+from actionbus.replay.generated import GeneratedValues
+from actionbus.replay.guard import GuardedBlock
 from actionbus.replay.history import Entry
-from actionbus.replay.nets import Held, Net, net_of
+from actionbus.replay.keys import Fresh, Sequences
+from actionbus.replay.nets import HeldRow, Net, net_of
 from actionbus.replay.playback import PlayedWorld
+from actionbus.replay.rerun import Rerun
 from actionbus.replay.standins import stand_in
-from actionbus.replay.tables import business_tables, tables_of
-from actionbus.replay.transaction import SandboxTransaction
+from actionbus.replay.tables import Layout, business_tables, is_checked_late
+from actionbus.replay.tables_postgresql import PostgreSQLTables
+from actionbus.replay.tables_sqlite import SQLiteTables
+from actionbus.replay.transaction import SandboxTransaction, keep_inside
 from actionbus.replay.upcasting import upcast
 
 Prepare = Callable[[Engine], None]
 Commits = Callable[[int, str], Sequence[Net]]
 """Given a statement's number, counted from 1, and its text: what others commit just before it."""
 _COMMIT_EVERY: Final = 200
+_TABLES: Final = {"postgresql": PostgreSQLTables, "sqlite": SQLiteTables}
 
 
-class SandboxQueue(Queue):
-    """Lets handlers queue actions, which are compared with history; nothing is sent."""
+class SandboxBroker(Broker):
+    """Lets handlers queue actions, which are compared with history; nothing is sent, and nothing kept from it."""
+
+    reserves = False
 
     def publish(self, message: Message) -> None:
         """Send nothing."""
-
-
-@dataclass(slots=True)
-class Rerun:
-    """What came of running an action again: the rows that its journal would have got, and what else is known."""
-
-    outcome: Row
-    nested: list[Row]
-    error: BaseException | None
-    statements: list[str]
-    unplayable: list[str]
-    stood_in: bool
-    redacted: bool
-    bound: list[Any]
-    """The times that it handed to the database."""
-    nets: list[Net]
-    """What it made of rows; of one that did not succeed nothing."""
-    last_image: int
-    """The number of the last image of these."""
-    transaction: SandboxTransaction | None = field(default=None, repr=False)
-
-    @property
-    def asks_clock(self) -> bool:
-        """Whether it asks the database what time it is, or writes what the database says of that."""
-        return any(map(asks, self.statements))
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether its writes are to be kept."""
-        return self.outcome.status == "succeeded"
 
 
 class Sandbox:
@@ -108,7 +86,7 @@ class Sandbox:
         overrides: Mapping[str, Any] | None = None,
         session_factory: Callable[..., Session] | None = None,
     ) -> None:
-        self.bus = Bus(application, database, queue=SandboxQueue(), session_factory=session_factory or Session)
+        self.bus = Bus(application, database, broker=SandboxBroker(), session_factory=session_factory or Session)
         self.engine = self.bus.engine
         self.overrides = MappingProxyType(dict(overrides or {}))
         self.fresh = Fresh()
@@ -130,17 +108,22 @@ class Sandbox:
             raise ReplayError("the sandbox's database has a journal already; give an empty one, which is thrown away")
         self._make_tables(prepare)
         self.connection = self._held.enter_context(self.bus.backend.connection())
+        keep_inside(self.connection)
         self._begin()
         models = business_tables(self.bus.application, self.connection)
         database = database_of(self.connection)
         shapes = latest(database.shapes(self.connection, self.bus.backend.prefix))
         self._shapes = {each.shape: each for each in shapes.values()}
-        self.tables = tables_of(self.connection, shapes, models)
+        self.tables = _TABLES[self.engine.dialect.name](self.connection, shapes, models)
         self.models = models
-        deferred = any(_deferred(table) for table in models)
-        self._check_deferred = deferred and self.engine.dialect.name == "postgresql"
+        self._check_deferred = self.engine.dialect.name == "postgresql" and any(map(is_checked_late, models))
         self._images = database.images(self.bus.backend, self.connection)
         self.sequences = Sequences(self.connection, self.tables)
+        inside.tell_defaults(self.engine, self._impose_defaults)
+
+    def _impose_defaults(self, context: DefaultExecutionContext) -> None:
+        if isinstance(acting := self.connection.info.get(ACTING), SandboxTransaction):
+            acting.impose_defaults(context)
 
     def _make_tables(self, prepare: Prepare | None) -> None:
         models = self.bus.application.models
@@ -150,10 +133,9 @@ class Sandbox:
             with self.engine.begin() as connection:
                 for schema in sorted({table.schema for table in models.tables.values() if table.schema}):
                     connection.execute(CreateSchema(schema, if_not_exists=True))
-                models.create_all(connection)
+        self.bus.create()  # creates them, once: what an application does besides need not bear to be done again
         if self.engine.dialect.name == "postgresql":
             self._let_keys_be_given()
-        self.bus.create()
         if self.engine.dialect.name == "postgresql":
             with self.engine.begin() as connection:  # what an action changed is looked for by number alone
                 connection.exec_driver_sql(f"CREATE INDEX ON {self.bus.backend.prefix}{IMAGES} (image)")
@@ -170,6 +152,8 @@ class Sandbox:
                 connection.exec_driver_sql(statement)
 
     def _begin(self) -> None:
+        self.begun_at = datetime.now(UTC)
+        """What the database's clock tells on PostgreSQL as long as the transaction lasts, nearly."""
         self.connection.exec_driver_sql("BEGIN")
         if self.engine.dialect.name == "postgresql":  # so that no write counts as one past the gateway
             self.connection.exec_driver_sql(f"SELECT set_config('actionbus.action', '{UUID(int=0).hex}', true)")
@@ -180,10 +164,9 @@ class Sandbox:
         self._since_commit = 0
         self._begin()
 
-    def load(self, rows: Mapping[str, Sequence[Held]]) -> None:
+    def load(self, rows: Mapping[str, Sequence[HeldRow]]) -> None:
         """Put the rows of a point in history into the empty tables."""
         self.tables.load(rows)
-        self.sequences.go_on()
         self._last_image = self._read_last_image()
 
     def put(self, nets: Sequence[Net], *, begun: Sequence[str] = ()) -> None:
@@ -200,6 +183,13 @@ class Sandbox:
             self._last_image = self._read_last_image()
             yield
 
+    @contextmanager
+    def laid_out(self, tables: Sequence[str], layout: Layout | None) -> Iterator[bool]:
+        """Meanwhile rows lie elsewhere; see `Tables.laid_out`."""
+        with self.aside(), self.tables.laid_out(tables, layout) as done:
+            self._last_image = self._read_last_image()
+            yield done
+
     def _happen(self, nets: Sequence[Net]) -> None:
         if nets:
             low = self._read_last_image()
@@ -212,10 +202,8 @@ class Sandbox:
         return net_of(own, self._shapes), images[-1].image if images else number
 
     def _read_last_image(self) -> int:
-        found = self.connection.exec_driver_sql(
-            f"SELECT coalesce(max(image), 0) FROM {self.bus.backend.prefix}{IMAGES}"
-        )
-        return int(found.scalar_one())
+        last = f"SELECT coalesce(max(image), 0) FROM {self.bus.backend.prefix}{IMAGES}"
+        return int(self.connection.exec_driver_sql(last).scalar_one())
 
     def run(
         self,
@@ -240,17 +228,18 @@ class Sandbox:
         identity = _identity(entry, self.overrides if overrides is None else overrides)
         transaction = SandboxTransaction(
             self.bus.backend, self.connection, self.bus.services.session_factory,
-            identity.action_id, Generated(recorded, self.tables, self.fresh, generated or {}), self._point(),
+            identity.action_id, GeneratedValues(recorded, self.tables, self.fresh, generated or {}), self._point(),
         )  # fmt: skip
         self._foreign = []
         if meanwhile is not None:
             transaction.meanwhile = lambda number, statement: self._happen(meanwhile(number, statement))
         attempt = Attempt(
-            self.bus.services, transaction, scrubber, entry.started_at, identity.seed, deque(), entry.outcome.seen,
-            mode="replay", world=world,
+            self.bus.services, transaction, scrubber, entry.started_at, identity.seed, NestedRunner,
+            seen=entry.outcome.seen, mode="replay", world=world,
         )  # fmt: skip
+        attempt.sealer.register(self.bus.registry.find(intent.name), identity.action_id, intent.values)
         try:
-            with guarded(self.engine, intent.name):
+            with GuardedBlock(self.engine, intent.name):
                 row, error = self._execute(attempt, identity, intent)
         except BaseException:
             with suppress(Exception):  # Ctrl-C may have cost the connection; it is what is told
@@ -260,7 +249,7 @@ class Sandbox:
         nets, last = self._images_beyond(self._last_image) if succeeded else ([], self._last_image)
         return Rerun(
             row, transaction.nested if succeeded else [], error, transaction.statements, world.unplayable,
-            world.stood_in, world.redacted, transaction.bound, nets, last, transaction,
+            world.stood_in, world.redacted, transaction.bound, transaction.made_on_update, nets, last, transaction,
         )  # fmt: skip
 
     def _intent(
@@ -272,6 +261,8 @@ class Sandbox:
         action = self.bus.registry.find(asked.action)
         if action is not None:
             if asked.handler_version not in (None, action.handler.version):
+                if arguments is None and entry.outcome.arguments:  # as they were validated, which `upcast` can rely on
+                    given = dict(entry.outcome.arguments)
                 given = upcast(action.handler, given, asked.handler_version or 0)
             for name, value in given.items():
                 if value == payload.REDACTED:
@@ -283,25 +274,24 @@ class Sandbox:
         """What the gateway does with an action, as far as its outcome's row; and what was raised."""
         execution: Execution | None = None
         try:
-            execution = Execution(attempt, self.bus.registry.get(intent.name), identity, NestedRunner())
-            result = execution.run(intent)
+            execution = Execution(attempt, self.bus.registry.get(intent.name), identity)
+            row = execution.run(intent)
             if self._check_deferred:
                 attempt.transaction.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
                 attempt.transaction.session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
-            return execution.outcome("succeeded", result, None), None
-        except Exception as caught:
+            return row, None
+        except (Exception, SystemExit) as caught:  # an action that would end the process ends itself
             error = as_ours(caught)
             attempt.scrubber.exception(error)
-            status, started = status_of(error), attempt.started_at
-            return row_of_failure(execution, identity, intent.name, status, error, attempt.scrubber, started), error
+            row = row_of_failure(execution, identity, intent.name, error, attempt.scrubber, attempt.started_at)
+            return row, error
 
     def _point(self) -> str:
         """The name of the savepoint that sessions join; a new one where the last was rolled back."""
         point = self.connection.get_nested_transaction()
         if point is None or not point.is_active:
             point = self.connection.begin_nested()
-        name: str = point._savepoint
-        return name
+        return inside.name_of(point)
 
     def keep(self, rerun: Rerun) -> None:
         """End the action's transaction; a success stays, anything else leaves nothing."""
@@ -368,7 +358,7 @@ class Sandbox:
     def close(self) -> None:
         """Let go of the database; what was run may stay in it or not."""
         try:
-            with suppress(Exception):  # a connection that was lost has rolled back
+            with suppress(Exception):  # one that was lost has rolled back
                 self.connection.exec_driver_sql("ROLLBACK")
         finally:
             self._held.close()
@@ -388,7 +378,3 @@ def _identity(entry: Entry, overrides: Mapping[str, Any]) -> Identity:
     context = payload.dumps(asked.context) if asked.context is not None else None
     caller = Caller(asked.actor, asked.correlation_id, context, overrides)
     return Identity(outcome.action_id, asked.seed, caller, asked.correlation_id, asked.cause_id, asked.release)
-
-
-def _deferred(table: Table) -> bool:
-    return any(getattr(constraint, "initially", None) == "DEFERRED" for constraint in table.constraints)

@@ -58,6 +58,28 @@ def values_needed(table: Table, dialect: Dialect) -> dict[str, StandInValue]:
     }
 
 
+def holds_default(column: Column[Any], value: Any, dialect: Dialect) -> bool:
+    """Whether this is what a column holds where nobody gives a value; of what is made anew each time, anything is."""
+    if column.default is not None and column.default.is_scalar:
+        given = column.default.arg  # type: ignore[attr-defined]
+        return any(_reads_as(value, each) for each in (given, _bound(column, dialect, given)))
+    if column.default is not None or column.identity is not None or column.computed is not None:
+        return True
+    if column.server_default is None:
+        return value is None
+    told = getattr(column.server_default, "arg", None)
+    text = "" if told is None else str(told)
+    if not text or "(" in text or "CURRENT" in text.upper():
+        return True
+    return _reads_as(value, text.split("::")[0].strip("'"))
+
+
+def _reads_as(value: Any, default: Any) -> bool:
+    texts = {str(default).lower(), str(default.name).lower() if isinstance(default, Enum) else str(default).lower()}
+    alike = {"true": "1", "false": "0"}
+    return bool(value == default) or str(value).lower() in texts | {alike.get(each, each) for each in texts}
+
+
 def _value_of(column: Column[Any], dialect: Dialect) -> StandInValue:
     if column.default is not None and column.default.is_scalar:
         given = column.default.arg  # type: ignore[attr-defined]

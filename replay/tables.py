@@ -7,27 +7,34 @@ stand-in too where it must be something.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy import Connection, Float, MetaData, Numeric, Table, inspect
+from sqlalchemy.types import TypeEngine
 
 from actionbus.core import Application
-from actionbus.core.history.decoding import Erased, has_erased
-from actionbus.core.history.postgresql_catalogue import PINS
+from actionbus.core.history.decoding import ErasedValue, has_erased
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
-from actionbus.replay.errors import ReplayError
-from actionbus.replay.nets import Held, Net
-from actionbus.replay.standins import StandInValue, values_needed
+from actionbus.replay.nets import HeldRow, Net
+from actionbus.replay.standins import StandInValue, holds_default, values_needed
 
 _BATCH: Final = 1_000
 _OTHERS: Final = ("journal", "alembic_version")
-_OURS: Final = "actionbus_"
+OURS: Final = "actionbus_"
+_FLOAT: Final = 701
+_NUMERIC: Final = 1700
+_JSON: Final = ("json", "jsonb")
 Row = Mapping[str, Any]
+Layout = Callable[[str, Sequence[Row]], list[int]]
+"""Given a table and its rows as they lie, as the database writes them: their numbers in another order."""
+MOST_LAID_OUT: Final = 20_000
+"""Rows; a larger table is left as it lies."""
 
 
 def business_tables(application: Application, connection: Connection) -> list[Table]:
@@ -36,14 +43,24 @@ def business_tables(application: Application, connection: Connection) -> list[Ta
     if models is None or not models.tables:
         models = MetaData()
         names = inspect(connection).get_table_names()
-        theirs = [name for name in names if name not in _OTHERS and not name.startswith(_OURS)]
+        theirs = [name for name in names if name not in _OTHERS and not name.startswith(OURS)]
         if theirs:
             models.reflect(connection, only=theirs)
     return list(models.sorted_tables)
 
 
+def is_checked_late(table: Table) -> bool:
+    """Whether any of its constraints waits for COMMIT."""
+    return any(getattr(each, "initially", None) == "DEFERRED" for each in table.constraints)
+
+
 class Tables(ABC):
     """The tables by the names that their shapes have. What is put there fires nothing and is checked by nothing."""
+
+    keeps_stored: bool
+    """Whether what was recorded of a row is what the driver gives, and takes."""
+    _parameter: str
+    """What stands for a value in a driver's statement."""
 
     def __init__(self, connection: Connection, shapes: Mapping[str, Shape], tables: Sequence[Table]) -> None:
         self._connection = connection
@@ -60,33 +77,39 @@ class Tables(ABC):
     def name_of(self, table: Table) -> str:
         """A table's name as its shape has it."""
 
-    @staticmethod
-    def qualified(name: str) -> str:
+    @abstractmethod
+    def qualified(self, name: str) -> str:
         """Such a name in SQL."""
-        schema, dot, table = name.partition(".")
-        return f"{quoted(schema)}.{quoted(table)}" if dot else quoted(name)
 
-    def python(self, table: Table, held: Held) -> dict[str, Any]:
+    def python(self, table: Table, held: HeldRow) -> dict[str, Any]:
         """A recorded row as SQLAlchemy's types give it, of the columns that the table has."""
         readers = self._readers.get(table.key)
         if readers is None:
             dialect = self._connection.dialect
             readers = self._readers[table.key] = {
-                column.name: column.type.dialect_impl(dialect).result_processor(dialect, None)
+                column.name: column.type.dialect_impl(dialect).result_processor(dialect, _code_of(column.type))
                 for column in table.columns
             }
         return {
             name: value if value is None or (read := readers[name]) is None else _read(read, value)
-            for name, value in held.values().items()
+            for name, value in self._driven(held).items()
             if name in readers
         }
+
+    def _driven(self, held: HeldRow) -> dict[str, Any]:
+        """A recorded row as the driver would give it."""
+        values = held.values()
+        for name, kind in zip(held.shape.columns, held.shape.types, strict=True):
+            if kind in _JSON and isinstance(values[name], str) and not self.keeps_stored:
+                values[name] = json.loads(values[name])
+        return values
 
     @abstractmethod
     @contextmanager
     def unhindered(self) -> Iterator[None]:
         """Meanwhile neither foreign keys nor the application's own triggers do anything."""
 
-    def load(self, rows: Mapping[str, Sequence[Held]]) -> None:
+    def load(self, rows: Mapping[str, Sequence[HeldRow]]) -> None:
         """Put rows into tables that are empty."""
         with self.unhindered():
             for name, held in rows.items():
@@ -99,6 +122,11 @@ class Tables(ABC):
                 if table in self.shapes:
                     self._run(f"DELETE FROM {self.qualified(table)}", ())
             self._put(nets)
+
+    @abstractmethod
+    @contextmanager
+    def laid_out(self, tables: Sequence[str], layout: Layout | None) -> Iterator[bool]:
+        """Meanwhile the rows of these tables lie in another order, without a layout backwards; whether that can be."""
 
     def take_back(self, nets: Sequence[Net]) -> None:
         """Make the rows what they were before these nets."""
@@ -114,10 +142,10 @@ class Tables(ABC):
             elif net.before is None or not self._update(net):
                 self._insert(net.table, [net.after])
 
-    def _insert(self, name: str, rows: Sequence[Held]) -> None:
+    def _insert(self, name: str, rows: Sequence[HeldRow]) -> None:
         if name not in self.shapes:
             return
-        by_columns: dict[Any, list[Held]] = {}
+        by_columns: dict[Any, list[HeldRow]] = {}
         for held in rows:
             by_columns.setdefault((held.shape.shape, *held.erased()), []).append(held)
         for alike in by_columns.values():
@@ -157,6 +185,10 @@ class Tables(ABC):
     def _alike(self, table: str, values: Row) -> tuple[str, tuple[Any, ...]]:
         """What chooses one of the rows that have these values."""
 
+    def _escaped(self, statement: str) -> str:
+        """A statement with nothing that the driver takes for a value."""
+        return statement.replace("%", "%%") if self._parameter == "%s" else statement
+
     @abstractmethod
     def _mark(self, table: str, column: str) -> str:
         """What stands for a column's value in a statement."""
@@ -165,15 +197,15 @@ class Tables(ABC):
     def _run(self, statement: str, values: Sequence[Any]) -> int:
         """Run a statement; how many rows it changed."""
 
-    def _known(self, table: str, held: Held) -> dict[str, Any]:
+    def _known(self, table: str, held: HeldRow) -> dict[str, Any]:
         """Of a recorded row what the table can be given, without what was erased."""
         columns, computed = self.shapes[table].columns, self._computed.get(table, frozenset())
         known = {name: value for name, value in held.fields().items() if name in columns and name not in computed}
         if not has_erased(held.row):
             return known
-        return {name: value for name, value in known.items() if not isinstance(value, Erased)}
+        return {name: value for name, value in known.items() if not isinstance(value, ErasedValue)}
 
-    def _for_erased(self, table: str, held: Held) -> dict[str, Any]:
+    def _for_erased(self, table: str, held: HeldRow) -> dict[str, Any]:
         """What to put where a value was erased; nothing for a column that has a default of the database's."""
         found: dict[str, Any] = {}
         model = self.models.get(table)
@@ -188,7 +220,7 @@ class Tables(ABC):
                 found[name] = needed[name](self._count)
         return found
 
-    def _stored(self, table: str, held: Held) -> dict[str, Any]:
+    def _stored(self, table: str, held: HeldRow) -> dict[str, Any]:
         """The same with stand-ins for what must have a value and was not recorded."""
         values = self._known(table, held) | self._for_erased(table, held)
         for name, make in self._needed_by(table).items():
@@ -203,6 +235,25 @@ class Tables(ABC):
             self._needed[table] = values_needed(model, self._connection.dialect) if model is not None else {}
         return self._needed[table]
 
+    def is_default(self, table: str, column: str, value: Any) -> bool:
+        """Whether a column holds what it does where nobody gives it a value, as far as that can be told."""
+        model = self.models.get(table)
+        if model is None or column not in model.columns:
+            return True
+        return holds_default(model.columns[column], value, self._connection.dialect)
+
+    def there(self, table: str, column: str, values: Sequence[Any]) -> set[Any]:
+        """Which of these values rows have in a column of integers."""
+        cursor, known = self._cursor(), [each for each in values if each is not None]
+        found: set[Any] = set()
+        for start in range(0, len(known), _BATCH):
+            some = known[start : start + _BATCH]
+            marks = ", ".join([self._parameter] * len(some))
+            name = f"SELECT {quoted(column)} FROM {self.qualified(table)} WHERE {quoted(column)}"
+            cursor.execute(f"{self._escaped(name)} IN ({marks})", some)
+            found.update(each for (each,) in cursor.fetchall())
+        return found
+
     def _cursor(self) -> Any:
         return driver_connection(self._connection).cursor()
 
@@ -212,143 +263,14 @@ def _computed(connection: Connection, table: Table) -> frozenset[str]:
     return frozenset(each["name"] for each in found if each.get("computed"))
 
 
+def _code_of(kind: TypeEngine[Any]) -> int | None:
+    """The driver's code of a column's type, where SQLAlchemy's type asks for it: of numbers, on PostgreSQL."""
+    return _FLOAT if isinstance(kind, Float) else _NUMERIC if isinstance(kind, Numeric) else None
+
+
 def _read(read: Callable[[Any], Any], value: Any) -> Any:
     """What a type makes of what the driver gives; of what is that already, or nothing that it knows, itself."""
     try:
         return read(value)
     except Exception:
         return value
-
-
-class PostgreSQLTables(Tables):
-    """Values are texts, cast to their columns' types."""
-
-    def __init__(self, connection: Connection, shapes: Mapping[str, Shape], tables: Sequence[Table]) -> None:
-        self._home = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
-        super().__init__(connection, shapes, tables)
-
-    def name_of(self, table: Table) -> str:
-        return f"{table.schema or self._home}.{table.name}"
-
-    @contextmanager
-    def unhindered(self) -> Iterator[None]:
-        pins = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in PINS.items())
-        cursor = self._cursor()
-        cursor.execute("SAVEPOINT actionbus_put")
-        changed = [name.lower() for name in ("session_replication_role", *PINS)]
-        cursor.execute("SELECT name, setting FROM pg_settings WHERE lower(name) = ANY(%s)", (changed,))
-        before = cursor.fetchall()
-        try:
-            cursor.execute("SET LOCAL session_replication_role = replica")
-        except Exception as error:
-            cursor.execute("ROLLBACK TO SAVEPOINT actionbus_put")
-            raise ReplayError(
-                "the sandbox's user may not switch off triggers, which putting recorded rows there takes; use a "
-                "superuser of a server of your own (--sandbox, ACTIONBUS_SANDBOX_URL)"
-            ) from error
-        cursor.execute(pins)
-        try:
-            yield
-        except BaseException:
-            with suppress(Exception):
-                cursor.execute("ROLLBACK TO SAVEPOINT actionbus_put")
-            raise
-        for name, value in before:
-            cursor.execute("SELECT set_config(%s, %s, true)", (name, value))
-        cursor.execute("RELEASE SAVEPOINT actionbus_put")
-
-    def _insert_alike(self, name: str, rows: Sequence[Row]) -> None:
-        columns = list(rows[0])
-        if not columns:
-            for _ in rows:
-                self._run(f"INSERT INTO {self.qualified(name)} DEFAULT VALUES", ())
-            return
-        marks = ", ".join("%s::text[]" for _ in columns)
-        chosen = ", ".join(f"r.c{n}::{self._type(name, each)}" for n, each in enumerate(columns))
-        names = ", ".join(map(quoted, columns)).replace("%", "%%")
-        aliases = ", ".join(f"c{n}" for n in range(len(columns)))
-        self._cursor().execute(
-            f"INSERT INTO {self.qualified(name).replace('%', '%%')} ({names}) OVERRIDING SYSTEM VALUE "
-            f"SELECT {chosen} FROM unnest({marks}) AS r({aliases})",
-            [[row[each] for row in rows] for each in columns],
-        )
-
-    def _alike(self, table: str, values: Row) -> tuple[str, tuple[Any, ...]]:
-        same = " AND ".join(f"{quoted(name)}::text IS NOT DISTINCT FROM ?" for name in values) or "true"
-        return f"ctid = (SELECT ctid FROM {self.qualified(table)} WHERE {same} LIMIT 1)", tuple(values.values())
-
-    def _type(self, table: str, column: str) -> str:
-        shape = self.shapes[table]
-        if column in shape.columns:
-            return shape.types[shape.columns.index(column)].replace("%", "%%")
-        model = self.models[table].columns[column]
-        return str(model.type.compile(self._connection.dialect)).replace("%", "%%")
-
-    def _mark(self, table: str, column: str) -> str:
-        return f"CAST(CAST(? AS text) AS {self._type(table, column).replace('%%', '%')})"
-
-    def _run(self, statement: str, values: Sequence[Any]) -> int:
-        cursor = self._cursor()
-        cursor.execute(statement.replace("%", "%%").replace("?", "%s"), tuple(values))
-        return int(cursor.rowcount)
-
-
-class SQLiteTables(Tables):
-    """Values are what was stored."""
-
-    def name_of(self, table: Table) -> str:
-        return table.name
-
-    @contextmanager
-    def unhindered(self) -> Iterator[None]:
-        """Foreign keys are only switched between transactions; triggers are taken down, and put up again."""
-        cursor = self._cursor()
-        cursor.execute("COMMIT")
-        cursor.execute("PRAGMA foreign_keys")
-        (has_keys,) = cursor.fetchone()
-        cursor.execute("PRAGMA foreign_keys=OFF")
-        cursor.execute("BEGIN")
-        try:
-            cursor.execute(
-                "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND instr(name, ?) = 0", (_OURS,)
-            )
-            triggers = cursor.fetchall()
-            for name, _ in triggers:
-                cursor.execute(f"DROP TRIGGER {quoted(name)}")
-            yield
-            for _, sql in triggers:
-                cursor.execute(sql)
-            cursor.execute("COMMIT")
-        except BaseException:
-            cursor.execute("ROLLBACK")
-            raise
-        finally:
-            cursor.execute(f"PRAGMA foreign_keys={'ON' if has_keys else 'OFF'}")
-            cursor.execute("BEGIN")
-
-    def _insert_alike(self, name: str, rows: Sequence[Row]) -> None:
-        columns = list(rows[0])
-        names = ", ".join(map(quoted, columns))
-        marks = ", ".join("?" * len(columns))
-        told = f"({names}) VALUES ({marks})" if columns else "DEFAULT VALUES"
-        self._cursor().executemany(
-            f"INSERT INTO {self.qualified(name)} {told}", [tuple(row[each] for each in columns) for row in rows]
-        )
-
-    def _alike(self, table: str, values: Row) -> tuple[str, tuple[Any, ...]]:
-        same = " AND ".join(f"{quoted(name)} IS ?" for name in values) or "1"
-        return f"rowid = (SELECT rowid FROM {self.qualified(table)} WHERE {same} LIMIT 1)", tuple(values.values())
-
-    def _mark(self, table: str, column: str) -> str:
-        return "?"
-
-    def _run(self, statement: str, values: Sequence[Any]) -> int:
-        cursor = self._cursor()
-        cursor.execute(statement, tuple(values))
-        return int(cursor.rowcount)
-
-
-def tables_of(connection: Connection, shapes: Mapping[str, Shape], tables: Sequence[Table]) -> Tables:
-    """The tables of a sandbox."""
-    kind = PostgreSQLTables if connection.dialect.name == "postgresql" else SQLiteTables
-    return kind(connection, shapes, tables)

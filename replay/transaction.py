@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Insert
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Session
 
 from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.pooling import ACTING
-from actionbus.replay.generated import Generated
+from actionbus.replay import sqlalchemy_inside as inside
+from actionbus.replay.errors import LeavesSandbox
+from actionbus.replay.generated import GeneratedValues
 
 _OURS = "actionbus_action"
+_ATTACHES: Final = re.compile(r"\s*(ATTACH|VACUUM\s+INTO)\b", re.I)
+"""SQLite opens another file with these."""
+
+
+def keep_inside(connection: Connection) -> None:
+    """No other file is attached, however the statement comes, and none made: SQLite opens files unseen."""
+    if connection.dialect.name == "sqlite":
+        attached = connection.dialect.loaded_dbapi.SQLITE_LIMIT_ATTACHED
+        driver_connection(connection).setlimit(attached, 0)
+        connection.exec_driver_sql("PRAGMA temp_store=MEMORY")
 
 
 Meanwhile = Callable[[int, str], None]
@@ -36,16 +50,17 @@ class SandboxTransaction(ActionTransaction):
         connection: Connection,
         factory: Callable[..., Session],
         action_id: UUID,
-        generated: Generated,
+        generated: GeneratedValues,
         point: str,
     ) -> None:
         self._generated = generated
         self._point = point
-        self._dbapi = driver_connection(connection)
         self.meanwhile: Meanwhile | None = None
         self.statements: list[str] = []
         self.bound: list[Any] = []
         """The dates and times among its parameters."""
+        self.made_on_update: list[Any] = []
+        """Those that columns' own functions made, for rows that were updated."""
         super().__init__(backend, connection, "", factory, action_id)
         self.begin()
 
@@ -61,6 +76,12 @@ class SandboxTransaction(ActionTransaction):
         """The INSERT with the values that history generated."""
         return self._generated.impose(statement, many)
 
+    def impose_defaults(self, context: DefaultExecutionContext) -> None:
+        """Put recorded values in place of what columns' callables made; note what those made that an UPDATE calls."""
+        self._generated.impose_defaults(context)
+        for _, name in inside.made_of_updates(context):
+            self.made_on_update += _moments([params.get(name) for params in context.compiled_parameters])
+
     def before_statement(self, statement: str, values: Any) -> str:
         """Note it, so that one can tell which tables were read.
 
@@ -68,6 +89,8 @@ class SandboxTransaction(ActionTransaction):
         """
         if statement.startswith("ROLLBACK TO SAVEPOINT") and statement.endswith(self._point):
             return f"ROLLBACK TO SAVEPOINT {_OURS}"
+        if _ATTACHES.match(statement):
+            raise LeavesSandbox(f"the action tried {statement[:100]!r}; a sandbox has one database and writes no other")
         self.statements.append(statement)
         self.bound += _moments(values)
         if self.meanwhile is not None:

@@ -29,6 +29,7 @@ from sqlalchemy import Connection, func, select, text
 
 from actionbus.core import Bus, History, Journal, Record
 from actionbus.core.history import carrying
+from actionbus.core.history.carrying_archives import bring_gone, gone_of
 from actionbus.core.history.carrying_privacy import bring, keys_of, privacy_of
 from actionbus.core.secrecy.personal import keys_in
 from actionbus.core.storage.backend import in_text
@@ -61,6 +62,7 @@ def export(
     upto: int | None = None,
     pseudonymize: Sequence[str] = (),
     history: History | None = None,
+    with_keys: bool = True,
     progress: Progress | None = None,
 ) -> int:
     """Write the records of a range to a file, which is complete or not there; how many there are.
@@ -70,6 +72,7 @@ def export(
     The values of the fields named in `pseudonymize` are replaced wherever they occur, each by the same made-up one,
     with a key that is thrown away; all other personal values are in clear. Handlers that sort by
     such values, cut them or put them together may come out otherwise than recorded. A row history cannot go along.
+    Without `with_keys` nobody can read the personal values in the file, but where the keys are.
     """
     if history is not None and (after or pseudonymize):
         raise ReplayError(
@@ -82,6 +85,7 @@ def export(
         "format": FORMAT, "journal": journal.identity(), "dialect": journal.dialect, "schema": LATEST, "after": after,
         "upto": end, "exported_at": datetime.now(UTC).isoformat(),
         "pseudonymized": sorted(pseudonymize), "history": history is not None,
+        "gone": [] if after else gone_of(journal.backend),
     }  # fmt: skip
     handle, name = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
     os.close(handle)
@@ -95,7 +99,7 @@ def export(
                 count += 1
                 if progress:
                     progress()
-            for line in keys_of(journal.backend, keys):
+            for line in keys_of(journal.backend, keys if with_keys else ()):
                 file.write(payload.dumps(line) + "\n")
             for line in _history_lines(history, end) if history else ():
                 file.write(payload.dumps(line) + "\n")
@@ -142,17 +146,17 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
     with bus.engine.begin() as connection, bus.backend.placed(connection):
         if connection.execute(select(func.count()).select_from(table)).scalar():
             raise ReplayError("the journal is not empty; import into a new database (`actionbus db upgrade` makes one)")
-        lines = _lines(path)
+        lines = lines_of(path)
         head = next(lines)
         has_history = history and bool(head.get("history"))
         if has_history:
             _refuse_history(bus, connection, head)
         postgresql = connection.dialect.name == "postgresql"
         bringing = carrying.Bringing(bus.backend, connection)
-        for kind, found in groupby(_counted(lines, progress), key=_kind_of):
+        for kind, found in groupby(_counted(lines, progress), key=kind_of):
             if kind == "record":
                 while batch := list(islice(found, _BATCH)):
-                    _append(connection, bus.backend.journal_name, batch, postgresql, has_history)
+                    append(connection, bus.backend.journal_name, batch, has_history=has_history)
                     count += len(batch)
                     upto = max(upto, *(each.get("images_upto") or 0 for each in batch))
             elif kind == "privacy":
@@ -163,6 +167,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
                 bringing.images(found)
         if has_history:
             bringing.go_on(upto)
+        bring_gone(bus.backend, connection, head.get("gone", ()))
         identity = identity_table(bus.backend.schema)
         connection.execute(identity.update().values(identity=head["journal"]))
         if postgresql and count:
@@ -188,7 +193,8 @@ def _refuse_history(bus: Bus, connection: Connection, head: dict[str, Any]) -> N
         )
 
 
-def _kind_of(line: Any) -> str:
+def kind_of(line: Any) -> str:
+    """What a line after the first is about: `record`, `privacy`, `shape` or `image`."""
     if isinstance(line, list):
         return "image"
     return "record" if "position" in line else "privacy" if "privacy" in line else "shape"
@@ -201,10 +207,12 @@ def _counted(lines: Iterator[Any], progress: Progress | None) -> Iterator[Any]:
             progress()
 
 
-def _append(
-    connection: Connection, journal: str, batch: list[dict[str, Any]], postgresql: bool, has_history: bool
+def append(
+    connection: Connection, journal: str, batch: list[dict[str, Any]], *, has_history: bool, is_own: bool = False
 ) -> None:
-    rows = [_read(each, postgresql) for each in batch]
+    """Append records that are told; with `is_own` they are this database's, and keep the numbers of transactions."""
+    postgresql = connection.dialect.name == "postgresql"
+    rows = [_read(each, postgresql, is_own) for each in batch]
     if has_history:
         rows = [
             row | {n: each[n] for n in ("images_after", "images_upto")} for row, each in zip(rows, batch, strict=True)
@@ -221,11 +229,12 @@ def _append(
 
 def header(path: Path) -> dict[str, Any]:
     """What a file says of itself."""
-    head: dict[str, Any] = next(_lines(path))
+    head: dict[str, Any] = next(lines_of(path))
     return head
 
 
-def _lines(path: Path) -> Iterator[Any]:
+def lines_of(path: Path) -> Iterator[Any]:
+    """What a file says of itself, and then its lines, decoded. Raises ReplayError for what is no such file."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             head = payload.loads(file.readline() or "null")
@@ -239,7 +248,7 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _written(record: Record) -> dict[str, Any]:
-    told = record._asdict()
+    told = record.values()
     del told["teller"]
     for name in ("action_id", "cause_id"):
         told[name] = str(told[name]) if told[name] is not None else None
@@ -248,7 +257,7 @@ def _written(record: Record) -> dict[str, Any]:
     return told
 
 
-def _read(told: dict[str, Any], postgresql: bool) -> dict[str, Any]:
+def _read(told: dict[str, Any], postgresql: bool, is_own: bool) -> dict[str, Any]:
     row = {name: told.get(name) for name in COLUMNS}
     for name in PAYLOADS:
         row[name] = payload.dumps(row[name]) if row[name] is not None else None
@@ -256,7 +265,7 @@ def _read(told: dict[str, Any], postgresql: bool) -> dict[str, Any]:
         row[name] = _id(row[name], postgresql)
     for name in TIMES:
         row[name] = _time(row[name], postgresql)
-    if postgresql:
+    if postgresql and not is_own:
         # A record out of SQLite has no transaction id; in no snapshot is 0 invisible.
         row["xid"] = carrying.older(row["xid"]) or 0
         row["seen"] = carrying.older_snapshot(row["seen"])
