@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from flask import Blueprint, Response, abort, g, request, send_file
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from flask import Blueprint, Response, abort, g, send_file
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
+from actionbus.adapters.flask.journal_routes import add_journal
 from actionbus.adapters.flask.problems import explained, http_problem
-from actionbus.adapters.flask.state import actor_of_request, asked, provide_action_runner, responded, state
+from actionbus.adapters.flask.state import (
+    actor_of_request,
+    asked,
+    body_of_request,
+    provide_action_runner,
+    responded,
+    state,
+)
 from actionbus.adapters.http import health
 from actionbus.adapters.http.api import ACTION_NAME
 from actionbus.adapters.http.docs import Docs
-from actionbus.adapters.http.refusals import TooLarge
 from actionbus.core import Bus
 
 
@@ -30,6 +37,7 @@ def make_api(bus: Bus) -> Blueprint:
     api.add_url_rule("/actions/<action_name:name>", "run", _run, methods=["POST"])
     api.add_url_rule("/actions/<uuid:action_id>", "action", _action)
     api.add_url_rule("/search/<projection>", "search", _search)
+    add_journal(api)
     api.add_url_rule("/health/live", "live", lambda: responded(health.live()))
     api.add_url_rule("/health/ready", "ready", lambda: responded(health.ready(state().api)))
     api.add_url_rule("/metrics", "metrics", lambda: responded(health.metrics(state().api)))
@@ -51,17 +59,7 @@ def _actions() -> Response:
 @provide_action_runner
 def _run(name: str) -> Response:
     api = state().api
-    return responded(api.run(g.action_runner, asked(), name, _body(api.longest_body())))
-
-
-def _body(most: int) -> bytes:
-    if request.content_length is not None and request.content_length > most:
-        raise TooLarge(f"the body is larger than {most} bytes")
-    request.max_content_length = most
-    try:
-        return request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise TooLarge(f"the body is larger than {most} bytes") from None
+    return responded(api.run(g.action_runner, asked(), name, body_of_request(api.longest_body())))
 
 
 @provide_action_runner

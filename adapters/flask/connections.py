@@ -88,7 +88,7 @@ class _Application(WSGITask):  # type: ignore[misc]
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]
-    """One client's."""
+    """One client's connection, which says how long it has been waited for."""
 
     parser_class = _Parser
     error_task_class = _Unreadable

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from actionbus.adapters.flask.state import correlation_id, responded, tell_server
 from actionbus.adapters.http.problems import Problem, explain
-from actionbus.adapters.http.refusals import Refused
+from actionbus.adapters.http.refusals import Refusal
 from actionbus.core import ActionBusError
 
 
@@ -23,14 +23,14 @@ def register_errors(app: Flask, prefix: str) -> None:
 
     Where no route of the API is found below `prefix`, that is told in the same form; other paths are the application's.
     """
-    ours = tuple(f"{prefix}/{part}" for part in ("actions", "search", "health"))
+    ours = tuple(f"{prefix}/{part}" for part in ("actions", "search", "health", "journal", "history"))
 
     def no_route(error: HTTPException) -> Any:
         return http_problem(error) if request.path.startswith(ours) else error
 
     app.register_error_handler(404, no_route)
     app.register_error_handler(405, no_route)
-    for kind in (ActionBusError, Refused):
+    for kind in (ActionBusError, Refusal):
         app.register_error_handler(kind, explained)
 
     @app.after_request

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from actionbus.adapters.flask.connections import Server
-from actionbus.adapters.http.access import AccessLog
+from actionbus.adapters.http.access import STOPPING, AccessLog
 
 log = logging.getLogger("actionbus.http")
 _LONGEST_HEADERS: Final = 65_536
@@ -43,15 +43,15 @@ def serve(
     that is read at all; `liveness` is a path that is answered whatever else is under way; `ready` is called with the
     address. Raises OSError if the address cannot be had. To be called in the main thread.
     """
+    stopping = threading.Event()
     server = Server(
-        AccessLog(app), liveness=liveness, host=host, port=port, threads=threads, ident=None,
+        AccessLog(_told_when(app, stopping)), liveness=liveness, host=host, port=port, threads=threads, ident=None,
         channel_timeout=max(1, round(patience)), cleanup_interval=1, max_request_header_size=_LONGEST_HEADERS,
         max_request_body_size=most_bytes, connection_limit=_most_connections(), expose_tracebacks=False,
         clear_untrusted_proxy_headers=True,
     )  # fmt: skip
     # It warns of every request that waits for a thread, which under load is each.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    stopping = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in signals}
     ready(f"http://{host}:{server.effective_port}")
@@ -64,6 +64,16 @@ def serve(
         server.shut_down()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _told_when(app: Callable[..., Any], stopping: threading.Event) -> Callable[..., Any]:
+    """The app, for whose streams there is a way to know that they are to end."""
+
+    def with_stopping(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ[STOPPING] = stopping
+        return app(environ, start_response)
+
+    return with_stopping
 
 
 def _most_connections() -> int:

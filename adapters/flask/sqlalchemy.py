@@ -24,11 +24,11 @@ def share_session(scoped: scoped_session[Any]) -> None:
     command line, workers, replays and tests alike. Its commit, rollback and close are refused, as on any action's
     session. Elsewhere it is what it was. Calling this again changes nothing.
     """
-    if not isinstance(scoped.registry, _Shared):
-        scoped.registry = _Shared(scoped.registry)
+    if not isinstance(scoped.registry, _SharedRegistry):
+        scoped.registry = _SharedRegistry(scoped.registry)
 
 
-class _Shared(ScopedRegistry[Any]):
+class _SharedRegistry(ScopedRegistry[Any]):
     """Asks the running action for its session, and elsewhere the registry that was there before."""
 
     __slots__ = ("_before",)

@@ -12,14 +12,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 import flask
 from flask import Response, current_app, g
 from flask.wrappers import Request as FlaskRequest
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actionbus.adapters.http.access import ACTOR, CORRELATION_ID
-from actionbus.adapters.http.answer import Answer
+from actionbus.adapters.http.answer import Answer, StreamedAnswer
 from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.caller import context_of, correlation_id_of
 from actionbus.adapters.http.problems import explain, raised_by
-from actionbus.adapters.http.refusals import Unauthorized
+from actionbus.adapters.http.refusals import TooLarge, Unauthorized
 from actionbus.adapters.http.request import Request
 from actionbus.core import ActionRunner, Bus, Outcome
 from actionbus.core.gateway.ticket import Ticket
@@ -72,6 +72,18 @@ def asked() -> Request:
     return cast("Request", g.actionbus_request)
 
 
+def body_of_request(most: int) -> bytes:
+    """The body of the current request. Raises TooLarge for more bytes than that."""
+    request = flask.request
+    if request.content_length is not None and request.content_length > most:
+        raise TooLarge(f"the body is larger than {most} bytes")
+    request.max_content_length = most
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise TooLarge(f"the body is larger than {most} bytes") from None
+
+
 def correlation_id() -> str:
     """The current request's correlation id, the same for the whole request."""
     if "actionbus_correlation_id" not in g:
@@ -80,7 +92,7 @@ def correlation_id() -> str:
 
 
 def actor_of_request() -> str | None:
-    """Who sent the current request, asked once. Raises Unauthorized, or Refused for where it comes from."""
+    """Who sent the current request, asked once. Raises Unauthorized, or Refusal for where it comes from."""
     if "actionbus_actor" not in g:
         state().api.gate.admit(asked())
         authenticate = state().authenticate
@@ -95,10 +107,10 @@ def runner_of_request() -> ActionRunner:
     """A runner for the caller of the current request. Raises Unauthorized."""
     actor = actor_of_request()
     runner = current_bus().runner(actor, correlation_id=correlation_id(), context=context_of(asked()))
-    return _Guarded(runner, partial(state().api.gate.check_page, asked()))
+    return _GuardedRunner(runner, partial(state().api.gate.check_page, asked()))
 
 
-class _Guarded(ActionRunner):
+class _GuardedRunner(ActionRunner):
     """Runs nothing for a page of another site, not even where the request's method says that it only reads."""
 
     def __init__(self, runner: ActionRunner, check: Callable[[], None]) -> None:
@@ -141,6 +153,11 @@ def _would_be_answered_amiss(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         return False  # it came from the keyboard, and means the server
     return isinstance(error, HTTPException) or not isinstance(error, Exception)
+
+
+def streamed(answer: StreamedAnswer) -> Response:
+    """The same of an answer that comes bit by bit."""
+    return Response(answer.chunks, answer.status, answer.headers, content_type=answer.content_type)
 
 
 def responded(answer: Answer) -> Response:

@@ -13,6 +13,8 @@ log = logging.getLogger("actionbus.access")
 ACTOR: Final = "actionbus.actor"
 CORRELATION_ID: Final = "actionbus.correlation_id"
 """Keys of the WSGI environment under which an app inside leaves what it found out."""
+STOPPING: Final = "actionbus.stopping"
+"""Likewise under which a server leaves a `threading.Event` that is set when it is about to stop."""
 
 
 class AccessLog:

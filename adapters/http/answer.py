@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from actionbus.core.values.payload import shown_text
 
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Answers are for one caller at one time, and are what they say they are."""
+
+
+class Stream(Protocol):
+    """Bytes, as WSGI takes them."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Bit by bit."""
+
+    def close(self) -> None:
+        """Give back what it holds; any number of times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,20 @@ class Answer:
     body: bytes
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in _ALWAYS.items():
+            self.headers.setdefault(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """A response whose body comes bit by bit; `chunks` has a `close` that is called when nobody takes any more."""
+
+    chunks: Stream
+    content_type: str
+    headers: dict[str, str]
+    status: int = 200
 
     def __post_init__(self) -> None:
         for name, value in _ALWAYS.items():

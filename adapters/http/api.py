@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Final
@@ -11,34 +11,36 @@ from uuid import UUID
 
 from actionbus.adapters.es_repo import EsRepo
 from actionbus.adapters.http.answer import Answer, shown
+from actionbus.adapters.http.cursors import Seals
+from actionbus.adapters.http.history_api import HistoryApi
+from actionbus.adapters.http.job_api import JobApi
+from actionbus.adapters.http.jobs import Jobs
+from actionbus.adapters.http.journal_access import Access, access_of
+from actionbus.adapters.http.journal_api import JournalApi
+from actionbus.adapters.http.masks import Masks
 from actionbus.adapters.http.origin import Gate
 from actionbus.adapters.http.reading import (
     MOST_AWAITED,
-    MOST_FACETS,
-    filters,
+    due_time_of,
     json_of,
     longest_body,
-    number,
-    seconds,
-    several,
+    repeated_values,
+    seconds_to_wait,
     wants_queue,
-    when,
-    words,
 )
-from actionbus.adapters.http.refusals import Malformed, NotFound, NotOffered
+from actionbus.adapters.http.refusals import Malformed, NotFound
 from actionbus.adapters.http.request import Request
+from actionbus.adapters.http.searching import asked_of, page_of
 from actionbus.adapters.http.views import action_of, hits_of
 from actionbus.adapters.http.waiting import Waits
-from actionbus.adapters.shown import described, described_outcome, described_ticket
+from actionbus.adapters.json_views import described, described_outcome, described_ticket
 from actionbus.adapters.wiring import store_for
 from actionbus.core import ActionRunner, Bus, Outcome, PermissionDenied, Record
 from actionbus.core.gateway.ticket import Ticket, given
 from actionbus.projections import Projections
 from actionbus.projections.errors import ProjectionError, QueryRefused, UnknownProjection
-from actionbus.projections.store import Hits
+from actionbus.projections.search import Hits
 
-READ_JOURNAL: Final = "journal:read"
-"""Asked of the checkpoint for records of somebody else's actions, and for all that a record holds of one's own."""
 SEARCH: Final = "search:"
 """With a projection's name, asked of the checkpoint for every search."""
 ACTION_NAME: Final = r"(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z)[^/]+"
@@ -47,23 +49,32 @@ ACTION_NAME: Final = r"(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z
 
 class Api:
     """Every method raises what `problems.explain` tells. `elasticsearch` is where documents are, as for `store_for`;
-    `gate` says where requests may come from, `waits` how many may wait.
+    `gate` says where requests may come from, `waits` how many may wait, `jobs` where jobs are kept, if they are.
     """
 
     def __init__(
-        self, bus: Bus, elasticsearch: str | None = None, *, gate: Gate | None = None, waits: Waits | None = None
-    ) -> None:
+        self, bus: Bus, elasticsearch: str | None = None, *, gate: Gate | None = None, waits: Waits | None = None,
+        jobs: Callable[[], Jobs | None] = lambda: None,
+    ) -> None:  # fmt: skip
         self.bus = bus
+        self.journal = JournalApi(bus)
+        self.history = HistoryApi(bus)
+        self.jobs = JobApi(bus, jobs)
         self.gate = gate or Gate(asks=False)
         self.waits = waits or Waits()
+        self.streams = Waits(self.waits.most // 2) if self.waits.most > 1 else self.waits
+        """Apart, since who follows the journal stays, and is not to keep others from waiting for what they wrote."""
         self._elasticsearch = elasticsearch
         self._projections: Projections | None = None
+        self._seals = Seals(bus)
 
     def projections(self) -> Projections:
         """Where read models are looked at; connected when first asked for."""
         if self._projections is None:
             bus = self.bus
-            self._projections = Projections(bus, store_for(bus.engine, bus.backend.schema, self._elasticsearch))
+            self._projections = Projections(
+                bus, store_for(bus.engine, schema=bus.backend.schema, where=self._elasticsearch)
+            )
         return self._projections
 
     def longest_body(self) -> int:
@@ -79,7 +90,7 @@ class Api:
         self.gate.check_type(request)
         arguments = json_of(request, body)
         key = request.headers.get("idempotency-key")
-        due, wanted, patience = when(request), self._awaited(request), seconds(request, "timeout", 10.0)
+        due, wanted, patience = due_time_of(request), self._awaited(request), seconds_to_wait(request, "timeout", 10.0)
         if due is not None or wants_queue(request):
             return self._queue(runner, request, name, arguments, key, due)
         with self.waits.one() if wanted else nullcontext():
@@ -91,7 +102,7 @@ class Api:
 
     def _awaited(self, request: Request) -> list[str]:
         """The projections of `wait_for`. A queued action has nothing to wait for, but its query is checked as well."""
-        wanted = several(request, "wait_for", MOST_AWAITED)
+        wanted = repeated_values(request, "wait_for", MOST_AWAITED)
         if unknown := sorted(set(wanted) - set(self.projections().names())) if wanted else []:
             raise Malformed(f"there is no projection {unknown[0][:100]!r} to wait for", {"wait_for": ["is unknown"]})
         return wanted
@@ -111,8 +122,6 @@ class Api:
     def _queue(
         self, runner: ActionRunner, request: Request, name: str, arguments: Any, key: str | None, due: datetime | None
     ) -> Answer:
-        if self.bus.queue is None:
-            raise NotOffered("actions are not queued here: no broker is set up; leave out Prefer, eta and countdown")
         ticket = runner.execute_async(name, arguments, idempotency_key=key, eta=due)
         if ticket.repeated and (outcome := self.bus.journal.outcome(ticket.action_id)) is not None:
             return shown(described_outcome(given(outcome, repeated=True)))
@@ -121,41 +130,38 @@ class Api:
 
     def action(self, runner: ActionRunner, action_id: UUID) -> Answer:
         """What was submitted and what came of it, for whom it is meant."""
-        submitted = self.bus.journal.submitted(action_id)
-        whole = submitted is not None and self._may_read(runner, submitted)
-        if submitted is None or not (whole or submitted.actor == runner.actor):
+        submitted = self.bus.journal.submitted(action_id, opened=False)
+        access = submitted and self._access(runner, submitted)
+        is_own = submitted is not None and submitted.actor == runner.actor
+        if submitted is None or not (access or is_own):
             raise NotFound(f"there is no action {action_id} that you may see")
-        outcome = self.bus.journal.outcome(action_id)
-        run = None if outcome else self.bus.runs.get(action_id)
-        return shown(action_of(submitted, outcome, run, whole=whole))
+        whole = access if access and (access.payloads or not is_own) else None
+        records = self.bus.journal.of_action(action_id, opened=whole is None or whole.personal)
+        run = None if len(records) > 1 else self.bus.runs.get(action_id)
+        return shown(action_of(records, run, Masks(self.bus, whole) if whole else None))
 
-    def _may_read(self, runner: ActionRunner, record: Record) -> bool:
-        """Whether the caller may see all of it, which a checkpoint must say."""
-        if not self.bus.registry.has_checkpoint:
-            return False
+    def _access(self, runner: ActionRunner, record: Record) -> Access | None:
+        """What the caller may see of any such record, which a checkpoint must say."""
         try:
-            runner.require(READ_JOURNAL, {"action": record.action, "actor": record.actor})
+            return access_of(runner, self.bus, action=record.action, actor=record.actor)
         except PermissionDenied:
-            return False
-        return True
+            return None
 
     def search(self, runner: ActionRunner, request: Request, projection: str) -> Answer:
         """A page of documents."""
-        limit, page = number(request, "limit", 20, 1000), number(request, "page", 1, 10_000)
-        asked: dict[str, Any] = {
-            "text": words(request),
-            "filters": filters(request),
-            "facets": several(request, "facet", MOST_FACETS),
-        }
+        asked = asked_of(request)
+        cursors = self._seals.of(runner.actor, projection)
+        page = page_of(request, cursors)
         if projection not in self.projections().names():
             raise NotFound(f"there is no projection {projection[:100]!r}")
         runner.require(SEARCH + projection, asked)
-        return shown(hits_of(self._found(projection, asked, limit, page)))
+        found = self._found(projection, asked | page)
+        return shown(hits_of(found, found.next and cursors.sealed(found.next)))
 
-    def _found(self, projection: str, asked: dict[str, Any], limit: int, page: int) -> Hits:
+    def _found(self, projection: str, asked: dict[str, Any]) -> Hits:
         try:
             repo = EsRepo(self.projections().store, self.bus.application.projections)
-            return repo.search(projection, limit=limit, offset=(page - 1) * limit, **asked)
+            return repo.search(projection, **asked)
         except UnknownProjection as error:
             raise NotFound(str(error)) from None
         except QueryRefused as error:

@@ -49,11 +49,11 @@ class Docs:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._made: dict[tuple[str, bool], bytes] = {}
+        self._made: dict[str, bytes] = {}
 
     def document(self, root: str) -> Answer:
         """The OpenAPI document of the API mounted at `root`."""
-        key = (root, self._bus.queue is not None)
+        key = root
         if key not in self._made:
             self._made[key] = dumps(document(self._bus, root)).encode()
         return Answer(200, self._made[key])

@@ -17,7 +17,7 @@ log = logging.getLogger("actionbus.http")
 try:
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
-    from actionbus.adapters.metrics import ProjectionCollector, RunCollector
+    from actionbus.adapters.metrics import RunCollector, collectors_of
 except ImportError:  # pragma: no cover - depends on the installation
     CONTENT_TYPE_LATEST = ""
 
@@ -45,6 +45,6 @@ def metrics(api: Api) -> Answer:
         return Problem(404, "not-found", "Not found", "metrics need: pip install 'actionbus[metrics]'").answer()
     looked_at = CollectorRegistry()
     looked_at.register(RunCollector(api.bus))
-    if api.bus.application.projections:
-        looked_at.register(ProjectionCollector(api.projections()))
+    for collector in collectors_of(api.bus, api.projections() if api.bus.application.projections else None):
+        looked_at.register(collector)
     return Answer(200, generate_latest(REGISTRY) + generate_latest(looked_at), CONTENT_TYPE_LATEST)

@@ -9,14 +9,18 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 
-from actionbus.adapters.http.reading import LONGEST_QUERY, LONGEST_WAIT_S, MOST_AWAITED, MOST_FACETS, MOST_FILTERS
-from actionbus.adapters.http.schemas import KINDS, OUTCOME, PROBLEM, REFUSALS, TICKET
-from actionbus.adapters.shown import options_of, summary
+from actionbus.adapters.http.cursors import LONGEST_CURSOR
+from actionbus.adapters.http.journal_openapi import add_journal
+from actionbus.adapters.http.reading import LONGEST_WAIT_S, MOST_AWAITED
+from actionbus.adapters.http.schemas import KINDS, OUTCOME, PROBLEM, REFUSALS, TICKET, refusals, response
+from actionbus.adapters.http.searching import LONGEST_QUERY
+from actionbus.adapters.json_views import options_of, summary
 from actionbus.core import Arg, Bus, Limits
-from actionbus.core.declare.arg_types import Converted
+from actionbus.core.declare.arg_types import ConvertingField
 from actionbus.core.declare.registry import Action
 from actionbus.core.gateway.ticket import LONGEST_DELAY_S
 from actionbus.core.values.payload import primitive
+from actionbus.projections.search import BOUNDS, MATCHES, MOST_FACETS, MOST_FILTERS, MOST_SORTS, START
 
 
 def document(bus: Bus, prefix: str = "") -> dict[str, Any]:
@@ -38,9 +42,10 @@ def document(bus: Bus, prefix: str = "") -> dict[str, Any]:
         spec.components.schema(action.name, schema=action.schema)
         spec.path(
             f"/actions/{action.name}",
-            operations={"post": _operation(action, _projections(bus), queued=bus.queue is not None)},
+            operations={"post": _operation(action, _projections(bus))},
         )
     _add_reading(spec, bus)
+    add_journal(spec)
     told = spec.to_dict()
     for action in bus.registry.everyday():
         _add_declared(action, told["components"]["schemas"][action.name]["properties"])
@@ -49,7 +54,7 @@ def document(bus: Bus, prefix: str = "") -> dict[str, Any]:
 
 def _as_accepted(self: Any, field: fields.Field[Any], ret: dict[str, Any], **_: Any) -> dict[str, Any]:
     """The types that a converted field accepts. Bound to apispec's converter as its attribute function."""
-    if not isinstance(field, Converted):
+    if not isinstance(field, ConvertingField):
         return {}
     kind = field.kind
     told = dict(KINDS.get(kind, {}))
@@ -92,22 +97,22 @@ def _projections(bus: Bus) -> list[str]:
     return [projection.name for projection in bus.application.projections]
 
 
-def _operation(action: Action, projections: list[str], *, queued: bool) -> dict[str, Any]:
+def _operation(action: Action, projections: list[str]) -> dict[str, Any]:
     arguments = {"schema": {"$ref": f"#/components/schemas/{action.name}"}}
-    ticket = {"202": _response("It is queued; `Location` shows what becomes of it", "Ticket")} if queued else {}
+    ticket = {"202": response("It is queued; `Location` shows what becomes of it", "Ticket")}
     return {
         "operationId": action.name,
         "tags": ["actions"],
         "summary": summary(action),
         "description": "\n\n".join(filter(None, [summary(action, whole=True), _permission(action)])),
         "security": [{"token": []}],
-        "parameters": [_KEY, *(_QUEUING if queued else []), *(_waiting(projections) if projections else [])],
+        "parameters": [_KEY, *_QUEUING, *(_waiting(projections) if projections else [])],
         "requestBody": {"required": any(arg.required for arg in action.handler.arguments.values()),
                         "content": {"application/json": arguments}},
         "responses": {
-            "200": _response("It succeeded", "Outcome"),
+            "200": response("It succeeded", "Outcome"),
             **ticket,
-            **_refusals(*(code for code in REFUSALS if code != "501" or not queued)),
+            **refusals(*REFUSALS),
         },
     }  # fmt: skip
 
@@ -144,22 +149,22 @@ def _add_reading(spec: APISpec, bus: Bus) -> None:
     spec.path("/actions", operations={"get": {
         "operationId": "list_actions", "tags": ["reading"], "summary": "The catalogue of actions",
         "security": [{"token": []}],
-        "responses": {"200": _response("The catalogue"), **_refusals("401", "421", "500", "503")},
+        "responses": {"200": response("The catalogue"), **refusals("401", "421", "500", "503")},
     }})  # fmt: skip
     spec.path("/actions/{action_id}", operations={"get": {
         "operationId": "show_action", "tags": ["reading"], "summary": "What was submitted and what came of it",
         "security": [{"token": []}],
         "parameters": [{"name": "action_id", "in": "path", "required": True,
                         "schema": {"type": "string", "format": "uuid"}}],
-        "responses": {"200": _response("Its records and its state"),
-                      **_refusals("401", "404", "405", "421", "500", "503")},
+        "responses": {"200": response("Its records and its state"),
+                      **refusals("401", "404", "405", "421", "500", "503")},
     }})  # fmt: skip
     if names := _projections(bus):
         spec.path("/search/{projection}", operations={"get": {
             "operationId": "search", "tags": ["reading"], "summary": "Search documents",
             "security": [{"token": []}], "parameters": _searching(names),
-            "responses": {"200": _response("A page of hits"),
-                          **_refusals("400", "401", "403", "404", "421", "500", "503")},
+            "responses": {"200": response("A page of hits"),
+                          **refusals("400", "401", "403", "404", "421", "500", "503")},
         }})  # fmt: skip
 
 
@@ -167,24 +172,26 @@ def _searching(names: list[str]) -> list[dict[str, Any]]:
     return [
         {"name": "projection", "in": "path", "required": True, "schema": {"type": "string", "enum": names}},
         {"name": "q", "in": "query", "schema": {"type": "string", "maxLength": LONGEST_QUERY},
-         "description": "Words that must all be there."},
+         "description": "Words that must all be there; what has no space between stands side by side."},
+        {"name": "match", "in": "query", "schema": {"enum": list(MATCHES), "default": MATCHES[0]},
+         "description": "Whether the words are looked for apart, side by side, or the last one as a beginning."},
         {"name": "filter", "in": "query",
          "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:[\\s\\S]*$"},
                     "maxItems": MOST_FILTERS},
          "description": "FIELD:VALUE; several values of a field are alternatives."},
+        {"name": "range", "in": "query",
+         "schema": {"type": "array", "maxItems": MOST_FILTERS,
+                    "items": {"type": "string", "pattern": f"^[^:]+:({'|'.join(BOUNDS)}):[\\s\\S]*$"}},
+         "description": "FIELD:BOUND:VALUE; all bounds hold. A time is ISO 8601."},
+        {"name": "sort", "in": "query",
+         "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_SORTS},
+         "description": "FIELD, or -FIELD for descending; what fits best comes first if it is left out."},
         {"name": "facet", "in": "query",
          "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_FACETS},
          "description": "Count the values of a field over all hits."},
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}},
-        {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1}},
+        {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
+         "description": "Up to the 10,000th hit; not beside a cursor."},
+        {"name": "cursor", "in": "query", "schema": {"type": "string", "maxLength": LONGEST_CURSOR},
+         "description": f"`{START}` for a first page, then the `next` of the page before: to the very end."},
     ]  # fmt: skip
-
-
-def _response(description: str, schema: str | None = None) -> dict[str, Any]:
-    shape = {"$ref": f"#/components/schemas/{schema}"} if schema else {"type": "object"}
-    return {"description": description, "content": {"application/json": {"schema": shape}}}
-
-
-def _refusals(*codes: str) -> dict[str, Any]:
-    shape = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": REFUSALS[code], "content": shape} for code in codes}

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from actionbus.adapters.http import databases
 from actionbus.adapters.http.answer import Answer
-from actionbus.adapters.http.refusals import Refused
+from actionbus.adapters.http.refusals import Refusal
 from actionbus.core import (
     ActionFailed,
     ActionInProgress,
@@ -22,8 +22,10 @@ from actionbus.core import (
     InvalidArguments,
     JournalUnavailable,
     LimitExceeded,
+    OutcomeArchived,
     OutcomeUnknown,
     PermissionDenied,
+    RevertConflict,
     UnknownAction,
 )
 from actionbus.core.values.payload import dumps
@@ -70,7 +72,7 @@ class Problem:
 def explain(error: BaseException) -> Answer:
     """The answer to what a call of the gateway raised. Our own mistakes go to the log, with cause."""
     found = problem_of(error)
-    if found.status >= 500 and (found.action_id is not None or not isinstance(error, Refused)):
+    if found.status >= 500 and (found.action_id is not None or not isinstance(error, Refusal)):
         level = logging.WARNING if found.status == 503 else logging.ERROR
         log.log(level, "a request failed with %d: %s", found.status, type(error).__name__, exc_info=error)
     return found.answer()
@@ -80,8 +82,11 @@ def problem_of(error: BaseException) -> Problem:
     """What a client is told of an error."""
     action_id = raised_by(error)
     match error:
-        case Refused() if action_id is None:
+        case Refusal() if action_id is None:
             return Problem(error.status, error.kind, error.title, str(error), error.errors, retry=error.retry)
+        case RevertConflict():
+            detail = "rows moved on since, or cannot be put back; `errors` names them, and nothing was changed"
+            return Problem(409, "revert-conflict", "Revert conflict", detail, error.errors, action_id)
         case InvalidArguments():
             return _invalid(error.errors, action_id, too_large=isinstance(error, LimitExceeded))
         case UnknownAction():
@@ -94,6 +99,9 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(409, "in-progress", "Still in progress", str(error), action_id=action_id, retry=True)
         case ActionInterrupted():
             return Problem(409, "interrupted", "Interrupted", str(error), action_id=action_id)
+        case OutcomeArchived():
+            detail = "the key was used for an action whose outcome is archived; nothing was run again"
+            return Problem(410, "outcome-archived", "Outcome archived", detail, action_id=action_id)
         case ActionFailed():
             return kept(error.outcome.status, error.outcome.error, error.outcome.action_id)
         case OutcomeUnknown():

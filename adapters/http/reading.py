@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,9 +14,6 @@ from actionbus.core.gateway.ticket import LONGEST_DELAY_S, due_at, moment
 from actionbus.core.values.payload import parse, unstorable_text
 
 LONGEST_WAIT_S: Final = 30.0
-LONGEST_QUERY: Final = 1_000
-MOST_FILTERS: Final = 50
-MOST_FACETS: Final = 10
 MOST_AWAITED: Final = 20
 
 
@@ -50,7 +48,7 @@ def wants_queue(request: Request) -> bool:
     return any(each.partition(";")[0].strip().lower() == "respond-async" for each in given)
 
 
-def when(request: Request) -> datetime | None:
+def due_time_of(request: Request) -> datetime | None:
     """When a queued action is due: the later of `eta` and `countdown`; None for at once. Raises Malformed."""
     found: list[datetime] = []
     try:
@@ -65,9 +63,9 @@ def when(request: Request) -> datetime | None:
     return max(found, default=None)
 
 
-def number(request: Request, name: str, default: int, most: int) -> int:
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
     """A whole number from 1 to `most` in the query. Raises Malformed."""
-    given = request.first(name)
+    given = once(request, name)
     if given is None:
         return default
     if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= most:
@@ -75,7 +73,7 @@ def number(request: Request, name: str, default: int, most: int) -> int:
     raise Malformed(f"{name} must be a whole number from 1 to {most}", {name: [f"must be 1 to {most}"]})
 
 
-def seconds(request: Request, name: str, default: float) -> float:
+def seconds_to_wait(request: Request, name: str, default: float) -> float:
     """How long to wait, in the query. Raises Malformed."""
     given = request.first(name)
     try:
@@ -87,34 +85,32 @@ def seconds(request: Request, name: str, default: float) -> float:
     raise Malformed(f"{name} must be 0 to {LONGEST_WAIT_S:g} seconds", {name: ["must be a number of seconds"]})
 
 
-def several(request: Request, name: str, most: int) -> list[str]:
+def once(request: Request, name: str) -> str | None:
+    """A parameter that makes sense only once. Raises Malformed."""
+    given = request.all(name)
+    if len(given) > 1:
+        raise Malformed(f"{name} is given {len(given)} times, more than once", {name: ["at most once"]})
+    return given[0] if given else None
+
+
+def repeated_values(request: Request, name: str, most: int) -> list[str]:
     """A parameter that may be repeated, each value once. Raises Malformed."""
     given = request.all(name)
     if len(given) > most:
         raise Malformed(f"{name} is given {len(given)} times, more than {most}", {name: [f"at most {most} times"]})
-    return [_storable(name, each) for each in dict.fromkeys(given)]
+    return [storable(name, each) for each in dict.fromkeys(given)]
 
 
-def words(request: Request) -> str:
-    """What is searched for. Raises Malformed."""
-    given = request.first("q") or ""
-    if len(given) > LONGEST_QUERY:
-        raise Malformed(f"q is longer than {LONGEST_QUERY} characters", {"q": [f"at most {LONGEST_QUERY} characters"]})
-    return _storable("q", given)
+def refuse_others(request: Request, known: Collection[str]) -> None:
+    """A parameter that is mistyped would be passed over, and more be shown than was asked for. Raises Malformed."""
+    for name, _ in request.query:
+        if name not in known:
+            shown = name[:100]
+            raise Malformed(f"there is no parameter {shown!r}; there are: {', '.join(sorted(known))}",
+                            {shown: ["is unknown"]})  # fmt: skip
 
 
-def filters(request: Request) -> dict[str, list[str]]:
-    """`filter=FIELD:VALUE`, several times. Raises Malformed."""
-    found: dict[str, list[str]] = {}
-    for each in several(request, "filter", MOST_FILTERS):
-        name, separator, value = each.partition(":")
-        if not separator or not name:
-            raise Malformed("a filter is FIELD:VALUE", {"filter": ["must be FIELD:VALUE"]})
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def _storable(name: str, text: str) -> str:
+def storable(name: str, text: str) -> str:
     """A text that a database could hold."""
     if why := unstorable_text(text):
         raise Malformed(f"{name} {why}", {name: [why]})

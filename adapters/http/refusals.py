@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
-class Refused(Exception):
+class Refusal(Exception):
     """Base: `status`, the `kind` that its problem's type ends with, its title; `errors` says which part."""
 
     status: ClassVar[int] = 400
@@ -19,11 +19,11 @@ class Refused(Exception):
         super().__init__(detail)
 
 
-class Malformed(Refused):
+class Malformed(Refusal):
     """The request cannot be read."""
 
 
-class Unauthorized(Refused):
+class Unauthorized(Refusal):
     """The request does not say who sends it, or not so that it can be believed."""
 
     status, kind, title = 401, "unauthorized", "Unauthorized"
@@ -32,43 +32,37 @@ class Unauthorized(Refused):
         super().__init__("send a valid token: Authorization: Bearer …")
 
 
-class NotFound(Refused):
+class NotFound(Refusal):
     """There is no such thing, or it is not for this caller, who is not told which."""
 
     status, kind, title = 404, "not-found", "Not found"
 
 
-class TooLarge(Refused):
+class TooLarge(Refusal):
     """The body is larger than any that is accepted."""
 
     status, kind, title = 413, "too-large", "Too large"
 
 
-class UnsupportedType(Refused):
+class UnsupportedType(Refusal):
     """The body is of another kind than JSON."""
 
     status, kind, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
-class Misdirected(Refused):
-    """The request names a host that is none of ours."""
+class Misdirected(Refusal):
+    """The request names a host that is not ours."""
 
     status, kind, title = 421, "misdirected", "Misdirected request"
 
 
-class CrossSite(Refused):
+class CrossSite(Refusal):
     """A page of another site sent the request, in the name of whoever looks at it."""
 
     status, kind, title = 403, "cross-site", "Sent by another site"
 
 
-class NotOffered(Refused):
-    """The service is set up without what is asked for."""
-
-    status, kind, title = 501, "not-offered", "Not offered here"
-
-
-class Busy(Refused):
+class Busy(Refusal):
     """So many wait already that one more would keep others from being served. Nothing was run."""
 
     status, kind, title, retry = 503, "busy", "Busy", True

@@ -67,8 +67,19 @@ REFUSALS: Final = {
     "400": "Malformed request", "401": "No valid token", "403": "Permission denied", "404": "Not found",
     "405": "Another method is meant; see `Allow`",
     "409": "Idempotency key used otherwise, in progress, or a value that is there already",
-    "413": "Too large", "415": "Not JSON", "421": "Sent to a host that is none of ours",
+    "413": "Too large", "415": "Not JSON", "421": "Sent to a host that is not ours",
     "422": "Invalid arguments; `errors` maps fields to messages", "500": "The action failed and changed nothing",
-    "501": "Nothing is queued here",
     "503": "The database is away, or too many wait; try again after Retry-After seconds",
 }  # fmt: skip
+
+
+def response(description: str, schema: str | None = None) -> dict[str, Any]:
+    """An answer in JSON, of a shape that the document names."""
+    shape = {"$ref": f"#/components/schemas/{schema}"} if schema else {"type": "object"}
+    return {"description": description, "content": {"application/json": {"schema": shape}}}
+
+
+def refusals(*codes: str) -> dict[str, Any]:
+    """What is refused with these statuses."""
+    shape = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": REFUSALS[code], "content": shape} for code in codes}

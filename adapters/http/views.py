@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from actionbus.adapters.http.masks import Masks
 from actionbus.adapters.http.problems import kept
-from actionbus.adapters.shown import described_record, described_run
+from actionbus.adapters.json_views import described_run
 from actionbus.core import Record
 from actionbus.core.storage.runs import Run
-from actionbus.projections.store import Hits
+from actionbus.projections.search import Hits
 
 _TO_ITS_CALLER: Final = (
     "position", "action_id", "kind", "status", "action", "actor", "correlation_id", "cause_id", "idempotency_key",
@@ -19,15 +20,15 @@ _TO_ITS_CALLER: Final = (
 _RUN_TO_ITS_CALLER: Final = ("action_id", "action", "state", "due_at", "attempts")
 
 
-def action_of(submitted: Record, outcome: Record | None, run: Run | None, *, whole: bool) -> dict[str, Any]:
-    """An action: `submitted`, `outcome`, `state`, `run` while on its way. `whole` is for who may read the journal."""
-    shown = described_record if whole else _to_its_caller
-    told: dict[str, Any] = {"action_id": submitted.action_id, "action": submitted.action}
-    told |= {record.kind: shown(record) for record in (submitted, outcome) if record is not None}
-    told["state"] = run.state if run else "done" if outcome else "running"
+def action_of(records: Sequence[Record], run: Run | None, masks: Masks | None) -> dict[str, Any]:
+    """An action: `submitted`, `outcome`, `state`, `run` while on its way. `masks` are for who may read the journal."""
+    shown = masks.record if masks else _to_its_caller
+    told: dict[str, Any] = {"action_id": records[0].action_id, "action": records[0].action}
+    told |= {record.kind: shown(record) for record in records}
+    told["state"] = run.state if run else "done" if len(records) > 1 else "running"
     if run:
         everything = described_run(run)
-        told["run"] = everything if whole else {name: everything[name] for name in _RUN_TO_ITS_CALLER}
+        told["run"] = everything if masks else {name: everything[name] for name in _RUN_TO_ITS_CALLER}
     return told
 
 
@@ -40,8 +41,9 @@ def _to_its_caller(record: Record) -> dict[str, Any]:
     return told
 
 
-def hits_of(found: Hits) -> Mapping[str, Any]:
-    """A page of hits."""
+def hits_of(found: Hits, following: str | None) -> Mapping[str, Any]:
+    """A page of hits, and the cursor of the following one."""
     hits = [{"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights}
             for hit in found.hits]  # fmt: skip
-    return {"total": found.total, "hits": hits, "facets": found.facets}
+    told = {"total": found.total, "hits": hits, "facets": found.facets}
+    return told | ({"next": following} if following else {})

@@ -1,4 +1,4 @@
-"""Waits: how many requests may wait for projections at a time, so that the others are served meanwhile."""
+"""Waits: how many requests may wait at a time, for projections or new records, so that others are served meanwhile."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ class Waits:
     """Counts those that wait in this process."""
 
     def __init__(self, most: int = MOST) -> None:
+        self.most = max(1, most)
         self._free = threading.BoundedSemaphore(max(1, most))
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Be one of them. Raises Busy if there are as many as may be."""
-        if not self._free.acquire(blocking=False):
-            raise Busy("too many requests wait for projections; nothing was run, try again, or without wait_for")
+        self.take()
         try:
             yield
         finally:
-            self._free.release()
+            self.give_back()
+
+    def take(self) -> None:
+        """Be one of them until `give_back`. Raises Busy."""
+        if not self._free.acquire(blocking=False):
+            raise Busy("too many requests wait already; nothing was run, try again, or without waiting")
+
+    def give_back(self) -> None:
+        """Be one of them no more."""
+        self._free.release()
