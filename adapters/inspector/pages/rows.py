@@ -1,0 +1,45 @@
+"""A row's page: its history, and who gave each of its columns the value that it has."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actionbus.adapters.http.refusals import Malformed
+from actionbus.adapters.inspector.asking import Asking, address
+from actionbus.adapters.inspector.pages.action import change_told, row_address
+from actionbus.adapters.inspector.rendering import Page
+
+MOST_VERSIONS: Final = "100"
+
+
+def needed(asking: Asking, name: str) -> str:
+    """A parameter without which there is no page. Raises Malformed."""
+    found = asking.first(name)
+    if found is None:
+        raise Malformed(f"the address lacks {name}=", {name: ["is needed"]})
+    return found
+
+
+def row(asking: Asking) -> Page:
+    """The row of a table and a key, as it is, or as it was `at` a position."""
+    table, key, at = needed(asking, "table"), needed(asking, "key"), asking.given(["at"])
+    found = asking.row(table, key, (*at, ("limit", MOST_VERSIONS)))
+    versions = [change_told(each) for each in found["versions"]]
+    return Page("row.html", {
+        "title": f"{table} {key}", "table": table, "key": key, "at": asking.first("at"), "found": found,
+        "versions": versions, "is_there": versions[0]["after"] is not None,
+        "columns": [{**each, "origin": _origin(table, key, each["column"], at)} for each in found["blame"]],
+        "then": lambda position: row_address(table, key, at=str(position)),
+        "now": row_address(table, key),
+        "older": row_address(table, key, at=str(versions[-1]["position"] - 1)) if _has_older(found, versions) else None,
+        "touching": address("/", [("touching", f"{table}:{key}")]),
+        "whole_table": address("/table", [("table", table), *at]),
+    })  # fmt: skip
+
+
+def _has_older(found: dict[str, Any], versions: list[dict[str, Any]]) -> bool:
+    return bool(found["has_more"] and versions[-1]["position"])
+
+
+def _origin(table: str, key: str, column: str, at: tuple[tuple[str, str], ...]) -> str:
+    return address("/origin", [("table", table), ("key", key), ("column", column), *at])

@@ -1,0 +1,98 @@
+"""Tables: how far each is recorded, one as it was at a position, and what differs between two positions."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actionbus.adapters.inspector.asking import Asking, Pairs, address
+from actionbus.adapters.inspector.pages.action import change_told, key_text, row_address
+from actionbus.adapters.inspector.pages.rows import needed
+from actionbus.adapters.inspector.rendering import Page
+
+_ROWS: Final = 100
+_LOOKED_AT: Final = 10
+"""Pages of 200 rows that are looked through for a text."""
+_DIFFERENCES: Final = "200"
+
+
+def tables(asking: Asking) -> Page:
+    """All of them."""
+    return Page("tables.html", {"title": "Tables", "recorded": asking.tables()})
+
+
+def table(asking: Asking) -> Page:
+    """A page of one table's rows, now or `at` a position; `text` narrows them."""
+    name, at, text = needed(asking, "table"), asking.first("at"), asking.first("text")
+    cursor = asking.given(["cursor"])
+    found, rows, looked_at = _rows(asking, name, at, text, cursor)
+    position = found["basis"]["position"]
+    same: Pairs = (("table", name), *asking.given(["at", "text"]))
+    then = (("at", at),) if at else ()
+    return Page("table.html", {
+        "title": f"{name} at {position}", "found": found, "name": found["table"], "position": position, "at": at,
+        "text": text, "rows": [_row(found, each, then) for each in rows], "looked_at": looked_at,
+        "next": address("/table", [*same, ("cursor", found["more"])]) if found["more"] else None,
+        "first": address("/table", same) if cursor else None,
+        "before": _beside(asking, name, text, f"o{position - 1}"),
+        "later": _beside(asking, name, text, f"n{position}"),
+    })  # fmt: skip
+
+
+def _rows(asking: Asking, name: str, at: str | None, text: str | None, cursor: Pairs) -> tuple[Any, list[Any], int]:
+    """The last page that was asked for, the rows to be shown, and among how many they were found."""
+    place = cursor or ((("at", at),) if at else ())
+    if text is None:
+        found = asking.state(name, (*place, ("limit", str(_ROWS))))
+        return found, found["rows"], len(found["rows"])
+    rows: list[Any] = []
+    looked_at = 0
+    for _ in range(_LOOKED_AT):
+        found = asking.state(name, (*place, ("limit", "200")))
+        looked_at += len(found["rows"])
+        rows += [each for each in found["rows"] if _has(each, text)]
+        if len(rows) >= _ROWS or not found["more"]:
+            break
+        place = (("cursor", found["more"]),)
+    return found, rows, looked_at
+
+
+def _has(row: dict[str, Any], text: str) -> bool:
+    return any(text.casefold() in str(each).casefold() for each in row.values())
+
+
+def _row(found: Any, row: dict[str, Any], then: Pairs) -> dict[str, Any]:
+    key = key_text({each: row[each] for each in found["key"]})
+    name = found["table"]
+
+    def origin(column: str) -> str:
+        return address("/origin", [("table", name), ("key", key), ("column", column), *then])
+
+    where = row_address(name, key, **dict(then)) if key else None
+    return {"row": row, "where": where, "origin": origin if key else None}
+
+
+def _beside(asking: Asking, name: str, text: str | None, cursor: str) -> tuple[int, str] | None:
+    """The position of the record before or after at which the table was changed, and the page of then."""
+    found = asking.journal([("touching", name), ("cursor", cursor), ("limit", "1")])["records"]
+    if not found:
+        return None
+    position = found[0]["position"]
+    return position, address("/table", [("table", name), *([("text", text)] if text else []), ("at", str(position))])
+
+
+def diff(asking: Asking) -> Page:
+    """The rows that differ between two points, `a` and `b`."""
+    a, b, name = asking.first("a"), asking.first("b"), asking.first("table")
+    asked = [("from", a), ("to", b), ("table", name), ("limit", _DIFFERENCES)]
+    found = asking.diff([(each, value) for each, value in asked if value]) if a is not None else None
+    changes = [difference_told(each) for each in found["rows"]] if found else []
+    return Page("diff.html", {"title": "Diff", "a": a, "b": b, "table": name, "found": found, "changes": changes})
+
+
+def difference_told(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that differs, as templates show a change."""
+    before, after = row["before"], row["after"]
+    names = {**(before or {}), **(after or {})}
+    changed = [name for name in names if (before or {}).get(name) != (after or {}).get(name)]
+    operation = "insert" if before is None else "delete" if after is None else "update"
+    return change_told({**row, "operation": operation, "columns": changed if operation == "update" else list(names)})
