@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, print_table, say
-from actionbus.adapters.shown import described, options_of, summary, type_name
-from actionbus.core.declare.registry import Action, Registry
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json
+from actionbus.adapters.cli.printing import print_table, say
+from actionbus.adapters.json_views import described, options_of, summary, type_name
+from actionbus.core.declare.registry import Action
 
 
 @click.command()
@@ -15,7 +16,7 @@ from actionbus.core.declare.registry import Action, Registry
 @pass_environment
 def actions(env: Environment, name: str | None, as_json: bool) -> None:
     """List the actions, or describe the one called NAME."""
-    registry = Registry(env.application)
+    registry = env.registry
     env.tell_default()
     chosen = [registry.get(name)] if name else list(registry)
     if as_json:

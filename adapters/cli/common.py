@@ -1,55 +1,51 @@
-"""What all commands share: the options that name an application and a database, output, errors as exit codes."""
+"""What all commands share: the options that name an application and a database, and the types of others.
+
+What takes an application is imported when a command asks for it: to read the journal takes none.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 
-from actionbus.adapters.plain import joined, plain, plain_lines
-from actionbus.adapters.wiring import bus_for, load_application, queue_for, store_for
-from actionbus.core import ActionBusError, Application, Bus, ConfigurationError, JournalUnavailable
+from actionbus.adapters.cli.printing import USAGE, fail, say
+from actionbus.adapters.settings import BadSetting
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.storage.sqlite_url import file_of
 from actionbus.core.values.payload import shown_text
 from actionbus.core.values.points import position_of
-from actionbus.projections import Projections
-from actionbus.projections.store import Store
 
-SUCCEEDED: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-REJECTED: Final = 3
-DENIED: Final = 4
-UNAVAILABLE: Final = 5
-INTERRUPTED: Final = 130
-EXIT_CODES: Final = {
-    "succeeded": SUCCEEDED,
-    "failed": FAILED,
-    "rejected": REJECTED,
-    "denied": DENIED,
-    "interrupted": FAILED,
-}
+if TYPE_CHECKING:
+    from actionbus.core import Application, Bus
+    from actionbus.core.declare.registry import Registry
+    from actionbus.projections import Projections
+    from actionbus.projections.store import Store
 
 _AGO = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_NARROWEST: Final = 4
+
+
+def is_operator() -> bool:
+    """Whether who runs the command may do all: he has the database anyway.
+
+    Not for a job that a caller of the application has begun over HTTP (`adapters.http.job_api`): of him the checkpoint
+    is asked.
+    """
+    return os.environ.get("ACTIONBUS_AS_CALLER") != "1"
 
 
 @dataclass
@@ -69,9 +65,27 @@ class Environment:
     def application(self) -> Application:
         """The application of --app."""
         try:
-            return load_application(self.app_path)
+            found: Application = _wiring().load_application(self.app_path)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--app") from None
+        return found
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The application's actions."""
+        found: Registry = import_module("actionbus.core.declare.registry").Registry(self.application)
+        return found
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The database of --database, which must be there, without any application."""
+        refuse_missing(self.database)
+        try:
+            backend = backend_for(make_engine(self.database), self.schema, own_engine=True)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--schema" if self.schema else "--database") from None
+        click.get_current_context().find_root().call_on_close(backend.renew_pool)
+        return backend
 
     @cached_property
     def bus(self) -> Bus:
@@ -79,11 +93,13 @@ class Environment:
         application = self.application
         refuse_missing(self.database)
         try:
-            queue_for(self.broker)
+            _wiring().broker_for(self.broker)
+        except BadSetting as error:
+            raise click.UsageError(str(error)) from None
         except (ImportError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--broker") from None
         try:
-            bus = bus_for(application, self.database, schema=self.schema, broker=self.broker)
+            bus: Bus = _wiring().bus_for(application, self.database, schema=self.schema, broker=self.broker)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--schema" if self.schema else "--database") from None
         self.tell_default()
@@ -100,7 +116,7 @@ class Environment:
     def store(self) -> Store:
         """Where documents are kept: what --elasticsearch says."""
         try:
-            store = store_for(self.bus.engine, self.schema, self.elasticsearch)
+            store: Store = _wiring().store_for(self.bus.engine, schema=self.schema, where=self.elasticsearch)
         except (ImportError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--elasticsearch") from None
         click.get_current_context().find_root().call_on_close(store.close)
@@ -110,7 +126,12 @@ class Environment:
     def operations(self) -> Projections:
         """What operators do with projections, for which there must be a journal."""
         self.bus.journal.require()
-        return Projections(self.bus, self.store)
+        found: Projections = import_module("actionbus.projections").Projections(self.bus, self.store)
+        return found
+
+
+def _wiring() -> Any:
+    return import_module("actionbus.adapters.wiring")
 
 
 def environment_of(context: click.Context) -> Environment:
@@ -151,43 +172,6 @@ def _sqlite_file(database: str) -> Path | None:
     return Path(file) if file else None
 
 
-class _Terminal(Console):
-    def on_broken_pipe(self) -> None:
-        """Rich would exit with 1; that `head` has read enough is no failure."""
-        raise _read_enough()
-
-
-def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console that writes no colour codes into a pipe, and takes nothing for markup."""
-    if width is None:
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    wrap = not sys.stdout.isatty()
-    return _Terminal(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
-
-
-Part = str | tuple[str, str]
-"""Text, or text and its style."""
-
-
-def line(*parts: Part) -> Text:
-    """One line made of parts, whatever is in them."""
-    made = Text()
-    for part in parts:
-        text, style = (part, "") if isinstance(part, str) else part
-        made.append(plain(text), style=style)
-    return made
-
-
-def say(*parts: Part, stderr: bool = False) -> None:
-    """Print one line for a person."""
-    console(stderr=stderr).print(line(*parts))
-
-
-def say_short(made: Text) -> None:
-    """Print one line, cut off where the terminal ends."""
-    console().print(made, overflow="ellipsis", no_wrap=True, crop=True)
-
-
 def position_or_id(which: str) -> int | UUID:
     """What names one record or one action at the command line."""
     if (position := position_of(which)) is not None:
@@ -198,110 +182,14 @@ def position_or_id(which: str) -> int | UUID:
         raise click.BadParameter(f"{which!r} is neither a position nor an action's id", param_hint="WHICH") from None
 
 
-def print_json(value: Any) -> None:
+def json_line(value: Any) -> str:
     """One document on one line, in printable ASCII."""
-    click.echo(shown_text(value).replace("\x7f", "\\u007f"))
+    return shown_text(value).replace("\x7f", "\\u007f")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[str] = ()) -> None:
-    """A table that fits the terminal; plain columns in a pipe.
-
-    The columns named by `whole` are never cut: where the terminal is too narrow for them, its lines wrap.
-    """
-    cells = [[plain(each) for each in row] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    least = 0
-    for number, name in enumerate(columns):
-        width = max([cell_len(name), *(cell_len(row[number]) for row in cells)]) if name in whole else None
-        table.add_column(Text(plain(name)), width=width)
-        least += (width or _NARROWEST) + 1
-    for row in cells:
-        table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in row))
-    console(width=max(console().width, least)).print(table, crop=False)
-
-
-def fail(message: str, code: int) -> SystemExit:
-    """Print an error for a person, on one line; raise what is returned."""
-    say(("error:", "bold red"), f" {joined(message)}", stderr=True)
-    return SystemExit(code)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what commands raise into a sentence and an exit code; no traceback reaches the terminal."""
-    try:
-        yield
-    except (click.ClickException, click.Abort, SystemExit):
-        raise
-    except ConfigurationError as error:
-        raise fail("; ".join(error.problems), USAGE) from None
-    except JournalUnavailable as error:
-        cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
-        raise fail(f"{error}{cause}", UNAVAILABLE) from None
-    except ActionBusError as error:
-        raise fail(str(error), FAILED) from None
-    except SQLAlchemyError as error:
-        raise fail(f"the database refused: {first_line(error)}", UNAVAILABLE) from None
-    except BrokenPipeError:
-        raise _read_enough() from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise fail(f"{where}{error.strerror or error}", FAILED) from None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-class PlainGroup(click.Group):
-    """A group whose messages about wrong usage hold nothing that steers a terminal."""
-
-    def make_context(self, *args: Any, **options: Any) -> click.Context:
-        """As click does."""
-        with _plain_messages():
-            return super().make_context(*args, **options)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click does."""
-        with _plain_messages():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _plain_messages() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise _read_enough() from None
-    except (KeyboardInterrupt, click.Abort):
-        raise fail("interrupted", INTERRUPTED) from None
-    except click.ClickException as error:
-        told = error.format_message()
-        if (clean := plain_lines(told)) == told:
-            raise
-        if isinstance(error, click.UsageError):
-            raise click.UsageError(clean, error.ctx) from None
-        raise click.ClickException(clean) from None
-
-
-def _read_enough() -> SystemExit:
-    """For when whoever reads our output has gone."""
-    print_no_more()
-    return SystemExit(SUCCEEDED)
-
-
-def print_no_more() -> None:
-    """Throw away what is printed from now on, so that the interpreter's last flush is quiet."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the interpreter closes it
-
-
-def open_streams() -> None:
-    """Where a shell closed them (`>&-`), Python has no streams, and the next file that is opened gets their number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - the interpreter closes it
+def print_json(value: Any) -> None:
+    """That, for programs."""
+    click.echo(json_line(value))
 
 
 class FiniteRange(click.FloatRange):

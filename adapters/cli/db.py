@@ -12,8 +12,8 @@ from actionbus.adapters.cli.common import (
     prepare_folder,
     print_json,
     refuse_missing,
-    say,
 )
+from actionbus.adapters.cli.printing import say
 from actionbus.core import Application
 from actionbus.core.storage.engines import make_engine
 
@@ -64,9 +64,13 @@ def current(env: Environment, as_json: bool) -> None:
     if as_json:
         print_json({"current": at, "head": newest})
     else:
-        advice = "(newest)" if at == newest else f"(newest is {newest}: run `actionbus db upgrade`)"
+        advice = "(newest)" if at == newest else f"(newest is {newest}: {_advice(at)})"
         say(f"{at or 'no journal yet'} {advice}")
     raise SystemExit(0 if at == newest else 1)
+
+
+def _advice(at: str | None) -> str:
+    return database.unknown(at) or "run `actionbus db upgrade`"
 
 
 @db.command()

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from actionbus.adapters.cli.common import USAGE, Environment, fail, json_option, pass_environment, print_json, say
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json
+from actionbus.adapters.cli.printing import USAGE, fail, say
 from actionbus.adapters.cli.progress import progress
 from actionbus.core import Application
 from actionbus.core.values.payload import dumps

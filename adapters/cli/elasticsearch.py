@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from actionbus.adapters.cli.common import FAILED, fail, json_option, print_json, say
+from actionbus.adapters.cli.common import json_option, print_json
+from actionbus.adapters.cli.printing import FAILED, fail, say
 from actionbus.adapters.local_elasticsearch.install import NotInstallable, install
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 

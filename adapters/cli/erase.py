@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, refuse_missing, say
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, refuse_missing
+from actionbus.adapters.cli.printing import counted, say
 from actionbus.core import Application, Bus
-from actionbus.core.declare.personal import Declared
+from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.storage.engines import make_engine
 
 
@@ -23,24 +24,24 @@ def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json:
     SUBJECT is the id that columns declared with info={"personal": …} name.
     The record of it does not say who it was; with the receipt that is printed, and kept nowhere, it can be shown.
     """
-    bus = _bus(env)
+    bus = bus_of(env)
     if not yes:
         click.confirm("Values that are erased cannot be had back. Erase?", abort=True, err=True)
-    erasure = bus.erase(subject, actor=actor)
+    erasure = bus.erase(subject, actor=actor, operator=True)
     told = {"action_id": erasure.outcome.action_id, "position": erasure.outcome.position, "receipt": erasure.receipt,
             "images": erasure.images, "standing": erasure.standing, "keys": erasure.keys}  # fmt: skip
     if as_json:
         print_json(told)
     else:
-        counted = ", ".join(f"{count} of {table}" for table, count in erasure.images.items()) or "none"
-        say(f"position {erasure.outcome.position}: images erased: {counted}; keys of arguments: {erasure.keys}")
+        images = ", ".join(f"{count} of {table}" for table, count in erasure.images.items()) or "none"
+        say(f"position {erasure.outcome.position}: images erased: {images}; keys of arguments: {erasure.keys}")
         say(f"receipt: {erasure.receipt}")
     for table, count in erasure.standing.items():
-        standing = f" {count} rows of {table} still hold personal values; an action of the application removes them"
-        say(("note:", "yellow"), standing, stderr=True)
+        hold = f"{counted(count, 'row')} of {table} still {'holds' if count == 1 else 'hold'} personal values"
+        say(("note:", "yellow"), f" {hold}; an action of the application removes them", stderr=True)
 
 
-def _bus(env: Environment) -> Bus:
+def bus_of(env: Environment) -> Bus:
     """The application's; where nobody named one, of a database alone."""
     if not env.app_is_default:
         return env.bus
@@ -55,11 +56,11 @@ personal_option = click.option(
 )
 
 
-def declared_by(told: str) -> Declared:
+def declared_by(told: str) -> TableDeclaration:
     """What an option says. Raises BadParameter."""
     column, _, subject = told.partition("=")
     table, _, name = column.rpartition(".")
     if not (table and name and subject):
         raise click.BadParameter(f"{told!r} is to be TABLE.COLUMN=SUBJECT", param_hint="--personal")
     schema, _, bare = table.rpartition(".")
-    return Declared(bare, schema or None, {name: subject}, None)
+    return TableDeclaration(bare, schema or None, {name: subject}, None)

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Final
 
 import click
 
-from actionbus.adapters.cli.common import (
-    FAILED,
-    Environment,
-    fail,
-    json_option,
-    pass_environment,
-    position_or_id,
-    print_json,
-    print_table,
-    say,
-)
+from actionbus.adapters.cli.archive import COMMANDS as ARCHIVES
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, position_or_id, print_json
 from actionbus.adapters.cli.documents import documents
 from actionbus.adapters.cli.erase import erase
-from actionbus.adapters.cli.recording import COMMANDS, backend_of
-from actionbus.adapters.cli.told import (
+from actionbus.adapters.cli.history_output import (
     WHO,
     cell_text,
     note,
     print_changes,
+    print_rows,
     row_json,
     say_change,
     tell,
     who_cells,
 )
+from actionbus.adapters.cli.paging import page
+from actionbus.adapters.cli.printing import FAILED, fail, print_table, say
+from actionbus.adapters.cli.recording import COMMANDS, backend_of
 from actionbus.adapters.cli.walking import Walking
 from actionbus.core import History
 from actionbus.core.history.answers import Basis
@@ -40,6 +33,7 @@ from actionbus.core.values.change import Who
 _at_option = click.option(
     "--at", default="end", show_default=True, metavar="POINT", help="POSITION, ISO 8601 TIME, ACTION_ID, start or end."
 )
+_BLAME: Final = ("column", "value", "position", "action", "actor", "at", "action_id", "by")
 _key_argument = click.argument("key", metavar="KEY")
 
 
@@ -55,7 +49,7 @@ def history() -> None:
     """
 
 
-for command in (documents, erase, *COMMANDS):
+for command in (documents, erase, *ARCHIVES, *COMMANDS):
     history.add_command(command)
 
 
@@ -65,10 +59,6 @@ def _history(env: Environment) -> History:
 
 def _no_row(table: str, key: str, basis: Basis) -> SystemExit:
     return fail(f"no row {key} of {table} is on record up to position {basis.position}", FAILED)
-
-
-def _key(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
 
 
 @history.command()
@@ -88,8 +78,8 @@ def state(
     """
     if table is None and (after is not None or limit is not None):
         raise click.UsageError("--after and --limit are of one table; say which with --table")
-    beyond = None if after is None else _key(after)
-    with _history(env).streamed(table, at, after=beyond, limit=limit) as streamed:
+    page(unless=as_json)
+    with _history(env).streamed(table, at, after=after, limit=limit) as streamed:
         is_any = False
         for name, rows in streamed:
             is_any = True
@@ -97,16 +87,10 @@ def state(
                 for row in rows:
                     print_json({"table": name, "row": row_json(row)})
             else:
-                _print_state(name, list(rows))
+                print_rows(name, list(rows))
     if not is_any and not streamed.basis.unrecorded:
         note("no table is recorded yet; `actionbus history install TABLE …` begins")
     tell(streamed.basis)
-
-
-def _print_state(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    say((name, "bold"), f": {len(rows)} rows")
-    if rows:
-        print_table(list(rows[0]), [[cell_text(each) for each in row.values()] for row in rows])
 
 
 @history.command()
@@ -117,7 +101,8 @@ def _print_state(name: str, rows: Sequence[dict[str, Any]]) -> None:
 @pass_environment
 def rows(env: Environment, table: str, key: str, at: str, as_json: bool) -> None:
     """Show all that became of one row, oldest first."""
-    answer = _history(env).rows(table, _key(key), at)
+    answer = _history(env).rows(table, key, at)
+    page(unless=as_json)
     print_changes(answer.changes, as_json)
     if not answer.changes:
         raise _no_row(table, key, answer.basis)
@@ -133,7 +118,7 @@ def rows(env: Environment, table: str, key: str, at: str, as_json: bool) -> None
 @pass_environment
 def blame(env: Environment, table: str, key: str, column: str | None, at: str, as_json: bool) -> None:
     """Show who gave each column of a row the value that it has."""
-    answer = _history(env).blame(table, _key(key), column, at)
+    answer = _history(env).blame(table, key, column, at)
     if not answer.columns:
         raise _no_row(table, key, answer.basis)
     told = [(each.column, each.value, each.change) for each in answer.columns]
@@ -141,8 +126,13 @@ def blame(env: Environment, table: str, key: str, column: str | None, at: str, a
         for name, value, change in told:
             print_json({"column": name, "value": shown(value), **change.who.shown()})
     else:
-        lines = [[name, cell_text(value), change.operation, *who_cells(change.who)] for name, value, change in told]
-        print_table(["column", "value", "by", *WHO], lines, whole=("column", "position", "action"))
+        by_name = [
+            {"column": name, "value": cell_text(value), "by": change.operation}
+            | dict(zip(WHO, who_cells(change.who), strict=True))
+            for name, value, change in told
+        ]
+        lines = [[each[name] for name in _BLAME] for each in by_name]
+        print_table(_BLAME, lines, whole=("column", "position", "action"), first_to_go=("at", "action_id", "by"))
     tell(answer.basis)
 
 
@@ -155,6 +145,7 @@ def blame(env: Environment, table: str, key: str, column: str | None, at: str, a
 def diff(env: Environment, a: str, b: str | None, table: str | None, as_json: bool) -> None:
     """Show the rows that differ between two points in history, the second being the end by default."""
     answer = _history(env).diff(a, b, table)
+    page(unless=as_json)
     for each in answer.rows:
         if as_json:
             print_json(
@@ -174,6 +165,7 @@ def changes(env: Environment, which: str, as_json: bool) -> None:
     """Show what one action, or one bypass, did to rows."""
     told = _history(env)
     answer = told.changes(position_or_id(which))
+    page(unless=as_json)
     print_changes(answer.changes, as_json)
     tell(answer.basis)
 
@@ -214,7 +206,7 @@ def bisect(
         column, equals, wanted = (value or "").partition("=")
         if not equals:
             raise click.UsageError("say which value: actionbus history bisect TABLE KEY COLUMN=VALUE")
-        answer = told.bisect_row(query, _key(key), column, wanted, bad)
+        answer = told.bisect_row(query, key, column, wanted, bad)
     if answer.source is None:
         raise fail(f"not found up to position {answer.basis.position}: {answer.note}", FAILED)
     who = Who(answer.source, answer.source.at)

@@ -8,16 +8,10 @@ from pathlib import Path
 
 import click
 
-from actionbus.adapters.cli.common import (
-    AgeType,
-    Environment,
-    json_option,
-    pass_environment,
-    print_json,
-    print_table,
-    say,
-)
+from actionbus.adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json
+from actionbus.adapters.cli.printing import counted, print_table, say
 from actionbus.adapters.cli.progress import progress
+from actionbus.adapters.cli.stream import stream
 from actionbus.replay import transfer
 
 _without_history = click.option("--without-history", is_flag=True, help="Leave the row history out.")
@@ -26,6 +20,9 @@ _without_history = click.option("--without-history", is_flag=True, help="Leave t
 @click.group()
 def journal() -> None:
     """Look after the journal."""
+
+
+journal.add_command(stream)
 
 
 @journal.command()
@@ -45,7 +42,7 @@ def stats(env: Environment, as_json: bool) -> None:
     for who in waiting:
         say(f"readers wait for {who}")
     rows = [(each["action"], each["status"], str(each["count"]), f"{each['mean_ms']:.1f}") for each in told["actions"]]
-    print_table(["action", "status", "count", "mean ms"], rows)
+    print_table(["action", "status", "count", "mean ms"], rows, whole=("action",))
 
 
 @journal.command()
@@ -77,7 +74,7 @@ def export(
     if as_json:
         print_json({"file": str(path), "records": count, "history": history is not None})
     else:
-        say(f"{count} records in {path}, {'with' if history else 'without'} the row history")
+        say(f"{counted(count, 'record')} in {path}, {'with' if history else 'without'} the row history")
 
 
 @journal.command("import")
@@ -98,7 +95,7 @@ def import_(env: Environment, path: Path, without_history: bool, as_json: bool) 
         print_json({"file": str(path), "records": count, "history": history})
     else:
         told = "`actionbus history state` tells what was, " if history else ""
-        say(f"{count} records; {told}`actionbus replay verify` runs them again")
+        say(f"{counted(count, 'record')}; {told}`actionbus replay verify` runs them again")
 
 
 @journal.command()
@@ -119,8 +116,7 @@ def recover(env: Environment, older_than: timedelta, as_json: bool) -> None:
         return
     say(f"{len(done.interrupted)} interrupted, {len(done.running)} still running and left alone")
     if done.queued:
-        told = "no broker was given (--broker)" if env.bus.queue is None else f"sent again: {len(done.requeued)}"
-        say(f"{len(done.queued)} queued; {told}")
+        say(f"{len(done.queued)} queued, a worker will come; sent or begun again: {len(done.requeued)}")
     if done.too_young:
         say(
             f"{len(done.too_young)} unfinished, but too young to be settled: they may be running still; look at them "

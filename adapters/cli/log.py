@@ -11,21 +11,22 @@ from uuid import UUID
 import click
 from rich.text import Text
 
+from actionbus import core
 from actionbus.adapters.cli.common import (
-    USAGE,
     Environment,
     MomentType,
-    Part,
-    fail,
     json_option,
-    line,
     pass_environment,
     position_or_id,
     print_json,
-    say,
-    say_short,
 )
-from actionbus.core import Bus, JournalFilter, Record
+from actionbus.adapters.cli.graph import branches
+from actionbus.adapters.cli.mistyped import refuse_unknown_action, refuse_unknown_table
+from actionbus.adapters.cli.paging import page
+from actionbus.adapters.cli.printing import USAGE, Part, fail, line, say, say_short
+from actionbus.core import Journal, JournalFilter, Record
+from actionbus.core.browsing.causes import records_of
+from actionbus.core.browsing.pages import newest
 from actionbus.core.values.payload import dumps
 from actionbus.core.values.record import STATUSES
 
@@ -42,33 +43,59 @@ _SHOWN_APART = frozenset({"position", "kind", "status", "recorded_at", "calls", 
 @click.option("--until", type=MomentType(), metavar="TIME", help="Before this time.")
 @click.option("--correlation", metavar="ID", help="Only actions with this correlation id.")
 @click.option("--cause", type=click.UUID, metavar="ACTION_ID", help="Only actions caused by this one.")
-@click.option("--touching", metavar="TABLE[:KEY]", help="Only outcomes that wrote to this table or row.")
+@click.option("--touching", metavar="TABLE[:KEY]", help="Only outcomes that wrote to this table or row; * for any.")
 @click.option("--after", type=int, default=None, metavar="POSITION", help="Only records beyond this position.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=None, help="At most so many; 20 unless filters are given."
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    default=None,
+    help="The last so many, or with --after the first; 20 unless filters are given.",
 )
 @click.option("--submitted", is_flag=True, help="Show submitted records too, not outcomes alone.")
 @click.option("--bypass", is_flag=True, help="Only what was written past the gateway.")
+@click.option("--oneline", is_flag=True, help="Only position, status, action, actor and id.")
+@click.option("--graph", is_flag=True, help="Draw actions below what caused them.")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing records as they come, until Ctrl-C.")
 @json_option
 @pass_environment
-def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> None:
+def log(env: Environment, /, follow: bool, as_json: bool, oneline: bool, graph: bool, **options: Any) -> None:
     """Show what was done, oldest first; the last 20 outcomes unless you ask for more.
 
     A bypass is a transaction that wrote recorded tables past the gateway; it is shown with who that was.
     """
-    bus = env.bus
-    bus.journal.require()
-    _refuse_unknown(bus, options["action"], options["touching"])
-    show_one = (lambda r: print_json(r.public())) if as_json else _print_line
-    where, after, last = _filter(options), options["after"], 0
-    for record in _chosen(bus, where, after, options["limit"]):
+    if graph and (follow or as_json):
+        raise click.UsageError("--graph draws what is there, for people: it goes with neither --follow nor --json")
+    journal = _journal(env, with_rows=options["touching"] is not None)
+    if options["action"] is not None:
+        refuse_unknown_action(env, journal, options["action"])
+    if options["touching"] is not None:
+        refuse_unknown_table(env, journal, options["touching"])
+    line_for = short_line_of if oneline else line_of
+
+    def show_one(record: Record) -> None:
+        if as_json:
+            print_json(record.public())
+        else:
+            say_short(line_for(record))
+
+    where, after, last, shown = _filter(options), options["after"], 0, 0
+    found = _chosen(journal, where, after, options["limit"])
+    begun = None if after else journal.begins.archive()
+    page(unless=follow or as_json)
+    if graph:
+        for drawn, record in branches(list(found)):
+            say_short(line_for(record, drawn))
+        return
+    for record in found:
         show_one(record)
-        last = record.position
+        last, shown = record.position, shown + 1
+    if begun is not None and shown < (options["limit"] or 20):
+        say(("note:", "yellow"), f" {begun.where()}", stderr=True)
     try:
         while follow:
-            last = max(last, after or 0) or bus.journal.settled()
-            for record in bus.journal.read(last, where=where):
+            last = max(last, after or 0) or journal.settled()
+            for record in journal.read(last, where=where):
                 show_one(record)
                 last = record.position
             time.sleep(_POLL_S)
@@ -76,34 +103,18 @@ def log(env: Environment, /, follow: bool, as_json: bool, **options: Any) -> Non
         return
 
 
-def _chosen(bus: Bus, where: JournalFilter, after: int | None, limit: int | None) -> Iterator[Record]:
-    if where != JournalFilter(kind=where.kind) or after is not None:
-        return bus.journal.read(after or 0, limit, wait=False, where=where)
-    return iter(bus.journal.tail(limit or 20, kind=where.kind))
+def _chosen(journal: Journal, where: JournalFilter, after: int | None, limit: int | None) -> Iterator[Record]:
+    is_narrowed = where != JournalFilter(kind=where.kind)
+    if after is not None or (is_narrowed and limit is None):
+        return journal.read(after or 0, limit, wait=False, where=where)
+    return iter(newest(journal, where, most=limit or 20))
 
 
-def _refuse_unknown(bus: Bus, action: str | None, touching: str | None) -> None:
-    """A mistyped name would find nothing, as if nothing had been done. What history has may be declared no more."""
-    if action is not None:
-        known = [each.name for each in bus.registry.everyday()]
-        if action not in known and bus.registry.find(action) is None and not _any(bus, JournalFilter(action=action)):
-            raise click.BadParameter(_unknown("action", action, known), param_hint="--action")
-    if touching is not None:
-        table = touching.partition(":")[0]
-        if not table:
-            raise click.BadParameter(f"{touching!r} names no table", param_hint="--touching")
-        models = bus.application.models
-        tables = [table] if models is None else sorted(models.tables)  # nobody knows which tables there are
-        if table not in tables and not _any(bus, JournalFilter(touching=(table,))):
-            raise click.BadParameter(_unknown("table", table, tables), param_hint="--touching")
-
-
-def _any(bus: Bus, where: JournalFilter) -> bool:
-    return next(iter(bus.journal.read(0, 1, wait=False, where=where)), None) is not None
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    return f"there is no {what} {name!r}, nor was there one; there are: {', '.join(known)}"
+def _journal(env: Environment, *, with_rows: bool) -> Journal:
+    """Without the application, which may not be there, or not import: what is recorded is told with any code."""
+    journal = core.History(env.backend).journal if with_rows else Journal(env.backend)
+    journal.require()
+    return journal
 
 
 def _filter(options: Mapping[str, Any]) -> JournalFilter:
@@ -112,7 +123,7 @@ def _filter(options: Mapping[str, Any]) -> JournalFilter:
         **{name: options[name] for name in ("action", "actor", "status", "since", "until")},
         correlation_id=options["correlation"],
         cause_id=options["cause"],
-        touching=((table, *key.split(",")) if key else (table,)) if table else None,
+        touching=((table, key) if key else (table,)) if table else None,
         kind="bypass" if options["bypass"] else None if options["submitted"] else ("outcome", "bypass"),
     )
 
@@ -123,12 +134,17 @@ def _filter(options: Mapping[str, Any]) -> JournalFilter:
 @pass_environment
 def show(env: Environment, which: str, as_json: bool) -> None:
     """Show one action whole: what was asked, what came of it, the actions that it caused."""
-    journal = env.bus.journal
-    journal.require()
-    action_id = _action_id(env.bus, which)
-    records = journal.history(action_id) if action_id else []
-    if not records:
-        raise fail(f"the journal has no action {which}; `actionbus log` shows the latest", USAGE)
+    journal = _journal(env, with_rows=True)
+    action_id = _action_id(journal, which)
+    if action_id is None or journal.get(action_id) is None:
+        begun = journal.begins.archive()
+        where = f"; {begun.where()}" if begun else ""
+        raise fail(f"the journal has no action {which}; `actionbus log` shows the latest{where}", USAGE)
+    records, has_more = records_of(journal, action_id)
+    if has_more:
+        more = f" it caused more than is shown; `actionbus log --cause {action_id}` lists what it did itself"
+        say(("note:", "yellow"), more, stderr=True)
+    page(unless=as_json)
     for record in records:
         if as_json:
             touched = [{"table": each.table, "key": each.key, "operation": each.operation} for each in record.touched]
@@ -138,28 +154,34 @@ def show(env: Environment, which: str, as_json: bool) -> None:
                 say(*told)
 
 
-def _action_id(bus: Bus, which: str) -> UUID | None:
+def _action_id(journal: Journal, which: str) -> UUID | None:
     found = position_or_id(which)
     if isinstance(found, UUID):
         return found
-    record = bus.journal.at(found)
+    record = journal.at(found)
     return record.action_id if record else None
 
 
-def _print_line(record: Record) -> None:
-    say_short(line_of(record))
-
-
-def line_of(record: Record) -> Text:
-    """A record on one line."""
+def line_of(record: Record, drawn: str = "") -> Text:
+    """A record on one line; `drawn` is before its action."""
     status = record.status or record.kind
     return line(
         (f"{record.position:>7} {record.recorded_at:%Y-%m-%d %H:%M:%S} ", "dim"),
         (f"{status:<11} ", COLOURS.get(status, "cyan")),
         f"{record.actor or '-':<8} ",
+        (drawn, "dim"),
         (f"{record.action} ", "bold"),
         _gist(record),
     )
+
+
+def short_line_of(record: Record, drawn: str = "") -> Text:
+    """A record by what names it."""
+    status = record.status or record.kind
+    return line(
+        (f"{record.position:>7} ", "dim"), (f"{status:<11} ", COLOURS.get(status, "cyan")),
+        (f"{record.action_id} ", "dim"), (drawn, "dim"), (f"{record.action} ", "bold"), record.actor or "-",
+    )  # fmt: skip
 
 
 def _gist(record: Record) -> str:

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from actionbus.adapters.cli.common import Environment, PlainGroup, explained, open_streams
+from actionbus.adapters.cli.printing import PlainGroup, open_streams
 from actionbus.adapters.logs import log_to_stderr
-from actionbus.adapters.wiring import DEFAULT_APPLICATION, DEFAULT_DATABASE
+from actionbus.adapters.settings import DEFAULT_APPLICATION, DEFAULT_DATABASE
 
 _COMMANDS: Final = {
-    "run": "run", "actions": "actions", "log": "log", "show": "log", "runs": "runs", "journal": "journal", "db": "db",
-    "replay": "replay", "projections": "projections", "search": "search", "serve": "serve",
-    "token": "token", "worker": "worker", "elasticsearch": "elasticsearch", "completion": "completion",
-    "history": "history", "demo": "demo",
-}  # fmt: skip
-"""Each command, and the module of this folder that has it."""
+    "actions": ("actions", "List the actions, or describe the one called NAME."),
+    "completion": ("completion", "Print a script that completes commands, names of actions and their options."),
+    "db": ("db", "Create and migrate the journal's tables."),
+    "demo": ("demo", "Import the whole Unicode emoji set as kits and assets, through the gateway, by several actors."),
+    "elasticsearch": (
+        "elasticsearch",
+        "A local Elasticsearch, without Docker: fetched once, run on 127.0.0.1, its data under var/elasticsearch.",
+    ),
+    "history": ("history", "Tell what rows were and who changed them, from what was recorded."),
+    "inspect": (
+        "inspect",
+        "Look at the history in a browser: actions, rows, who changed what, and where a value came from.",
+    ),
+    "journal": ("journal", "Look after the journal."),
+    "log": ("log", "Show what was done, oldest first; the last 20 outcomes unless you ask for more."),
+    "projections": ("projections", "Read models: documents folded from the journal, to be searched."),
+    "replay": ("replay", "Run journaled actions again in a sandbox: what would be, with the present code."),
+    "revert": (
+        "revert",
+        "Put back the rows that one action, and those nested in it, changed: `actionbus show ACTION` shows which.",
+    ),
+    "run": ("run", "Run an action; `actionbus run ACTION --help` shows its options."),
+    "runs": (
+        "runs",
+        "Queued actions: those on their way, those that ended badly, and what operators decide about them.",
+    ),
+    "search": ("search", "Find documents that have all the WORDS, in any language they are in."),
+    "serve": ("serve", "Serve the HTTP API until SIGTERM or Ctrl-C; requests under way are answered first."),
+    "show": ("log", "Show one action whole: what was asked, what came of it, the actions that it caused."),
+    "stubs": ("stubs", "Print a Python module that tells type checkers about the actions."),
+    "subscriptions": ("subscriptions", "Who follows the journal under a name: code of the application, and streams."),
+    "token": ("token", "API tokens: who sends a request is who holds one."),
+    "up": ("up", "Run all parts of a service until SIGTERM or Ctrl-C: for development, or a small machine."),
+    "worker": ("worker", "Run queued actions until SIGTERM or Ctrl-C."),
+}
+"""Each command, the module of this folder that has it, and how its help begins, which is shown without an import."""
 
 
 class Commands(PlainGroup):
@@ -31,8 +62,27 @@ class Commands(PlainGroup):
         """The command, if there is one of that name."""
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"actionbus.adapters.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        if cmd_name == "run" and ctx.resilient_parsing:  # a shell completes the line
+            completed: click.Command = _imported("run_completion", "run")
+            return completed
+        found: click.Command = _imported(_COMMANDS[cmd_name][0], cmd_name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, of what is known of them without an import."""
+        stand_ins = {name: click.Command(name, help=told) for name, (_, told) in _COMMANDS.items()}
+        click.Group(commands=stand_ins).format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click does, of what is known of them without an import."""
+        found = [CompletionItem(name, help=_COMMANDS[name][1]) for name in self.list_commands(ctx)]
+        return [each for each in found if each.value.startswith(incomplete)] + click.Command.shell_complete(
+            self, ctx, incomplete
+        )
+
+
+def _imported(module: str, name: str) -> Any:
+    return getattr(import_module(f"actionbus.adapters.cli.{module}"), name)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,7 +120,7 @@ class Commands(PlainGroup):
     envvar="ACTIONBUS_BROKER_URL",
     show_envvar=True,
     metavar="URL",
-    help="Where queued actions go, such as redis://localhost.",
+    help="What wakes workers, such as redis://localhost; by default the database does.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show the log on standard error.")
 @click.option(
@@ -104,7 +154,7 @@ def group(
                  actionbus projections run --once
                  actionbus search WORDS
     """
-    context.obj = Environment(app_path, database, schema, elasticsearch_at, broker, log_format)
+    context.obj = _imported("common", "Environment")(app_path, database, schema, elasticsearch_at, broker, log_format)
     named = context.get_parameter_source("app_path") is not click.core.ParameterSource.DEFAULT
     context.obj.app_is_default = not named and context.invoked_subcommand != "demo"
     if verbose or log_format == "json":
@@ -114,8 +164,10 @@ def group(
 def main() -> None:
     """The entry point."""
     open_streams()
-    with explained():
+    try:
         group(prog_name="actionbus")
+    except Exception as error:
+        raise _imported("explaining", "explained")(error) from None
 
 
 if __name__ == "__main__":

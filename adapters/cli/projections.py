@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import click
 
-from actionbus.adapters.cli.common import (
-    FAILED,
-    USAGE,
-    AgeType,
-    Environment,
-    fail,
-    json_option,
-    pass_environment,
-    print_json,
-    print_table,
-    say,
-)
+from actionbus.adapters.cli.common import AgeType, Environment, json_option, pass_environment, print_json
+from actionbus.adapters.cli.feeding import add_commands
+from actionbus.adapters.cli.printing import FAILED, counted, print_table, say
 from actionbus.adapters.cli.progress import watched
-from actionbus.adapters.plain import joined
+from actionbus.adapters.cli.signals import until_asked
+from actionbus.adapters.safe_text import joined
 from actionbus.projections import Projector
 from actionbus.projections.status import Status
 
@@ -41,6 +28,7 @@ def projections() -> None:
     actionbus projections run          feed all of them until Ctrl-C
     actionbus projections status       where they are
     actionbus projections rebuild NAME build the index anew beside the old one
+    actionbus projections verify NAME  compare it with the journal
     """
 
 
@@ -71,9 +59,9 @@ def run(
     if metrics:
         from actionbus.adapters.metrics import serve
 
-        serve(env.operations, metrics_host, metrics)
+        serve(env.bus, env.operations, metrics_host, metrics)
     say(f"feeding {env.store.describe()} from the journal; Ctrl-C stops after the batch", stderr=True)
-    with _until_asked() as stop:
+    with until_asked() as stop:
         projector.run(stop)
 
 
@@ -82,22 +70,6 @@ def _slice(text: str) -> tuple[int, int]:
     if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
         raise click.BadParameter(f"{text!r} is not a slice such as 2/4", param_hint="--slices")
     return int(number), int(of)
-
-
-@contextmanager
-def _until_asked() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that nothing is cut off in its middle."""
-    stop = threading.Event()
-
-    def asked(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {each: signal.signal(each, asked) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 @projections.command()
@@ -124,7 +96,7 @@ def status(env: Environment, as_json: bool, check: bool, max_lag: timedelta | No
 
 
 def _row(each: Status) -> tuple[str, ...]:
-    lag = f"{each.lag_records:,} ({each.lag_seconds:.0f} s)" if each.lag_records else "0"
+    lag = f"{each.lag_positions:,} ({each.lag_seconds:.0f} s)" if each.lag_positions else "0"
     rate = f"{each.rate:,.0f}/s" if each.rate else ""
     eta = f"{each.eta_seconds:.0f} s" if each.eta_seconds else ""
     return (each.projection, each.index or "-", each.slice, each.role, each.state, "yes" if each.alive else "no",
@@ -136,6 +108,9 @@ def _explain(each: Status) -> None:
     if text := detail.get("message") or detail.get("error"):
         say("")
         say(f"{each.projection}: {joined(str(text))}")
+    if each.verified and not each.verified.is_right and each.verified.told not in str(text):
+        say("")
+        say(f"{each.projection}: {joined(each.verified.told)}: `actionbus projections rebuild {each.projection}`")
     if detail.get("waiting_for"):
         say("")
         say(f"{each.projection}: waits at {detail['held_at']} for {', '.join(detail['waiting_for'])}")
@@ -154,9 +129,18 @@ def _explain(each: Status) -> None:
 @click.option(
     "--take-over", is_flag=True, help="Even if the name is in use for another journal: its readers see this one then."
 )
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    envvar="ACTIONBUS_REBUILD_RATE",
+    metavar="N",
+    help="Read at most N records a second of the journal, so that live traffic keeps its part.",
+)
 @json_option
 @pass_environment
-def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_over: bool, as_json: bool) -> None:
+def rebuild(
+    env: Environment, name: str, dry_run: bool, rollback: bool, take_over: bool, rate: float | None, as_json: bool
+) -> None:
     """Build a projection's index anew beside the old one, verify it, swap them. Resumes a rebuild that was cut off."""
     if dry_run and rollback:
         raise click.UsageError("--dry-run and --rollback exclude each other")
@@ -165,8 +149,8 @@ def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_ove
         return
     with watched() as watch:
         if not dry_run:
-            index = env.operations.rebuild(name, take_over=take_over, watch=watch)
-            say(f"{name} is served by {index}; the old index is kept for --rollback until `prune`")
+            index = env.operations.rebuild(name, take_over=take_over, rate=rate, watch=watch)
+            say(f"{name} is served by {index}; the one before is kept until `prune`; while current, for --rollback")
             return
         count = 0
         for each in env.operations.differences(name, watch=watch):
@@ -177,7 +161,7 @@ def rebuild(env: Environment, name: str, dry_run: bool, rollback: bool, take_ove
                 say(f"{each.change:<7} {each.key}")
                 _show_change(each.before or {}, each.after or {})
     if not as_json:
-        say(f"{count} documents would differ")
+        say(f"{counted(count, 'document')} would differ")
 
 
 def _show_change(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -188,25 +172,34 @@ def _show_change(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 @projections.command()
 @click.argument("name")
+@click.option("--sample", type=click.IntRange(1, 10_000), default=1_000, show_default=True, help="About so many.")
+@click.option("--all", "whole", is_flag=True, help="All documents.")
+@json_option
 @pass_environment
-def retry(env: Environment, name: str) -> None:
-    """Try a stopped projection again, after its cause was mended."""
-    count = env.operations.retry(name)
-    say(f"{name} is tried again" if count else f"{name} is not stopped")
+def verify(env: Environment, name: str, sample: int, whole: bool, as_json: bool) -> None:
+    """Compare what readers see with a fold of the journal by the present reducers, and name what differs.
 
-
-@projections.command()
-@click.argument("name")
-@click.option("--position", type=int, help="The record, to be sure; by default the one that stopped it.")
-@click.option("--actor", help="On whose behalf.")
-@pass_environment
-def skip(env: Environment, name: str, position: int | None, actor: str | None) -> None:
-    """Leave out the record that stopped a projection. The decision is an action of its own in the journal."""
-    try:
-        outcome = env.operations.skip(name, position, actor=actor)
-    except ValueError as error:
-        raise fail(str(error), USAGE) from None
-    say(f"{name} goes on without record {outcome.result['position']} (action {outcome.action_id})")
+    Documents that are missing, surplus, differing, or ahead (newer than all that was written from here). Right while
+    they are fed. Changes nothing; status and metrics show the outcome. Exits with 1 if anything is wrong.
+    """
+    with watched() as watch:
+        found = env.operations.verification(name, sample=None if whole else sample, watch=watch)
+        for each in found:
+            if as_json:
+                print_json(each._asdict())
+            else:
+                say(f"{each.kind:<9} {each.key} (version {each.version})")
+                _show_change(each.stored or {}, each.folded or {})
+    outcome = found.outcome
+    assert outcome is not None, "the iteration came to its end"
+    if as_json:
+        print_json({**asdict(outcome), "right": outcome.is_right})
+    else:
+        say(f"{name} {outcome.told}")
+        if outcome.differences and outcome.problem:
+            say(outcome.problem)
+    if not outcome.is_right:
+        raise SystemExit(FAILED)
 
 
 @projections.command()
@@ -218,4 +211,7 @@ def prune(env: Environment, older_than: timedelta) -> None:
     Only indices of this journal, made by a projection of its application; nothing else, whatever it is called.
     """
     removed = env.operations.prune(older_than)
-    say(f"removed {removed['indices']} indices and {removed['tombstones']} tombstones")
+    say(f"removed {counted(removed['indices'], 'index', 'indices')} and {counted(removed['tombstones'], 'tombstone')}")
+
+
+add_commands(projections, "projection", lambda env: env.operations)

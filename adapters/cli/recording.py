@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
-from actionbus.adapters.cli.common import (
-    FAILED,
-    Environment,
-    json_option,
-    pass_environment,
-    print_json,
-    print_table,
-    refuse_missing,
-    say,
-)
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json
 from actionbus.adapters.cli.erase import declared_by, personal_option
-from actionbus.adapters.cli.told import time_text
-from actionbus.core import History
-from actionbus.core.history.declared import Kept, declare, read_declared
+from actionbus.adapters.cli.history_output import time_text
+from actionbus.adapters.cli.printing import FAILED, print_table, say
+from actionbus.core import History, Journal
+from actionbus.core.history.declared import DeclaredTable, declare, read_declared
 from actionbus.core.history.install import install as install_triggers
 from actionbus.core.history.install import remove as remove_triggers
 from actionbus.core.history.install import status as status_of
-from actionbus.core.history.shapes import TableStatus, TableWanted
-from actionbus.core.history.wanted import as_modelled
+from actionbus.core.history.shapes import TableStatus
+from actionbus.core.history.wanted import as_modelled, by_name
 from actionbus.core.storage.backend import Backend
-from actionbus.core.storage.engines import backend_for, make_engine
 
 _STATUS: Final = ("table", "since", "images", "bytes", "withheld", "personal", "keep", "state")
 
 
 def backend_of(env: Environment) -> Backend:
-    """The database that is meant; no application is needed."""
-    refuse_missing(env.database)
-    try:
-        backend = backend_for(make_engine(env.database), env.schema, own_engine=True)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--schema") from None
-    click.get_current_context().find_root().call_on_close(backend.renew_pool)
-    return backend
+    """The database that is meant, in which there must be a journal; no application is needed."""
+    Journal(env.backend).require()
+    return env.backend
 
 
 @click.command()
@@ -54,17 +40,17 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
     backend = backend_of(env)
     with backend.engine.connect() as connection:
         kept = read_declared(connection, backend.prefix)
-        found = status_of(backend, connection, [_wanted(each) for each in tables]) if tables else None
+        found = status_of(backend, connection, [by_name(connection, each) for each in tables]) if tables else None
     if found is None:
         found = (env.bus.history if models else History(backend)).status()
     for each in found if as_json else ():
-        print_json(_status_json(each, kept.get(each.table_name, Kept({}, None))))
+        print_json(_status_json(each, kept.get(each.table_name, DeclaredTable({}, None))))
     if not as_json:
         lines = [
             [each.table_name, time_text(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
              ", ".join(declared.personal), declared.keep or "", "; ".join(each.problems) or "whole"]
             for each in found
-            for declared in [kept.get(each.table_name, Kept({}, None))]
+            for declared in [kept.get(each.table_name, DeclaredTable({}, None))]
         ]  # fmt: skip
         print_table(_STATUS, lines, whole=("table",))
     if check and not all(each.is_whole for each in found):
@@ -109,7 +95,7 @@ def stop(env: Environment, tables: tuple[str, ...]) -> None:
     """Record these tables no more. What was recorded stays."""
     backend = backend_of(env)
     with backend.engine.begin() as connection:
-        done = remove_triggers(backend, connection, [_wanted(each) for each in tables])
+        done = remove_triggers(backend, connection, [by_name(connection, each) for each in tables])
     say(f"no longer recorded: {', '.join(done)}" if done else "none of them was recorded; nothing to do")
 
 
@@ -118,31 +104,32 @@ def _install(
 ) -> Backend:
     backend = backend_of(env)
     withheld, recorded = _columns(tables, withhold, "--withhold"), _columns(tables, record, "--record")
-    wanted = [_wanted(each, withheld.get(each, ()), recorded.get(each, ())) for each in tables]
     models = [] if env.app_is_default or env.application.models is None else [env.application.models]
     with backend.engine.begin() as connection:
-        wanted = [as_modelled(connection, each, models) for each in wanted]
+        wanted = [
+            as_modelled(
+                connection,
+                by_name(connection, each)._replace(withheld=withheld.get(each, ()), recorded=recorded.get(each, ())),
+                models,
+            )
+            for each in tables
+        ]
         done = install_triggers(backend, connection, wanted, baseline=baseline)
     say(f"recorded from now on: {', '.join(done)}" if done else "all of them are recorded already; nothing to do")
     return backend
 
 
-def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[str, list[str]]:
-    columns: dict[str, list[str]] = {}
+def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[str, tuple[str, ...]]:
+    columns: dict[str, tuple[str, ...]] = {}
     for each in named:
-        table, dot, column = each.rpartition(".")
-        if not dot or table not in tables:
+        table = max((table for table in tables if each.startswith(f"{table}.")), key=len, default=None)
+        if table is None:
             raise click.BadParameter(f"{each!r} names no column of a table given", param_hint=option)
-        columns.setdefault(table, []).append(column)
+        columns[table] = (*columns.get(table, ()), each.removeprefix(f"{table}."))
     return columns
 
 
-def _wanted(name: str, withheld: Iterable[str] = (), recorded: Iterable[str] = ()) -> TableWanted:
-    schema, _, table = name.rpartition(".")
-    return TableWanted(table, schema or None, tuple(withheld), tuple(recorded))
-
-
-def _status_json(status: TableStatus, declared: Kept) -> dict[str, Any]:
+def _status_json(status: TableStatus, declared: DeclaredTable) -> dict[str, Any]:
     told = {"table": status.table_name, "since": status.since, "whole": status.is_whole, "problems": status.problems}
     return told | {"withheld": status.withheld, "personal": declared.personal, "keep": declared.keep,
                    "columns": status.columns, "images": status.images, "bytes": status.bytes}  # fmt: skip

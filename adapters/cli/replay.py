@@ -1,10 +1,10 @@
-"""`actionbus replay`: journaled actions re-run in a sandbox. What it prints is made in `adapters.cli.replayed`."""
+"""`actionbus replay`: journaled actions re-run in a sandbox. What it prints is made in `adapters.cli.replay_output`."""
 
 from __future__ import annotations
 
 import pdb
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,16 +12,22 @@ from uuid import UUID
 
 import click
 
-from actionbus.adapters.cli import replayed
-from actionbus.adapters.cli.common import FAILED, Environment, fail, json_option, pass_environment, say
+from actionbus.adapters.cli import apart, replay_output
+from actionbus.adapters.cli.common import Environment, json_option, pass_environment
+from actionbus.adapters.cli.mistyped import refuse_unknown_action
+from actionbus.adapters.cli.printing import FAILED, fail, say
 from actionbus.adapters.cli.progress import watched
-from actionbus.adapters.places import throwaway
+from actionbus.adapters.cli.replay_jobs import side_by_side
+from actionbus.adapters.cli.replay_open import open_copy
+from actionbus.adapters.sandbox_databases import throwaway
 from actionbus.core.values.loading import load
 from actionbus.core.values.payload import parse
 from actionbus.replay import Replayer, ReplayError
 from actionbus.replay.debug import Debugging, under_debugger
 from actionbus.replay.export import Export
 from actionbus.replay.fork import Forking, inserted_of
+from actionbus.replay.narrow_fork import NarrowForking
+from actionbus.replay.slices import slices
 
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 
@@ -63,16 +69,25 @@ def replay() -> None:
 
 
 @contextmanager
-def _replayer(env: Environment, place: Place) -> Iterator[Replayer]:
-    """A replayer in a database of its own, which is gone afterwards."""
+def _replayer(
+    env: Environment, place: Place, *, confined: bool = True, writing: Path | None = None
+) -> Iterator[Replayer]:
+    """A replayer in a database of its own, which is gone afterwards; in a process of its own, which is confined.
+
+    Beside its scratch folder it may write into the one that `writing` lies in.
+    """
     bus = env.bus
     bus.journal.require()
-    prepare = _loaded(place.prepare) if place.prepare else None
-    with (
-        throwaway(bus, place.sandbox) as url,
-        Replayer(bus.journal, bus.application, url, prepare=prepare) as replayer,
-    ):
-        yield replayer
+    with ExitStack() as held:
+        folder, url = held.enter_context(apart.scratch()), held.enter_context(throwaway(bus, place.sandbox))
+        if confined:
+            apart.fork(held)
+        prepare = _loaded(place.prepare) if place.prepare else None
+        with Replayer(bus.journal, bus.application, url, prepare=prepare) as replayer:
+            if confined:
+                also = writing.absolute().parent if writing else None
+                apart.confine_child(bus.backend, replayer.sandbox.engine, folder, also=also)
+            yield replayer
 
 
 def _loaded(path: str) -> Any:
@@ -103,9 +118,9 @@ def run(env: Environment, low: str, high: str, every: bool, changes: bool, place
     """Run history forward, each action on what those before it make now, and show where that parts from history."""
     with _replayer(env, place) as replayer:
         begin, end = replayer.history.position(low), replayer.history.position(high)
-        ending = replayed.Ending()
+        ending = replay_output.Ending()
         for step in replayer.run(begin, end, statuses=_ALL if every else ("succeeded",)):
-            (replayed.print_step_json if as_json else replayed.print_step)(step, changes)
+            (replay_output.print_step_json if as_json else replay_output.print_step)(step, changes)
             ending.add(step)
     ending.tell()
 
@@ -117,12 +132,15 @@ def run(env: Environment, low: str, high: str, every: bool, changes: bool, place
 @_all_option
 @click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True,
               help="How to report: for people, as JSON lines, as JUnit XML.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
+              help="Verify so many slices of history at a time, each in a process of its own.")  # fmt: skip
+@click.option("--slice", "is_slice", is_flag=True, hidden=True, help="Tell all to the process that has begun this one.")
 @_placed
 @json_option
 @pass_environment
 def verify(
-    env: Environment, low: str, high: str, actions: tuple[str, ...], every: bool, form: str, place: Place,
-    as_json: bool,
+    env: Environment, low: str, high: str, actions: tuple[str, ...], every: bool, form: str, jobs: int, is_slice: bool,
+    place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """Check that the present code does what it did: exit code 1 if an action diverges.
 
@@ -130,10 +148,22 @@ def verify(
     Each action is run on the recorded state before it, so that no difference follows from another's.
     divergent    it comes out otherwise, and nothing in history explains it
     concurrent   actions that overlapped explain the difference: no divergence
+    order        only the order in which rows lie explains it, which no query asked for: no divergence
     retired      there is no such action any more
     unplayable   history does not hold what it takes to run it again
     """
-    report = replayed.Report("json" if as_json else form, actions)
+    for each in () if is_slice else actions:
+        refuse_unknown_action(env, env.bus.journal, each)
+    report = replay_output.Report("slice" if is_slice else "json" if as_json else form, actions)
+    if jobs > 1:
+        journal, history = env.bus.journal, env.bus.history
+        journal.require()
+        options = ["--all"] * every + [f"--action={each}" for each in actions]
+        options += [f"--{name}={value}" for name, value in place._asdict().items() if value is not None]
+        parts = slices(journal, history.position(low), history.position(high), jobs)
+        for told in side_by_side(env, parts, options):
+            report.add_document(told)
+        raise SystemExit(report.end())
     with _replayer(env, place) as replayer, watched() as watch:
         begin, end = replayer.history.position(low), replayer.history.position(high)
         for step in replayer.verify(begin, end, statuses=_ALL if every else ("succeeded",)):
@@ -149,12 +179,14 @@ def verify(
               help='Run these too: JSON lines of {"action", "arguments", "actor", "after": POINT}.')  # fmt: skip
 @click.option("--with", "fakes", multiple=True, metavar="NAME=MODULE:ATTRIBUTE",
               help="Use this object for an outside dependency, instead of what was recorded.")  # fmt: skip
+@click.option("--narrow", is_flag=True,
+              help="Run again only what seems to touch what differs; fast, and no proof: docs/replay.md.")  # fmt: skip
 @_placed
 @json_option
 @pass_environment
 def fork(
     env: Environment, skip: tuple[UUID, ...], edits: tuple[str, ...], insert: Path | None, fakes: tuple[str, ...],
-    place: Place, as_json: bool,
+    narrow: bool, place: Place, as_json: bool,
 ) -> None:  # fmt: skip
     """What if? Run history on with actions skipped, edited or inserted, and show what would be different."""
     edit: dict[UUID, dict[str, Any]] = {}
@@ -164,11 +196,13 @@ def fork(
     overrides = {name: _fake(path) for name, path in map(_pair, fakes)}
     with _replayer(env, place) as replayer:
         inserted = inserted_of(_json_lines(insert), replayer.history.position) if insert else []
-        forking = Forking(replayer, skip=skip, edit=edit, insert=inserted, overrides=overrides)
+        forking = (NarrowForking if narrow else Forking)(
+            replayer, skip=skip, edit=edit, insert=inserted, overrides=overrides
+        )
         end = replayer.journal.settled()
         with watched() as watch:
             result = forking.run(lambda entry: watch("the other line", entry.position, end))
-        replayed.print_fork(result, as_json=as_json)
+        replay_output.print_fork(result, as_json=as_json)
 
 
 def _edit(text: str) -> tuple[UUID, str, Any]:
@@ -214,7 +248,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 @pass_environment
 def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) -> None:
     """Run one action again in a debugger, on the state that it saw: pdb, or what PYTHONBREAKPOINT names."""
-    with _replayer(env, place) as replayer:
+    with _replayer(env, place, confined=False) as replayer:  # a debugger does as it likes
         debugging = Debugging(replayer, action_id)
         rerun, differences = debugging.run(None if post_mortem else under_debugger)
         if post_mortem:
@@ -222,7 +256,7 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
                 raise fail(f"it raises nothing; it {rerun.outcome.status}", FAILED)
             say((f"{type(rerun.error).__name__}: {rerun.error}", "red"), stderr=True)
             pdb.post_mortem(rerun.error.__traceback__)
-        replayed.print_rerun(debugging.entry, rerun, differences)
+        replay_output.print_rerun(debugging.entry, rerun, differences)
 
 
 @replay.command("export-test")
@@ -233,9 +267,12 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
 @pass_environment
 def export_test(env: Environment, action_id: UUID, path: Path | None, place: Place) -> None:
     """Write a pytest file out of one action: the rows it needs, its outside calls, the call, its outcome."""
-    with _replayer(env, place) as replayer:
+    with _replayer(env, place, writing=path or Path("test.py")) as replayer:
         debugging = Debugging(replayer, action_id)
         entry = debugging.entry
         path = path or Path(f"test_{entry.outcome.action}_{entry.position}.py")
         rows = Export(debugging, env.app_path).write(path)
         say(f"{path}: {entry.outcome.action} {entry.outcome.status}, on {rows} rows")
+
+
+replay.add_command(open_copy)

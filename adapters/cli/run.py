@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, get_origin
+from typing import Any, get_origin
 
 import click
 from marshmallow import Schema
 
-from actionbus.adapters.cli.common import (
+from actionbus.adapters.cli import preview_output
+from actionbus.adapters.cli.common import environment_of, is_operator, print_json
+from actionbus.adapters.cli.lines import Each, LinesRun, Result, in_chunks, named
+from actionbus.adapters.cli.printing import (
     EXIT_CODES,
-    FAILED,
     INTERRUPTED,
-    REJECTED,
     SUCCEEDED,
     USAGE,
-    environment_of,
     fail,
     first_line,
-    print_json,
     print_no_more,
     say,
 )
-from actionbus.adapters.cli.progress import progress
-from actionbus.adapters.cli.signals import SigintGuard
-from actionbus.adapters.plain import joined
-from actionbus.adapters.shown import described_outcome, described_ticket, options_of, summary, type_name
+from actionbus.adapters.cli.run_options import flag_of, options_of_lines, own_options
+from actionbus.adapters.json_views import described_outcome, described_ticket, options_of, summary, type_name
+from actionbus.adapters.safe_text import joined
 from actionbus.core import (
     ActionBusError,
     ActionRunner,
@@ -49,26 +45,16 @@ from actionbus.core.gateway.failures import as_ours, status_of
 from actionbus.core.gateway.ticket import due_at
 from actionbus.core.values.payload import dumps, parse
 
-_OWN: Final = {"actor", "arguments", "idempotency_key", "json", "help", "async", "eta", "countdown"}
-_LISTED = 20
 _Caller = Callable[[str, Any], Outcome | Ticket]
 
 
 class ActionCommands(click.Group):
-    """A command per action of the application."""
+    """A command per action of the application. While a shell completes a line, `run_completion` stands for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        if ctx.resilient_parsing:  # a shell completes the line: no word rather than a traceback in it
-            with suppress(Exception):
-                return [action.name for action in _registry(ctx)]
-            return []
         return [action.name for action in _registry(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if ctx.resilient_parsing:
-            with suppress(Exception):
-                return _command(_registry(ctx).get(cmd_name))
-            return None
         try:
             return _command(_registry(ctx).get(cmd_name))
         except UnknownAction as error:
@@ -79,44 +65,48 @@ def _registry(context: click.Context) -> Registry:
     return Registry(environment_of(context).application)
 
 
-@click.group(cls=ActionCommands, subcommand_metavar="ACTION [OPTIONS]")
-def run() -> None:
+@click.group(cls=ActionCommands, subcommand_metavar="ACTION [OPTIONS]", invoke_without_command=True)
+@options_of_lines
+@click.pass_context
+def run(context: click.Context, lines: str | None, actor: str | None, as_json: bool) -> None:
     """Run an action; `actionbus run ACTION --help` shows its options.
 
     \b
     Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 3 rejected, 4 denied, 5 database unavailable.
     """
+    if context.invoked_subcommand is not None:
+        if lines is not None:
+            raise click.UsageError("--lines names the actions itself; leave ACTION out")
+        return
+    if lines is None:
+        click.echo(context.get_help())
+        raise SystemExit(USAGE)
+    if lines != "-" and not lines.startswith("@"):
+        raise click.BadParameter("must be @FILE or - (standard input)", param_hint="--lines")
+    runner = _runner(environment_of(context).bus, actor)
+    raise SystemExit(LinesRun(as_json=as_json).run("actions", lines, in_chunks(runner), named))
+
+
+def _runner(bus: Bus, actor: str | None) -> ActionRunner:
+    bus.journal.require()
+    try:
+        return bus.runner(actor, operator=is_operator())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--actor") from None
 
 
 def _command(action: Action) -> click.Command:
     options = [_option(name, arg) for name, arg in action.handler.arguments.items()]
     return click.Command(
         action.name,
-        params=[*options, *_own_options()],
+        params=[*options, *own_options()],
         callback=click.pass_context(lambda context, **values: _run(context, action, values)),
         help=summary(action, whole=True),
         short_help=summary(action),
     )
 
 
-def _own_options() -> list[click.Parameter]:
-    return [
-        click.Option(["own_actor", "--actor"], envvar="ACTIONBUS_ACTOR", show_envvar=True, help="Who acts."),
-        click.Option(
-            ["own_arguments", "--arguments"],
-            metavar="JSON|@FILE|-",
-            help="All arguments as one JSON object; or @FILE or - (standard input) with one object per line.",
-        ),
-        click.Option(["own_idempotency_key", "--idempotency-key"], metavar="KEY", help="Take effect once per key."),
-        click.Option(["own_async", "--async"], is_flag=True, help="Only validate and queue it; a worker runs it."),
-        click.Option(["own_eta", "--eta"], metavar="TIME", help="When it is due, in ISO 8601 (queued)."),
-        click.Option(["own_countdown", "--countdown"], type=float, metavar="SECONDS", help="Due after that (queued)."),
-        click.Option(["own_json", "--json"], is_flag=True, help="Print outcomes as JSON, one per line."),
-    ]
-
-
 def _option(name: str, arg: Arg) -> click.Option:
-    flag = f"--{'arg-' if name in _OWN else ''}{name.replace('_', '-')}"
     notes = [arg.description] if arg.description else []
     if (options := options_of(arg)) is not None:
         notes.append(f"one of {', '.join(map(str, options))}")
@@ -124,7 +114,7 @@ def _option(name: str, arg: Arg) -> click.Option:
         notes.append(f"{arg.default!r} if left out")
     notes += ["required"] if arg.required else []
     return click.Option(
-        [f"arg_{name}", flag],
+        [f"arg_{name}", flag_of(name)],
         metavar="JSON" if _is_json(arg) else type_name(arg).upper(),
         multiple=_is_list(arg),
         help="; ".join(notes) + ("; may be given several times" if _is_list(arg) else ""),
@@ -142,18 +132,21 @@ def _is_json(arg: Arg) -> bool:
 
 def _run(context: click.Context, action: Action, values: dict[str, Any]) -> None:
     bus = environment_of(context).bus
-    bus.journal.require()
-    try:
-        runner = bus.runner(values["own_actor"], operator=True)  # has the database anyway
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--actor") from None
+    runner = _runner(bus, values["own_actor"])
     source, as_json = values["own_arguments"], values["own_json"]
     given = {name: values[f"arg_{name}"] for name in action.handler.arguments}
+    if values["own_preview"]:
+        preview_output.refuse_together(values)
     call = _caller_of(runner, values)
     if source is not None and (source == "-" or source.startswith("@")):
-        raise SystemExit(_run_lines(call, action, source, as_json))
+        key = values["own_idempotency_key"]
+        each = in_chunks(runner) if _is_now(values) else _one_by_one(call)
+        asked = LinesRun(as_json=as_json)
+        raise SystemExit(asked.run(action.name, source, each, lambda arguments: (action.name, arguments, key)))
     arguments = _from_options(action, given) | (_from_json(source) if source is not None else {})
     arguments |= _asked_for(action, arguments)
+    if values["own_preview"]:
+        raise SystemExit(preview_output.show(runner, action.name, arguments, as_json=as_json))
     try:
         raise SystemExit(_run_one(call, action.name, arguments, as_json))
     except KeyboardInterrupt as error:
@@ -169,13 +162,22 @@ def _interrupted(bus: Bus, error: KeyboardInterrupt) -> str:
     return f"interrupted; the action {action_id} {done}: actionbus show {action_id}"
 
 
+def _is_now(values: dict[str, Any]) -> bool:
+    """Whether actions are run now, and not queued."""
+    return not (values["own_async"] or values["own_eta"] or values["own_countdown"] is not None)
+
+
 def _caller_of(runner: ActionRunner, values: dict[str, Any]) -> _Caller:
     """What runs or queues an action, as the options say."""
     key, eta, countdown = values["own_idempotency_key"], values["own_eta"], values["own_countdown"]
-    if not (values["own_async"] or eta or countdown is not None):
+    if _is_now(values):
         return partial(runner.execute, idempotency_key=key)
     try:
         moment = datetime.fromisoformat(eta) if eta else None
+    except ValueError:
+        told = f"{eta!r} is no time in ISO 8601, such as 2026-12-24T19:30+01:00"
+        raise click.BadParameter(told, param_hint="--eta") from None
+    try:
         due_at(moment, countdown)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--eta / --countdown") from None
@@ -286,52 +288,12 @@ def _action_of(error: BaseException) -> Any:
     )
 
 
-def _run_lines(call: _Caller, action: Action, source: str, as_json: bool) -> int:
-    counts: dict[str, int] = {}
-    listed: list[str] = []
-    done = 0
-    guard = SigintGuard()
-    try:
-        with guard, _lines(source) as (lines, total), progress(f"running {action.name}", total) as advance:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    advance()
-                    continue
-                with guard.uninterrupted():
-                    status, message, told = _run_line(call, action.name, line)
-                    done = number
-                    counts[status] = counts.get(status, 0) + 1
-                    if as_json:
-                        print_json({"line": number, **told})
-                if message and len(listed) < _LISTED:
-                    listed.append(f"line {number}: {status}: {message}")
-                advance()
-    except KeyboardInterrupt:
-        _report(counts, listed)
-        raise fail(
-            f"interrupted after line {done}; everything up to it is done, nothing of later lines is", INTERRUPTED
-        ) from None
-    except OSError as error:
-        _report(counts, listed)
-        done_so_far = f"everything up to line {done} is done, nothing of later lines is"
-        raise _unprinted(done_so_far, error, FAILED) from None
-    _report(counts, listed)
-    return (
-        SUCCEEDED
-        if set(counts) <= {"succeeded", "queued"}
-        else REJECTED
-        if set(counts) <= {"succeeded", "queued", "rejected"}
-        else FAILED
-    )
+def _one_by_one(call: _Caller) -> Each:
+    """What queues actions, each by itself."""
+    return lambda asked: (_result_of(call, name, arguments) for name, arguments, _ in filter(None, asked))
 
 
-def _run_line(call: _Caller, name: str, line: str) -> tuple[str, str, dict[str, Any]]:
-    """What came of a line: its status, the message if that is no good one, and all of it."""
-    try:
-        arguments = parse(line)
-    except ValueError as error:
-        told = {"status": "rejected", "error": "NotJson", "message": str(error)}
-        return "rejected", f"not JSON: {error}", told
+def _result_of(call: _Caller, name: str, arguments: Any) -> Result:
     try:
         outcome = call(name, arguments)
     except (JournalUnavailable, OutcomeUnknown, ConfigurationError):
@@ -340,29 +302,3 @@ def _run_line(call: _Caller, name: str, line: str) -> tuple[str, str, dict[str, 
         status = status_of(as_ours(error))
         return status, first_line(error), {"status": status, **_told(error)}
     return "queued" if isinstance(outcome, Ticket) else outcome.status, "", _shown(outcome)
-
-
-def _report(counts: dict[str, int], listed: list[str]) -> None:
-    for line in listed:
-        say(line, stderr=True)
-    unlisted = sum(n for status, n in counts.items() if status not in ("succeeded", "queued")) - len(listed)
-    if unlisted > 0:
-        say(f"… and {unlisted} more; `actionbus log --status rejected` (or denied, failed) lists all", stderr=True)
-    say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to do", stderr=True)
-
-
-@contextmanager
-def _lines(source: str) -> Iterator[tuple[Iterable[str], int | None]]:
-    """The lines, and how many there are if that can be known."""
-    if source == "-":
-        yield sys.stdin, None
-        return
-    path = Path(source[1:])
-    try:
-        file = path.open(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise fail(f"{path} cannot be read: {error.strerror}", USAGE) from None
-    with file:
-        total = sum(1 for _ in file)
-        file.seek(0)
-        yield file, total

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from actionbus.adapters.cli.common import UNAVAILABLE, Environment, FiniteRange, fail, pass_environment, say
+from actionbus.adapters.cli.common import Environment, FiniteRange, pass_environment
+from actionbus.adapters.cli.printing import UNAVAILABLE, fail, say
 from actionbus.adapters.library.app import library
 from actionbus.adapters.library.tokens import authenticator
 from actionbus.adapters.logs import log_to_stderr
@@ -71,6 +72,19 @@ def serve(
         raise fail(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port", UNAVAILABLE) from None
 
 
+def serve_here(env: Environment, port: int, authenticate_path: str | None) -> None:
+    """Serve the application on this machine alone, as `actionbus up` does, until a signal comes."""
+    try:
+        from actionbus.adapters.flask.server import serve as serve_wsgi
+    except ImportError as error:
+        raise click.UsageError(str(error)) from None
+    app = _application(env, authenticate_path, {})
+    try:
+        serve_wsgi(app, "127.0.0.1", port, liveness=_liveness(app), ready=_tell)
+    except OSError as error:
+        raise fail(f"cannot listen on port {port}: {error.strerror}; choose another --port", UNAVAILABLE) from None
+
+
 def _tell(address: str) -> None:
     say(f"serving {address}  (docs: {address}/docs; Ctrl-C ends it)")
     sys.stdout.flush()
@@ -103,9 +117,7 @@ def _authenticator(env: Environment, path: str | None) -> Any:
         return _load(path, "function")
     if env.application is library:
         return authenticator(env.bus)
-    raise click.UsageError(
-        "say how requests tell who sends them: --authenticate MODULE:FUNCTION, or --authenticate none"
-    )
+    raise click.UsageError("say how callers are recognised: --authenticate MODULE:FUNCTION, or --authenticate none")
 
 
 def _load(path: str, what: str) -> Any:

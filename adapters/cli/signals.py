@@ -1,14 +1,17 @@
-"""Signals: Ctrl-C between actions, not inside one, for commands that run many; SIGTERM before a worker can take it."""
+"""Signals: Ctrl-C between actions, not inside one, for commands that run many; SIGTERM before a worker can take it;
+both between two batches, for commands that follow the journal.
+"""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from actionbus.adapters.cli.common import say
+from actionbus.adapters.cli.printing import say
 
 
 class SigintGuard:
@@ -39,11 +42,20 @@ class SigintGuard:
         if self._asked:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block inside `uninterrupted` that waits for others, and that Ctrl-C may cut short."""
+        if self._asked:
+            raise KeyboardInterrupt
+        self._inside = False
+        yield
+        self._inside = True
+
     def _on_sigint(self, _number: int, _frame: FrameType | None) -> None:
         if not self._inside or self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        say("stopping after the action that runs; Ctrl-C again to cut it off", stderr=True)
+        say("stopping once what runs has ended; Ctrl-C again interrupts it", stderr=True)
 
 
 @contextmanager
@@ -58,3 +70,24 @@ def exits_on_sigterm() -> Iterator[None]:
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+@contextmanager
+def until_asked(*, ends_when_asked_again: bool = False) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that nothing is cut off in its middle.
+
+    A second one changes nothing; or it just ends, for what may wait for somebody who reads no more.
+    """
+    stop = threading.Event()
+
+    def asked(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set() and ends_when_asked_again:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {each: signal.signal(each, asked) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

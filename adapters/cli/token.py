@@ -7,15 +7,8 @@ from uuid import UUID
 
 import click
 
-from actionbus.adapters.cli.common import (
-    Environment,
-    FiniteRange,
-    json_option,
-    pass_environment,
-    print_json,
-    print_table,
-    say,
-)
+from actionbus.adapters.cli.common import Environment, FiniteRange, json_option, pass_environment, print_json
+from actionbus.adapters.cli.printing import print_table, say
 from actionbus.adapters.library import tokens
 from actionbus.adapters.library.app import library
 from actionbus.core import Bus
@@ -55,7 +48,7 @@ def list_tokens(env: Environment, actor: str | None, as_json: bool) -> None:
         for each in found:
             print_json(each)
         return
-    print_table(["token id", "actor", "expires", "label"], [_line(each) for each in found])
+    print_table(["token id", "actor", "expires", "label"], [_line(each) for each in found], whole=("token id", "actor"))
 
 
 @token.command()

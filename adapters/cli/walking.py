@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cmd
 
-from actionbus.adapters.cli.common import first_line, print_table, say
-from actionbus.adapters.cli.told import cell_text, print_changes, say_change, tell
+from actionbus.adapters.cli.history_output import print_changes, print_rows, say_change, tell
+from actionbus.adapters.cli.printing import first_line, say
 from actionbus.core import History, JournalFilter
 from actionbus.core.errors import ActionBusError
 
@@ -68,9 +68,7 @@ class Walking(cmd.Cmd):
         """state TABLE: its rows as they were here."""
         answer = self._history.state(line.strip() or None, self._positions[self._here])
         for name, rows in answer.tables.items():
-            say((name, "bold"), f": {len(rows)} rows")
-            if rows:
-                print_table(list(rows[0]), [[cell_text(each) for each in row.values()] for row in rows])
+            print_rows(name, rows)
         tell(answer.basis)
 
     def do_quit(self, line: str) -> bool:

@@ -10,49 +10,51 @@ from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
-from actionbus.adapters.cli.common import FAILED, SUCCEEDED, Part, print_json, say
-from actionbus.core.history.decoding import Erased
+from actionbus.adapters.cli.common import print_json
+from actionbus.adapters.cli.printing import FAILED, SUCCEEDED, Part, counted, say
+from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.decoding import shown as history_shown
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.limits import Limits
 from actionbus.replay import Difference, RowChange, Step
 from actionbus.replay.divergence import shown as shown_value
-from actionbus.replay.fork import Ended, Fork
+from actionbus.replay.fork import ChangedOutcome, Fork
 from actionbus.replay.history import Entry
-from actionbus.replay.sandbox import Rerun
+from actionbus.replay.rerun import Rerun
 
 _NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _LIMITS = Limits(depth=100, digits=4000)
 _COLOURS = {
-    "same": "green", "divergent": "red", "concurrent": "yellow", "retired": "yellow", "unplayable": "yellow",
+    "same": "green", "divergent": "red", "concurrent": "yellow", "order": "yellow", "retired": "yellow",
+    "unplayable": "yellow",
 }  # fmt: skip
 
 
-def plain(value: Any) -> Any:
+def json_of(value: Any) -> Any:
     """A value, or a row of them, as JSON has it; what was erased as `actionbus history` has it."""
-    if isinstance(value, Erased):
+    if isinstance(value, ErasedValue):
         return history_shown(value)
     try:
         return payload.primitive(value, _LIMITS)
     except ValueError:
         if isinstance(value, Mapping):
-            return {name: plain(each) for name, each in value.items()}
+            return {name: json_of(each) for name, each in value.items()}
         try:
             return tagged.encode(value)
         except ValueError:
             return repr(value)
 
 
-def shown(value: Any, length: int = 100) -> str:
+def text_of(value: Any, length: int = 100) -> str:
     """A value for a person, on one line."""
-    if isinstance(value, Erased):
+    if isinstance(value, ErasedValue):
         return "(erased)"
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds")
     if isinstance(value, (str, UUID)):
         text = str(value)
         return text if len(text) <= length else f"{text[: length - 1]}…"
-    return shown_value(plain(value), length)
+    return shown_value(json_of(value), length)
 
 
 def print_step(step: Step, with_changes: bool) -> None:
@@ -90,11 +92,16 @@ def difference_document(each: Difference) -> dict[str, Any]:
     return {"field": each.field, "recorded": each.recorded, "now": each.now, "in": each.action}
 
 
+def _difference(told: Mapping[str, Any]) -> str:
+    """The same for a person."""
+    return str(Difference(told["field"], told["recorded"], told["now"], told["in"]))
+
+
 def change_document(change: RowChange) -> dict[str, Any]:
     """One row change as JSON has it."""
     return {
-        "table": change.table, "key": plain(list(change.key)), "operation": change.operation,
-        "before": plain(change.before), "after": plain(change.after),
+        "table": change.table, "key": json_of(list(change.key)), "operation": change.operation,
+        "before": json_of(change.before), "after": json_of(change.after),
     }  # fmt: skip
 
 
@@ -102,9 +109,11 @@ def _change(change: RowChange) -> Sequence[Part]:
     key = ",".join(str(part) for part in change.key)
     colour = {"insert": "green", "delete": "red", "update": "yellow"}[change.operation]
     columns = change.columns() if change.operation == "update" else {}
-    told = ", ".join(f"{name}: {shown(before, 40)} → {shown(after, 40)}" for name, (before, after) in columns.items())
+    told = ", ".join(
+        f"{name}: {text_of(before, 40)} → {text_of(after, 40)}" for name, (before, after) in columns.items()
+    )
     if change.operation == "insert":
-        told = ", ".join(f"{name}: {shown(value, 40)}" for name, value in (change.after or {}).items())
+        told = ", ".join(f"{name}: {text_of(value, 40)}" for name, value in (change.after or {}).items())
     return (change.operation, colour), f" {change.table} {key}  {told}"
 
 
@@ -116,16 +125,16 @@ class Ending:
         self._first: Step | None = None
 
     def add(self, step: Step) -> None:
-        """Take an action."""
+        """Count a step, and keep the first that diverges."""
         self._count += 1
         if step.is_divergence and self._first is None:
             self._first = step
 
     def tell(self) -> None:
-        """Say it."""
+        """Say on standard error how many ran, and where they part from history."""
         first = self._first
         where = f"parts from history at {first.position}, {first.record.action}" if first else "as history has it"
-        say(f"{self._count} actions run again: {where}", stderr=True)
+        say(f"{counted(self._count, 'action')} run again: {where}", stderr=True)
 
 
 class Report:
@@ -135,42 +144,52 @@ class Report:
         self._form = form
         self._actions = actions
         self._counts: Counter[str] = Counter()
-        self._cases: list[Step] = []
+        self._cases: list[Mapping[str, Any]] = []
 
     def add(self, step: Step) -> None:
         """Take an action's verdict, and tell it if it is not `same`."""
         if self._actions and step.record.action not in self._actions:
             return
-        self._counts[step.verdict] += 1
         if step.verdict == "same":
-            return
-        if self._form == "json":
-            print_json(step_document(step))
-        elif self._form == "text":
-            self._print(step)
+            self._counts["same"] += 1
         else:
-            self._cases.append(step)
+            self.add_document(step_document(step))
 
-    def _print(self, step: Step) -> None:
-        record, colour = step.record, _COLOURS[step.verdict]
-        say((step.verdict, colour), f" {record.action} at {step.position}, action {record.action_id}")
-        if step.why:
-            say(f"  {step.why}")
-        for each in step.differences[:20]:
-            say(f"  {each}")
-        if len(step.differences) > 20:
-            say(f"  and {len(step.differences) - 20} more")
-        if step.overlapped:
-            say(f"  overlapped with {', '.join(str(each) for each in step.overlapped[:5])}")
+    def add_document(self, told: Mapping[str, Any]) -> None:
+        """The same as JSON has it; or what came of a slice of history."""
+        if "counts" in told:
+            self._counts["same"] += told["counts"].get("same", 0)
+            return
+        self._counts[told["verdict"]] += 1
+        if self._form in ("json", "slice"):
+            print_json(told)
+        elif self._form == "text":
+            self._print(told)
+        else:
+            self._cases.append(told)
+
+    def _print(self, told: Mapping[str, Any]) -> None:
+        verdict = told["verdict"]
+        say((verdict, _COLOURS[verdict]), f" {told['action']} at {told['position']}, action {told['action_id']}")
+        if told["why"]:
+            say(f"  {told['why']}")
+        for each in told["differences"][:20]:
+            say(f"  {_difference(each)}")
+        if len(told["differences"]) > 20:
+            say(f"  and {len(told['differences']) - 20} more")
+        if told["overlapped"]:
+            say(f"  overlapped with {', '.join(told['overlapped'][:5])}")
 
     def end(self) -> int:
         """Say how it went; the exit code."""
         if self._form == "junit":
             for line in self._junit().split("\n"):
                 say(line)
+        elif self._form == "slice":
+            print_json({"counts": dict(self._counts)})
         else:
             told = [f"{self._counts[name]} {name}" for name in _COLOURS]
-            say(f"{sum(self._counts.values())} actions: {', '.join(told)}", stderr=True)
+            say(f"{counted(sum(self._counts.values()), 'action')}: {', '.join(told)}", stderr=True)
         return FAILED if self._counts["divergent"] else SUCCEEDED
 
     def _junit(self) -> str:
@@ -180,12 +199,12 @@ class Report:
             failures=str(self._counts["divergent"]), errors="0",
             skipped=str(total - self._counts["same"] - self._counts["divergent"]),
         )  # fmt: skip
-        for step in self._cases:
-            name = f"{step.record.action} at {step.position}"
-            case = ElementTree.SubElement(suite, "testcase", classname=step.record.action, name=name)
-            text = "\n".join(str(each) for each in step.differences)
-            kind = "failure" if step.verdict == "divergent" else "skipped"
-            told = ElementTree.SubElement(case, kind, message=_xml(step.why or step.verdict))
+        for each in self._cases:
+            name = f"{each['action']} at {each['position']}"
+            case = ElementTree.SubElement(suite, "testcase", classname=each["action"], name=name)
+            text = "\n".join(map(_difference, each["differences"]))
+            kind = "failure" if each["verdict"] == "divergent" else "skipped"
+            told = ElementTree.SubElement(case, kind, message=_xml(each["why"] or each["verdict"]))
             told.text = _xml(text)
         document: bytes = ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True)
         return document.decode()
@@ -197,14 +216,14 @@ def _xml(text: str) -> str:
 
 
 def print_fork(fork: Fork, *, as_json: bool) -> None:
-    """What would be different."""
+    """What a fork changed: outcomes first, then rows."""
     if as_json:
         for each in fork.ended:
             print_json(_ended_document(each))
         for change in fork.rows:
             print_json({"row": change_document(change)})
-        print_json({"begun_at": fork.begun_at, "met_at": fork.met_at, "run": fork.run, "ended": len(fork.ended),
-                    "rows": len(fork.rows)})  # fmt: skip
+        print_json({"begun_at": fork.begun_at, "met_at": fork.met_at, "run": fork.run, "taken": fork.taken,
+                    "ended": len(fork.ended), "rows": len(fork.rows)})  # fmt: skip
         return
     for each in fork.ended:
         then = each.then.status if each.then else "was not there"
@@ -215,14 +234,15 @@ def print_fork(fork: Fork, *, as_json: bool) -> None:
     for change in fork.rows:
         say(*_change(change))
     met = f"; the lines meet at {fork.met_at}" if fork.met_at is not None else ""
+    taken = f", {fork.taken} taken as recorded" if fork.taken else ""
     say(
-        f"{fork.run} actions run again from {fork.begun_at} on{met}: {len(fork.ended)} end differently, "
-        f"{len(fork.rows)} rows differ in the end",
+        f"{fork.run} actions run again from {fork.begun_at} on{taken}{met}: {len(fork.ended)} end differently, "
+        f"{counted(len(fork.rows), 'row')} {'differs' if len(fork.rows) == 1 else 'differ'} in the end",
         stderr=True,
     )
 
 
-def _ended_document(each: Ended) -> dict[str, Any]:
+def _ended_document(each: ChangedOutcome) -> dict[str, Any]:
     return {
         "position": each.position, "action": each.action, "action_id": str(each.action_id),
         "then": each.then.status if each.then else None, "now": each.now.status if each.now else None,

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
-from actionbus.adapters.cli.common import print_json, say
+from actionbus.adapters.cli.common import print_json
+from actionbus.adapters.cli.printing import counted, print_table, say
 from actionbus.core.history.answers import Basis
-from actionbus.core.history.decoding import UNKNOWN, Erased, shown
+from actionbus.core.history.decoding import UNKNOWN, ErasedValue, shown
 from actionbus.core.values.change import Change, Columns, Who
 from actionbus.core.values.payload import dumps
 
 _LONGEST: Final = 60
+_LONGEST_WORD: Final = 36
+"""A UUID."""
 WHO: Final = ("position", "at", "action", "actor", "action_id")
 """The columns of `who_cells`."""
 
@@ -21,13 +24,28 @@ def print_changes(changes: Sequence[Change], as_json: bool) -> None:
     """Changes of rows, each under whose it was."""
     for each in changes:
         if as_json:
-            print_json(
-                {"table": each.table, "key": row_json(each.key), "operation": each.operation,
-                 "before": row_json(each.before), "after": row_json(each.after), **each.who.shown()}
-            )  # fmt: skip
+            print_json(change_json(each) | each.who.shown())
             continue
         say((" ".join(cell for cell in who_cells(each.who) if cell), "dim"), " ", (each.operation, "bold"))
         say_change(each.table, each.key, each.before, each.after)
+
+
+def print_rows(table: str, rows: Sequence[Columns]) -> None:
+    """The rows of one table; what may be a key or a name in them is not cut."""
+    say((table, "bold"), f": {counted(len(rows), 'row')}")
+    if rows:
+        cells = [[cell_text(each) for each in row.values()] for row in rows]
+        words = [
+            all(len(each) <= _LONGEST_WORD and " " not in each for each in column)
+            for column in zip(*cells, strict=True)
+        ]
+        print_table(list(rows[0]), cells, whole=[name for name, is_word in zip(rows[0], words, strict=True) if is_word])
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """What became of a row, as JSON; without whose change it was."""
+    return {"table": change.table, "key": row_json(change.key), "operation": change.operation,
+            "before": row_json(change.before), "after": row_json(change.after)}  # fmt: skip
 
 
 def say_change(table: str, key: Columns, before: Columns | None, after: Columns | None) -> None:
@@ -69,7 +87,7 @@ def cell_text(value: Any) -> str:
     """A value for a person; what is missing is told apart: NULL from the text, unknown from NULL."""
     if value is UNKNOWN:
         return "(unknown)"
-    if isinstance(value, Erased):
+    if isinstance(value, ErasedValue):
         return "(erased)"
     if value is None:
         return "NULL"
