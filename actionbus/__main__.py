@@ -1,6 +1,6 @@
 """`python -m actionbus` is the `actionbus` command."""
 
-from actionbus.adapters.cli.main import main
+from actionbus.adapters.cli.process import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -1,5 +1,5 @@
 """Celery as the broker of queued actions; see docs/queue.md. Needs `actionbus[celery]`."""
 
-from actionbus.adapters.celery import CeleryQueue
+from actionbus.adapters.celery import CeleryBroker
 
-__all__ = ["CeleryQueue"]
+__all__ = ["CeleryBroker"]

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
-    from actionbus.adapters.testing import Given, HeldQueue
+    from actionbus.adapters.testing import Given, HeldBroker
     from actionbus.core import Application, Bus, Outcome
 
 # What is used is imported by the fixtures, so that test runs which need none of it do not pay for it.
@@ -64,15 +64,15 @@ def actionbus_database(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[
 
 
 @pytest.fixture
-def action_queue() -> HeldQueue:
+def action_queue() -> HeldBroker:
     """The broker of `action_bus`: it keeps messages until the test lets them be run."""
-    from actionbus.adapters.testing import HeldQueue
+    from actionbus.adapters.testing import HeldBroker
 
-    return HeldQueue()
+    return HeldBroker()
 
 
 @pytest.fixture
-def action_bus(actionbus_application: Application, actionbus_database: str, action_queue: HeldQueue) -> Iterator[Bus]:
+def action_bus(actionbus_application: Application, actionbus_database: str, action_queue: HeldBroker) -> Iterator[Bus]:
     """The application on a throwaway database, with its tables and a journal.
 
     A table that is there already, as where migrations made it, and whose rows are not recorded, is refused.
@@ -84,7 +84,7 @@ def action_bus(actionbus_application: Application, actionbus_database: str, acti
     from actionbus.core import Bus
 
     guarding = Guarding()
-    with Bus(actionbus_application, actionbus_database, queue=action_queue, middleware=[guarding]) as bus:
+    with Bus(actionbus_application, actionbus_database, broker=action_queue, middleware=[guarding]) as bus:
         guarding.engine = bus.engine
         bus.journal.create()
         if actionbus_application.models is not None:
@@ -108,9 +108,9 @@ def given(action_bus: Bus, fakes: dict[str, Any]) -> Given:
 
 
 @pytest.fixture
-def run_queued(action_bus: Bus, action_queue: HeldQueue) -> Callable[[], list[Outcome]]:
-    """Call it to run what was queued, as a worker would; the outcomes."""
-    return lambda: action_queue.run(action_bus)
+def run_queued(action_bus: Bus, action_queue: HeldBroker, fakes: dict[str, Any]) -> Callable[[], list[Outcome]]:
+    """Call it to run what was queued, and make the calls that were postponed, as a worker would; the outcomes."""
+    return lambda: action_queue.run(action_bus, fakes)
 
 
 @pytest.fixture

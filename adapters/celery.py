@@ -1,10 +1,10 @@
 """Celery as the broker of `execute_async` and as the worker that runs what was queued. Needs `actionbus[celery]`.
 
-    bus = Bus(app, url, queue=CeleryQueue("redis://localhost"))
-    serve_tasks(bus.queue.app, bus)      # in a worker of your own; `actionbus worker` does this and dispatches too
+    bus = Bus(app, url, broker=CeleryBroker("redis://localhost"))
+    serve_tasks(bus.broker.app, bus)      # in a worker of your own; `actionbus worker` does this and dispatches too
 
-A message says which action is due, by its id. What the action is, who asked and whether it is to be done now, a worker
-reads in the database, so messages may come early, late, twice or forged without harm.
+A message says that an action of a queue is due. Which is to be run next, and whether any may be, is decided in the
+database, by the same claim as without a broker; so messages may come early, late, twice or forged without harm.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from actionbus.core import BrokerUnavailable, Bus, Message, Queue
+from actionbus.core import Broker, BrokerUnavailable, Bus, Message
 from actionbus.core.declare.queue import DEFAULT_QUEUE
+from actionbus.core.queueing.claiming import run_next
 from actionbus.core.queueing.dispatcher import Dispatcher
+from actionbus.core.queueing.limits import Process
 
 try:
     from celery import Celery
-    from celery.signals import worker_ready
+    from celery.signals import worker_process_init, worker_ready
     from kombu.exceptions import KombuError, OperationalError
 
     from actionbus.adapters.celery_messages import TASK, OnlyIds
 except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("queued actions need the extra: pip install 'actionbus[celery]'") from error
+    raise ImportError(
+        "a broker needs the extra: pip install 'actionbus[celery]'; without a broker, the database wakes workers"
+    ) from error
 
 log = logging.getLogger("actionbus")
 _AWAY_S: Final = 5.0
@@ -39,10 +43,10 @@ _DISPATCHER_ENDS_S: Final = 5.0
 """How long a worker that stops waits for a message that is being sent."""
 
 
-class CeleryQueue(Queue):
+class CeleryBroker(Broker):
     """Sends messages through Celery. `broker` is a URL, or a Celery application of yours, whose settings are kept.
 
-    `redeliver_after` and `attempts` are as in `Queue`.
+    `redeliver_after` and `attempts` are as in `Broker`.
     """
 
     def __init__(self, broker: str | Celery, *, redeliver_after: float = 60.0, attempts: int = 10) -> None:
@@ -64,7 +68,7 @@ class CeleryQueue(Queue):
 
 
 def make_celery(broker: str) -> Celery:
-    """A Celery application with the settings that queued actions want. Raises ValueError for a broker that is none."""
+    """A Celery application with the settings that queued actions want. Raises ValueError for an unusable one."""
     _refuse_unusable(broker)
     app = Celery("actionbus", broker=broker)
     app.amqp.Connection = OnlyIds
@@ -131,22 +135,29 @@ def serve_tasks(app: Celery, bus: Bus) -> None:
 
     @app.task(name=TASK, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
     def run(task: Any, action_id: str = "", **shown: Any) -> None:
-        known = _id(action_id)
-        if known is None:
+        if not _is_id(action_id):
             log.error("a message was dropped that names no action")
             return
+        # Which action is run is decided by the claim, as for every worker: the message says that there may be one.
+        queue = (task.request.delivery_info or {}).get("routing_key") or DEFAULT_QUEUE
+        name = f"{task.request.hostname or socket.gethostname()}/{os.getpid()}"
         try:
-            bus.run_queued(known, f"{task.request.hostname or socket.gethostname()}/{os.getpid()}")
+            run_next(bus.services, name, [queue])
         except Exception as error:
             # Its outcome is in the journal already, and a worker goes on.
-            log.info("queued action %s raised %s: %s", known, type(error).__name__, error)
+            log.info("a queued action raised %s: %s", type(error).__name__, error)
 
 
-def _id(text: object) -> UUID | None:
+def _is_id(text: object) -> bool:
     try:
-        return UUID(str(text))
+        UUID(str(text))
     except ValueError:
-        return None
+        return False
+    return True
+
+
+def _is_worker_process(**_: Any) -> None:
+    Process.is_worker = True
 
 
 def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = "INFO") -> int:
@@ -154,9 +165,9 @@ def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = 
 
     It then takes no more messages and ends what it runs; a second signal ends it at once, and what it ran is run again.
     """
-    queue = bus.services.needed_queue()
-    assert isinstance(queue, CeleryQueue)
-    serve_tasks(queue.app, bus)
+    broker = bus.broker
+    assert isinstance(broker, CeleryBroker)
+    serve_tasks(broker.app, bus)
     stop = threading.Event()
     dispatcher = threading.Thread(target=Dispatcher(bus).run, args=[stop], name="actionbus dispatcher", daemon=True)
 
@@ -165,7 +176,8 @@ def work(bus: Bus, queues: Sequence[str], concurrency: int, *, log_level: str = 
 
     # Not before the pool is forked, so that its processes inherit no thread's locks.
     worker_ready.connect(begin, weak=False)
-    worker = queue.app.Worker(
+    worker_process_init.connect(_is_worker_process)  # each runs one action at a time, and is replaced if it dies
+    worker = broker.app.Worker(
         hostname=f"actions-{os.getpid()}@{socket.gethostname()}",
         queues=list(queues),
         concurrency=concurrency,

@@ -39,13 +39,13 @@ class OnlyIds(Connection):
         return _Pool(self, limit, **options)  # type: ignore[no-untyped-call]
 
 
-class _Pooled(PooledConnection, OnlyIds):
+class _SharedConnection(PooledConnection, OnlyIds):
     """A connection that senders share."""
 
 
 class _Pool(ConnectionPool):
-    def new(self) -> _Pooled:
-        return _Pooled(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
+    def new(self) -> _SharedConnection:
+        return _SharedConnection(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
 
 
 class _Channel(redis.Channel):

@@ -14,13 +14,20 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
+from actionbus.core import ActionBusError
 from actionbus.core.storage.ddl import VERSION_TABLE
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
+class MadeByAnotherVersion(ActionBusError):
+    """The journal's tables are at a revision that this version does not have; the message says which."""
+
+
 def upgrade(engine: Engine, schema: str | None = None, revision: str = "head") -> None:
-    """Bring the journal's tables up to `revision`."""
+    """Bring the journal's tables up to `revision`. Raises MadeByAnotherVersion, and changes nothing then."""
+    if why := unknown(current(engine, schema)):
+        raise MadeByAnotherVersion(f"{why}. Nothing was changed")
     with engine.begin() as connection:
         config = _config(schema)
         config.attributes["connection"] = connection
@@ -47,6 +54,17 @@ def current(engine: Engine, schema: str | None = None) -> str | None:
 def head() -> str:
     """The newest revision."""
     return ScriptDirectory.from_config(_config(None)).get_current_head() or ""
+
+
+def unknown(revision: str | None) -> str | None:
+    """What is wrong with a database at a revision that this version does not have; None if it has it."""
+    known = {each.revision for each in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+    if revision is None or revision in known:
+        return None
+    return (
+        f"the journal's tables are at revision {revision[:100]!r}, which this actionbus does not know (its newest is "
+        f"{head()!r}): another version made them, and that one, or one later than both, is to be run here"
+    )
 
 
 def _config(schema: str | None) -> Config:

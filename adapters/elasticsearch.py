@@ -8,48 +8,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
+from elasticsearch import BadRequestError, Elasticsearch
 
-from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
+from actionbus.adapters import elasticsearch_bulk
+from actionbus.adapters.elasticsearch_analysis import create_folded
+from actionbus.adapters.elasticsearch_bulk import error_of
+from actionbus.adapters.elasticsearch_client import NDJSON, client_for, hosts_of, told
+from actionbus.adapters.elasticsearch_search import ALIVE, DELETED, ElasticsearchSearch, Names, stored
+from actionbus.projections.errors import IndexMissing, QueryRefused, StoreRefused
+from actionbus.projections.fields import Fields
+from actionbus.projections.index_settings import DURABILITY, flat
 from actionbus.projections.projection import RESERVED
-from actionbus.projections.store import Hit, Hits, IndexInfo, Search, Store, Stored, Write, index_pattern
-
-try:
-    from elasticsearch import (
-        ApiError,
-        BadRequestError,
-        Elasticsearch,
-        NotFoundError,
-        OrjsonSerializer,
-        TransportError,
-        __version__,
-    )
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("Elasticsearch needs the extra: pip install 'actionbus[elasticsearch]'") from error
+from actionbus.projections.search import Hits, Search
+from actionbus.projections.store import IndexInfo, Store, StoredDocument, Totals, Write, index_pattern
 
 _POSITION: Final = f"{RESERVED}.position"
-_DELETED: Final = f"{RESERVED}.deleted_at"
 _OURS: Final = {"properties": {"position": {"type": "long"}, "deleted_at": {"type": "date"}}}
-_ALIVE: Final = {"bool": {"must_not": {"exists": {"field": _DELETED}}}}
-_NDJSON: Final = {"content-type": f"application/vnd.elasticsearch+x-ndjson; compatible-with={__version__[0]}",
-                  "accept": f"application/vnd.elasticsearch+json; compatible-with={__version__[0]}"}  # fmt: skip
 _PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
+_LOADING: Final = {"refresh_interval": "-1", "number_of_replicas": 0, "auto_expand_replicas": False}
+"""Settings of an index that is loaded: many writes and no search."""
 _PAGE: Final = 1_000
-_TOO_BUSY: Final = frozenset({429, 502, 503, 504})
-_BUSY: Final = 429
-_BULK_BYTES: Final = 8_000_000
-
-
-class _Busy(StoreUnavailable):
-    """It has no room for a request, now or, if the request alone is too big for it, ever."""
+"""Documents in an answer; Elasticsearch gives at most 10,000."""
+_FIRST_PAGE: Final = 50
+"""In the first of several, before it is known how big documents are."""
+_PAGE_BYTES: Final = 8_000_000
+"""How big an answer may be, about."""
 
 
 class ElasticsearchStore(Store):
-    """`url` may carry a user and password; `options` go to the client (`api_key`, `basic_auth`, `ca_certs`, …).
+    """`url` is that of a node, or of several with commas between, and may carry a user and password (percent-encoded);
+    `options` go to the client (`api_key`, `basic_auth`, `ca_certs`, `client_cert`, `ssl_assert_fingerprint`, …).
 
     `prefix`, such as `staging-`, begins every name in the cluster, so that applications and environments can share
     one; it is this class's alone, all others know names without it.
@@ -62,12 +53,11 @@ class ElasticsearchStore(Store):
                 "digit, such as 'staging-'"
             )
         self._prefix = prefix
-        self._client = Elasticsearch(
-            url, request_timeout=timeout, max_retries=2, retry_on_timeout=True, retry_on_status=(429, 502, 503, 504),
-            serializer=OrjsonSerializer(), **options,
-        )  # fmt: skip
-        self._where = url.rsplit("@", 1)[-1].removeprefix("http://").removeprefix("https://")
-        self._text_fields: dict[str, list[str]] = {}
+        hosts = hosts_of(url)
+        self._client = client_for(hosts, timeout, options)
+        self._where = ", ".join(each.split("://", 1)[1].rsplit("@", 1)[-1] for each in hosts)
+        self._mapped: dict[str, Fields] = {}
+        self._ours: set[str] = set()
 
     @property
     def client(self) -> Elasticsearch:
@@ -87,187 +77,210 @@ class ElasticsearchStore(Store):
     def create_index(
         self, info: IndexInfo, mappings: Mapping[str, Any], settings: Mapping[str, Any], *, loading: bool
     ) -> None:
-        tuned = {"refresh_interval": "-1", "number_of_replicas": 0, "auto_expand_replicas": False} if loading else {}
-        meta = {RESERVED: {"projection": info.projection, "version": info.version, "journal": info.journal,
-                           "pruned_to": info.pruned_to}}  # fmt: skip
         properties = {**mappings.get("properties", {}), RESERVED: _OURS}
-        with _told():
-            # Without it a write that comes late, after its index was removed, would conjure it up again.
-            self._client.indices.put_index_template(
-                name=f"actionbus-{self._real(info.projection)}", template={}, allow_auto_create=False, priority=500,
-                index_patterns=[self._real(index_pattern(info.projection))],
-            )  # fmt: skip
-            if self._client.indices.exists(index=self._real(info.name)):
+        ours = {"projection": info.projection, "version": info.version, "journal": info.journal,
+                "pruned_to": info.pruned_to, "incarnation": info.incarnation}  # fmt: skip
+        meta = {**mappings.get("_meta", {}), RESERVED: ours}
+        real, declared = self._real(info.name), flat(settings)
+        with told():
+            if self._client.indices.exists(index=real):
                 return
             try:
-                self._client.indices.create(
-                    index=self._real(info.name), settings={**_flat(settings), **tuned},
-                    mappings={**mappings, "properties": properties, "_meta": {**mappings.get("_meta", {}), **meta}},
+                create_folded(
+                    self._client, real, {**declared, DURABILITY: "request"},
+                    {**mappings, "properties": properties, "_meta": meta}, {_written_as(real): {}},
                 )  # fmt: skip
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
+                return
+        self._tune(info.name, declared, loading=loading)
 
-    def finish_loading(self, index: str, settings: Mapping[str, Any]) -> None:
-        real = _flat(settings)
-        restored = {name: real.get(name) for name in ("refresh_interval", "number_of_replicas", "auto_expand_replicas")}
-        with _told():
-            self._client.indices.put_settings(index=self._real(index), settings=restored)
+    def _tune(self, index: str, declared: Mapping[str, Any], *, loading: bool) -> None:
+        """Set what depends on the cluster; for loading, keep what it is to be afterwards: templates may have set it."""
+        found = self._settings(index)
+        settled = {name: found.get(f"index.{name}") for name in _LOADING}
+        if "number_of_replicas" not in declared and settled["number_of_replicas"] == "1":
+            settled["auto_expand_replicas"] = declared.get("auto_expand_replicas", "0-1")
+        if loading:
+            self._put_meta(index, settled=settled)
+        with told():
+            self._client.indices.put_settings(index=self._real(index), settings=_LOADING if loading else settled)
+
+    def _settings(self, index: str) -> dict[str, Any]:
+        with told():
+            found = self._client.indices.get_settings(index=self._real(index), flat_settings=True).body
+        settings: dict[str, Any] = next(iter(found.values()))["settings"]
+        return settings
+
+    def finish_loading(self, index: str) -> None:
+        settled = _meta_of(self._mapping(index)).get("settled")
+        if settled:
+            with told():
+                self._client.indices.put_settings(index=self._real(index), settings=settled)
         self.refresh(index)
 
     def info(self, index: str) -> IndexInfo:
         meta = _meta_of(self._mapping(index))
+        durability = self._settings(index).get(f"index.{DURABILITY}", "request")
         return IndexInfo(index, meta.get("projection", ""), meta.get("version", 0), meta.get("journal", ""),
-                         meta.get("pruned_to", 0))  # fmt: skip
+                         meta.get("pruned_to", 0), meta.get("incarnation", ""),
+                         is_durable=str(durability).lower() == "request")  # fmt: skip
 
     def _mapping(self, index: str) -> dict[str, Any]:
-        with _told():
+        with told():
             found = self._client.indices.get_mapping(index=self._real(index)).body
         mapping: dict[str, Any] = next(iter(found.values()))["mappings"]
         return mapping
 
     def set_pruned_to(self, index: str, position: int) -> None:
+        self._put_meta(index, pruned_to=position)
+
+    def _put_meta(self, index: str, **changes: Any) -> None:
         meta = self._mapping(index).get("_meta", {})
-        changed = {**meta, RESERVED: {**meta.get(RESERVED, {}), "pruned_to": position}}
-        with _told():
+        changed = {**meta, RESERVED: {**meta.get(RESERVED, {}), **changes}}
+        with told():
             self._client.indices.put_mapping(index=self._real(index), meta=changed)
 
     def indices(self, projection: str) -> list[str]:
-        with _told():
+        with told():
             found = self._client.indices.get_mapping(index=self._real(index_pattern(projection))).body
         ours = (name for name, each in found.items() if _meta_of(each["mappings"]).get("projection") == projection)
         return sorted(name.removeprefix(self._prefix) for name in ours)
 
     def delete_index(self, index: str) -> None:
-        with _told():
+        with told():
             self._client.indices.delete(index=self._real(index), ignore_unavailable=True)
 
-    def get_many(self, index: str, keys: Collection[str]) -> dict[str, Stored]:
-        found: dict[str, Stored] = {}
+    def get_many(self, index: str, keys: Collection[str]) -> dict[str, StoredDocument]:
+        found: dict[str, StoredDocument] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), _PAGE):
-            with _told():
+            with told():
                 docs = self._client.mget(index=self._real(index), ids=wanted[start : start + _PAGE]).body["docs"]
             for doc in docs:
                 if "error" in doc:
-                    raise _whole(doc["error"].get("type", ""), doc["error"].get("reason", ""))
+                    raise error_of(doc["error"].get("type", ""), doc["error"].get("reason", ""))
                 if doc.get("found"):
-                    found[doc["_id"]] = _stored(doc["_source"])
+                    found[doc["_id"]] = stored(doc["_source"])
         return found
 
-    def write_many(self, index: str, writes: Sequence[Write]) -> None:
-        refused: list[tuple[str, int, str]] = []
-        bulk: list[tuple[Write, bytes]] = []
-        size = 0
-        for write in writes:
-            lines = _lines(write)
-            if bulk and size + len(lines) > _BULK_BYTES:
-                refused += self._send(index, bulk)
-                bulk, size = [], 0
-            bulk.append((write, lines))
-            size += len(lines)
-        if bulk:
-            refused += self._send(index, bulk)
-        if refused:
-            raise DocumentsRefused(refused)
+    def write_many(self, index: str, writes: Sequence[Write]) -> list[Write]:
+        # By an alias of its own: a write that comes late, after its index was removed, would else conjure it up again.
+        path = (
+            f"/{_written_as(self._real(index))}/_bulk?require_alias=true"
+            "&filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+        )
 
-    def _send(self, index: str, bulk: Sequence[tuple[Write, bytes]]) -> list[tuple[str, int, str]]:
-        """Write a bulk; what was refused of it. One that is refused as a whole for what is in it is sent in halves."""
+        def post(body: bytes) -> dict[str, Any]:
+            with told():
+                answer: dict[str, Any] = self._client.perform_request("POST", path, headers=NDJSON, body=body).body
+            return answer
+
         try:
-            return self._bulk(index, bulk)
-        except (StoreRefused, _Busy):
-            self._see_that_small_ones_are_taken(index, bulk[0][0].key)
-        if half := len(bulk) // 2:
-            return self._send(index, bulk[:half]) + self._send(index, bulk[half:])
-        try:
-            return self._bulk(index, bulk)  # once more: what was too busy may just have become less so
-        except (StoreRefused, _Busy) as error:
-            write, lines = bulk[0]
-            return [(write.key, write.version, f"{error} (alone, with {len(lines):,} bytes)")]
+            return elasticsearch_bulk.write(post, writes)
+        except IndexMissing:
+            if not self._is_written_again(index):
+                raise
+            return elasticsearch_bulk.write(post, writes)
 
-    def _see_that_small_ones_are_taken(self, index: str, key: str) -> None:
-        """Send a bulk that changes nothing. Raises what any request meets now, however small."""
-        self._post(index, b'{"update":{"_id":%b}}\n{"doc":{}}\n' % orjson.dumps(key))
+    def _is_written_again(self, index: str) -> bool:
+        """Whether only the alias was not there, as after a restore without aliases; it is given back."""
+        real = self._real(index)
+        with told():
+            if not self._client.indices.exists(index=real) or self._client.indices.exists_alias(
+                name=_written_as(real), index=real
+            ):
+                return False
+            self._client.indices.put_alias(index=real, name=_written_as(real))
+        return True
 
-    def _post(self, index: str, body: bytes) -> list[dict[str, Any]]:
-        """What became of the items of a bulk; nothing where all were taken. Raises what is no matter of one item."""
-        path = f"/{self._real(index)}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
-        with _told():
-            answer = self._client.perform_request("POST", path, headers=_NDJSON, body=body).body
-        items = [next(iter(item.values())) for item in answer["items"]] if answer["errors"] else []
-        for item in items:
-            status, kind = item["status"], item.get("error", {}).get("type", "")
-            if status in _TOO_BUSY or status == 403 or "block" in kind or "index_not_found" in kind:
-                raise _whole(kind, item["error"].get("reason", ""), status)
-        return items
-
-    def _bulk(self, index: str, bulk: Sequence[tuple[Write, bytes]]) -> list[tuple[str, int, str]]:
-        refused = []
-        for (write, _), item in zip(bulk, self._post(index, b"".join(lines for _, lines in bulk)), strict=False):
-            status, error = item["status"], item.get("error", {})
-            if status >= 300 and status != 409:  # 409: this version, or a later one, is there already
-                why = f"{error.get('type', '')}: {error.get('reason', f'status {status}')}"
-                refused.append((write.key, write.version, why))
-        return refused
-
-    def highest_version(self, index: str) -> int:
+    def totals(self, index: str) -> Totals:
         self.refresh(index)
-        with _told():
+        aggregations: dict[str, Mapping[str, Any]] = {
+            "highest": {"max": {"field": _POSITION}},
+            "alive": {"filter": ALIVE, "aggs": {"versions": {"sum": {"field": _POSITION}}}},
+        }
+        with told():
             answer = self._client.search(
-                index=self._real(index), size=0, aggs={"highest": {"max": {"field": _POSITION}}}
+                index=self._real(index), size=0, aggs=aggregations, allow_partial_search_results=False
             )
-        return int(answer.body["aggregations"]["highest"]["value"] or 0)
+        found = answer.body["aggregations"]
+        return Totals(
+            found["alive"]["doc_count"], int(found["alive"]["versions"]["value"]), int(found["highest"]["value"] or 0)
+        )
 
-    def count(self, index: str) -> int:
-        self.refresh(index)
-        with _told():
-            return int(self._client.count(index=self._real(index), query=_ALIVE).body["count"])
+    def lineage(self, index: str) -> str:
+        """Which copy of each shard is the primary one, and since when its server runs."""
+        with told():
+            found = self._client.search_shards(index=self._real(index)).body
+        copies = [copy for group in found["shards"] for copy in group if copy["primary"]]
+        return repr(
+            sorted(
+                (copy["shard"], str(copy.get("allocation_id")), str(found["nodes"].get(copy["node"])))
+                for copy in copies
+            )
+        )
 
-    def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, Stored]]:
-        query = {"match_all": {}} if tombstones else _ALIVE
+    def has_its_copies(self, index: str) -> bool:
+        with told():
+            found = self._client.cluster.health(
+                index=self._real(index), wait_for_events="languid", wait_for_no_initializing_shards=True, timeout="5s"
+            ).body
+        return bool(found["status"] == "green" or not (found["timed_out"] or found["initializing_shards"]))
+
+    def scan(self, index: str, *, tombstones: bool = False) -> Iterator[tuple[str, StoredDocument]]:
+        query = {"match_all": {}} if tombstones else ALIVE
         for hit in self._pages(index, query):
-            yield hit["_id"], _stored(hit["_source"])
+            yield hit["_id"], stored(hit["_source"])
 
     def _pages(self, index: str, query: Mapping[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
         self.refresh(index)
-        with _told():
+        with told():
             pit = self._client.open_point_in_time(index=self._real(index), keep_alive="5m").body["id"]
         after: dict[str, Any] = {}
+        size = _FIRST_PAGE
         try:
             while True:
-                with _told():
+                with told():
                     page = self._client.search(
-                        pit={"id": pit, "keep_alive": "5m"}, query=query, size=_PAGE, sort=["_shard_doc"],
-                        track_total_hits=False, **after, **more,
+                        pit={"id": pit, "keep_alive": "5m"}, query=query, size=size, sort=["_shard_doc"],
+                        track_total_hits=False, allow_partial_search_results=False, **after, **more,
                     ).body["hits"]["hits"]  # fmt: skip
+                weight = max(
+                    (len(orjson.dumps(hit.get("_source", {}))) for hit in page[:: 1 + len(page) // 8]), default=1
+                )
                 yield from page
-                if len(page) < _PAGE:
+                if len(page) < size:
                     return
+                size = min(_PAGE, max(1, _PAGE_BYTES // weight))
                 after = {"search_after": page[-1]["sort"]}
         finally:
-            with _told():
+            with told():
                 self._client.close_point_in_time(id=pit)
 
     def sample(self, index: str, size: int) -> list[str]:
-        query = {"function_score": {"query": _ALIVE, "random_score": {}}}
-        with _told():
-            hits = self._client.search(index=self._real(index), query=query, size=size, source=False).body["hits"][
-                "hits"
-            ]
+        query = {"function_score": {"query": ALIVE, "random_score": {}}}
+        with told():
+            hits = self._client.search(
+                index=self._real(index), query=query, size=size, source=False, allow_partial_search_results=False
+            ).body["hits"]["hits"]
         return [hit["_id"] for hit in hits]
 
     def greatest_tombstone(self, index: str, below: int, before: str) -> int:
         self.refresh(index)
-        with _told():
+        with told():
             answer = self._client.search(index=self._real(index), size=0, query=_old(below, before),
-                                         aggs={"greatest": {"max": {"field": _POSITION}}})  # fmt: skip
+                                         aggs={"greatest": {"max": {"field": _POSITION}}},
+                                         allow_partial_search_results=False)  # fmt: skip
         return int(answer.body["aggregations"]["greatest"]["value"] or 0)
 
     def clear_tombstones(self, index: str, below: int, before: str) -> int:
         cleared = 0
         page: list[dict[str, Any]] = []
-        for hit in self._pages(index, _old(below, before), seq_no_primary_term=True, source=False):
-            where = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+        for hit in self._pages(index, _old(below, before), version=True, source=False):
+            # By its own version, so that it is no later one that Elasticsearch remembers for a minute.
+            where = {"version": hit["_version"], "version_type": "external_gte"}
             page.append({"delete": {"_id": hit["_id"], **where}})
             if len(page) == _PAGE:
                 cleared += self._delete(index, page)
@@ -275,12 +288,12 @@ class ElasticsearchStore(Store):
         return cleared + (self._delete(index, page) if page else 0)
 
     def _delete(self, index: str, operations: Sequence[Mapping[str, Any]]) -> int:
-        with _told():
+        with told():
             answer = self._client.bulk(index=self._real(index), operations=operations).body
         return sum(item["delete"]["status"] == 200 for item in answer["items"])
 
     def refresh(self, index: str) -> None:
-        with _told():
+        with told():
             self._client.indices.refresh(index=self._real(index))
 
     def aliased(self, alias: str) -> str | None:
@@ -293,58 +306,56 @@ class ElasticsearchStore(Store):
         It is the name itself where that is no alias but an index.
         """
         try:
-            with _told():
+            with told():
                 return sorted(self._client.indices.get_alias(index=self._real(alias)).body)
         except IndexMissing:
             return []
 
     def point_alias(self, alias: str, index: str) -> None:
         name, real = self._real(alias), self._real(index)
-        add = {"add": {"index": real, "alias": name, "filter": _ALIVE, "is_write_index": False}}
+        add = {"add": {"index": real, "alias": name, "filter": ALIVE, "is_write_index": False}}
         others = [each for each in self._all_aliased(alias) if each != real]
         remove = [{"remove": {"index": each, "alias": name}} for each in others]
-        with _told():
+        with told():
             self._client.indices.update_aliases(actions=[*remove, add])
 
     def get(self, alias: str, key: str) -> dict[str, Any] | None:
-        with _told():
-            docs = self._client.mget(index=self._real(alias), ids=[key]).body["docs"]
-        if "error" in docs[0]:
-            raise _whole(docs[0]["error"].get("type", ""), docs[0]["error"].get("reason", ""))
-        return _stored(docs[0]["_source"]).document if docs[0].get("found") else None
+        with told():
+            doc = self._client.mget(index=self._real(alias), ids=[key]).body["docs"][0]
+        if "error" in doc:
+            raise error_of(doc["error"].get("type", ""), doc["error"].get("reason", ""))
+        if not doc.get("found"):
+            return None
+        self._refuse_foreign(alias, doc["_index"].removeprefix(self._prefix))
+        return stored(doc["_source"]).document
+
+    def _refuse_foreign(self, alias: str, index: str) -> None:
+        if index not in self._ours:
+            self._fields(alias, index)
+            self._ours.add(index)
 
     def search(self, alias: str, search: Search) -> Hits:
-        fields = self._fields(alias)
-        filters = [_filter(name, value) for name, value in search.filters.items()]
-        words = {"multi_match": {"query": search.text, "fields": fields, "type": "cross_fields", "operator": "and"}}
-        query = {"bool": {"must": [words] if search.text else [], "filter": filters}}
+        index = self.aliased(alias)
+        if index is None:
+            raise IndexMissing(f"no such index: {alias}")
+        names = Names(alias, index, self._real(alias), self._real(index))
         try:
-            with _told():
-                answer = self._client.search(
-                    index=self._real(alias), query=query, size=search.limit, from_=search.offset, track_total_hits=True,
-                    aggs={name: {"terms": {"field": name, "size": 50}} for name in search.facets},
-                    highlight={"encoder": "html", "fields": {name: {"number_of_fragments": 0} for name in fields}},
-                ).body  # fmt: skip
+            return ElasticsearchSearch(self._client, told, names, self._fields(alias, index), search).hits()
         except StoreRefused as error:
-            raise QueryRefused(str(error).replace(self._real(self.aliased(alias) or alias), alias)) from None
-        hits = [
-            Hit(hit["_id"], float(hit["_score"] or 0), _stored(hit["_source"]).document or {}, hit.get("highlight", {}))
-            for hit in answer["hits"]["hits"]
-        ]
-        facets = {
-            name: {str(bucket["key"]): bucket["doc_count"] for bucket in found["buckets"]}
-            for name, found in answer.get("aggregations", {}).items()
-        }
-        return Hits(answer["hits"]["total"]["value"], hits, facets)
+            raise QueryRefused(str(error).replace(self._real(index), alias)) from None
 
-    def _fields(self, alias: str) -> list[str]:
-        """The fields that are mapped as text, of the index that the alias shows now."""
-        index = self.aliased(alias) or alias
-        if index not in self._text_fields:
-            properties = self._mapping(index).get("properties", {})
-            found = [name for name, each in properties.items() if each.get("type") == "text"]
-            self._text_fields[index] = found or ["*"]
-        return self._text_fields[index]
+    def _fields(self, alias: str, index: str) -> Fields:
+        """What the mapping of the index says that the alias shows now. An index that is not ours is none."""
+        if index in self._mapped:
+            return self._mapped[index]
+        mapping = self._mapping(index)
+        if _meta_of(mapping).get("projection") != alias:
+            raise IndexMissing(f"{alias} is no index of actionbus's")
+        properties = {name: each for name, each in mapping.get("properties", {}).items() if name != RESERVED}
+        fields = Fields({"properties": properties})
+        if mapping.get("dynamic") in ("strict", "false"):  # others may have more fields by the next search
+            self._mapped[index] = fields
+        return fields
 
 
 def _meta_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,61 +365,9 @@ def _meta_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _old(below: int, before: str) -> dict[str, Any]:
-    return {"bool": {"filter": [{"range": {_POSITION: {"lte": below}}}, {"range": {_DELETED: {"lt": before}}}]}}
+    return {"bool": {"filter": [{"range": {_POSITION: {"lte": below}}}, {"range": {DELETED: {"lt": before}}}]}}
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**settings, **settings.get("index", {})}
-    found.pop("index", None)
-    if "number_of_replicas" not in found:
-        found.setdefault("auto_expand_replicas", "0-1")
-    return found
-
-
-def _filter(name: str, value: Any) -> dict[str, Any]:
-    return {"terms": {name: list(value)}} if isinstance(value, (list, tuple, set)) else {"term": {name: value}}
-
-
-def _stored(source: dict[str, Any]) -> Stored:
-    ours = source.pop(RESERVED, {})
-    return Stored(int(ours.get("position", 0)), None if "deleted_at" in ours else source)
-
-
-def _lines(write: Write) -> bytes:
-    head = b'{"index":{"_id":%b,"version":%d,"version_type":"external"}}\n' % (orjson.dumps(write.key), write.version)
-    if write.text is None:
-        return b'%b{"%b":{"position":%d,"deleted_at":"%b"}}\n' % (
-            head, RESERVED.encode(), write.version, (write.deleted_at or "").encode())  # fmt: skip
-    comma = b"" if write.text == b"{}" else b","
-    return b'%b%b%b"%b":{"position":%d}}\n' % (head, write.text[:-1], comma, RESERVED.encode(), write.version)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn what the client raises into errors of stores; other refusals pass through as they are."""
-    try:
-        yield
-    except NotFoundError as error:
-        raise IndexMissing(_reason(error)) from None
-    except ApiError as error:
-        status = error.meta.status
-        if status == _BUSY:
-            raise _Busy(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
-        if status in _TOO_BUSY or status in (401, 403) or status >= 500:
-            raise StoreUnavailable(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
-        raise StoreRefused(f"Elasticsearch does not accept this ({status}): {_reason(error)}") from error
-    except TransportError as error:
-        raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}") from error
-
-
-def _whole(kind: str, reason: str, status: int = 0) -> StoreUnavailable | IndexMissing:
-    if "index_not_found" in kind:
-        return IndexMissing(reason)
-    return (_Busy if status == _BUSY else StoreUnavailable)(f"Elasticsearch refuses for now: {kind}: {reason}")
-
-
-def _reason(error: ApiError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error", {})
-    causes = inner.get("root_cause") or ([inner] if inner else []) if isinstance(inner, dict) else []
-    return "; ".join(str(cause.get("reason", cause)) for cause in causes) or HTTPStatus(error.meta.status).phrase
+def _written_as(real: str) -> str:
+    """The alias by which alone an index is written to; it goes with the index."""
+    return f"{real}-writes"

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from actionbus.adapters.plain import plain
+from actionbus.adapters.safe_text import plain
 
 _ABOUT_THE_ACTION: Final = (
     "action", "action_id", "actor", "correlation_id", "status", "position", "duration_us", "queue",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.orm import Session
@@ -13,35 +13,34 @@ from sqlalchemy.orm import Session
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.es_repo import EsRepo
 from actionbus.adapters.local_elasticsearch.server import LocalServer
-from actionbus.core import Application, Bus, Middleware, Queue
+from actionbus.adapters.settings import DEFAULT_APPLICATION, number
+from actionbus.core import Application, Broker, Bus, Middleware
+from actionbus.core.queueing.own import OwnQueue
 from actionbus.core.values.loading import load
 from actionbus.projections.store import Store
-
-DEFAULT_APPLICATION: Final = "actionbus.adapters.library.app:library"
-DEFAULT_DATABASE: Final = "sqlite:///var/library.db"
 
 EMBEDDED: Final = "embedded"
 
 
 def store_for(
-    engine: Engine, schema: str | None = None, where: str | None = None, *, prefix: str | None = None
+    engine: Engine, *, schema: str | None = None, where: str | None = None, prefix: str | None = None
 ) -> Store:
     """Where documents are kept: `where`, a URL or "embedded"; by default what ACTIONBUS_ELASTICSEARCH_URL says, else
     the local Elasticsearch if it runs, else the application's own database.
 
     `prefix` begins all names in Elasticsearch; by default what ACTIONBUS_ELASTICSEARCH_PREFIX says. Raises ImportError
-    saying what to install, ValueError for a prefix that is none.
+    saying what to install, ValueError for an invalid prefix or settings that make no sense.
     """
     where = where or os.environ.get("ACTIONBUS_ELASTICSEARCH_URL") or LocalServer().url() or EMBEDDED
     if where == EMBEDDED:
         return EmbeddedStore(engine, schema)
+    from actionbus.adapters.elasticsearch_client import options_of  # first: it says what to install
+
+    options = options_of(os.environ)
     from actionbus.adapters.elasticsearch import ElasticsearchStore
 
-    options: dict[str, Any] = {
-        name: os.environ.get(f"ACTIONBUS_ELASTICSEARCH_{name.upper()}") for name in ("api_key", "ca_certs")
-    }
     prefix = os.environ.get("ACTIONBUS_ELASTICSEARCH_PREFIX", "") if prefix is None else prefix
-    return ElasticsearchStore(where, prefix=prefix, **{name: value for name, value in options.items() if value})
+    return ElasticsearchStore(where, prefix=prefix, **options)
 
 
 def bus_for(
@@ -52,32 +51,30 @@ def bus_for(
     broker: str | None = None,
     session_factory: Callable[..., Session] | None = None,
 ) -> Bus:
-    """A bus as the command line, Flask and workers have it: with a queue if there is a broker, and traced and counted
+    """A bus as the command line, Flask and workers have it: with a broker if there is one, and traced and counted
     where OpenTelemetry and prometheus-client are installed.
 
-    Raises ImportError saying what to install, ValueError for a broker that is none.
+    Raises ImportError saying what to install, ValueError for an unusable broker.
     """
-    queue = queue_for(broker)
     return Bus(
-        application, database, schema=schema, queue=queue, middleware=telemetry(), session_factory=session_factory
-    )
+        application, database, schema=schema, broker=broker_for(broker), middleware=telemetry(),
+        session_factory=session_factory,
+    )  # fmt: skip
 
 
-def queue_for(broker: str | None) -> Queue | None:
-    """The queue of a broker, by default of what ACTIONBUS_BROKER_URL says; None if there is none.
+def broker_for(broker: str | None) -> Broker:
+    """The broker at a URL, by default of what ACTIONBUS_BROKER_URL says; else the database wakes workers itself.
 
-    Raises ImportError saying what to install, ValueError for a broker that is none.
+    Raises ImportError saying what to install, ValueError for an unusable broker, BadSetting.
     """
     broker = broker or os.environ.get("ACTIONBUS_BROKER_URL")
+    redeliver_after = number("REDELIVER_AFTER", float, 0.001, "a number of seconds, more than 0")
+    attempts = number("ATTEMPTS", int, 1, "a whole number from 1 up")
     if not broker:
-        return None
-    from actionbus.adapters.celery import CeleryQueue
+        return OwnQueue(redeliver_after=redeliver_after, attempts=attempts)
+    from actionbus.adapters.celery import CeleryBroker
 
-    return CeleryQueue(
-        broker,
-        redeliver_after=float(os.environ.get("ACTIONBUS_REDELIVER_AFTER", "60")),
-        attempts=int(os.environ.get("ACTIONBUS_ATTEMPTS", "10")),
-    )
+    return CeleryBroker(broker, redeliver_after=redeliver_after, attempts=attempts)
 
 
 def telemetry() -> list[Middleware]:

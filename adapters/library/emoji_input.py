@@ -2,7 +2,8 @@
 
 `actionbus demo` runs them; the tests do too. Kits are the Emoji versions. Ana owns all; Ben edits the even ones and
 views the odd ones; Cleo views; Dora is a stranger. All four add what they find, so some are denied; the set lists
-emoji in several spellings under one name, so some are rejected.
+emoji in several spellings under one name, so some are rejected. Each adds all of his at once, so that they run in
+chunks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ def kit_name(version: float) -> str:
     return f"Emoji {version:g}"
 
 
-def steps() -> list[Step]:
-    """Every step, in order. Raises ImportError, naming the extra, without the package."""
+def steps(most: int | None = None) -> list[Step]:
+    """Every step, in order; of what is added, the first `most` alone. Raises ImportError, naming the extra, without
+    the package.
+    """
     try:
         import emoji
     except ImportError:
@@ -40,7 +43,8 @@ def steps() -> list[Step]:
     emoji.config.load_language([*_LANGUAGES, "en"])
     data: dict[str, dict[str, Any]] = emoji.EMOJI_DATA
     versions = sorted({float(each["E"]) for each in data.values()})
-    return [*_kits(versions), *_assets(data), *_afterwards(data)]
+    added = [*_kits(versions), *sorted(_assets(data), key=lambda step: step.actor)]
+    return [*added[:most], *_afterwards(data)]
 
 
 def _kits(versions: list[float]) -> Iterator[Step]:

@@ -1,10 +1,12 @@
-"""Puts the local Elasticsearch into a cache folder: jars by their checksums, then the small main class, compiled."""
+"""Puts the local Elasticsearch into a cache folder: jars by their checksums, then two small classes, compiled: the main
+one, and a module with what of the distribution's analysis is in no jar of its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import shutil
 import subprocess
 import tempfile
 import urllib.request
@@ -17,6 +19,10 @@ from urllib.error import URLError
 
 HERE: Final = Path(__file__).parent
 MAIN: Final = "LocalNode"
+NODE: Final = "node.jar"
+"""Has the main class. A folder of the class path would keep the JVM from archiving what it loads (`archive`)."""
+_ANALYSIS: Final = "LocalAnalysis"
+_SOURCES: Final = (MAIN, _ANALYSIS)
 _MAVEN: Final = "https://repo1.maven.org/maven2"
 _NETTY: Final = "modules/transport-netty4"
 _TRIES: Final = 3
@@ -50,7 +56,8 @@ def locked_jars() -> list[Jar]:
 def home() -> Path:
     """Where the server is installed: a folder of the user's cache, named after what is pinned."""
     root = os.environ.get("ACTIONBUS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "actionbus"
-    pinned = hashlib.sha256((HERE / "jars.lock").read_bytes() + (HERE / f"{MAIN}.java").read_bytes()).hexdigest()
+    made_of = ["jars.lock", *(f"{name}.java" for name in _SOURCES)]
+    pinned = hashlib.sha256(b"".join((HERE / each).read_bytes() for each in made_of)).hexdigest()
     return Path(root).expanduser() / f"elasticsearch-{pinned[:12]}"
 
 
@@ -72,7 +79,7 @@ def install(progress: Callable[[int, int], None] = lambda done, total: None) -> 
     Raises NotInstallable. Safe to call from several processes at once: whatever is put in place is whole.
     """
     runtime, found = java(), home()
-    if (found / "complete").exists():
+    if (found / "complete").exists() and (found / NODE).exists():
         return found
     found.mkdir(parents=True, exist_ok=True)
     _fetch_all(found, progress)
@@ -145,10 +152,31 @@ def _compile(runtime: Path, found: Path) -> None:
         line = [str(runtime), "-jar", str(compiler), "-21", "-nowarn", "-d", scratch, "-cp"]
         class_path = os.pathsep.join(str(jar) for jar in sorted((found / "lib").glob("*.jar")))
         done = subprocess.run(
-            [*line, class_path, str(HERE / f"{MAIN}.java")], capture_output=True, text=True, check=False
-        )
+            [*line, class_path, *(str(HERE / f"{name}.java") for name in _SOURCES)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
-            raise NotInstallable(f"the server's main class does not compile: {done.stderr or done.stdout}")
-        (found / "classes").mkdir(exist_ok=True)
-        for made in Path(scratch).glob("*.class"):
-            shutil.move(made, found / "classes" / made.name)
+            raise NotInstallable(f"the server's own classes do not compile: {done.stderr or done.stdout}")
+        _make_module(found, Path(scratch) / f"{_ANALYSIS}.class")
+        _put(found / NODE, _packed(Path(scratch) / f"{MAIN}.class"))
+
+
+def _make_module(found: Path, plugin: Path) -> None:
+    """A module as Elasticsearch loads them: a jar and a descriptor in a folder of its own."""
+    version = next(
+        jar.path.split("/")[-2] for jar in locked_jars() if jar.path.startswith("org/elasticsearch/elasticsearch/")
+    )
+    folder = found / "modules" / "actionbus-analysis"
+    folder.mkdir(parents=True, exist_ok=True)
+    _put(folder / "analysis.jar", _packed(plugin))
+    told = {"name": "actionbus-analysis", "description": "asciifolding", "version": "1", "classname": _ANALYSIS,
+            "elasticsearch.version": version, "java.version": "21", "modulename": ""}  # fmt: skip
+    _put(folder / "plugin-descriptor.properties", "\n".join(f"{name}={value}" for name, value in told.items()).encode())
+
+
+def _packed(file: Path) -> bytes:
+    """A jar that has one file."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as jar:
+        jar.write(file, file.name)
+    return packed.getvalue()

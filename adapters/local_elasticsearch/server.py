@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from actionbus.adapters.local_elasticsearch.install import MAIN, NotInstallable, install, java
+from actionbus.adapters.local_elasticsearch import archive
+from actionbus.adapters.local_elasticsearch.install import MAIN, NODE, NotInstallable, install, java
 from actionbus.core.values.payload import dumps
 
 DEFAULT_FOLDER: Final = Path("var/elasticsearch")
@@ -54,13 +55,25 @@ class LocalServer:
             self._wait(found)
             return found
         home = install()
-        (self.folder / "data").mkdir(parents=True, exist_ok=True)
         state = self._read()
         port = port or (state["port"] if state and _is_free(state["port"]) else _free_port())
-        class_path = os.pathsep.join([str(home / "classes"), str(home / "lib" / "*")])
+        return self._run(home, port, archive.options(java(), home, self._rehearse))
+
+    def _rehearse(self, folder: Path, options: list[str]) -> None:
+        """Run a node in another folder until it answers; stopped, it may take its time to write down what it did."""
+        node = LocalServer(folder, self._heap)
+        try:
+            node._run(install(), _any_free_port(), options)
+            node.stop(_START_S)
+        finally:
+            node.kill()
+
+    def _run(self, home: Path, port: int, options: list[str]) -> str:
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        class_path = os.pathsep.join([str(home / NODE), str(home / "lib" / "*")])
         line = [str(java()), f"-Xms{self._heap}m", f"-Xmx{self._heap}m", "-XX:+UseSerialGC",
                 "-XX:TieredStopAtLevel=1",  # what it runs for is short: the second compiler costs more than it gains
-                "--enable-native-access=ALL-UNNAMED",
+                *options, "--enable-native-access=ALL-UNNAMED",
                 "-Djava.awt.headless=true", "-cp", class_path, MAIN,
                 str(home), str(self.folder / "data"), str(port)]  # fmt: skip
         with self.log.open("ab") as log:
@@ -72,13 +85,13 @@ class LocalServer:
         self._wait(url)
         return url
 
-    def stop(self) -> bool:
-        """Stop it, gently at first; whether it ran."""
+    def stop(self, patience: float = _STOP_S) -> bool:
+        """Stop it, gently for `patience` seconds; whether it ran."""
         state = self._read()
         if not state or not _runs(state["pid"]):
             return False
         os.kill(state["pid"], signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_S
+        deadline = time.monotonic() + patience
         while self._alive(state["pid"]) and time.monotonic() < deadline:
             time.sleep(0.05)
         if self._alive(state["pid"]):
@@ -135,6 +148,12 @@ def _free_port() -> int:
         if _is_free(port):
             return port
     raise NotInstallable("no free port between 9200 and 9299")
+
+
+def _any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

@@ -3,8 +3,8 @@
 `pip install actionbus` brings it to pytest by itself (`actionbus.pytest_plugin`); docs/testing.md shows it.
 """
 
-from actionbus.adapters.testing.queue import HeldQueue
+from actionbus.adapters.testing.broker import HeldBroker
 from actionbus.adapters.testing.recorded import require_recorded
 from actionbus.adapters.testing.scenario import Given, Scenario, Step, When
 
-__all__ = ["Given", "HeldQueue", "Scenario", "Step", "When", "require_recorded"]
+__all__ = ["Given", "HeldBroker", "Scenario", "Step", "When", "require_recorded"]

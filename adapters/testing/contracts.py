@@ -1,4 +1,4 @@
-"""What every Store, Queue and Backend has to do, as tests that a new one runs: `class TestMine(StoreContract): ...`.
+"""What every Store, Broker and Backend has to do, as tests that a new one runs: `class TestMine(StoreContract): ...`.
 
 Each wants a fixture of the same name, which gives what is tested, empty. Public as `actionbus.contracts`.
 """
@@ -7,56 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
-import orjson
 import pytest
 from sqlalchemy import text
 
-from actionbus.core import BrokerUnavailable, Message, Queue
+from actionbus.adapters.testing.search_contract import INDEX, MAPPINGS, SearchContract, tombstone, write
+from actionbus.core import Broker, BrokerUnavailable, Message
 from actionbus.core.errors import CommitConflict
 from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.rows import Row
-from actionbus.projections.errors import IndexMissing, QueryRefused
-from actionbus.projections.store import IndexInfo, Search, Store, Stored, Write
-
-MAPPINGS = {"dynamic": "strict", "properties": {
-    "title": {"type": "text"}, "names": {"type": "text"}, "tags": {"type": "keyword"}, "kind": {"type": "keyword"},
-    "n": {"type": "long"}, "yes": {"type": "boolean"}}}  # fmt: skip
-INDEX = IndexInfo("things-v1-actionbus-a", "things", 1, "journal-1")
+from actionbus.projections.errors import IndexMissing
+from actionbus.projections.search import Search
+from actionbus.projections.store import IndexInfo, Store, StoredDocument, Totals
 
 
-def write(key: str, version: int, **document: Any) -> Write:
-    return Write(key, version, orjson.dumps(document))
-
-
-def tombstone(key: str, version: int, at: str = "2026-01-01T00:00:00+00:00") -> Write:
-    return Write(key, version, None, at)
-
-
-class StoreContract:
+class StoreContract(SearchContract):
     """Of a Store; the fixture `store` gives an empty one."""
-
-    @pytest.fixture
-    def index(self, store: Store) -> str:
-        store.create_index(INDEX, MAPPINGS, {}, loading=False)
-        store.point_alias("things", INDEX.name)
-        return INDEX.name
 
     def test_documents_come_back_as_they_went_with_their_versions(self, store: Store, index: str) -> None:
         document = {"title": "Größe 🙂 \0 \"'", "tags": ["a", "b"], "n": 2**53, "yes": False, "kind": None}
         store.write_many(index, [write("k/1 ü", 7, **document), write("2", 8), tombstone("3", 9)])
         assert store.get_many(index, ["k/1 ü", "2", "3", "4"]) == {
-            "k/1 ü": Stored(7, document), "2": Stored(8, {}), "3": Stored(9, None)}  # fmt: skip
+            "k/1 ü": StoredDocument(7, document), "2": StoredDocument(8, {}), "3": StoredDocument(9, None)}  # fmt: skip
         assert store.get("things", "k/1 ü") == document
         assert store.get("things", "3") is None
         assert store.get("things", "4") is None
-        assert store.highest_version(index) == 9
-        assert store.count(index) == 2
-        assert dict(store.scan(index)) == {"k/1 ü": Stored(7, document), "2": Stored(8, {})}
+        store.refresh(index)
+        assert store.totals(index) == Totals(documents=2, versions=15, highest=9)
+        assert dict(store.scan(index)) == {"k/1 ü": StoredDocument(7, document), "2": StoredDocument(8, {})}
         assert len(dict(store.scan(index, tombstones=True))) == 3
         assert set(store.sample(index, 10)) == {"k/1 ü", "2"}
 
@@ -65,21 +46,31 @@ class StoreContract:
         store.write_many(index, [write("1", 4, n=4), write("2", 4, n=4)])
         store.write_many(index, [write("1", 5, n=0)])
         store.write_many(index, [tombstone("1", 3)])
-        assert store.get_many(index, ["1", "2"]) == {"1": Stored(5, {"n": 5}), "2": Stored(4, {"n": 4})}
+        assert store.get_many(index, ["1", "2"]) == {"1": StoredDocument(5, {"n": 5}), "2": StoredDocument(4, {"n": 4})}
         store.write_many(index, [tombstone("1", 6)])
         store.write_many(index, [write("1", 5, n=5), write("1", 6, n=6)])
-        assert store.get_many(index, ["1"]) == {"1": Stored(6, None)}
+        assert store.get_many(index, ["1"]) == {"1": StoredDocument(6, None)}
         store.write_many(index, [write("1", 7, n=7)])
-        assert store.get_many(index, ["1"]) == {"1": Stored(7, {"n": 7})}
+        assert store.get_many(index, ["1"]) == {"1": StoredDocument(7, {"n": 7})}
+
+    def test_what_mends_takes_the_place_of_its_own_version_and_of_no_later_one(self, store: Store, index: str) -> None:
+        store.write_many(index, [write("1", 5, n=5), write("2", 5, n=5), tombstone("3", 5), write("4", 6, n=6)])
+        mended = [write("1", 5, n=1), tombstone("2", 5), write("3", 5, n=3), write("4", 5, n=4), write("5", 5, n=5)]
+        left_out = store.write_many(index, [each._replace(mends=True) for each in mended])
+        assert {each.key for each in left_out} == ({"4"} if store.is_apart else set())
+        found = {"1": 1, "2": None, "3": 3, "4": 6, "5": 5}
+        stored = store.get_many(index, list(found))
+        assert {key: each.document and each.document["n"] for key, each in stored.items()} == found
+        assert [each.version for _, each in sorted(stored.items())] == [5, 5, 5, 6, 5]
 
     def test_many_at_once(self, store: Store, index: str) -> None:
         store.write_many(index, [write(str(number), number + 1, n=number) for number in range(2500)])
         found = store.get_many(index, [str(number) for number in range(2500)])
         assert len(found) == 2500
-        assert found["2400"] == Stored(2401, {"n": 2400})
+        assert found["2400"] == StoredDocument(2401, {"n": 2400})
         store.refresh(index)
         assert sum(1 for _ in store.scan(index)) == 2500
-        assert store.count(index) == 2500
+        assert store.totals(index) == Totals(documents=2500, versions=2500 * 2501 // 2, highest=2500)
 
     def test_an_index_is_created_once_and_tells_what_it_is(self, store: Store, index: str) -> None:
         store.create_index(INDEX, MAPPINGS, {}, loading=False)
@@ -113,7 +104,7 @@ class StoreContract:
         store.create_index(other, MAPPINGS, {}, loading=True)
         store.write_many(index, [write("1", 1, n=1)])
         store.write_many(other.name, [write("1", 1, n=2), tombstone("2", 2)])
-        store.finish_loading(other.name, {})
+        store.finish_loading(other.name)
         store.point_alias("things", other.name)
         assert store.aliased("things") == other.name
         assert store.get("things", "1") == {"n": 2}
@@ -131,77 +122,31 @@ class StoreContract:
         assert set(store.get_many(index, ["1", "2", "3", "4", "5"])) == {"3", "4", "5"}
         assert store.greatest_tombstone(index, 0, "2026-03-01T00:00:00+00:00") == 0
 
-    @pytest.fixture
-    def searchable(self, store: Store, index: str) -> Store:
-        store.write_many(index, [
-            write("1", 1, title="Grinning face", names=["Grinsendes Gesicht", "visage rieur"], tags=["smile", "happy"],
-                  kind="icon", n=1, yes=True),
-            write("2", 2, title="Crying face", names=["weinendes Gesicht"], tags=["sad"], kind="icon", n=2, yes=False),
-            write("3", 3, title="Red apple", names=["roter Apfel", "pomme été"], tags=["fruit"], kind="photo", n=3),
-            tombstone("4", 4)])  # fmt: skip
-        store.refresh(index)
-        return store
 
-    def test_search_finds_documents_that_have_all_words(self, searchable: Store) -> None:
-        def keys(text: str, **filters: Any) -> set[str]:
-            found = searchable.search("things", Search(text, filters))
-            assert found.total == len(found.hits)
-            return {hit.key for hit in found.hits}
+class BrokerContract:
+    """Of a Broker. `broker` gives one, `arrived` waits for so many ids and gives those that workers would get.
 
-        assert keys("FACE") == {"1", "2"}
-        assert keys("gesicht crying") == {"2"}
-        assert keys("gesicht apfel") == set()
-        assert keys("") == {"1", "2", "3"}
-        assert keys("", kind="icon") == {"1", "2"}
-        assert keys("face", tags="smile") == {"1"}
-        assert keys("", tags=["sad", "fruit"]) == {"2", "3"}
-        assert keys("", n=3) == {"3"}
-        assert keys("", yes=False) == {"2"}
-        assert keys("\"'); DROP -- AND OR NOT *") == set()
-
-    def test_search_pages_counts_facets_and_highlights(self, searchable: Store) -> None:
-        pages = [searchable.search("things", Search("", facets=("tags", "kind"), limit=2, offset=at)) for at in (0, 2)]
-        assert [len(page.hits) for page in pages] == [2, 1]
-        assert pages[0].total == pages[1].total == 3
-        assert {hit.key for page in pages for hit in page.hits} == {"1", "2", "3"}
-        assert pages[0].facets == {
-            "tags": {"fruit": 1, "happy": 1, "sad": 1, "smile": 1},
-            "kind": {"icon": 2, "photo": 1},
-        }
-        hit = searchable.search("things", Search("gesicht grinning")).hits[0]
-        assert hit.highlights["title"] == ["<em>Grinning</em> face"]
-        assert "Grinsendes <em>Gesicht</em>" in hit.highlights["names"]
-
-    def test_hostile_field_names_are_refused_or_find_nothing(self, searchable: Store) -> None:
-        for name in ("x') OR 1=1 --", "a'b", "$.x"):
-            with suppress(QueryRefused):
-                assert searchable.search("things", Search("", {name: "1"})).total == 0
-
-
-class QueueContract:
-    """Of a Queue. `queue` gives one, `arrived` waits for so many ids and gives those that workers would get.
-
-    `away` gives a queue whose broker cannot be reached.
+    `away` gives one whose broker cannot be reached.
     """
 
-    def test_what_is_published_arrives(self, queue: Queue, arrived: Callable[[int], set[UUID]]) -> None:
+    def test_what_is_published_arrives(self, broker: Broker, arrived: Callable[[int], set[UUID]]) -> None:
         sent = Message(uuid4(), "greet", "actions")
-        queue.publish(sent)
+        broker.publish(sent)
         assert arrived(1) == {sent.action_id}
 
-    def test_nothing_is_lost_among_threads(self, queue: Queue, arrived: Callable[[int], set[UUID]]) -> None:
+    def test_nothing_is_lost_among_threads(self, broker: Broker, arrived: Callable[[int], set[UUID]]) -> None:
         sent = [Message(uuid4(), "greet", "actions") for _ in range(40)]
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(queue.publish, sent))
+            list(threads.map(broker.publish, sent))
         assert arrived(40) == {each.action_id for each in sent}
 
-    def test_a_broker_that_is_away_is_said_so(self, away: Queue) -> None:
+    def test_a_broker_that_is_away_is_said_so(self, away: Broker) -> None:
         with pytest.raises(BrokerUnavailable):
             away.publish(Message(uuid4(), "greet", "actions"))
 
-    def test_times_are_possible(self, queue: Queue) -> None:
-        assert queue.redeliver_after > 0
-        assert queue.attempts >= 1
+    def test_times_are_possible(self, broker: Broker) -> None:
+        assert broker.redeliver_after > 0
+        assert broker.attempts >= 1
 
 
 def submitted(action_id: UUID, **more: Any) -> Row:

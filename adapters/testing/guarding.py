@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from actionbus.core import ActionCall, Middleware
-from actionbus.replay.guard import guarded
+from actionbus.replay.guard import GuardedBlock
 
 
 class Guarding(Middleware):
@@ -18,5 +18,5 @@ class Guarding(Middleware):
 
     def around_execution(self, call: ActionCall, session: Session, proceed: Callable[[], None]) -> None:
         """Let outside dependencies do as they like, and nothing else."""
-        with guarded(self.engine, call.action, made_calls=True):
+        with GuardedBlock(self.engine, call.action, made_calls=True):
             proceed()

@@ -107,10 +107,12 @@ class When:
         errors: Mapping[str, Any] | None = None,
         raises: type[BaseException] | None = None,
         calls: list[Any] | None = None,
+        postponed: list[Any] | None = None,
     ) -> When:
         """Assert what is given; `...` stands for anything, at any depth.
 
-        `calls` are what it asked of outside dependencies: names, or dicts as the journal has them.
+        `calls` are what it asked of outside dependencies: names, or dicts as the journal has them. `postponed` are the
+        calls that it left until after its commit, in the same two ways; `run_queued()` makes them.
         """
         assert self.status == status, f"{self.name}: expected {status}, got {self.describe()}"
         if result is not ...:
@@ -120,12 +122,28 @@ class When:
         if raises is not None:
             assert isinstance(self.error, raises), f"{self.name}: expected {raises.__name__}, got {self.describe()}"
         if calls is not None:
-            made = self.record.calls or [] if self.record else []
-            names = [each["call"] for each in made]
-            shown = [each["call"] if isinstance(want, str) else each for each, want in zip(made, calls, strict=False)]
-            assert len(made) == len(calls), f"{self.name}: expected calls {calls}, got {names}"
-            assert matches(shown, calls), f"{self.name}: expected calls {calls}, got {made}"
+            self._expect("calls", self.record.calls or [] if self.record else [], calls)
+        if postponed is not None:
+            self._expect("postponed calls", self.postponed, postponed)
         return self
+
+    @property
+    def postponed(self) -> list[Any]:
+        """The calls that it left until after its commit, as dicts with `call`, `args` and `kwargs`, and its `key`."""
+        bus = self.scenario.bus
+        names = {action.name for action in bus.registry if action.performs is not None}
+        caused = bus.journal.read(cause_id=self.record.action_id, kind="submitted") if self.record else ()
+        wanted = [each.arguments for each in caused if each.action in names]
+        return [
+            {"call": each["call"], "args": each["positional"], "kwargs": each["named"], "key": each["key"]}
+            for each in wanted
+        ]
+
+    def _expect(self, what: str, made: list[Any], wanted: list[Any]) -> None:
+        names = [each["call"] for each in made]
+        shown = [each["call"] if isinstance(want, str) else each for each, want in zip(made, wanted, strict=False)]
+        assert len(made) == len(wanted), f"{self.name}: expected {what} {wanted}, got {names}"
+        assert matches(shown, wanted), f"{self.name}: expected {what} {wanted}, got {made}"
 
     def describe(self) -> str:
         """The status, and why, for a person."""

@@ -43,7 +43,7 @@ class Kits(Projection):
 
     @on("unshare_kit", key="kit_id")
     def unshared(self, document: _Document | None, record: Record) -> _Document | None:
-        """A member less."""
+        """Somebody who shared it does not any more."""
         if document is None:
             return None
         left = {name: role for name, role in document["members"].items() if name != record.arguments["member"]}

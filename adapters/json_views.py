@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import takewhile
 from typing import Any
 
-from actionbus.core import Arg, Limits, Outcome, Record, Ticket
+from actionbus.core import ActionHandler, Arg, Limits, Outcome, Ticket
 from actionbus.core.declare.registry import Action
+from actionbus.core.storage.queue_state import DeadLetter
 from actionbus.core.storage.runs import Run
 from actionbus.core.values.payload import primitive
 
@@ -27,8 +29,9 @@ def described(action: Action) -> dict[str, Any]:
 
 
 def summary(action: Action, *, whole: bool = False) -> str:
-    """The handler's docstring, or its first line."""
-    text = inspect.getdoc(action.handler) or ""
+    """The handler's docstring, or its first line; nothing if it has none of its own."""
+    own = takewhile(lambda kind: kind is not ActionHandler, action.handler.__mro__)
+    text = next((inspect.cleandoc(kind.__doc__) for kind in own if kind.__doc__), "")
     return text if whole else text.split("\n")[0]
 
 
@@ -69,7 +72,15 @@ def described_run(run: Run) -> dict[str, Any]:
     }
     if run.worker is not None and run.claimed_at is not None:
         told |= {"worker": run.worker, "running_since": _time(run.claimed_at)}
+    told |= {"priority": run.priority} if run.priority else {}
+    told |= {"concurrency_key": run.concurrency_key} if run.concurrency_key else {}
+    told |= {"cancelled_by": run.cancelled_by} if run.cancelled_by else {}
     return told | ({"problem": run.problem} if run.problem else {})
+
+
+def described_dead_letter(letter: DeadLetter) -> dict[str, Any]:
+    """A queued action that ended badly as JSON."""
+    return {**letter._asdict(), "queued_at": _time(letter.queued_at), "ended_at": _time(letter.ended_at)}
 
 
 def described_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -89,12 +100,6 @@ def described_ticket(ticket: Ticket) -> dict[str, Any]:
     told = {"action_id": ticket.action_id, "action": ticket.action, "status": "queued",
             "due_at": ticket.due_at.isoformat(), "repeated": ticket.repeated}  # fmt: skip
     return told | ({"problem": ticket.problem} if ticket.problem else {})
-
-
-def described_record(record: Record) -> dict[str, Any]:
-    """A record as JSON, without what only replay needs; the row history tells what became of rows."""
-    hidden = ("xid", "seen", "format")
-    return {name: value for name, value in record.public().items() if name not in hidden and value is not None}
 
 
 def _time(seconds: float) -> str:

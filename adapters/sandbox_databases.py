@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Final
 from uuid import uuid4
 
@@ -26,21 +26,27 @@ def folder() -> Path:
 
 
 @contextmanager
-def throwaway(bus: Bus, sandbox: str | None) -> Iterator[URL]:
-    """A database for one replay, gone afterwards; on SQLite a file, since it may grow large."""
+def throwaway(bus: Bus, sandbox: str | None, *, keep: bool = False) -> Iterator[URL]:
+    """A database for one replay, gone afterwards but for `keep`; on SQLite a file, since it may grow large."""
     if bus.journal.dialect == "sqlite":
         if sandbox and not sandbox.startswith("sqlite"):
             raise ReplayError(f"the journal is of sqlite, and so must the sandbox be; {_shown(sandbox)} is not")
+        if keep:
+            yield make_url(sandbox or f"sqlite:///{mkdtemp(prefix='actionbus-replay-')}/sandbox.db")
+            return
         with TemporaryDirectory(prefix="actionbus-replay-") as made:
             yield make_url(sandbox or f"sqlite:///{made}/sandbox.db")
         return
     name = f"actionbus_replay_{uuid4().hex[:16]}"
+    if keep and not (sandbox or os.environ.get("ACTIONBUS_SANDBOX_URL")):
+        raise ReplayError("a database is kept on a server that stays; name it: --sandbox, or ACTIONBUS_SANDBOX_URL")
     with _server(bus, sandbox) as server:
         _administer(server, f'CREATE DATABASE "{name}"')
         try:
             yield server.set(database=name)
         finally:
-            _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            if not keep:
+                _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def _shown(url: str) -> str:
