@@ -7,6 +7,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+from collections.abc import Iterable
 from multiprocessing.synchronize import Barrier
 from typing import Any
 from uuid import uuid4
@@ -14,71 +15,85 @@ from uuid import uuid4
 import orjson
 import psycopg2
 from sqlalchemy import insert
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
 from actionbus.core.storage.table import COLUMNS, PAYLOADS, journal_table
-from benchmarks.eventsourced import eventsourcing_step
-from benchmarks.setting import (
-    Step,
-    application,
-    databases,
-    describe,
-    journaled_step,
-    plain_step,
-)
+from benchmarks.cost import Cost, ServerCpu, commit_latency
+from benchmarks.eventsourced import eventsourcing
+from benchmarks.importing import importing
+from benchmarks.setting import Contestant, application, databases, describe, journaled, plain
 
 CLIENTS = 8
-STEPS = {"plain": plain_step, "journaled": journaled_step, "eventsourcing": eventsourcing_step}
+CONTESTANTS = {"plain": plain, "journaled": journaled, "eventsourcing": eventsourcing}
 
 
 def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--rounds", type=int, default=30, help="interleaved rounds per comparison")
-    parser.add_argument("--steps", type=int, default=60, help="transactions per round and contestant")
+    parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds per comparison")
+    parser.add_argument("--steps", type=int, default=50, help="transactions per round and contestant")
     parser.add_argument("--records", type=int, default=200_000, help="records that the reader reads")
     options = parser.parse_args()
     with databases() as urls:
         print(describe(urls))
-        for name, goal in (("postgresql", 0.70), ("sqlite", 0.55)):
-            one_client(name, urls[name], goal, options)
+        for name, of_plain, of_eventsourcing in (("postgresql", 0.70, 0.80), ("sqlite", 0.72, None)):
+            one_client(name, urls[name], of_plain, of_eventsourcing, options)
+            rounds = importing(name, urls[name], max(3, options.rounds // 5))
+            _ratio("of one by one", [each["one by one"] / each["chunks"] for each in rounds], 2.3)
+            _ratio("of plain SQLAlchemy in chunks", [each["plain"] / each["chunks"] for each in rounds], 0.75)
         eight_clients(urls["postgresql"], options)
         reading(urls["postgresql"], options.records)
 
 
-def one_client(name: str, url: URL, goal: float, options: Any) -> None:
+def one_client(name: str, url: URL, of_plain: float, of_eventsourcing: float | None, options: Any) -> None:
     """One process, contestants in turn."""
-    steps = {who: make(url) for who, make in STEPS.items()}
-    for step in steps.values():
-        _timed(step, options.steps * 3)
-    rounds = [{who: _timed(step, options.steps) for who, step in steps.items()} for _ in range(options.rounds)]
-    micros = {who: statistics.median(each[who] for each in rounds) / options.steps * 1e6 for who in steps}
-    print(f"\n{name}, one client: " + ", ".join(f"{who} {value:.0f} µs" for who, value in micros.items()))
-    _ratio("of plain SQLAlchemy", [each["plain"] / each["journaled"] for each in rounds], goal)
-    _ratio("of eventsourcing", [each["eventsourcing"] / each["journaled"] for each in rounds], 0.9)
+    server = ServerCpu(url) if name == "postgresql" else None
+    contestants = {who: make(url) for who, make in CONTESTANTS.items()}
+    for each in contestants.values():
+        _spent(each, options.steps * 3, None)
+    rounds = [
+        {who: _spent(each, options.steps, server) for who, each in contestants.items()} for _ in range(options.rounds)
+    ]
+    print(f"\n{name}, one client; a commit takes {commit_latency(url):.0f} µs")
+    for who in contestants:
+        wall, client, served = (_median(costs) / options.steps for costs in zip(*(r[who] for r in rounds), strict=True))
+        print(f"  {who:<13} {wall:6.0f} µs, CPU {client:5.0f} µs" + (f" + {served:4.0f} µs server" if server else ""))
+    _ratio("of plain SQLAlchemy", [each["plain"].wall / each["journaled"].wall for each in rounds], of_plain)
+    _ratio("of its CPU", [_cpu(each["plain"]) / _cpu(each["journaled"]) for each in rounds])
+    ratios = [each["eventsourcing"].wall / each["journaled"].wall for each in rounds]
+    _ratio("of eventsourcing", ratios, of_eventsourcing)
 
 
-def _timed(step: Step, count: int) -> float:
-    started = time.perf_counter()
+def _median(nanoseconds: Iterable[int]) -> float:
+    """In microseconds."""
+    return statistics.median(nanoseconds) / 1e3
+
+
+def _cpu(cost: Cost) -> int:
+    return cost.client + cost.server
+
+
+def _spent(contestant: Contestant, count: int, server: ServerCpu | None) -> Cost:
+    contestant.before_round(count)
+    before = Cost.so_far(server)
     for number in range(count):
-        step(number)
-    return time.perf_counter() - started
+        contestant.step(number)
+    return Cost.so_far(server).since(before)
 
 
 def eight_clients(url: URL, options: Any) -> None:
     """Eight processes at once, contestants in turn; a round takes as long as its slowest process."""
     context = multiprocessing.get_context("spawn")
     gates = [context.Barrier(CLIENTS + 1), context.Barrier(CLIENTS + 1)]
-    count = max(10, options.steps // 2)
-    arguments = (url.render_as_string(hide_password=False), gates, options.rounds, count)
+    arguments = (url.render_as_string(hide_password=False), gates, options.rounds, options.steps)
     clients = [context.Process(target=_client, args=(number, *arguments)) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     rounds = []
     for _ in range(options.rounds + 1):
         found = {}
-        for who in STEPS:
+        for who in CONTESTANTS:
             gates[0].wait(120)
             started = time.perf_counter()
             gates[1].wait(120)
@@ -87,21 +102,20 @@ def eight_clients(url: URL, options: Any) -> None:
     for client in clients:
         client.join()
     rounds = rounds[1:]
-    rates = {who: CLIENTS * count / statistics.median(each[who] for each in rounds) for who in STEPS}
+    rates = {who: CLIENTS * options.steps / statistics.median(each[who] for each in rounds) for who in CONTESTANTS}
     print("\npostgresql, eight clients: " + ", ".join(f"{who} {rate:.0f}/s" for who, rate in rates.items()))
-    _ratio("of plain SQLAlchemy", [each["plain"] / each["journaled"] for each in rounds], 0.65)
-    _ratio("of eventsourcing", [each["eventsourcing"] / each["journaled"] for each in rounds], 1.0)
+    _ratio("of plain SQLAlchemy", [each["plain"] / each["journaled"] for each in rounds], 0.68)
+    _ratio("of eventsourcing", [each["eventsourcing"] / each["journaled"] for each in rounds], 1.05)
 
 
 def _client(number: int, url: str, gates: list[Barrier], rounds: int, count: int) -> None:
-    from sqlalchemy.engine import make_url
-
-    steps = {who: make(make_url(url)) for who, make in STEPS.items()}
+    contestants = [make(make_url(url)) for make in CONTESTANTS.values()]
     for _ in range(rounds + 1):
-        for step in steps.values():
+        for contestant in contestants:
+            contestant.before_round(count)
             gates[0].wait(120)
             for turn in range(count):
-                step(number * 100 + turn)  # rows of its own: what is measured is not waiting for locks
+                contestant.step(number * 100 + turn)  # rows of its own: what is measured is not waiting for locks
             gates[1].wait(120)
 
 
@@ -160,6 +174,7 @@ def _read_bare(url: URL) -> int:
     return count
 
 
-def _ratio(what: str, ratios: list[float], goal: float) -> None:
+def _ratio(what: str, ratios: list[float], goal: float | None = None) -> None:
     found = statistics.median(ratios)
-    print(f"  {found:.2f} {what} (goal {goal:.2f}{'' if found >= goal else ', not reached'})")
+    told = "" if goal is None else f" (goal {goal:.2f}{'' if found >= goal else ', not reached'})"
+    print(f"  {found:.2f} {what}{told}")

@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,19 @@ from sqlalchemy import Column, Engine, MetaData, Table, insert
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
-from actionbus.adapters import database
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from actionbus.core.storage.table import journal_table
 from actionbus.projections import Projection, Projections, Projector, on
 from actionbus.projections.feeder import BATCH
+from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import IndexInfo, Store, Write
-from benchmarks.setting import databases
+from benchmarks.setting import databases, prepare
 
 _PAGE = 10_000
+_LIVE_S, _PER_SECOND = 10, 200
+_BIG_ONES = 400
 
 
 class Counters(Projection):
@@ -60,21 +63,28 @@ application = Application("bench", actions=["benchmarks.actions"], projections=[
 def main() -> None:
     """Measure projections."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.projecting")
-    parser.add_argument("--records", type=int, default=30_000, help="records to catch up with")
+    parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000], help="records to catch up with")
+    parser.add_argument("--only", choices=["store", "embedded", "live", "memory"], help="only one part")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds per comparison")
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="also fold N records, and watch the memory")
     options = parser.parse_args()
-    with databases() as urls, tempfile.TemporaryDirectory() as folder:
+    with databases(are_empty=True) as urls, tempfile.TemporaryDirectory() as folder:
         server = LocalServer(Path(folder))
         url = server.start()
         try:
-            for per_document, goal in ((1, 0.8), (10, 3.0)):
-                catching_up(urls["postgresql"], url, options, per_document, goal)
-            for name in ("postgresql", "sqlite"):
-                embedded(urls[name], options)
-            live(urls["postgresql"], url)
+            if options.only in (None, "store"):
+                for records in options.records:
+                    for per_document, goal in ((1, 0.9), (10, 3.0)):
+                        catching_up(urls["postgresql"], url, options.rounds, records, per_document, goal)
+            if options.only in (None, "embedded"):
+                for name in ("postgresql", "sqlite"):
+                    embedded(urls[name], options.rounds, options.records[0])
+            if options.only in (None, "live"):
+                live(urls["postgresql"], url)
             if options.memory:
                 memory(urls["postgresql"], url, options.memory)
+            if options.only in (None, "memory"):
+                memory_of_big_ones(urls["postgresql"], url)
         finally:
             server.stop()
 
@@ -100,37 +110,41 @@ def _arguments(number: int) -> dict[str, Any]:
 def _emptied(url: URL, app: Application = application) -> Bus:
     bus = Bus(app, url)
     with bus.engine.begin() as connection:
-        names = ("journal", "actionbus_version", "actionbus_identity", "actionbus_checkpoints", "projection_documents",
-                 "projection_indices", "projection_aliases", "projection_words")  # fmt: skip
-        connection.exec_driver_sql("DROP VIEW IF EXISTS actionbus_keeps_its_tables")
-        for name in names:
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("DROP FUNCTION IF EXISTS journal_refuse")
-    database.upgrade(bus.engine)
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+        else:
+            kinds = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'table') AND name NOT LIKE 'sqlite_%'"
+            found = connection.exec_driver_sql(f"{kinds} ORDER BY sql NOT LIKE '%VIRTUAL%'").all()
+            for kind, name in found:  # a virtual table takes its own along
+                connection.exec_driver_sql(f"DROP {kind} IF EXISTS {name}")
+    prepare(url)
     return bus
 
 
 def _forget(bus: Bus, store: Store) -> None:
+    is_served = isinstance(store, EmbeddedStore) and store.aliased("counters")  # else its tables may not be there yet
     for index in store.indices("counters"):
         store.delete_index(index)
     with bus.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM actionbus_checkpoints")
-        if isinstance(store, EmbeddedStore):
+        if is_served:
             connection.exec_driver_sql("DELETE FROM projection_aliases")
 
 
-def catching_up(url: URL, elasticsearch: str, options: Any, per_document: int, goal: float) -> None:
+def catching_up(url: URL, elasticsearch: str, rounds_asked: int, records: int, per_document: int, goal: float) -> None:
     """From the journal into Elasticsearch, against helpers.bulk with the same final documents."""
     bus = _emptied(url)
-    fill(bus, options.records, per_document)
+    fill(bus, records, per_document)
     store = ElasticsearchStore(elasticsearch)
     client = Elasticsearch(elasticsearch, request_timeout=60)
     rounds = []
-    for _ in range(options.rounds + 1):
+    for _ in range(rounds_asked + 1):
         _forget(bus, store)
+        projector = Projector(bus, store)
+        projector.catalogue.ensure(Counters)  # its index is made beforehand, as the bare one is
         started = time.perf_counter()
-        Projector(bus, store).catch_up()
+        projector.catch_up()
         ours = time.perf_counter() - started
         index = store.aliased("counters")
         final = [(key, stored.document or {}) for key, stored in store.scan(str(index))]
@@ -138,12 +152,12 @@ def catching_up(url: URL, elasticsearch: str, options: Any, per_document: int, g
         client.indices.create(index="bare", mappings=Counters.mappings)
         started = time.perf_counter()
         helpers.bulk(client, _actions(final))
-        rounds.append((options.records / ours, len(final) / (time.perf_counter() - started)))
+        rounds.append((records / ours, len(final) / (time.perf_counter() - started)))
     client.close()
     store.close()
     bus.close()
     mine, bare = (statistics.median(each[side] for each in rounds[1:]) for side in (0, 1))
-    print(f"\n{per_document} records per document: {mine:,.0f} records/s, helpers.bulk {bare:,.0f} documents/s")
+    print(f"\n{records:,} records, {per_document} per document: {mine:,.0f}/s, helpers.bulk {bare:,.0f}/s")
     _ratio("of helpers.bulk, record for document", [one / other for one, other in rounds[1:]], goal)
 
 
@@ -152,21 +166,20 @@ def _actions(final: list[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]
         yield {"_index": "bare", "_id": key, "_source": document}
 
 
-def embedded(url: URL, options: Any) -> None:
+def embedded(url: URL, rounds_asked: int, records: int) -> None:
     """The embedded store's writing against SQLAlchemy Core with the same rows and table; and catching up."""
     bus = _emptied(url)
-    fill(bus, options.records, 1)
+    fill(bus, records, 1)
     store = EmbeddedStore(bus.engine)
-    store.indices("counters")
     rounds = []
-    for _ in range(options.rounds + 1):
+    for _ in range(rounds_asked + 1):
         _forget(bus, store)
         started = time.perf_counter()
         Projector(bus, store).catch_up()
         caught_up = time.perf_counter() - started
         rounds.append((caught_up, *_written(bus.engine, store)))
     bus.close()
-    rate = options.records / statistics.median(each[0] for each in rounds)
+    rate = records / statistics.median(each[0] for each in rounds)
     print(f"\nembedded on {bus.engine.dialect.name}: catching up {rate:,.0f} records/s")
     _ratio("of a bare executemany", [bare / ours for _, ours, bare in rounds[1:]], 0.7)
 
@@ -204,23 +217,35 @@ def live(url: URL, elasticsearch: str) -> None:
     stop = threading.Event()
     projector = threading.Thread(target=Projector(bus, store).run, args=(stop,))
     projector.start()
-    operations = Projections(bus, store)
-    lags = []
-    try:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            for number in range(20):
-                outcome = bus.execute("count_up", {"id": number, "by": 1})
-            started = time.perf_counter()
-            operations.wait_for("totals", outcome, 30)
-            lags.append(time.perf_counter() - started)
-    finally:
-        stop.set()
-        projector.join()
+    Projections(bus, store).wait_for("totals", bus.execute("count_up", {"id": 0, "by": 1}), 30)
+    ledger, lags, pending = Ledger(bus.backend), list[float](), deque[tuple[int, float]]()
+    is_over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(ledger, pending, lags, is_over))
+    watcher.start()
+    began = time.perf_counter()
+    for number in range(_LIVE_S * _PER_SECOND):
+        time.sleep(max(0.0, began + number / _PER_SECOND - time.perf_counter()))
+        position = bus.execute("count_up", {"id": number % 20, "by": 1}).position
+        pending.append((position, time.perf_counter()))
+    rate = _LIVE_S * _PER_SECOND / (time.perf_counter() - began)
+    is_over.set()
+    watcher.join()
+    stop.set()
+    projector.join()
     store.close()
     bus.close()
     p50, p99 = statistics.median(lags), sorted(lags)[int(len(lags) * 0.99)]
-    print(f"\nlive lag under load: p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms ({len(lags)} samples)")
+    print(f"\nlive lag at {rate:.0f} actions/s: p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms ({len(lags)} actions)")
+
+
+def _watch(ledger: Ledger, pending: deque[tuple[int, float]], lags: list[float], is_over: threading.Event) -> None:
+    """Seconds from an action's end until the checkpoint is at it, for each."""
+    while pending or not is_over.is_set():
+        reached = min(row.position for row in ledger.checkpoints("totals"))
+        now = time.perf_counter()
+        while pending and pending[0][0] <= reached:
+            lags.append(max(0.0, now - pending.popleft()[1]))
+        time.sleep(0.005)
 
 
 def memory(url: URL, elasticsearch: str, records: int) -> None:
@@ -240,6 +265,30 @@ def memory(url: URL, elasticsearch: str, records: int) -> None:
     store.close()
     bus.close()
     print(f"\nfolding {records:,} records: memory grew by {grown:.1f} MiB from the first tenth to the end")
+
+
+def memory_of_big_ones(url: URL, elasticsearch: str) -> None:
+    """The same for documents of a megabyte, each changed twice."""
+    bus = _emptied(url)
+    row = {"kind": "outcome", "status": "succeeded", "action": "count_up", "correlation_id": "c", "actor": "bench",
+           "format": 1}  # fmt: skip
+    with bus.engine.begin() as connection:
+        for number in range(_BIG_ONES):
+            arguments = {"key": f"big {number // 2}", "name": f"{number}", "tags": ["x" * 1000] * 1000}
+            values = row | {"action_id": uuid4(), "arguments": arguments}
+            connection.execute(insert(journal_table()).inline().values(values))
+    store = ElasticsearchStore(elasticsearch)
+    _forget(bus, store)
+    projector = Projector(bus, store)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peaks: list[int] = []
+    projector.catch_up(lambda *_: peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store.close()
+    bus.close()
+    first = peaks[0] if peaks else before
+    print(f"\n{_BIG_ONES} records of 1 MB: at most {before / 1024:.0f} MiB before, {first / 1024:.0f} after "
+          f"the first batch, {after / 1024:.0f} in the end")  # fmt: skip
 
 
 def _ratio(what: str, ratios: list[float], goal: float) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from actionbus.adapters.flask.server import serve
 from actionbus.adapters.wiring import bus_for
 from actionbus.flask import ActionBus
-from benchmarks.setting import ROWS, Counter, application, databases, describe, plain_engine
+from benchmarks.setting import ROWS, PlainCounter, application, databases, describe, plain_engine
 
 CLIENTS = 8
 
@@ -164,7 +164,7 @@ def _serve(url: str, told: Connection) -> None:
     def bare() -> Any:
         given = request.get_json()
         with Session(engine) as session:
-            counter = session.get_one(Counter, given["id"])
+            counter = session.get_one(PlainCounter, given["id"])
             counter.n += given["by"]
             session.commit()
             return {"n": counter.n}

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -18,6 +19,14 @@ from tests.servers import Server
 
 ROWS = 1_000
 Step = Callable[[int], object]
+
+
+class Contestant(NamedTuple):
+    """Somebody who does the business transaction."""
+
+    step: Step
+    before_round: Callable[[int], object] = lambda count: None
+    """Called with the number of steps that are to come; not timed."""
 
 
 class Base(DeclarativeBase):
@@ -33,16 +42,25 @@ class Counter(Base):
     name: Mapped[str]
 
 
-application = Application("bench", actions=["benchmarks.actions"], models=Base.metadata)
+class PlainCounter(Base):
+    """The same where nothing is recorded: what an application without us would have."""
+
+    __tablename__ = "plain_counters"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int]
+    name: Mapped[str]
+
+
+application = Application("bench", actions=["benchmarks.actions"], models=Base.metadata, unrecorded=["plain_counters"])
 
 
 def prepare(url: URL) -> None:
     """Tables and rows in an empty database."""
     with Bus(application, url) as bus:
-        bus.journal.create()
-        Base.metadata.create_all(bus.engine)
+        bus.create()
         with Session(bus.engine) as session, session.begin():
-            session.add_all(Counter(id=number, n=0, name=f"counter {number}") for number in range(ROWS))
+            for kind in (Counter, PlainCounter):
+                session.add_all(kind(id=number, n=0, name=f"counter {number}") for number in range(ROWS))
 
 
 def plain_engine(url: URL) -> Engine:
@@ -53,23 +71,23 @@ def plain_engine(url: URL) -> Engine:
     return engine
 
 
-def plain_step(url: URL) -> Step:
+def plain(url: URL) -> Contestant:
     """Read a row and update it, in plain SQLAlchemy ORM."""
     engine = plain_engine(url)
 
     def step(number: int) -> None:
         with Session(engine) as session:
-            counter = session.get_one(Counter, number % ROWS)
+            counter = session.get_one(PlainCounter, number % ROWS)
             counter.n += 1
             session.commit()
 
-    return step
+    return Contestant(step)
 
 
-def journaled_step(url: URL) -> Step:
-    """The same as an action: validated, with two records."""
+def journaled(url: URL) -> Contestant:
+    """The same as an action: validated, with two records and an image of the row."""
     runner = Bus(application, url).runner("bench")
-    return lambda number: runner.execute("count_up", {"id": number % ROWS, "by": 1})
+    return Contestant(lambda number: runner.execute("count_up", {"id": number % ROWS, "by": 1}))
 
 
 @contextmanager

@@ -18,15 +18,13 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus, History
 from actionbus.core.history.fold import Fold
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
 from actionbus.replay.transfer import export, import_into
 from benchmarks.setting import application, databases, describe
 
 TABLES = {
     "postgresql": """
-        INSERT INTO actionbus_shapes
-            (table_name, relation, columns, types, numbers, key, withheld, is_baseline, since_image)
-        VALUES ('public.items', 0, '{{id,name,price}}', '{{integer,text,integer}}', '{{1,2,3}}', '{{id}}', '{{}}',
-            false, 0);
         INSERT INTO actionbus_images (shape, operation, key, before, after, action, xid)
         SELECT 1, CASE WHEN n <= {half} THEN 'i' ELSE 'u' END, '(' || id || ')',
             CASE WHEN n > {half} THEN '(' || id || ',"item ' || id || '",' || id || ')' END,
@@ -35,14 +33,8 @@ TABLES = {
         ORDER BY n;
         INSERT INTO journal (action_id, kind, status, action, correlation_id, xid, seen, images_upto)
         SELECT lpad(to_hex(n), 32, '0')::uuid, 'outcome', 'succeeded', 'change', '', 1000 + n,
-            (1000 + n) || ':' || (1001 + n) || ':', n FROM generate_series(1, {images}) n;
-        ANALYZE;""",
+            (1000 + n) || ':' || (1001 + n) || ':', n FROM generate_series(1, {images}) n;""",
     "sqlite": """
-        INSERT INTO actionbus_shapes (table_name, columns, types, key, withheld, is_baseline, since_image)
-        VALUES ('items', '["id","name","price"]', '["integer","text","integer"]', '["id"]', '[]', 0, 0);
-        ALTER TABLE actionbus_images ADD COLUMN o1; ALTER TABLE actionbus_images ADD COLUMN n1;
-        ALTER TABLE actionbus_images ADD COLUMN o2; ALTER TABLE actionbus_images ADD COLUMN n2;
-        ALTER TABLE actionbus_images ADD COLUMN o3; ALTER TABLE actionbus_images ADD COLUMN n3;
         WITH RECURSIVE s(n, id) AS (SELECT 1, 1 UNION ALL
             SELECT n + 1, CASE WHEN n < {half} THEN n + 1 ELSE n + 1 - {half} END FROM s WHERE n < {images})
         INSERT INTO actionbus_images (shape, operation, key, at, o1, o2, o3, n1, n2, n3)
@@ -72,7 +64,11 @@ def telling(name: str, url: URL, images: int) -> None:
     bus.journal.create()
     half = images // 2
     with bus.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE items (id integer PRIMARY KEY, name text, price integer)")
+        install(bus.backend, connection, [TableWanted("items")])
         _run(connection, TABLES[name].format(images=images, half=half))
+    with bus.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE" if name == "postgresql" else "ANALYZE")  # as autovacuum would
     history = bus.history
     bus.journal.settled()
     print(f"\n{name}, {images} images, {half} rows")
@@ -114,7 +110,7 @@ def _summed(history: History) -> None:
 def _folded(history: History) -> None:
     with history.opened(None) as opened:
         recorded = opened.one("items")
-        deque(opened.images.chains(recorded.shapes, recorded.since_image, opened.cut), 0)
+        deque(opened.images.stretches(recorded.shapes, recorded.since_image, opened.cut), 0)
 
 
 def _run(connection: Connection, script: str) -> None:

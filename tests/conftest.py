@@ -7,34 +7,43 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
 
 from actionbus import Application, Bus
 from actionbus.core.history.created import LEFT_TO_CALLER
-from tests.servers import Redis, Server
+from tests.copies import copied
+from tests.servers import Redis, Server, in_memory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
 
-pytest_plugins = ["pytester", "tests.cli_fixtures", "tests.elasticsearch_fixtures"]
+pytest_plugins = ["pytester", "tests.cli_fixtures", "tests.elasticsearch_fixtures", "tests.packages"]
 
-# A shell that runs the tests in the background makes them ignore SIGINT, which the commands under test would inherit.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that runs the tests in the background makes them ignore SIGINT, nohup SIGHUP, which the commands under test would
+# inherit.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 T = TypeVar("T")
 TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
+if (memory := in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where pytest makes the folders of tests
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands are started, each of which would compile us anew
+gc.set_threshold(200_000, 20, 100)  # what is imported and collected stays: looking through it is a third of that time
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the collector need not look through it again and again."""
+    """What was imported stays: the collector need not look through it again and again, nor at each step of a test."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +92,22 @@ def url(request: pytest.FixtureRequest) -> URL:
     return found
 
 
-def in_turn(name: str, values: Iterable[Any]) -> pytest.MarkDecorator:
-    """Each of `values` on one of the two databases, in turn; on both in `make torture`."""
-    both = ("sqlite", "postgresql")
-    pairs = [(each, value) for at, value in enumerate(values) for each in (both if TORTURE else (both[at % 2],))]
-    return pytest.mark.parametrize(("url", name), pairs, indirect=["url"])
+def in_turn(
+    names: str | tuple[str, ...], values: Iterable[Any], on: tuple[str, ...] = ("sqlite", "postgresql"), by: str = "url"
+) -> pytest.MarkDecorator:
+    """Each of `values` on one of the two databases, in turn, and each of them once; on both in `make torture`.
+
+    Or on what else the fixture called `by` is parametrized by.
+    """
+    found = [value if isinstance(names, tuple) else (value,) for value in values]
+    turns = [(on[_turn(at, len(on))], *found[at % len(found)]) for at in range(max(len(found), len(on)))]
+    rows = [(each, *value) for value in found for each in on] if TORTURE else turns
+    return pytest.mark.parametrize((by, *((names,) if isinstance(names, str) else names)), rows, indirect=[by])
+
+
+def _turn(at: int, of: int) -> int:
+    """The sum of its digits: counting on alone, what comes in pairs would have each of a pair on one database."""
+    return (at % of + _turn(at // of, of)) % of if at else 0
 
 
 BusFactory = Callable[..., Bus]
@@ -115,6 +135,8 @@ def _bus_factory(url: URL) -> Iterator[BusFactory]:
     made: list[Bus] = []
 
     def make(application: Application | None = None, **options: Any) -> Bus:
+        if not made and "schema" not in options:
+            copied(url, "shop", create_shop)
         bus = Bus(application or make_application(), url, **options)
         if not bus.journal.exists():
             bus.journal.create()
@@ -135,12 +157,26 @@ def bus(make_bus: BusFactory) -> Bus:
 
 def prepared(url: URL, *, recorded: bool = False) -> None:
     """Create journal and shop tables in an empty database; with what records their rows, if that is asked for."""
-    with Bus(make_application(), url) as bus:
-        if recorded:
-            bus.create()
-            return
+    what, create = ("recorded shop", create_recorded_shop) if recorded else ("shop", create_shop)
+    if not copied(url, what, create):
+        create(url)
+
+
+def create_shop(url: URL) -> None:
+    """Journal and shop, whose rows are not recorded."""
+    with _tables_of_shop(url) as bus:
         bus.journal.create()
         create_tables(bus.engine)
+
+
+def create_recorded_shop(url: URL) -> None:
+    """Journal and shop, with what records its rows."""
+    with _tables_of_shop(url) as bus:
+        bus.create()
+
+
+def _tables_of_shop(url: URL) -> Bus:
+    return Bus(make_application(actions=[]), url)  # which a test may have changed, the first that asks for tables
 
 
 def create_tables(engine: Engine) -> None:
@@ -155,11 +191,13 @@ def elsewhere(do: Callable[[], T]) -> T:
 
 
 def query(url: URL, sql: str) -> list[tuple[Any, ...]]:
-    """Run one statement on a connection of its own; its rows."""
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            result = connection.exec_driver_sql(sql)
-            return [tuple(row) for row in result] if result.returns_rows else []
-    finally:
-        engine.dispose()
+    """Run one statement on a connection of its own, which is closed then; its rows."""
+    with _engine_of(url).begin() as connection:
+        result = connection.exec_driver_sql(sql)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+@lru_cache(maxsize=8)
+def _engine_of(url: URL) -> Engine:
+    """It keeps no connection. A new one asks the database what it is, which takes longer than most statements."""
+    return create_engine(url, poolclass=NullPool)

@@ -8,7 +8,20 @@ from sqlalchemy import Engine, event
 
 from actionbus import Bus
 
-OURS = ("journal", "actionbus_runs", "actionbus_identity", "actionbus_checkpoints", "actionbus_version")
+OURS = (
+    "journal",
+    "actionbus_runs",
+    "actionbus_queues",
+    "actionbus_unique",
+    "actionbus_ticks",
+    "actionbus_dead_letters",
+    "actionbus_identity",
+    "actionbus_incarnation",
+    "actionbus_checkpoints",
+    "actionbus_pauses",
+    "actionbus_verifications",
+    "actionbus_version",
+)
 OF_THE_STORE = ("projection_indices", "projection_aliases", "projection_documents", "projection_words")
 
 

@@ -73,9 +73,6 @@ def elasticsearch_store(elasticsearch_url: str) -> Iterator[ElasticsearchStore]:
 
 
 def clear(store: ElasticsearchStore) -> None:
-    """Remove all indices and templates."""
+    """Remove all indices."""
     for index in list(store.client.indices.get(index="*", features="aliases").body):
         store.client.indices.delete(index=index)
-    for template in store.client.indices.get_index_template().body["index_templates"]:
-        if template["name"].startswith("actionbus-"):
-            store.client.indices.delete_index_template(name=template["name"])

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from actionbus.core.storage.table import journal_table
 
 ROOT = Path(__file__).parents[1]
+TOOL = [sys.executable, "-m", "actionbus"]
 Run = Callable[..., "Done"]
 
 
@@ -34,6 +39,16 @@ def opened(bus: Bus, *ids: int) -> Bus:
     return bus
 
 
+def abandon(bus: Bus, **columns: Any) -> Any:
+    """A submitted record whose process is gone."""
+    action_id = uuid4()
+    row = {"action_id": action_id, "kind": "submitted", "action": "deposit", "correlation_id": "c", "format": 1,
+           "recorded_at": datetime.now(UTC) - timedelta(hours=1), **columns}  # fmt: skip
+    with bus.engine.begin() as connection:
+        connection.execute(insert(journal_table()).values(**row))
+    return action_id
+
+
 def balance(bus: Bus, account: int = 1) -> int:
     """What is on an account."""
     with bus.engine.connect() as connection:
@@ -43,7 +58,7 @@ def balance(bus: Bus, account: int = 1) -> int:
 
 def let_time_pass(bus: Bus, seconds: float) -> None:
     """Set all times of queued actions back, which is as if the clock had gone on."""
-    columns = ("queued_at", "due_at", "publish_at", "claimed_at")
+    columns = ("queued_at", "due_at", "ordered_at", "publish_at", "claimed_at")
     earlier = ", ".join(f"{column} = {column} - :seconds" for column in columns)
     with bus.engine.begin() as connection:
         connection.execute(text(f"UPDATE {bus.backend.prefix}actionbus_runs SET {earlier}"), {"seconds": seconds})

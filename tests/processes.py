@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -27,6 +28,10 @@ UNDERSTOOD = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "PYTHONUNBUFFE
 PLAIN = {"preexec_fn": None, "shell": False, "pass_fds": (), "gid": None, "gids": None, "uid": None,
          "process_group": -1, "restore_signals": True, "executable": None, "close_fds": True}  # fmt: skip
 """What can be asked of a start, and what of it a template does."""
+
+CONTEXT = multiprocessing.get_context("forkserver")
+"""Of processes that run functions of the tests. Its server imports once what they import."""
+CONTEXT.set_forkserver_preload(["tests.conftest", "tests.replay.conftest", "tests.core.history.hard"])
 
 _execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 _signature = inspect.signature(_execute)

@@ -1,7 +1,7 @@
 """Real servers for the tests: PostgreSQL, which ACTIONBUS_TEST_DATABASE_URL may name, and Redis; both from wheels.
 
 Each process that runs tests has a PostgreSQL of its own, since tests count locks, name prepared transactions and kill
-it. A new database costs more than most tests do, so one that a test has used is emptied, renamed and given to the next.
+it. Its files lie in memory where there is room: that makes a database, a copy of a few hundred files, cost little.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,15 @@ from sqlalchemy.engine import URL, make_url
 
 from tests.waiting import eventually
 
-SETTINGS = "max_prepared_transactions = 20\nmax_connections = 200\n"
+SETTINGS = "max_prepared_transactions = 20\nmax_connections = 200\ndynamic_shared_memory_type = mmap\n"
+"""Shared memory lies in the server's own folder, so that of a killed one nothing stays behind."""
+ROOM = 4 << 30
+"""Bytes in memory that four servers and what their tests write take, with much to spare."""
 ON_SAND = "fsync = off\nfull_page_writes = off\n"
 """Nothing waits for the disk. What a server wrote that is killed is there all the same: its machine goes on."""
 
-SCHEMAS = "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
-NOT_AS_NEW = """
-    SELECT (SELECT count(*) FROM pg_database WHERE datname = current_database() AND datacl IS NOT NULL)
-    + (SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
-       WHERE d.datname = current_database())
-    + (SELECT count(*) FROM pg_default_acl) + (SELECT count(*) FROM pg_event_trigger)
-    + (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql')
-    + (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-       WHERE d.datname = current_database())
-    + (SELECT count(*) FROM pg_proc p
-       LEFT JOIN pg_init_privs i ON i.objoid = p.oid AND i.classoid = 'pg_proc'::regclass AND i.objsubid = 0
-       WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proacl IS DISTINCT FROM i.initprivs)
-    + (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM pg_foreign_data_wrapper)
-"""
-"""How much of a database no dropping of schemas puts back."""
+
+RUNNING: list[Server] = []
 
 
 class Server:
@@ -54,11 +44,13 @@ class Server:
     def __init__(self, settings: str = "") -> None:
         self._own: Any = None
         self._connection: Any = None
-        self._empty: list[str] = []
+        self._templates: dict[str, str] = {}
+        self._spare: list[str] = []
         if (url := os.environ.get("ACTIONBUS_TEST_DATABASE_URL")) and not settings:
+            RUNNING.append(self)
             self.url = make_url(url).set(drivername="postgresql+psycopg2")
             return
-        self._folder = Path(tempfile.mkdtemp(prefix="actionbus-pg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="actionbus-pg-", dir=None if settings else in_memory()))
         self._folder.chmod(0o755)
         (self._folder / "run").mkdir(mode=0o700)
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._folder / "run"))  # the wheel asks for it when imported
@@ -68,6 +60,7 @@ class Server:
         self._own.ensure_pgdata_inited()
         with (self._own.pgdata / "postgresql.auto.conf").open("a") as file:
             file.write(SETTINGS + (settings or ON_SAND))
+        RUNNING.append(self)
         self.url = URL.create(
             "postgresql+psycopg2", username="postgres", database="postgres", query={"host": str(self._own.pgdata)}
         )
@@ -136,50 +129,79 @@ class Server:
             shutil.rmtree(folder)
 
     def database(self) -> URL:
-        """A new, empty database."""
-        if self._empty:
-            return self.url.set(database=self._empty.pop())
+        """A new, empty database; one that was made and not used, if there is one."""
         name = _new_name()
-        self._run(f"CREATE DATABASE {name}")
+        if self._spare:
+            self._rename(self._spare.pop(), name)
+        else:
+            self._copy("template1", name)
         return self.url.set(database=name)
 
+    def copy_of(self, url: URL) -> URL:
+        """A copy of a database that nobody is connected to, all in it the same: by template, as staging may be made."""
+        name = _new_name()
+        self._copy(str(url.database), name)
+        return self.url.set(database=name)
+
+    def has(self, url: URL) -> bool:
+        """Whether it is the address of a database of this server, as `database` gives it."""
+        return self.url.set(database=url.database) == url
+
+    def fill(self, url: URL, what: str, make: Callable[[URL], None]) -> bool:
+        """Replace an empty database by a copy of what `make` makes of one; `what` names it. False if it was used."""
+        name = str(url.database)
+        if self._is_used(name):
+            return False
+        if what not in self._templates:
+            template = self.database()
+            make(template)
+            self._templates[what] = str(template.database)
+        self._spare.append(_new_name())
+        self._rename(name, self._spare[-1])
+        self._copy(self._templates[what], name)
+        self._inside(name, f"UPDATE actionbus_identity SET identity = '{uuid4()}'")
+        return True
+
+    def _copy(self, template: str, name: str) -> None:
+        by_file = " STRATEGY file_copy" if self._version() >= 150000 else ""
+        sql = f"CREATE DATABASE {name} TEMPLATE {template}{by_file}"
+        eventually(lambda: self._done(sql), f"nobody is connected to {template}")
+
+    def _rename(self, name: str, new: str) -> None:
+        sql = f"ALTER DATABASE {name} RENAME TO {new}"
+        eventually(lambda: self._done(sql), f"nobody is connected to {name}")
+
+    def _is_used(self, name: str) -> bool:
+        """Whether somebody has ever connected to a database, or set something of it."""
+        if self._version() < 140000:
+            return True
+        # In this order: a session is counted before it leaves the list.
+        [(now,)] = self._run("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", name)
+        [(before,)] = self._run("SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname = %s", name)
+        [(settings,)] = self._run(
+            "SELECT count(*) FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid "
+            "WHERE datname = %s AND (datacl IS NOT NULL OR setdatabase IS NOT NULL)", name
+        )  # fmt: skip
+        return bool(now or before or settings)
+
+    def _version(self) -> int:
+        self._run("SELECT 1")
+        return int(self._connection.server_version)
+
     def drop(self, url: URL) -> None:
-        """Take a database of `database` back, whoever is connected, whatever is in it."""
+        """Remove a database, whoever is connected."""
         name = str(url.database)
         for (gid,) in self._run("SELECT gid FROM pg_prepared_xacts WHERE database = %s", name):
             self._inside(name, f"ROLLBACK PREPARED '{gid}'")
-        fresh = _new_name()
-        eventually(lambda: self._renamed(name, fresh), f"nobody is connected to {name}")
-        if self._emptied(fresh):
-            self._empty.append(fresh)
-        else:
-            self._run(f"DROP DATABASE {fresh} WITH (FORCE)")
+        eventually(lambda: self._done(f"DROP DATABASE {name} WITH (FORCE)"), f"nobody is connected to {name}")
 
-    def _renamed(self, name: str, fresh: str) -> bool:
-        """So that nobody who was left behind finds it again."""
-        self._run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", name)
+    def _done(self, sql: str) -> bool:
+        """False while somebody is in the way."""
         try:
-            self._run(f"ALTER DATABASE {name} RENAME TO {fresh}")
+            self._run(sql)
         except psycopg2.errors.ObjectInUse:
             return False
         return True
-
-    def _emptied(self, name: str) -> bool:
-        """Drop everything in a database, even what refuses it; whether it is as new."""
-        version = self._connection.server_version
-        schemas = ", ".join(schema for (schema,) in self._inside(name, SCHEMAS))
-        # As initdb makes it since version 15; before, everybody may create in it.
-        public = (
-            "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
-            if version >= 150000
-            else "CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC"
-        )
-        anyway = "SET event_triggers = off" if version >= 170000 else "SET session_replication_role = replica"
-        try:
-            [(left,)] = self._inside(name, f"{anyway}; DROP SCHEMA {schemas} CASCADE; {public}; {NOT_AS_NEW}")
-        except psycopg2.Error:
-            return False
-        return bool(left == 0)
 
     def _inside(self, name: str, sql: str) -> list[tuple[Any, ...]]:
         connection = _connected(self.url.set(database=name))
@@ -201,11 +223,23 @@ class Server:
 
     def close(self) -> None:
         """Stop a server of one's own and remove its files. Nobody needs what it would write at leisure."""
+        RUNNING.remove(self)
         if self._connection is not None:
             self._connection.close()
+        for left in (*self._templates.values(), *self._spare) if self._own is None else ():
+            self.drop(self.url.set(database=left))
         if self._own is not None:
             self.kill()
             shutil.rmtree(self._folder)
+
+
+def in_memory() -> Path | None:
+    """A folder whose files lie in memory, where there is one with room for what tests write, who may run it too."""
+    folder = Path("/dev/shm")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    about = os.statvfs(folder)
+    return folder if about.f_bavail * about.f_frsize >= ROOM and not about.f_flag & os.ST_NOEXEC else None
 
 
 def _new_name() -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-from tests.packages import build_wheel
+from tests.helpers import ROOT
 from tests.servers import Redis
 from tests.waiting import eventually
 
@@ -133,10 +134,23 @@ def test_failure(given):
 }
 
 
-class Project:
-    """The application in a folder, and a fresh environment that has the wheel."""
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
+    """Where the commands of a fresh environment are, which has the wheel."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    # What the wheel needs is had from this environment; a path's own .pth files, ours among them, are not read.
+    site = Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder), "platbase": str(folder)}))
+    (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    into = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps"]
+    subprocess.run([*into, "--disable-pip-version-check", *wheels.glob("*.whl")], check=True)
+    return folder / "bin"
 
-    def __init__(self, folder: Path, broker: str) -> None:
+
+class Project:
+    """The application in a folder, and an environment that has the wheel."""
+
+    def __init__(self, folder: Path, environment: Path, broker: str) -> None:
         self.folder = folder / "greeter"
         for name, code in APPLICATION.items():
             file = self.folder / name
@@ -144,15 +158,7 @@ class Project:
             file.write_text(code.lstrip())
             if file.parent != self.folder and name.endswith(".py"):
                 (file.parent / "__init__.py").touch()
-        self.wheels = build_wheel(folder)
-        self.bin = folder / "venv" / "bin"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.bin.parent], check=True)
-        # What the wheel needs is had from this environment; a path's own .pth files, ours among them, are not read.
-        at = {"base": str(self.bin.parent), "platbase": str(self.bin.parent)}
-        site = Path(sysconfig.get_path("purelib", "posix_prefix", at))
-        (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        into = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install", "--quiet", "--no-deps"]
-        subprocess.run([*into, "--disable-pip-version-check", *self.wheels.glob("*.whl")], check=True)
+        self.bin = environment
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACTIONBUS_", "PYTHON"))}
         self.env = kept | {
             "ACTIONBUS_APP": "core.app:app", "ACTIONBUS_DATABASE_URL": "sqlite:///greeter.db",
@@ -168,8 +174,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, redis: Redis) -> Iterator[Project]:
-    return Project(tmp_path, redis.url)
+def project(tmp_path: Path, environment: Path, redis: Redis) -> Project:
+    return Project(tmp_path, environment, redis.url)
 
 
 def test_an_application_may_call_its_packages_like_our_folders(project: Project) -> None:
@@ -192,20 +198,41 @@ def test_its_worker_runs(project: Project) -> None:
             [project.bin / "actionbus", "worker"], cwd=project.folder, env=project.env, stdout=log, stderr=log
         )
     try:
-        eventually(lambda: "succeeded" in project.run("actionbus", "log"), "the worker ran the action")
+        eventually(lambda: outcomes(project.folder / "greeter.db"), "the worker ran the action")
     finally:
         worker.terminate()
         worker.wait()
+    assert "succeeded" in project.run("actionbus", "log")
 
 
-def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
-    [wheel] = build_wheel(tmp_path).glob("*.whl")
+def outcomes(file: Path) -> int:
+    """How many there are; who asks with a command again and again takes the time of who is asked about."""
+    with closing(sqlite3.connect(file)) as connection:
+        return int(connection.execute("SELECT count(*) FROM journal WHERE kind = 'outcome'").fetchone()[0])
+
+
+def test_the_wheel_holds_one_package(wheels: Path) -> None:
+    [wheel] = wheels.glob("*.whl")
     with ZipFile(wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
         names = set(archive.namelist())
     assert {top for top in tops if not top.endswith(".dist-info")} == {"actionbus"}
     assert {"actionbus/py.typed", "actionbus/core/bus.py", "actionbus/core/actions/create_kit.py"} <= names
-    assert "actionbus/adapters/migrations/versions/0001_journal.py" in names
+    assert "actionbus/adapters/migrations/versions/0001_tables.py" in names
+
+
+def test_the_wheel_holds_the_inspector_which_is_light(wheels: Path) -> None:
+    """All that pages are made of is in it, as it is written: nothing is built, so nothing takes Node."""
+    [wheel] = wheels.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        found = {each.filename: each.compress_size for each in archive.infolist() if "/inspector/" in each.filename}
+    there = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "adapters/inspector").rglob("*.*")
+        if "__pycache__" not in path.parts
+    }
+    assert {name.removeprefix("actionbus/") for name in found} == there
+    assert sum(found.values()) < 100_000
 
 
 def test_pytest_pays_for_nothing_of_ours_before_a_fixture_is_used() -> None:

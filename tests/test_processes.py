@@ -58,10 +58,41 @@ def test_a_forked_process_sees_what_a_started_one_sees(
         ("raise SystemExit(3)", 3), ("1/0", 1), ("raise KeyboardInterrupt", -signal.SIGINT),
         ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL), ("import atexit, os; atexit.register(os._exit, 5)", 5),
         ("import signal, threading; signal.pthread_kill(threading.main_thread().ident, 15)", -signal.SIGTERM),
+        ("import os; print(); os.close(1)", 120), ("import sys; sys.exit(-1)", 255),
+        ("import sys; sys.exit(True)", 1), ("import sys; sys.exit('told')", 1), ("import sys; sys.stdout.close()", 0),
     ],
 )  # fmt: skip
 def test_it_ends_alike(run: Any, code: str, status: int) -> None:
-    assert run([sys.executable, "-c", code], capture_output=True).returncode == status
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    assert run([sys.executable, "-c", code], env=env, capture_output=True).returncode == status
+
+
+LEFT_FOR_THE_END = """
+import atexit, sys, threading, time
+main, kept = threading.main_thread(), open("kept", "w")
+kept.write("kept")
+atexit.register(print, "at exit")
+def later():
+    main.join()
+    print("later", end=" ")
+threading.Thread(target=later).start()
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start() if "{}" else None
+circle = [open("lost", "w")]
+circle.append(circle)
+sys.stdout.write("at once ")
+"""
+
+
+@BOTH
+@pytest.mark.parametrize("daemon", ["", "daemon"])
+def test_what_is_left_for_the_end_is_done(run: Any, daemon: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEFT_FOR_THE_END.format(daemon)]
+    env = os.environ | {"PYTHONWARNINGS": "always"}
+    done = run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "at once later at exit\n")
+    if not daemon:  # nobody waits for that, whose interpreter may not get as far
+        assert (tmp_path / "kept").read_text() == "kept"
+        assert done.stderr.count("unclosed file") == 2
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])

@@ -11,23 +11,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 
-from actionbus import Bus, Message, Queue
+from actionbus import Bus
 from actionbus.adapters.library.app import library
-from actionbus.adapters.library.models import Base
 from actionbus.adapters.library.tokens import authenticator, issue
 from actionbus.adapters.wiring import bus_for
 from actionbus.flask import ActionBus
 from actionbus.projections import Projections, Projector
-
-
-class Held(Queue):
-    """Keeps messages."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def publish(self, message: Message) -> None:
-        self.sent.append(message)
+from actionbus.testing import HeldBroker
+from tests.adapters.library_tables import prepared_library
 
 
 class Web:
@@ -58,10 +49,9 @@ def library_bus(url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     (tmp_path / "exports").mkdir()
     monkeypatch.setenv("ACTIONBUS_EXPORTS", str(tmp_path / "exports"))
     monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", "embedded")
+    prepared_library(url)
     with bus_for(library, url) as found:
-        found.journal.create()
-        Base.metadata.create_all(found.engine)
-        found.services.queue = Held()
+        found.services.broker = HeldBroker()
         yield found
 
 

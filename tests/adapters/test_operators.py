@@ -16,7 +16,7 @@ from actionbus.adapters.library.app import library
 from actionbus.adapters.library.models import Base
 from actionbus.adapters.wiring import bus_for, store_for
 from actionbus.flask import ActionBus
-from actionbus.projections import Projector, Stopped
+from actionbus.projections import ProjectionStopped, Projector
 from tests.helpers import Run, documents
 from tests.projections.notes.app import Notes
 
@@ -47,7 +47,7 @@ def stopped(url: URL, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     with bus_for(application, url) as bus:
         database.upgrade(bus.engine)
         bus.execute("put_note", {"note": "a", "text": "poison"}, actor="ana")
-        with pytest.raises(Stopped):
+        with pytest.raises(ProjectionStopped):
             Projector(bus, store_for(bus.engine)).catch_up()
         yield bus
 
@@ -79,7 +79,7 @@ def test_without_a_checkpoint_nobody_operates_over_http(stopped: Bus, actor: str
     answer = skip(served(stopped), actor)
     assert answer.status_code == 403, answer.get_data(as_text=True)
     assert [record.status for record in stopped.journal.read(action="skip_record", kind="outcome")] == ["denied"]
-    with pytest.raises(Stopped):
+    with pytest.raises(ProjectionStopped):
         Projector(stopped, store_for(stopped.engine)).catch_up()
 
 
@@ -113,9 +113,9 @@ def cli(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_command_line_marks_what_is_for_operators(cli: Run) -> None:
     marked = [each["action"] for each in documents(cli("actions", "--json")) if each.get("for_operators")]
-    assert marked == ["skip_record"]
+    assert marked == ["move_subscription", "pause_feeding", "resume_feeding", "skip_record"]
     lines = {line.split()[0]: line for line in cli("actions").stdout.splitlines() if line.strip()}
-    assert [name for name, line in lines.items() if "(for operators)" in line] == ["skip_record"]
+    assert [name for name, line in lines.items() if "(for operators)" in line] == marked
     assert "for operators" in cli("actions", "skip_record").stdout
     assert "for operators" not in cli("actions", "put_note").stdout
 

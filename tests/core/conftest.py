@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from tests.conftest import prepared
+from actionbus import Bus
+from tests.conftest import BusFactory, prepared
 from tests.servers import Server
 
 
@@ -20,3 +21,14 @@ def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         prepared(url)
     yield made
     server.drop(made["postgresql"])
+
+
+@pytest.fixture
+def shop(make_bus: BusFactory) -> Bus:
+    """The shop, recorded, with two accounts that hold a hundred each."""
+    bus = make_bus()
+    bus.create()
+    for number in (1, 2):
+        bus.execute("open_account", {"id": number, "name": f"account {number}"})
+        bus.execute("deposit", {"id": number, "amount": 100})
+    return bus

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from actionbus import BrokerUnavailable, Bus, Message
-from actionbus.testing import HeldQueue
+from actionbus.testing import HeldBroker
 from tests.helpers import let_time_pass
 
 
-class Broker(HeldQueue):
+class Broker(HeldBroker):
     """Keeps messages until somebody looks; may be away."""
 
     redeliver_after = 60.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -16,7 +17,11 @@ from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.projections import Projection, Projections, Projector
 from actionbus.projections.store import Store
+from tests.conftest import TORTURE, in_turn
 from tests.projections.notes.app import make_application
+
+collect_ignore = [] if TORTURE else ["test_cluster.py"]
+"""Three nodes take minutes: `make torture`."""
 
 
 @dataclass
@@ -52,6 +57,11 @@ class World:
 
 MakeWorld = Callable[..., World]
 PAIRS = ["sqlite+embedded", "postgresql+embedded", "postgresql+elasticsearch"]
+
+
+def on_worlds_in_turn(names: str | tuple[str, ...], values: Iterable[Any]) -> pytest.MarkDecorator:
+    """Each of `values` on one pair of database and store, in turn; on all in `make torture`."""
+    return in_turn(names, values, tuple(PAIRS), "make_world")
 
 
 @pytest.fixture(params=PAIRS)

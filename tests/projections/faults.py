@@ -8,7 +8,8 @@ from typing import Any, Literal, cast
 from sqlalchemy.exc import OperationalError
 
 from actionbus import Bus
-from actionbus.projections import Projector
+from actionbus.projections import Projections, Projector
+from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.errors import StoreUnavailable
 from actionbus.projections.ledger import Ledger
 from actionbus.projections.projection import Projection
@@ -62,9 +63,22 @@ def faulty_store(store: Store, faults: Faults) -> Store:
     return cast("Store", _Faulty(store, faults, lambda: StoreUnavailable("no answer")))
 
 
-def projector(bus: Bus, store: Store, faults: Faults, *projections: type[Projection]) -> Projector:
+def projector(
+    bus: Bus, store: Store, faults: Faults, *projections: type[Projection], part: int = 1, parts: int = 1
+) -> Projector:
     """A projector between which and its store and ledger calls break."""
-    made = Projector(bus, faulty_store(store, faults), [projection.name for projection in projections] or None)
-    ledger = _Faulty(made.catalogue.ledger, faults, lambda: OperationalError("no answer", {}, Exception()))
-    made.catalogue.ledger = cast("Ledger", ledger)
+    names = [projection.name for projection in projections] or None
+    made = Projector(bus, faulty_store(store, faults), names, part=part, parts=parts)
+    made.catalogue.ledger = _faulty_ledger(made.catalogue, faults)
     return made
+
+
+def faulty_operations(bus: Bus, store: Store, faults: Faults) -> Projections:
+    """What operators ask for, with the same."""
+    made = Projections(bus, faulty_store(store, faults))
+    made._catalogue.ledger = _faulty_ledger(made._catalogue, faults)
+    return made
+
+
+def _faulty_ledger(catalogue: Catalogue, faults: Faults) -> Ledger:
+    return cast("Ledger", _Faulty(catalogue.ledger, faults, lambda: OperationalError("no answer", {}, Exception())))

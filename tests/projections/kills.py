@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import create_engine
@@ -15,7 +16,7 @@ from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.projections import Projections, Projector
 from actionbus.projections.store import Store
-from tests.projections.faults import Faults, faulty_store
+from tests.projections.faults import Faults, faulty_operations, faulty_store
 from tests.projections.faults import projector as faulty_projector
 from tests.projections.notes.app import Notes, make_application
 
@@ -40,6 +41,25 @@ def rebuild(url: str, where: str, step: str = "", when: Literal["before", "after
     """One rebuild of the notes, which may kill itself before or after a step."""
     bus = Bus(make_application(Notes), url)
     Projections(bus, faulty_store(_store(url, where), Faults(step, when, _kill))).rebuild("notes")
+
+
+STEPS = {
+    "rebuild": {"add", "create_index", "take", "intend", "write_many", "absorbed", "finish_loading", "freeze",
+                "point_alias", "set_built"},
+    "rollback": {"freeze", "point_alias"},
+    "prune": {"remove", "delete_index", "set_pruned_to", "clear_tombstones"},
+}  # fmt: skip
+"""What is done by each of them, one after the other."""
+
+
+def cut_off(url: str, where: str, name: str, step: str, when: Literal["before", "after"]) -> None:
+    """A rebuild, a rollback or a prune that kills itself before or after a step."""
+    bus = Bus(make_application(Notes), url)
+    operations = faulty_operations(bus, _store(url, where), Faults(step, when, _kill))
+    if name == "prune":
+        operations.prune(timedelta(0))
+    else:
+        getattr(operations, name)("notes")
 
 
 def _kill(_: Exception) -> None:

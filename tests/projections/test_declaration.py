@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from actionbus import Bus, ConfigurationError
-from actionbus.projections import Projection, Stopped, on
-from tests.projections.conftest import MakeWorld
+from actionbus.projections import Projection, ProjectionStopped, on
+from tests.projections.conftest import MakeWorld, on_worlds_in_turn
 from tests.projections.notes.app import Notes, make_application
 
 Document = dict[str, Any]
@@ -156,7 +156,7 @@ async def _cancelled() -> None:
     raise asyncio.CancelledError
 
 
-@pytest.mark.parametrize(
+@on_worlds_in_turn(
     ("reduce", "message"),
     [
         (_mutates, "changed the document it was given"),
@@ -185,7 +185,7 @@ def test_what_a_reducer_may_not_do_stops_it_and_leaves_its_documents(
     world.put("a", "good")
     world.put("b", "bad" if reduce is not _mutates else "good")
     position = world.put("b", "bad")
-    with pytest.raises(Stopped, match="bad stopped before record") as caught:
+    with pytest.raises(ProjectionStopped, match="bad stopped before record") as caught:
         world.catch_up()
     assert message in str(caught.value)
     assert caught.value.detail["document"] == "b"
@@ -226,11 +226,11 @@ def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) ->
 
     world = make_world(Keyless, Long, Exiting)
     world.put("a")
-    with pytest.raises(Stopped, match="neither result nor arguments of 'put_note' have a 'nothing'"):
+    with pytest.raises(ProjectionStopped, match="neither result nor arguments of 'put_note' have a 'nothing'"):
         world.catch_up("keyless")
-    with pytest.raises(Stopped, match="512 bytes, not 600"):
+    with pytest.raises(ProjectionStopped, match="512 bytes, not 600"):
         world.catch_up("long")
-    with pytest.raises(Stopped, match="SystemExit: 3"):
+    with pytest.raises(ProjectionStopped, match="SystemExit: 3"):
         world.catch_up("exiting")
 
 

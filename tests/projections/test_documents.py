@@ -75,7 +75,7 @@ def test_the_command_shows_them_and_says_whose_code_told(
     assert [(each["key"], each["document"]["text"]) for each in map(json.loads, shown.stdout.splitlines())] == [
         ("a", "one")
     ]
-    assert f"folded from 1 records up to position {first}, by the reducers of notes as the code has them" in " ".join(
+    assert f"folded from 1 record up to position {first}, by the reducers of notes as the code has them" in " ".join(
         shown.stderr.split()
     )
     assert "two" in run("history", "documents", "notes").stdout

@@ -17,11 +17,11 @@ from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from actionbus.projections import Projections, Projector, StoreUnavailable, on
 from actionbus.projections.ledger import Ledger
-from actionbus.projections.store import Stored, Write
+from actionbus.projections.store import StoredDocument, Write
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
-from tests.projections.test_projector import running, start_projector
+from tests.projections.running import running, start_projector
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 from tests.servers import Server
 
@@ -151,7 +151,7 @@ def test_a_delete_stays_one_after_elasticsearch_has_forgotten_its_version(make_r
     pushes: list[int] = []
     eventually(is_forgotten)
     world.store.write_many(index, [Write("ghost", first, b'{"text":"added"}')])
-    assert world.store.get_many(index, ["ghost"]) == {"ghost": Stored(last - 2, None)}
+    assert world.store.get_many(index, ["ghost"]) == {"ghost": StoredDocument(last - 2, None)}
 
 
 def ill(world: World, make_it: Callable[[Any, str], None], cure: Callable[[Any, str], None], state: str) -> None:
@@ -239,7 +239,7 @@ def test_a_store_that_is_not_there_is_waited_for(make_real_world: MakeWorld, mon
     looks = Calls(monkeypatch, Projector, "_fed")
     with running(world):
         looks.more(2, lambda answer: isinstance(answer, StoreUnavailable))
-    assert world.operations.status()[0].lag_records > 0
+    assert world.operations.status()[0].lag_positions > 0
     store.close()
     with running(made):
         made.operations.wait_for("notes", last, PATIENCE_S)

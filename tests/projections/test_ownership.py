@@ -10,14 +10,14 @@ import pytest
 
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.wiring import store_for
-from actionbus.projections import NotOurs, Projections, Projector, Stopped
+from actionbus.projections import NotOurs, Projections, ProjectionStopped, Projector
 from actionbus.projections.errors import IndexMissing
 from actionbus.projections.rebuild import Rebuild
 from actionbus.projections.store import IndexInfo, Store, Write, index_name
 from actionbus.search import EsRepo
-from tests.projections.conftest import MakeWorld, World
+from tests.projections.conftest import MakeWorld, World, on_worlds_in_turn
 from tests.projections.notes.app import Notes, expected_notes
-from tests.projections.test_projector import running
+from tests.projections.running import running
 from tests.projections.waiting import Calls
 
 FOREIGN = [
@@ -46,7 +46,7 @@ def make(world: World, info: IndexInfo) -> str:
     return info.name
 
 
-@pytest.mark.parametrize("info", FOREIGN, ids=lambda info: info.name)
+@on_worlds_in_turn("info", FOREIGN)
 def test_prune_removes_no_index_that_is_not_of_our_journal_and_projection(world: World, info: IndexInfo) -> None:
     kept = kept_twice(world)
     theirs = make(world, info)
@@ -56,7 +56,7 @@ def test_prune_removes_no_index_that_is_not_of_our_journal_and_projection(world:
     assert world.documents() == expected_notes(world.bus)
 
 
-@pytest.mark.parametrize("info", FOREIGN, ids=lambda info: info.name)
+@on_worlds_in_turn("info", FOREIGN)
 def test_a_checkpoint_of_an_index_that_is_not_ours_is_forgotten_and_the_index_left_alone(
     world: World, info: IndexInfo
 ) -> None:
@@ -70,14 +70,14 @@ def test_a_checkpoint_of_an_index_that_is_not_ours_is_forgotten_and_the_index_le
     assert set(world.store.get_many(theirs, ["theirs"])) == {"theirs"}
 
 
-@pytest.mark.parametrize("info", FOREIGN, ids=lambda info: info.name)
+@on_worlds_in_turn("info", FOREIGN)
 def test_an_unfinished_index_that_turns_out_to_be_anothers_is_not_removed_by_a_rebuild(
     world: World, info: IndexInfo
 ) -> None:
     kept_twice(world)
     theirs = make(world, info)
     world.operations._catalogue.ledger.add(theirs, "notes", 1, 1, first=False)
-    with pytest.raises(Stopped):
+    with pytest.raises(ProjectionStopped):
         world.operations.rebuild("notes")
     assert set(world.store.get_many(theirs, ["theirs"])) == {"theirs"}
     world.operations.rebuild("notes")
@@ -90,7 +90,7 @@ def tombstones(world: World, name: str = "notes") -> int:
     return len(dict(world.store.scan(index, tombstones=True))) - len(dict(world.store.scan(index)))
 
 
-@pytest.mark.parametrize("info", FOREIGN, ids=lambda info: info.name)
+@on_worlds_in_turn("info", FOREIGN)
 def test_a_name_that_shows_what_is_not_ours_is_taken_only_on_demand(world: World, info: IndexInfo) -> None:
     kept_twice(world)
     theirs = make(world, info)
@@ -187,9 +187,6 @@ def test_an_index_of_a_users_own_beside_a_projection_is_left_alone_and_may_be_ma
     world.operations.prune(timedelta(0))
     for name in own:
         assert client.get(index=name, id="1")["_source"] == {"title": "theirs"}
-    for template in client.indices.get_index_template().body["index_templates"]:
-        if template["name"].startswith("actionbus-"):
-            assert all("-actionbus-" in pattern for pattern in template["index_template"]["index_patterns"])
     ours = world.store.aliased("notes")
     assert ours
     world.store.delete_index(ours)
@@ -207,7 +204,7 @@ def test_two_environments_share_a_cluster_by_prefixes(make_at: Real) -> None:
     production.put("b", "staging")
     repo = EsRepo(staging.store)
     repo.put("own_things", "k", {"n": 1}, version=1)
-    with pytest.raises(Stopped, match=r"is not in Elasticsearch at .* \(names begin with staging-\)"):
+    with pytest.raises(ProjectionStopped, match=r"is not in Elasticsearch at .* \(names begin with staging-\)"):
         staging.catch_up("notes")  # one database, so its checkpoints are there already
     staging.operations.rebuild("notes")
     with running(staging):
@@ -273,7 +270,7 @@ def test_the_prefix_comes_from_the_environment_or_as_a_parameter(
     made = []
     monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_PREFIX", "env-")
     for prefix, expected in ((None, "env-notes"), ("given-", "given-notes"), ("", "notes")):
-        store = store_for(world.bus.engine, None, elasticsearch_url, prefix=prefix)
+        store = store_for(world.bus.engine, where=elasticsearch_url, prefix=prefix)
         try:
             for row in world.operations._catalogue.ledger.checkpoints():
                 world.operations._catalogue.ledger.remove(row.index_name)

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from actionbus import ActionBusError
-from actionbus.projections import Held, Lagging, NeedsRebuild, Projection, Projector, Stopped, on
+from actionbus.projections import IndexBusy, Lagging, NeedsRebuild, Projection, ProjectionStopped, Projector, on
 from actionbus.projections.claim import Claim
 from actionbus.projections.feeder import Feeder
-from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import Store, Write
+from tests.helpers import abandon
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.running import running, start_projector
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
-
-
-@contextmanager
-def running(world: World, **options: int) -> Iterator[threading.Event]:
-    stop = threading.Event()
-    projector = Projector(world.bus, world.store, **options)  # type: ignore[arg-type]
-    thread = threading.Thread(target=projector.run, args=(stop,))
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
 
 
 def test_records_become_documents(world: World) -> None:
@@ -62,9 +44,9 @@ def test_several_records_of_a_document_are_one_write_and_none_if_nothing_changed
     written: list[Write] = []
     original = type(world.store).write_many
 
-    def spy(self: Store, index: str, writes: list[Write]) -> None:
+    def spy(self: Store, index: str, writes: list[Write]) -> list[Write]:
         written.extend(writes)
-        original(self, index, writes)
+        return original(self, index, writes)
 
     monkeypatch.setattr(type(world.store), "write_many", spy)
     for number in range(20):
@@ -134,12 +116,12 @@ def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(
         assert not stopped.healthy
         assert stopped.alive
         assert set(world.documents()) == {"a"}
-        with pytest.raises(Stopped, match="cannot be digested"):
+        with pytest.raises(ProjectionStopped, match="cannot be digested"):
             world.operations.wait_for("notes", last, PATIENCE_S)
         with pytest.raises(ValueError, match="not stopped by record 999"):
             world.operations.skip("notes", 999)
         assert world.operations.retry("notes") == 1
-        tries.more(1, lambda answer: isinstance(answer, Stopped))
+        tries.more(1, lambda answer: isinstance(answer, ProjectionStopped))
         assert world.operations.status()[0].state == "stopped"
         outcome = world.operations.skip("notes", bad, actor="operator")
         world.operations.wait_for("notes", outcome, PATIENCE_S)
@@ -155,7 +137,7 @@ def test_a_record_that_cannot_be_absorbed_stops_its_projection_alone(
 def test_retry_after_a_fix_goes_on(make_world: MakeWorld) -> None:
     world = make_world()
     world.put("a", "poison")
-    with pytest.raises(Stopped):
+    with pytest.raises(ProjectionStopped):
         world.catch_up("notes")
 
     class Mended(Projection):
@@ -182,7 +164,7 @@ def test_of_two_projectors_one_works_and_the_other_takes_over(
             claims.more(2, lambda answer: answer is False)
             rows = [status for status in other.operations.status() if status.projection == "notes"]
             assert len(rows) == 1
-            with pytest.raises(Held):
+            with pytest.raises(IndexBusy):
                 other.catch_up("notes")
             stop_first.set()
             other.operations.wait_for("notes", other.put("a", "3"), PATIENCE_S)
@@ -255,11 +237,11 @@ def test_status_tells_lag_and_life(world: World) -> None:
     world.catch_up()
     world.put("late")
     status = world.operations.status()[0]
-    assert (status.lag_records, status.alive, status.state) == (2, False, "idle")
+    assert (status.lag_positions, status.alive, status.state) == (2, False, "idle")
     eventually(lambda: world.operations.status()[0].lag_seconds > status.lag_seconds)
     assert not status.healthy
     with running(world):
-        eventually(lambda: all(s.healthy and s.lag_records == 0 for s in world.operations.status()))
+        eventually(lambda: all(s.healthy and s.lag_positions == 0 for s in world.operations.status()))
         assert {s.role for s in world.operations.status()} == {"serving"}
     assert not any(s.alive for s in world.operations.status())
 
@@ -341,84 +323,6 @@ def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_w
     assert world.documents() == expected_notes(world.bus)
 
 
-def test_a_journal_made_anew_under_a_living_index_is_found_out(
-    make_real_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_real_world(Notes)
-    for number in range(10):
-        world.put(f"n{number}")
-    world.catch_up()
-    with world.bus.engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    anew = make_real_world(Notes)
-    anew.put("other", "x")
-    with pytest.raises(NeedsRebuild, match="knows nothing of"):
-        anew.catch_up()
-    looks = Calls(monkeypatch, Projector, "_fed")
-    with running(anew):
-        looks.more(3)
-    assert anew.operations.status()[0].state == "stopped"
-    assert len(anew.documents()) == 10, "nothing was written to what belongs to another journal"
-    theirs = anew.store.aliased("notes")
-    anew.operations.rebuild("notes", take_over=True)
-    assert anew.documents() == expected_notes(anew.bus)
-    assert anew.operations.prune()["indices"] == 0
-    assert theirs in anew.store.indices("notes"), "what belongs to another journal is its own to remove"
-
-
-def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_projector(
-    make_real_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dump and restore are done table by table, so that the projector keeps its connections and notices by itself."""
-    world = make_real_world(Notes)
-    world.put("a", "kept")
-    with running(world):
-        world.operations.wait_for("notes", world.put("b", "kept"), PATIENCE_S)
-        tables = ("journal", "actionbus_checkpoints")
-        with world.bus.engine.begin() as connection:
-            for table in tables:
-                connection.execute(text(f"CREATE TABLE dump_{table} AS SELECT * FROM {table}"))
-        for number in range(5):
-            last = world.put(f"lost {number}", "lost")
-        world.operations.wait_for("notes", last, PATIENCE_S)
-        with world.bus.engine.begin() as connection:
-            connection.execute(text("ALTER TABLE journal DISABLE TRIGGER ALL"))
-            for table in tables:
-                connection.execute(text(f"DELETE FROM {table}"))
-                override = "OVERRIDING SYSTEM VALUE " if table == "journal" else ""
-                connection.execute(text(f"INSERT INTO {table} {override}SELECT * FROM dump_{table}"))
-            connection.execute(text("ALTER TABLE journal ENABLE ALWAYS TRIGGER ALL"
-                                    .replace("TRIGGER ALL", "TRIGGER journal_append_only")))  # fmt: skip
-            connection.execute(
-                text("SELECT setval(pg_get_serial_sequence('journal', 'position'), max(position)) FROM journal")
-            )
-        world.bus.journal.look_anew()
-        eventually(lambda: world.operations.status()[0].state == "stopped")
-        told = world.operations.status()[0].detail
-        assert "restored" in told["message"]
-        assert "projections rebuild notes" in told["message"]
-        world.put("c", "after the restore")
-        Calls(monkeypatch, Ledger, "sign_of_life").more(2)
-        assert "c" not in world.documents()
-        world.operations.rebuild("notes")
-        world.operations.wait_for("notes", world.put("d", "goes on"), PATIENCE_S)
-    assert world.documents() == expected_notes(world.bus)
-
-
-PROJECTOR = """
-import sys, threading
-from tests.projections.kills import project
-project(*sys.argv[1:])
-"""
-
-
-def start_projector(world: World, *more: str) -> subprocess.Popen[bytes]:
-    """A projector in a process of its own."""
-    line = [sys.executable, "-c", PROJECTOR, world.url.render_as_string(hide_password=False), world.store_at, *more]
-    return subprocess.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"})
-
-
 def test_a_dead_projectors_place_is_taken(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = make_world(Notes), make_world(Notes)
     claims = Calls(monkeypatch, Claim, "acquire")
@@ -433,3 +337,19 @@ def test_a_dead_projectors_place_is_taken(make_world: MakeWorld, monkeypatch: py
     finally:
         first.kill()
         first.wait()
+
+
+def test_a_projector_recovers_what_died_meanwhile(world: World) -> None:
+    """No worker need run for that; nor is anybody to ask."""
+    died = abandon(world.bus)
+    stop = threading.Event()
+    running = threading.Thread(target=Projector(world.bus, world.store).run, args=[stop])
+    running.start()
+    try:
+        eventually(lambda: world.bus.journal.outcome(died))
+    finally:
+        stop.set()
+        running.join()
+    outcome = world.bus.journal.outcome(died)
+    assert outcome is not None
+    assert outcome.status == "interrupted"

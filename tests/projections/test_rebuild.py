@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from actionbus.projections import NeedsRebuild, Stopped, on
-from actionbus.projections.store import IndexInfo, Search, Write
+from actionbus.projections import NeedsRebuild, ProjectionStopped, on
+from actionbus.projections.search import Search
+from actionbus.projections.store import IndexInfo, Write
 from tests import processes
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
-from tests.projections.test_projector import running, start_projector
+from tests.projections.running import running, start_projector
 from tests.projections.waiting import PATIENCE_S, eventually
 
 ANCHORS = 40
@@ -164,7 +165,7 @@ def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) ->
         assert world.documents() == expected_notes(world.bus)
         assert world.operations.rollback("notes") == new
         assert world.operations.prune()["indices"] == 1
-    with pytest.raises(Stopped, match="no other index"):
+    with pytest.raises(ProjectionStopped, match="no other index"):
         world.operations.rollback("notes")
     assert world.documents() == expected_notes(world.bus)
 
@@ -177,7 +178,9 @@ def test_a_rollback_first_brings_the_index_up_or_says_how_far_it_is_behind(make_
     after = new.operations.rebuild("notes")
     new.put("b", "2")
     new.catch_up()
-    with pytest.raises(Stopped, match=r"is 2 positions behind that, and it is fed by the code of version 1 alone"):
+    with pytest.raises(
+        ProjectionStopped, match=r"is 2 positions behind that, and it is fed by the code of version 1 alone"
+    ):
         new.operations.rollback("notes")
     assert new.store.aliased("notes") == after
     assert old.operations.rollback("notes") == before
@@ -193,7 +196,9 @@ def test_a_rollback_to_an_index_that_is_stopped_is_refused(make_world: MakeWorld
     new.catch_up()
 
     def refused() -> None:
-        with pytest.raises(Stopped, match=r"positions behind that, and notes stopped before record .* be digested"):
+        with pytest.raises(
+            ProjectionStopped, match=r"positions behind that, and notes stopped before record .* be digested"
+        ):
             old.operations.rollback("notes")
         assert old.store.aliased("notes") == after
 
@@ -225,7 +230,9 @@ def test_after_a_restore_the_rebuilt_index_is_fed_and_no_way_leads_back(world: W
     assert told["serving"].state == "idle"
     assert told["kept"].state == "stopped"
     assert "`actionbus projections prune` removes this one" in str(told["kept"].detail["message"])
-    with pytest.raises(Stopped, match=r"no other index of notes to go back to; the index .* holds documents up to"):
+    with pytest.raises(
+        ProjectionStopped, match=r"no other index of notes to go back to; the index .* holds documents up to"
+    ):
         world.operations.rollback("notes")
     with running(world):
         world.operations.wait_for("notes", world.put("e", "later"), PATIENCE_S)
@@ -312,22 +319,23 @@ def test_a_rebuild_that_would_be_wrong_is_not_swapped_in(world: World, monkeypat
     served = world.store.aliased("notes")
     original = type(world.store).finish_loading
 
-    def spoil(self: Any, index: str, settings: Any) -> None:
-        self.write_many(index, [Write("n3", 10**9, b'{"text":"spoilt"}')])
-        original(self, index, settings)
+    def spoil(self: Any, index: str) -> None:
+        there = self.get_many(index, ["n3"])["n3"].version
+        self.write_many(index, [Write("n3", there, b'{"text":"spoilt"}', mends=True)])
+        original(self, index)
 
     monkeypatch.setattr(type(world.store), "finish_loading", spoil)
-    with pytest.raises(Stopped, match="differs from the journal at the document 'n3'"):
+    with pytest.raises(ProjectionStopped, match="differs from the journal at the document 'n3'"):
         world.operations.rebuild("notes")
     assert world.store.aliased("notes") == served
 
-    def lose(self: Any, index: str, settings: Any) -> None:
+    def lose(self: Any, index: str) -> None:
         self.write_many(index, [Write("n3", 10**9, None, "2026-01-01T00:00:00+00:00")])
-        original(self, index, settings)
+        original(self, index)
 
     world.operations.prune()
     monkeypatch.setattr(type(world.store), "finish_loading", lose)
-    with pytest.raises(Stopped, match="has 4 documents, not 5"):
+    with pytest.raises(ProjectionStopped, match=r"not swapped in: .* has 4 documents, and 5 were written to it"):
         world.operations.rebuild("notes")
     assert world.store.aliased("notes") == served
 
@@ -337,7 +345,7 @@ def test_poison_stops_a_rebuild_and_leaves_what_readers_see(make_world: MakeWorl
     world.put("a", "1")
     world.catch_up()
     world.put("b", "poison")
-    with pytest.raises(Stopped, match="cannot be digested"):
+    with pytest.raises(ProjectionStopped, match="cannot be digested"):
         world.operations.rebuild("notes")
     assert set(world.documents()) == {"a"}
 
@@ -368,10 +376,10 @@ def test_a_foreign_index_is_refused(world: World) -> None:
     world.store.create_index(IndexInfo(index, "notes", 1, "another journal"), Notes.mappings, {}, loading=False)
     world.store.point_alias("notes", index)
     world.put("b")
-    with pytest.raises(Stopped, match="fed from another journal"):
+    with pytest.raises(ProjectionStopped, match="fed from another journal"):
         world.catch_up("notes")
     world.store.delete_index(index)
-    with pytest.raises(Stopped, match="is not in"):
+    with pytest.raises(ProjectionStopped, match="is not in"):
         world.catch_up("notes")
     world.operations.rebuild("notes")
     assert world.documents() == expected_notes(world.bus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,19 @@ from sqlalchemy import create_engine
 
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
-from actionbus.adapters.testing.contracts import INDEX, MAPPINGS, write
+from actionbus.adapters.testing.search_contract import INDEX, MAPPINGS, write
 from actionbus.contracts import StoreContract
 from actionbus.projections import Projection
-from actionbus.projections.errors import DocumentsRefused, QueryRefused, StoreRefused, StoreUnavailable
-from actionbus.projections.store import Search, Store
+from actionbus.projections.errors import (
+    DocumentsRefused,
+    IndexMissing,
+    QueryRefused,
+    StoreRefused,
+    StoreUnavailable,
+    UnknownProjection,
+)
+from actionbus.projections.search import START, Place, Search, cursor, place_of
+from actionbus.projections.store import Store
 from actionbus.search import EsRepo
 
 
@@ -23,6 +32,10 @@ class Things(Projection):
     """What the index of these tests is mapped as."""
 
     mappings = MAPPINGS
+
+
+class Others(Things):
+    """Of another application."""
 
 
 class TestStore(StoreContract):
@@ -36,9 +49,32 @@ class TestStore(StoreContract):
     ) -> None:
         repo = EsRepo(searchable, [Things])
         for asked in ({"filters": {name: "1"}}, {"facets": [name]}):
-            with pytest.raises(QueryRefused, match=r"things has no field .* there are: kind, n, tags, yes"):
+            with pytest.raises(QueryRefused, match=r"things has no field .* there are: at, kind, n, tags, x, yes"):
                 repo.search("things", **asked)  # type: ignore[arg-type]
         assert repo.search("things", filters={"n": 1}, facets=["kind"]).facets == {"kind": {"icon": 1}}
+
+    def test_no_name_but_of_a_projection_or_an_index_of_the_applications_own_is_read(self, searchable: Store) -> None:
+        for repo in (EsRepo(searchable, [Things]), EsRepo(searchable)):
+            repo.put("own_things", "k", {"title": "a face of our own"}, 1)
+            searchable.refresh(str(searchable.aliased("own_things")))
+            assert repo.get("things", "1") is not None
+            assert repo.search("own_things", "FACE").total == 1
+            for name in (
+                "_all",
+                "*",
+                "things,things",
+                "thing*",
+                "",
+                "-things",
+                "<things>",
+                "things/_search",
+                INDEX.name,
+            ):
+                for read in (repo.search, lambda name, repo=repo: repo.get(name, "1")):
+                    with pytest.raises(UnknownProjection):
+                        read(name)
+        with pytest.raises(UnknownProjection):
+            EsRepo(searchable, [Others]).search("things")
 
 
 def test_what_a_search_is_refused_for_names_the_projection(elasticsearch_store: Store) -> None:
@@ -107,7 +143,7 @@ def test_a_node_that_takes_no_bulk_at_all_refuses_no_document_and_is_not_asked_a
 def test_no_bulk_is_greater_than_its_bound_but_for_one_document(
     elasticsearch_store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actionbus.adapters.elasticsearch._BULK_BYTES", 100_000)
+    monkeypatch.setattr("actionbus.adapters.elasticsearch_bulk._BULK_BYTES", 100_000)
     elasticsearch_store.create_index(INDEX, MAPPINGS, {}, loading=False)
     sent: list[bytes] = []
     original = elasticsearch_store.client.perform_request
@@ -133,3 +169,71 @@ def test_more_words_than_postgresql_indexes_are_a_refused_document(postgres_url:
     assert [key for key, _, _ in caught.value.refused] == ["big"]
     assert dict(store.scan(INDEX.name)).keys() == {"1", "3"}
     engine.dispose()
+
+
+def test_an_index_that_is_not_ours_is_none(elasticsearch_store: ElasticsearchStore) -> None:
+    elasticsearch_store.client.index(index="secrets", id="1", document={"title": "red"}, refresh=True)
+    for read in (lambda repo: repo.search("secrets", "red"), lambda repo: repo.get("secrets", "1")):
+        with pytest.raises(IndexMissing, match="no index of actionbus"):
+            read(EsRepo(elasticsearch_store))
+
+
+def test_a_cursor_made_up_for_another_index_shows_nothing_of_it(elasticsearch_store: ElasticsearchStore) -> None:
+    """A point in time says itself of which index it is, so whoever has one could read anything through it."""
+    store = elasticsearch_store
+    store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    store.point_alias("things", INDEX.name)
+    store.client.index(index="secrets", id="1", document={"title": "red"}, refresh=True)
+    foreign = store.client.open_point_in_time(index="secrets", keep_alive="1m").body["id"]
+    asked = Search("red", after=START)
+    made_up = cursor(asked, "things", Place([9.0, -1], 1, f"{INDEX.name}/{foreign}"))
+    assert store.search("things", replace(asked, after=made_up)).hits == []
+
+
+def test_a_point_in_time_that_is_gone_is_a_refused_cursor(elasticsearch_store: ElasticsearchStore) -> None:
+    store = elasticsearch_store
+    store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    store.point_alias("things", INDEX.name)
+    store.write_many(INDEX.name, [write(str(at), at, title="red") for at in range(1, 4)])
+    store.refresh(INDEX.name)
+    asked = Search("red", limit=1, after=START)
+    given = store.search("things", asked).next
+    place = place_of(replace(asked, after=given), "things")
+    assert place is not None
+    store.client.close_point_in_time(id=place.store.partition("/")[2])
+    with pytest.raises(QueryRefused, match="expired"):
+        store.search("things", replace(asked, after=given))
+
+
+def test_no_point_in_time_is_left_open_by_pages_that_were_read_to_the_end(
+    elasticsearch_store: ElasticsearchStore,
+) -> None:
+    store = elasticsearch_store
+    store.create_index(INDEX, MAPPINGS, {}, loading=False)
+    store.point_alias("things", INDEX.name)
+    store.write_many(INDEX.name, [write(str(at), at, title="red") for at in range(1, 4)])
+    store.refresh(INDEX.name)
+
+    def opened() -> int:
+        nodes = store.client.nodes.stats(metric="indices", index_metric="search").body["nodes"].values()
+        return sum(node["indices"]["search"]["open_contexts"] for node in nodes)
+
+    before, after = opened(), START
+    while after:
+        after = store.search("things", Search("red", limit=2, after=after)).next or ""
+    assert opened() == before
+
+
+@pytest.mark.parametrize("filters", [["lowercase"], None])
+def test_an_applications_own_analysis_is_left_alone_and_a_server_without_the_filter_is_none_the_worse(
+    elasticsearch_store: ElasticsearchStore, monkeypatch: pytest.MonkeyPatch, filters: list[str] | None
+) -> None:
+    own = {"type": "custom", "tokenizer": "standard", "filter": filters}
+    settings = {"analysis": {"analyzer": {"default": own}}} if filters else {}
+    monkeypatch.setattr("actionbus.adapters.elasticsearch_analysis.FOLDING", "asciifolding" if filters else "nosuch")
+    elasticsearch_store.create_index(INDEX, MAPPINGS, settings, loading=False)
+    elasticsearch_store.point_alias("things", INDEX.name)
+    elasticsearch_store.write_many(INDEX.name, [write("1", 1, title="München")])
+    elasticsearch_store.refresh(INDEX.name)
+    assert elasticsearch_store.search("things", Search("MÜNCHEN")).total == 1
+    assert elasticsearch_store.search("things", Search("munchen")).total == 0

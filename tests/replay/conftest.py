@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from actionbus import Application, Bus
+from actionbus.replay import Step
 from tests.replay.copies import Copy
 from tests.servers import Server
 
@@ -63,6 +64,14 @@ def attempt(bus: Bus, actor: str, action: str, **arguments: Any) -> Any:
         return bus.execute(action, arguments, actor=actor).result
     except Exception:
         return None
+
+
+def assert_hardly_any(divergent: list[Step], steps: list[Step]) -> None:
+    """What an action read between other's commits nobody recorded; what is tried for it explains nearly all."""
+    told = [(step, [str(each) for each in step.differences]) for step in divergent]
+    assert len(divergent) <= max(2, len(steps) // 50), told
+    alone = [(step, [str(each) for each in step.differences], step.why) for step in divergent if not step.overlapped]
+    assert alone == [], "one that overlapped with nobody never differs"
 
 
 def fill(bus: Bus) -> None:

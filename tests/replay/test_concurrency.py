@@ -14,9 +14,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from actionbus import Application, Bus
-from actionbus.replay import Replayer, Step
+from actionbus.replay import Replayer
 from tests.conftest import TORTURE, prepared
-from tests.replay.conftest import MakeCopy, attempt, open_bus
+from tests.replay.conftest import MakeCopy, assert_hardly_any, attempt, open_bus
 from tests.servers import Server
 from tests.shop.app import make_application
 
@@ -36,13 +36,6 @@ def side_by_side(count: int, work: Callable[[random.Random], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def assert_hardly_any(divergent: list[Step], steps: list[Step]) -> None:
-    """What an action read between other's commits nobody recorded; what is tried for it explains nearly all."""
-    told = [(step, [str(each) for each in step.differences]) for step in divergent]
-    assert len(divergent) <= len(steps) // 50, told
-    assert all(step.overlap_was_tried for step in divergent), "one that overlapped with nobody never differs"
 
 
 def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:

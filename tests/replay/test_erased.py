@@ -9,7 +9,7 @@ from sqlalchemy import Column, Date, Integer, MetaData, String, Table
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
-from actionbus.adapters.cli.replayed import change_document
+from actionbus.adapters.cli.replay_output import change_document
 from actionbus.replay import Replayer, ReplayError
 from actionbus.replay.debug import Debugging
 from actionbus.replay.fork import Forking

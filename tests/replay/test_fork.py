@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from actionbus.core.history.shapes import Shape
 from actionbus.replay import Replayer, ReplayError
-from actionbus.replay.fork import Fork, Forking, Inserted
+from actionbus.replay.fork import Fork, Forking, InsertedAction
 from actionbus.replay.history import whole
+from actionbus.replay.narrow_fork import ANY, NarrowForking, ReadWays
 from tests.conftest import prepared
 from tests.replay.conftest import NewSandbox, fill
+from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
 
@@ -41,7 +46,9 @@ def test_what_if(bus: Bus, new_sandbox: NewSandbox) -> None:
     assert rows == {("accounts", (1,)): {"balance": (15, 10)}, ("accounts", (2,)): {"balance": (15, 0)}}
     edited = forked(bus, new_sandbox(), edit={first.action_id: {"amount": 2000}})
     assert failed.action_id in {each.action_id for each in edited.ended}, "what failed then succeeds now"
-    inserted = forked(bus, new_sandbox(), insert=[Inserted(big.position, "deposit", {"id": 3, "amount": 1}, "eve")])
+    inserted = forked(
+        bus, new_sandbox(), insert=[InsertedAction(big.position, "deposit", {"id": 3, "amount": 1}, "eve")]
+    )
     assert [each.action for each in inserted.ended if each.then is None] == ["deposit"]
     with pytest.raises(ReplayError, match="has no argument 'amonut'"):
         forked(bus, new_sandbox(), edit={first.action_id: {"amonut": 1}})
@@ -100,3 +107,62 @@ def test_a_row_that_was_set_past_the_gateway_differs_no_more(bus: Bus, sandbox_u
     bus.execute("draw")
     skipped = forked(bus, sandbox_url, skip=[big.action_id])
     assert [change.key for change in skipped.rows if change.table == "accounts"] == [(1,)]
+
+
+def test_a_narrow_fork_comes_to_the_same_and_runs_what_touches_what_differs(bus: Bus, new_sandbox: NewSandbox) -> None:
+    fill(bus)
+    for number in range(20):
+        bus.execute("open_account", {"id": 100 + number, "name": f"later {number}"})
+    for number in range(40):
+        bus.execute("deposit", {"id": 100 + number % 20, "amount": 1 + number})
+    bus.execute("transfer", {"source": 100, "target": 2, "amount": 1})
+    bus.execute("withdraw", {"id": 2, "amount": 3})
+    big = list(bus.journal.read(action="deposit", kind="outcome"))[1]
+    whole_line = forked(bus, new_sandbox(), skip=[big.action_id])
+    with Replayer(bus.journal, make_application(), new_sandbox()) as replayer:
+        narrow = NarrowForking(replayer, skip=[big.action_id]).run()
+    assert [str(each) for each in narrow.rows] == [str(each) for each in whole_line.rows]
+    assert [each.action_id for each in narrow.ended] == [each.action_id for each in whole_line.ended]
+    assert narrow.taken > 30
+    assert narrow.run + narrow.taken >= whole_line.run
+    assert narrow.run < whole_line.run // 2
+
+
+def test_what_reads_a_table_by_other_ways_than_keys_is_run_where_it_differs(bus: Bus, new_sandbox: NewSandbox) -> None:
+    CallBack.function = lambda handler: handler.session.scalar(text("SELECT sum(balance) FROM accounts"))
+    bus.execute("open_account", {"id": 1, "name": "a"})
+    paid = bus.execute("deposit", {"id": 1, "amount": 3})
+    for _ in range(6):
+        bus.execute("call_back")
+    with Replayer(bus.journal, make_application(), new_sandbox()) as replayer:
+        narrow = NarrowForking(replayer, skip=[paid.action_id]).run()
+    assert [each.action for each in narrow.ended] == ["deposit", *["call_back"] * 6]
+
+
+def test_how_statements_are_seen_to_read() -> None:
+    shapes = {name: Shape(0, name, ("id", "kit_id"), ("integer",) * 2, key, (), True, datetime.now(UTC), 0)
+              for name, key in {"public.assets": ("id",), "public.pairs": ("id", "kit_id"), "plain": ()}.items()}  # fmt: skip
+    for statement, read in {
+        "SELECT assets.id FROM assets WHERE assets.id = %(pk_1)s FOR UPDATE": set(),
+        'UPDATE assets SET name=? WHERE "assets"."id" = ?': set(),
+        "INSERT INTO assets (id, kit_id) VALUES (?, ?)": set(),
+        "SELECT assets.id FROM assets WHERE assets.kit_id = ?": {"public.assets"},
+        "SELECT assets.id FROM assets WHERE assets.id = ? OR 1 = 1": {"public.assets"},
+        "SELECT assets.id FROM assets WHERE assets.id = (SELECT max(id) FROM assets)": {"public.assets"},
+        "SELECT pairs.id FROM pairs WHERE pairs.id = ?": {"public.pairs"},
+        "SELECT pairs.id FROM pairs WHERE pairs.id = ? AND pairs.kit_id = ?": set(),
+        "SELECT * FROM plain WHERE id = ?": {"plain"},
+        "SELECT * FROM assets JOIN pairs ON assets.id = pairs.id WHERE assets.id = ?": {
+            "public.assets",
+            "public.pairs",
+        },
+        "INSERT INTO pairs SELECT * FROM assets": {"public.assets", "public.pairs"},
+        "SELECT * FROM a_view": {ANY},
+        "SELECT now()": set(),
+    }.items():
+        ways = ReadWays(shapes, [])
+        ways.note("a", [statement])
+        assert ways.tables("a") == read, statement
+    unique = ReadWays(shapes, ["public.assets"])
+    unique.note("a", ["INSERT INTO assets (id) VALUES (?)"])
+    assert unique.tables("a") == {"public.assets"}

@@ -41,8 +41,8 @@ def test_out_of_one_journal_into_another(bus: Bus, tmp_path: Path, server: Any) 
             create_tables(laptop.engine)
             assert import_into(laptop, path) == count
             # On PostgreSQL the numbers of transactions are others, there and in snapshots.
-            ours = [record._replace(xid=None, seen=None) for record in bus.journal.read()]
-            assert [record._replace(xid=None, seen=None) for record in laptop.journal.read()] == ours
+            ours = [record.replaced(xid=None, seen=None) for record in bus.journal.read()]
+            assert [record.replaced(xid=None, seen=None) for record in laptop.journal.read()] == ours
             assert laptop.journal.identity() == bus.journal.identity()
             with pytest.raises(ReplayError, match="is not empty"):
                 import_into(laptop, path)

@@ -13,6 +13,8 @@ from actionbus.core.history.install import install, status
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.storage.ddl import verbatim
 
+TABLE = "CREATE TABLE things (id int PRIMARY KEY, v text)"
+
 
 class Captured:
     """Runs SQL as an outsider does, and reads the images."""
@@ -75,3 +77,9 @@ class Captured:
             "SELECT context, images_upto, xid FROM journal WHERE kind = 'bypass' "
             "AND context::jsonb -> 'baseline' IS NULL ORDER BY position"
         )
+
+
+HOSTILE = (
+    "SET actionbus.action = 'no uuid'; SET TimeZone = 'America/New_York'; SET DateStyle = 'SQL, DMY'; "
+    "SET IntervalStyle = 'sql_standard'; SET bytea_output = 'escape'; SET extra_float_digits = -15; SET xmloption = document"
+)

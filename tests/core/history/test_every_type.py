@@ -21,9 +21,8 @@ from sqlalchemy.engine import URL
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from tests.conftest import TORTURE, BusFactory
-from tests.core.history.capturing import Captured
-from tests.core.history.test_postgresql import HOSTILE
-from tests.core.history.test_sqlite_capture import Recorded
+from tests.core.history.capturing import HOSTILE, Captured
+from tests.core.history.capturing_sqlite import Recorded
 
 SETUP = [
     "CREATE DOMAIN moment AS timestamptz", "CREATE DOMAIN moments AS timestamptz[]", "CREATE DOMAIN small AS numeric(5, 2) CHECK (VALUE < 500)",

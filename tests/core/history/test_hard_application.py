@@ -5,7 +5,6 @@ Each action returns what it wrote, found by copies of its own; `changes` must sa
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -21,10 +20,12 @@ from actionbus import Bus, History
 from tests.conftest import TORTURE
 from tests.core.history.hard import Base, Rows, app, difference, shown
 from tests.core.history.hard.operations import LOST, Lost
+from tests.processes import CONTEXT
 
 PROCESSES = 6 if TORTURE else 3
-ACTIONS = {"postgresql": 1_300 if TORTURE else 250, "sqlite": 700 if TORTURE else 150}
+ACTIONS = {"postgresql": 1_300 if TORTURE else 75, "sqlite": 700 if TORTURE else 60}
 COPIES = 40 if TORTURE else 6
+BETWEEN_COPIES_S = 0.05 if TORTURE else 0.3
 SHARED = 4
 
 
@@ -104,18 +105,16 @@ def test_what_is_told_is_what_stood_there_and_who_wrote_it(url: URL) -> None:
     with bus.engine.begin() as connection:
         connection.execute(text("INSERT INTO shared VALUES (:i, 1, NULL)"), [{"i": i + 1} for i in range(SHARED)])
     bus.execute("contend", {"id": 1})
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # what they import, they import once
     share = ACTIONS[url.get_backend_name()] // PROCESSES
     plain = url.render_as_string(hide_password=False)
-    workers = [context.Process(target=work, args=(plain, number + 1, share)) for number in range(PROCESSES)]
+    workers = [CONTEXT.Process(target=work, args=(plain, number + 1, share)) for number in range(PROCESSES)]
     for each in workers:
         each.start()
     copies: dict[int, Rows] = {}
     while any(each.is_alive() for each in workers):
         if found := copy(bus.engine):
             copies[found[0]] = found[1]
-        time.sleep(0.05)
+        time.sleep(BETWEEN_COPIES_S)
     for each in workers:
         each.join()
         assert each.exitcode == 0

@@ -11,7 +11,9 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
+from actionbus.core.history import postgresql_standing
 from actionbus.core.history.answers import TableBasis
+from actionbus.core.history.postgresql_catalogue import look
 from tests.conftest import create_tables
 from tests.shop.app import make_application
 
@@ -107,6 +109,28 @@ def test_a_column_that_is_not_recorded_yet_is_said(
         assert basis(bus).unrecorded_since is None
         assert basis(bus).problems
         assert basis(bus, at=1).problems == ()
+
+
+def test_answers_of_earlier_positions_are_whole_when_a_migration_has_renewed_the_triggers(made: Bus) -> None:
+    before = made.execute("deposit", {"id": 1, "amount": 1}).position
+    for name in ("more", "yet_more"):
+        run(made, f"ALTER TABLE accounts ADD COLUMN {name} INTEGER")
+        made.create()
+        made.execute("deposit", {"id": 1, "amount": 1})
+        for at in (before, before - 1, None):
+            assert basis(made, at).problems == ()
+            assert basis(made, at).unrecorded_since is None
+
+
+def test_the_catalogue_is_looked_into_once_for_all_tables(postgres_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(postgresql_standing, "look", lambda *given: looks.append(given) or look(*given))
+    with Bus(make_application(), postgres_url) as bus:
+        bus.create()
+        bus.execute("open_account", {"id": 1, "name": "a"})
+        looks.clear()
+        assert len(bus.history.state().basis.tables) == 2
+        assert len(looks) == 1
 
 
 def test_it_takes_no_second_connection_and_one_look(made: Bus, caplog: pytest.LogCaptureFixture) -> None:

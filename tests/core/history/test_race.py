@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import psycopg2
+import pytest
 from sqlalchemy.engine import URL
 
 from tests.conftest import TORTURE
 from tests.core.history.capturing import Captured
+from tests.processes import CONTEXT
 
 ROUNDS = 3_000 if TORTURE else 25
 OUTCOME = "INSERT INTO journal (kind, status, action_id, action, correlation_id) VALUES ('outcome', 'succeeded', %s, 'x', 'x')"
@@ -54,14 +56,14 @@ def _write(dsn: str, number: int) -> None:
             cursor.execute("ROLLBACK")
 
 
+@pytest.mark.timeout(3_000 if TORTURE else 300)
 def test_images_add_up_to_copies_taken_meanwhile(captured: Captured, postgres_url: URL) -> None:
     """A copy is taken while nobody is between drawing a position and its commit, so that its position is exact."""
     captured.run("CREATE TABLE t (id int PRIMARY KEY, v text)")
     captured.install("t")
     captured.run("INSERT INTO t SELECT g, 'start' FROM generate_series(1, 30) g")
     dsn = postgres_url.set(drivername="postgresql").render_as_string(hide_password=False)
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(dsn, number)) for number in range(6)]
+    writers = [CONTEXT.Process(target=_write, args=(dsn, number)) for number in range(6)]
     for each in writers:
         each.start()
     copies: list[tuple[int, Counter[str]]] = []
@@ -75,8 +77,8 @@ def test_images_add_up_to_copies_taken_meanwhile(captured: Captured, postgres_ur
         assert each.exitcode == 0
     images = _placed(captured)
     assert all(position is not None for position, _, _ in images)
-    for position, copy in copies:
-        assert _folded(images, position) == copy, position
+    for position, copy, folded in _beside(images, copies):
+        assert folded == copy, position
     assert len({position for position, _ in copies}) > 5
 
 
@@ -100,10 +102,15 @@ def _placed(captured: Captured) -> list[tuple[Any, ...]]:
     )
 
 
-def _folded(images: list[tuple[Any, ...]], upto: int) -> Counter[str]:
+def _beside(
+    images: list[tuple[Any, ...]], copies: list[tuple[int, Counter[str]]]
+) -> Iterator[tuple[int, Counter[str], Counter[str]]]:
+    """Each copy with what the images come to at its position."""
+    left = deque(sorted(images, key=lambda each: each[0]))
     total: Counter[str] = Counter()
-    for position, before, after in images:
-        if position <= upto:
+    for position, copy in sorted(copies, key=lambda each: each[0]):
+        while left and left[0][0] <= position:
+            _, before, after = left.popleft()
             total.update([after] if after is not None else [])
             total.subtract([before] if before is not None else [])
-    return Counter({row: number for row, number in total.items() if number})
+        yield position, copy, Counter({row: number for row, number in total.items() if number})

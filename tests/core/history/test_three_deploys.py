@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -45,6 +46,8 @@ def shop(
 ) -> Iterator[Shop]:
     """After all three."""
     monkeypatch.syspath_prepend(tmp_path)
+    for module in [each for each in sys.modules if each.startswith("deploy_")]:
+        del sys.modules[module]  # another shop's
     made = Shop(url, tmp_path, request.param, psql)
     for deploy in (1, 2, 3):
         made.work(deploy, STEPS)

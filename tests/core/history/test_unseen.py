@@ -203,11 +203,19 @@ def test_another_journal_of_the_database_has_partitions_of_its_own(captured: Cap
         assert captured.images() == []
 
 
-def test_dropping_a_partition_with_rows_needs_a_baseline(captured: Captured) -> None:
-    """Of one that is dropped nothing is left by which it could be named; the docs say so."""
+def test_dropping_a_partition_with_rows_is_named_and_a_baseline_ends_it(captured: Captured) -> None:
     captured.run(*PARTS)
     captured.install("things")
-    captured.run("INSERT INTO things VALUES (1, 'a'), (2, 'b')", "DROP TABLE things_b")
-    assert told(captured.bus) == {(1, "a"): 1, (2, "b"): 1}
-    captured.install("things", baseline=True)
+    captured.run("CREATE TABLE things_c PARTITION OF things FOR VALUES IN ('c')")
+    captured.install("things")
+    captured.run("ALTER TABLE things_a RENAME TO renamed", "ALTER TABLE renamed SET SCHEMA public")
+    assert captured.status("things")[0].is_whole
+    captured.run("INSERT INTO things VALUES (1, 'a'), (2, 'b'), (3, 'c')", "DROP TABLE things_b", "DROP TABLE things_c")
+    problems = captured.status("things")[0].problems
+    assert [name for name in ("renamed", "things_b", "things_c") if name in "".join(problems)] == [
+        "things_b",
+        "things_c",
+    ]
+    captured.install("things")
+    assert captured.status("things")[0].is_whole
     assert told(captured.bus) == {(1, "a"): 1}

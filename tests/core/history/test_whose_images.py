@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy import text
 
 from actionbus import Bus
 from tests.conftest import BusFactory, query
+from tests.processes import CONTEXT
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, Base, make_application
 
@@ -140,8 +140,7 @@ def write(url: str, number: int) -> None:
 
 def test_several_processes_each_have_their_own(shop: Bus) -> None:
     url = shop.engine.url.render_as_string()
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=write, args=(url, number * 100)) for number in (1, 2, 3)]
+    processes = [CONTEXT.Process(target=write, args=(url, number * 100)) for number in (1, 2, 3)]
     for process in processes:
         process.start()
     for process in processes:

@@ -8,7 +8,8 @@ from sqlalchemy import Column, Computed, Integer, MetaData, String, Table, inspe
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
+from tests.copies import copied
 from tests.core.privacy.actions.run_sql import RunSql
 
 OF_PATIENT = {"personal": "id"}
@@ -40,6 +41,12 @@ def models() -> MetaData:
     return metadata
 
 
+def create(url: URL) -> None:
+    """Journal and tables, with what records their rows."""
+    with Bus(Application("clinic", actions=["tests.core.privacy.actions"], models=models()), url) as bus:
+        bus.create()
+
+
 class Clinic:
     """A bus upon a new database, and copies of its tables."""
 
@@ -47,7 +54,8 @@ class Clinic:
         self.models = models()
         self.application = Application("clinic", actions=list(actions), models=self.models)
         self.bus = Bus(self.application, url)
-        self.bus.create()
+        if not copied(url, "clinic", create):
+            self.bus.create()
         self.url = url
 
     def run(self, *statements: str, **values: Any) -> int:
@@ -99,7 +107,7 @@ def canonical(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
     """Comparable, whatever the order of rows; an erased value as such."""
     return {
         name: sorted(
-            repr({n: "erased" if isinstance(v, Erased) else v if v is None else str(v) for n, v in row.items()})
+            repr({n: "erased" if isinstance(v, ErasedValue) else v if v is None else str(v) for n, v in row.items()})
             for row in rows
         )
         for name, rows in tables.items()

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.engine import URL
 
+from tests.core.privacy.actions.admit import Admit
 from tests.core.privacy.clinic import Clinic
+
+
+@pytest.fixture(autouse=True)
+def put_back_admit() -> Iterator[None]:
+    """No test leaves its function in `admit`."""
+    function = Admit.function
+    yield
+    Admit.function = function
 
 
 @pytest.fixture

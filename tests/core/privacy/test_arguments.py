@@ -29,13 +29,6 @@ ADA = {"patient_id": 1, "name": "Ada Lovelace", "born": "1815-12-10", "phone": 5
 VALUES = ("Ada Lovelace", "1815-12-10", "5550199", "penicillin")
 
 
-@pytest.fixture(autouse=True)
-def put_back() -> Any:
-    function = Admit.function
-    yield
-    Admit.function = function
-
-
 def admit(clinic: Clinic, function: Callable[[Any], Any] = lambda handler: None, **arguments: Any) -> UUID:
     Admit.function = function
     return clinic.bus.execute("admit", {**ADA, **arguments}).action_id

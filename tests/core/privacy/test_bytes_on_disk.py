@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from tests.core.privacy.clinic import Clinic
 NAME = 'Zoë (Quux) "Ärzt", 4711'
 NUMBER = 5550199187
 OTHER = "Bob Böhmermann"
-
-
-@pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    function = Admit.function
-    yield
-    Admit.function = function
 
 
 def written(handler: Any) -> Any:

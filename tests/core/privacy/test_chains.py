@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.engine import URL
 
-from actionbus.core.declare.personal import Declared
+from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.history.declared import declare
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from tests.core.history.told.byhand import Book
@@ -67,8 +67,8 @@ def test_pages_states_and_differences_across_an_erasure(clinic: Clinic, is_alter
     for table in ("patients", "visits"):
         assert canonical({table: pages(clinic, table)}) == canonical({table: now[table]})
         (ada, bob) = pages(clinic, table, before)
-        assert [name for name, value in ada.items() if isinstance(value, Erased)]
-        assert not [name for name, value in bob.items() if isinstance(value, Erased)]
+        assert [name for name, value in ada.items() if isinstance(value, ErasedValue)]
+        assert not [name for name, value in bob.items() if isinstance(value, ErasedValue)]
     differing = clinic.bus.history.diff(before, after).rows
     told = sorted((each.table.rpartition(".")[2], each.before is None, each.after is None) for each in differing)
     scraps = [each for each in told if each[0] == "scraps"]
@@ -113,7 +113,7 @@ def test_what_only_looks_erased_is_no_less_there(clinic: Clinic) -> None:
     told = clinic.state()
     assert sorted(row["note"] for row in told["visits"]) == sorted(FORGED)
     assert sorted(row["ward"] for row in told["patients"]) == sorted(FORGED)
-    assert [row["name"] for row in told["patients"] if not isinstance(row["name"], Erased)] == [FORGED[1]]
+    assert [row["name"] for row in told["patients"] if not isinstance(row["name"], ErasedValue)] == [FORGED[1]]
     wards = " OR ".join("ward = '" + each.replace("'", "''") + "'" for each in FORGED)
     sql = f"SELECT count(*) = 5 AND count(name) = 1 AND count(born) = 1 FROM patients WHERE {wards}"
     assert clinic.bus.history.bisect(sql).source is not None
@@ -125,7 +125,7 @@ def test_what_only_looks_erased_is_no_less_there(clinic: Clinic) -> None:
 def book(url: URL) -> Iterator[Book]:
     book = Book(url)
     with book.bus.engine.begin() as connection:
-        declared = [Declared("items", None, {"name": "id"}, None)]
+        declared = [TableDeclaration("items", None, {"name": "id"}, None)]
         declare(book.bus.backend, connection, declared, is_whole=False)
     yield book
     book.close()
@@ -145,7 +145,7 @@ def test_images_out_of_order_are_summed_though_any_erased_value_would_follow(boo
     stand_ins = {
         each.after["name"]
         for each in book.history.rows("items", 1, end).changes
-        if each.after is not None and isinstance(each.after["name"], Erased)
+        if each.after is not None and isinstance(each.after["name"], ErasedValue)
     }
     assert len(stand_ins) == 3
     names = {row["id"]: row["name"] for row in book.state("items", end)}
@@ -165,4 +165,4 @@ def test_images_out_of_order_are_summed_though_any_erased_value_would_follow(boo
     answer = book.history.state("items", later)
     assert answer.basis.gaps == ()
     (rows,) = answer.tables.values()
-    assert sorted((isinstance(row["name"], Erased), row["ward"]) for row in rows) == [(False, "x"), (True, "y")]
+    assert sorted((isinstance(row["name"], ErasedValue), row["ward"]) for row in rows) == [(False, "x"), (True, "y")]

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Computed, Integer, MetaData, String, Table
 from actionbus import Application, Bus, ConfigurationError
 from actionbus.core.declare.personal import declared_of, keep_of, withheld_of
 from actionbus.core.history.declared import read_declared
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from tests.core.privacy.clinic import Clinic
@@ -81,8 +81,8 @@ def test_a_renamed_column_is_known_by_its_number(clinic: Clinic) -> None:
     clinic.past("UPDATE visits SET remark = 'cough'")
     clinic.bus.erase(7)
     changes = clinic.bus.history.rows("visits", 1).changes
-    assert isinstance(changes[0].after and changes[0].after["remark"], Erased)
-    assert isinstance(changes[-1].after and changes[-1].after["remark"], Erased)
+    assert isinstance(changes[0].after and changes[0].after["remark"], ErasedValue)
+    assert isinstance(changes[-1].after and changes[-1].after["remark"], ErasedValue)
 
 
 def test_another_subject_column_replaces_the_first_and_is_kept(clinic: Clinic) -> None:
@@ -119,7 +119,7 @@ def test_status_shows_it_and_a_command_erases_without_an_application(
     assert run("history", "erase", "1", code=130).stdout == ""  # asked, and nobody answered
     erased = json.loads(run("history", "erase", "1", "--yes", "--actor", "clerk", "--json").stdout)
     assert {name.rpartition(".")[2]: count for name, count in erased["images"].items()} == {"patients": 1, "visits": 1}
-    assert "1 rows of" in run("history", "erase", "1", "--yes").stderr
+    assert "1 row of" in run("history", "erase", "1", "--yes").stderr
     assert "(erased)" in run("history", "rows", "visits", "1").stdout
     (row,) = [json.loads(each) for each in run("history", "rows", "visits", "1", "--json").stdout.splitlines()]
     assert set(row["after"]["note"]) == {"$erased"}

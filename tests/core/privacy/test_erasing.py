@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from actionbus.core.history.decoding import Erased, shown
+from actionbus.core.history.decoding import ErasedValue, shown
 from actionbus.core.history.erasing import commitment
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
@@ -99,7 +99,7 @@ def test_what_changed_is_still_blamed_and_told_as_erased(clinic: Clinic) -> None
     blamed = {each.column: each for each in clinic.bus.history.blame("patients", 1).columns}
     positions = {name: each.change.who.source.position for name, each in blamed.items() if each.change.who.source}
     assert positions == {"id": first, "born": first, "ward": second, "name": third, "greeting": third}
-    assert all(isinstance(blamed[name].value, Erased) for name in ("name", "born", "greeting"))
+    assert all(isinstance(blamed[name].value, ErasedValue) for name in ("name", "born", "greeting"))
     assert shown(blamed["name"].value) == {"$erased": blamed["name"].value.stand_in}
     changes = clinic.bus.history.rows("patients", 1).changes
     assert changes[1].columns() == ["ward"]
@@ -120,7 +120,7 @@ def test_a_baseline_is_erased_as_well(clinic: Clinic) -> None:
         install(clinic.bus.backend, connection, [TableWanted("patients")], baseline=True)
     clinic.bus.erase(1)
     (ada, bob) = sorted(clinic.state()["patients"], key=lambda row: row["id"])
-    assert isinstance(ada["name"], Erased)
+    assert isinstance(ada["name"], ErasedValue)
     assert bob["name"] == "Bob"
 
 
@@ -166,8 +166,8 @@ def test_its_record_tells_no_subject_and_the_receipt_shows_whose_it_is(clinic: C
     record = clinic.bus.journal.get(erasure.outcome.action_id)
     assert record is not None
     assert (record.action, record.actor, record.status) == ("erase_subject", "clerk", "succeeded")
-    assert "417250" not in repr(record._asdict())
-    assert erasure.receipt not in repr(record._asdict())
+    assert "417250" not in repr(record.values())
+    assert erasure.receipt not in repr(record.values())
     assert record.arguments == {"subject": commitment(erasure.receipt, "417250")}
 
 

@@ -19,13 +19,6 @@ from tests.servers import Server
 ADA = {"patient_id": 1, "name": "Ada Lovelace"}
 
 
-@pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    function = Admit.function
-    yield
-    Admit.function = function
-
-
 @pytest.fixture
 def sandbox(url: URL, server: Server) -> Iterator[URL | str]:
     """A sandbox of the same dialect."""
@@ -44,7 +37,7 @@ def greet(handler: Any) -> Any:
 def test_a_worker_gets_clear_values(clinic: Clinic) -> None:
     Admit.function = greet
     queue = Broker()
-    with Bus(clinic.application, clinic.url, queue=queue) as bus:
+    with Bus(clinic.application, clinic.url, broker=queue) as bus:
         ticket = bus.runner().execute_async("admit", ADA)
         (outcome,) = queue.run(bus)
         assert outcome.result == {"hello": "Ada Lovelace"}
@@ -57,7 +50,7 @@ def test_a_worker_gets_clear_values(clinic: Clinic) -> None:
 def test_what_was_erased_before_it_was_run_is_rejected(clinic: Clinic) -> None:
     Admit.function = greet
     queue = Broker()
-    with Bus(clinic.application, clinic.url, queue=queue) as bus:
+    with Bus(clinic.application, clinic.url, broker=queue) as bus:
         ticket = bus.runner().execute_async("admit", {**ADA, "details": {"a": "penicillin"}})
         bus.erase(1)
         with pytest.raises(InvalidArguments, match="was erased") as caught:
@@ -72,7 +65,7 @@ def test_what_was_erased_before_it_was_run_is_rejected(clinic: Clinic) -> None:
 def test_what_a_handler_queues_has_its_key(clinic: Clinic) -> None:
     Admit.function = lambda handler: handler.runner.execute_async("admit", {**ADA, "patient_id": 2}) and None
     queue = Broker()
-    with Bus(clinic.application, clinic.url, queue=queue) as bus:
+    with Bus(clinic.application, clinic.url, broker=queue) as bus:
         bus.execute("admit", ADA)
         Admit.function = greet
         (outcome,) = queue.run(bus)

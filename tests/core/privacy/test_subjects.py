@@ -11,7 +11,7 @@ from sqlalchemy import Column, LargeBinary, MetaData, String, Table, Uuid, inser
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus
-from actionbus.core.history.decoding import Erased
+from actionbus.core.history.decoding import ErasedValue
 
 ID = UUID("0123abcd-0000-4000-8000-00000000ffff")
 SUBJECTS = ("7", "a,b", '"quoted"', "(7)", "back\\slash", " spaced ", "O'Brien", "Zoë", "%", "'); DROP TABLE x; --", "")
@@ -52,7 +52,7 @@ def test_whatever_a_subject_is_called_he_alone_is_erased(bus: Bus) -> None:
         assert sorted(erasure.images.values()) == [1, 1], subject
         for table in ("first", "last"):
             rows = told(bus, table)
-            erased = [row["who"] for row in rows if isinstance(row["body"], Erased)]
+            erased = [row["who"] for row in rows if isinstance(row["body"], ErasedValue)]
             assert subject in erased
             assert len(erased) == number
     assert [row["body"] for row in told(bus, "first") if row["who"] == ""] == ["text"]
@@ -66,8 +66,8 @@ def test_an_uuid_is_known_in_each_of_its_spellings(bus: Bus, given: UUID | str) 
     assert sorted(erasure.images.values()) == [1, 1]
     assert sorted(erasure.standing.values()) == [1, 1]
     names = [row["name"] for row in told(bus, "people")] + [row["body"] for row in told(bus, "native")]
-    assert sum(isinstance(each, Erased) for each in names) == 2
-    assert {each for each in names if not isinstance(each, Erased)} == {"Bob", "of Bob"}
+    assert sum(isinstance(each, ErasedValue) for each in names) == 2
+    assert {each for each in names if not isinstance(each, ErasedValue)} == {"Bob", "of Bob"}
 
 
 @pytest.mark.parametrize("subject", [None, ""])
@@ -82,4 +82,4 @@ def test_what_looks_like_a_stand_in_is_a_value(bus: Bus) -> None:
     bus.erase("8")
     assert [row["body"] for row in told(bus, "first") if row["who"] == "7"] == [looks]
     bus.erase("7")
-    assert [row["body"] for row in told(bus, "first") if not isinstance(row["body"], Erased)] == []
+    assert [row["body"] for row in told(bus, "first") if not isinstance(row["body"], ErasedValue)] == []

@@ -11,7 +11,14 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus, History
 from actionbus.core.history.decoding import row_text
+from tests.copies import copied
 from tests.shop.app import make_application
+
+
+def create(url: URL) -> None:
+    """A journal alone."""
+    with Bus(make_application(), url) as bus:
+        bus.journal.create()
 
 
 class Book:
@@ -19,7 +26,7 @@ class Book:
 
     def __init__(self, url: URL) -> None:
         self.bus = Bus(make_application(), url)
-        if not self.bus.journal.exists():
+        if not (copied(url, "journal", create) or self.bus.journal.exists()):
             self.bus.journal.create()
         self.history: History = self.bus.history
         self.is_sqlite = url.get_backend_name() == "sqlite"
@@ -47,11 +54,9 @@ class Book:
                 self._run(f"ALTER TABLE actionbus_images ADD COLUMN o{number}")
                 self._run(f"ALTER TABLE actionbus_images ADD COLUMN n{number}")
             self._wide = max(self._wide, len(names))
-            values = (table, *map(json.dumps, lists), is_baseline, self.last())
-            columns_, marks = (
-                "table_name, columns, types, key, withheld, is_baseline, since_image",
-                "?, ?, ?, ?, ?, ?, ?",
-            )
+            values = (table, *map(json.dumps, lists), is_baseline, self.last(), self.position())
+            columns_ = "table_name, columns, types, key, withheld, is_baseline, since_image, since_position"
+            marks = ", ".join("?" * len(values))
         else:
             places = list(numbers) or [1 + sum(map(ord, each)) for each in names]
             values = (f"public.{table}", *lists, is_baseline, self.last(), places, xid)
@@ -125,6 +130,10 @@ class Book:
         """The last image's number."""
         return int(self._run("SELECT coalesce(max(image), 0) FROM actionbus_images")[0][0])
 
+    def position(self) -> int:
+        """The last record's; the moments of two records may be the same."""
+        return int(self._run("SELECT coalesce(max(position), 0) FROM journal")[0][0])
+
     def state(self, table: str, at: int | None = None) -> list[dict[str, Any]]:
         """The rows of a table, in a fixed order."""
         found = self.history.state(table, at).tables
@@ -141,3 +150,24 @@ def _quoted(value: Any) -> str:
 
 def _text(values: Any) -> str | None:
     return None if values is None else row_text([None if each is None else str(each) for each in values])
+
+
+def found(book: Book, condition: str) -> int | None:
+    """The position since which there is such an item."""
+    source = book.history.bisect(f"SELECT EXISTS (SELECT 1 FROM items WHERE {condition})").source
+    return source and source.position
+
+
+HOSTILE = ["a,b", ",", "a, b", "a/b", '"a","b"', "a:b", "..", "a?b#c", "%2C", "(a)", "5", " 5", "a\\,b", "é"]
+"""Keys of rows."""
+
+
+def with_hostile_keys(book: Book) -> Book:
+    """The book with a table whose key is such a text, and one whose key has two columns."""
+    one, two = book.shape("goods", "code price", key="code"), book.shape("places", "id code price", key="id code")
+    for number, code in enumerate(HOSTILE):
+        mark = book.last()
+        book.image(one, None, (code, str(number)), xid=8 + number)
+        book.image(two, None, (number, "x", str(number)), xid=8 + number)
+        book.record(xid=8 + number, after=mark)
+    return book

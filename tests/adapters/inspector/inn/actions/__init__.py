@@ -1,0 +1,1 @@
+"""What the inn can do."""

@@ -1,0 +1,1 @@
+"""Calls that are postponed until the commit: `outside(…, after_commit=True)`."""

@@ -1,0 +1,1 @@
+"""An action with a name that is taken."""

@@ -1,0 +1,1 @@
+"""Many actions to a transaction: each of them as if alone."""
