@@ -13,8 +13,9 @@ help:  ## Show what there is to make
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which with PYTHON=python3.12")'
+	@echo "Setting up $(VENV): a minute or two, once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,flask,celery,tracing,privacy,test,lint,bench]'
+	$(BIN)/python -m pip install $$([ -t 1 ] || echo --quiet) --disable-pip-version-check --editable '.[library,elasticsearch-server,metrics,flask,celery,tracing,privacy,test,lint,bench]'
 	@touch $@
 
 # What an editable install maps, laid out for type checkers, which do not see it (docs/decisions/0018-one-name.md).
@@ -23,30 +24,25 @@ $(STAMP): pyproject.toml
 	@ln -sfn $(addprefix ../../,core projections adapters replay $(filter-out %/__pycache__,$(wildcard actionbus/*))) $@/
 	@touch $@
 
-run: $(STAMP)  ## Import the Unicode emoji set, project it into Elasticsearch, search it
-	@$(BIN)/actionbus demo
+run: $(STAMP)  ## Import the Unicode emoji set, search it, look into its history; KEEP=1 leaves Elasticsearch running
+	@$(BIN)/actionbus demo $(if $(KEEP),--keep)
 
-test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
+test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch and Redis; tell what they do not run
+	$(BIN)/python -m pytest -p tests.line_coverage --floor 90 --numprocesses 4 --dist worksteal
 
 test-fast: $(STAMP)  ## Run what needs no server, on SQLite: a minute
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" -k "not postgresql and not elasticsearch" \
 		tests/core tests/test_rooms.py tests/projections/test_declaration.py
 
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records
-	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest tests/test_structure.py tests/core/test_crashes.py tests/core/test_order.py \
-		tests/core/test_interruptions.py tests/core/test_hostile_defaults.py tests/core/test_secrets_everywhere.py tests/core/test_arg.py \
-		tests/core/history/test_race.py tests/core/history/test_three_deploys.py \
-		tests/core/history/test_hard_application.py tests/core/history/test_every_type.py tests/projections/test_first_start.py \
-		tests/projections/test_kills.py tests/projections/test_rebuild.py \
-		tests/adapters/test_celery.py tests/adapters/test_serving.py \
-		tests/replay/test_properties.py tests/replay/test_concurrency.py tests/replay/test_divergence.py --timeout 3600
+	ACTIONBUS_TORTURE=1 $(BIN)/python -m pytest --timeout 3600 $$(grep -rl TORTURE --include='test_*.py' tests)
 
 bench: $(STAMP)  ## Measure speed, as ratios
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.projecting --memory 1000000
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.replaying
+	$(BIN)/python -m benchmarks.queueing
 
 lint: $(STAMP) .links/actionbus  ## Check style and types
 	$(BIN)/ruff check .
