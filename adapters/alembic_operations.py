@@ -39,9 +39,15 @@ class RecordHistory(MigrateOperation):
 
     @classmethod
     def record_history(
-        cls, operations: Operations, table: str, *, schema: str | None = None, withhold: Sequence[str] = (),
-        record: Sequence[str] = (), baseline: bool = False,
-    ) -> None:  # fmt: skip
+        cls,
+        operations: Operations,
+        table: str,
+        *,
+        schema: str | None = None,
+        withhold: Sequence[str] = (),
+        record: Sequence[str] = (),
+        baseline: bool = False,
+    ) -> None:
         """Record all changes of a table's rows, with the columns that it has now. After every change of its columns.
 
         Never recorded are the columns in `withhold`, those that the models call sensitive, and those that were withheld
@@ -105,8 +111,9 @@ def _home(connection: Connection, wanted: TableWanted) -> str | None:
     if not homes:
         log.warning(
             "the rows of %s are not recorded, since the database has no journal; `actionbus db upgrade --models` makes "
-            "one and records them", _named(wanted),
-        )  # fmt: skip
+            "one and records them",
+            _named(wanted),
+        )
     return homes[0] if homes else None
 
 

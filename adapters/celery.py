@@ -119,11 +119,14 @@ def _transport_options(broker: str) -> dict[str, Any]:
     if not broker.startswith(("redis", "rediss")):
         return {}
     return {
-        "socket_connect_timeout": _CONNECT_S, "socket_timeout": 5.0, "socket_keepalive": True, "max_retries": 1,
+        "socket_connect_timeout": _CONNECT_S,
+        "socket_timeout": 5.0,
+        "socket_keepalive": True,
+        "max_retries": 1,
         # What a dead worker had taken is sent again by the dispatcher; a second memory of it in Redis is one more thing
         # to read that others may have written.
         "ack_emulation": False,
-    }  # fmt: skip
+    }
 
 
 def serve_tasks(app: Celery, bus: Bus) -> None:

@@ -78,8 +78,13 @@ class ElasticsearchStore(Store):
         self, info: IndexInfo, mappings: Mapping[str, Any], settings: Mapping[str, Any], *, loading: bool
     ) -> None:
         properties = {**mappings.get("properties", {}), RESERVED: _OURS}
-        ours = {"projection": info.projection, "version": info.version, "journal": info.journal,
-                "pruned_to": info.pruned_to, "incarnation": info.incarnation}  # fmt: skip
+        ours = {
+            "projection": info.projection,
+            "version": info.version,
+            "journal": info.journal,
+            "pruned_to": info.pruned_to,
+            "incarnation": info.incarnation,
+        }
         meta = {**mappings.get("_meta", {}), RESERVED: ours}
         real, declared = self._real(info.name), flat(settings)
         with told():
@@ -87,9 +92,12 @@ class ElasticsearchStore(Store):
                 return
             try:
                 create_folded(
-                    self._client, real, {**declared, DURABILITY: "request"},
-                    {**mappings, "properties": properties, "_meta": meta}, {_written_as(real): {}},
-                )  # fmt: skip
+                    self._client,
+                    real,
+                    {**declared, DURABILITY: "request"},
+                    {**mappings, "properties": properties, "_meta": meta},
+                    {_written_as(real): {}},
+                )
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
@@ -123,9 +131,15 @@ class ElasticsearchStore(Store):
     def info(self, index: str) -> IndexInfo:
         meta = _meta_of(self._mapping(index))
         durability = self._settings(index).get(f"index.{DURABILITY}", "request")
-        return IndexInfo(index, meta.get("projection", ""), meta.get("version", 0), meta.get("journal", ""),
-                         meta.get("pruned_to", 0), meta.get("incarnation", ""),
-                         is_durable=str(durability).lower() == "request")  # fmt: skip
+        return IndexInfo(
+            index,
+            meta.get("projection", ""),
+            meta.get("version", 0),
+            meta.get("journal", ""),
+            meta.get("pruned_to", 0),
+            meta.get("incarnation", ""),
+            is_durable=str(durability).lower() == "request",
+        )
 
     def _mapping(self, index: str) -> dict[str, Any]:
         with told():
@@ -244,9 +258,15 @@ class ElasticsearchStore(Store):
             while True:
                 with told():
                     page = self._client.search(
-                        pit={"id": pit, "keep_alive": "5m"}, query=query, size=size, sort=["_shard_doc"],
-                        track_total_hits=False, allow_partial_search_results=False, **after, **more,
-                    ).body["hits"]["hits"]  # fmt: skip
+                        pit={"id": pit, "keep_alive": "5m"},
+                        query=query,
+                        size=size,
+                        sort=["_shard_doc"],
+                        track_total_hits=False,
+                        allow_partial_search_results=False,
+                        **after,
+                        **more,
+                    ).body["hits"]["hits"]
                 weight = max(
                     (len(orjson.dumps(hit.get("_source", {}))) for hit in page[:: 1 + len(page) // 8]), default=1
                 )
@@ -270,9 +290,13 @@ class ElasticsearchStore(Store):
     def greatest_tombstone(self, index: str, below: int, before: str) -> int:
         self.refresh(index)
         with told():
-            answer = self._client.search(index=self._real(index), size=0, query=_old(below, before),
-                                         aggs={"greatest": {"max": {"field": _POSITION}}},
-                                         allow_partial_search_results=False)  # fmt: skip
+            answer = self._client.search(
+                index=self._real(index),
+                size=0,
+                query=_old(below, before),
+                aggs={"greatest": {"max": {"field": _POSITION}}},
+                allow_partial_search_results=False,
+            )
         return int(answer.body["aggregations"]["greatest"]["value"] or 0)
 
     def clear_tombstones(self, index: str, below: int, before: str) -> int:

@@ -16,9 +16,12 @@ FOLDING: Final = "asciifolding"
 
 
 def create_folded(
-    client: Elasticsearch, index: str, settings: Mapping[str, Any], mappings: Mapping[str, Any],
+    client: Elasticsearch,
+    index: str,
+    settings: Mapping[str, Any],
+    mappings: Mapping[str, Any],
     aliases: Mapping[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """Create an index. A server of the core alone has no such filter: accents count there, as a log says."""
     if any(name == "analysis" or name.startswith(("analysis.", "index.analysis.")) for name in settings):
         client.indices.create(index=index, settings=settings, mappings=mappings, aliases=aliases)

@@ -108,6 +108,10 @@ def _lines(write: Write) -> bytes:
     head = b'{"index":{"_id":%b,"version":%d,"version_type":"%b"}}\n' % (orjson.dumps(write.key), write.version, kind)
     if write.text is None:
         return b'%b{"%b":{"position":%d,"deleted_at":"%b"}}\n' % (
-            head, RESERVED.encode(), write.version, (write.deleted_at or "").encode())  # fmt: skip
+            head,
+            RESERVED.encode(),
+            write.version,
+            (write.deleted_at or "").encode(),
+        )
     comma = b"" if write.text == b"{}" else b","
     return b'%b%b%b"%b":{"position":%d}}\n' % (head, write.text[:-1], comma, RESERVED.encode(), write.version)

@@ -25,8 +25,10 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 
 _COMPATIBLE: Final = re.compile(r"compatible-with=\d+")
 _SPOKEN: Final = "compatible-with=8"
-NDJSON: Final = {"content-type": f"application/vnd.elasticsearch+x-ndjson; {_SPOKEN}",
-                 "accept": f"application/vnd.elasticsearch+json; {_SPOKEN}"}  # fmt: skip
+NDJSON: Final = {
+    "content-type": f"application/vnd.elasticsearch+x-ndjson; {_SPOKEN}",
+    "accept": f"application/vnd.elasticsearch+json; {_SPOKEN}",
+}
 _HEALTH: Final = "/_cluster/health?filter_path=status"
 _NOT_LET_IN: Final = frozenset({401, 403})
 
@@ -120,9 +122,15 @@ def client_for(hosts: list[str], timeout: float, options: Mapping[str, Any]) -> 
     """A client. Raises ValueError for a file of certificates that cannot be read, or an address that is none."""
     see_files(options)
     return Elasticsearch(
-        hosts, request_timeout=timeout, max_retries=max(2, len(hosts)), retry_on_timeout=True,
-        retry_on_status=(429, 502, 503, 504), serializer=OrjsonSerializer(), transport_class=_Greeting, **options,
-    )  # fmt: skip
+        hosts,
+        request_timeout=timeout,
+        max_retries=max(2, len(hosts)),
+        retry_on_timeout=True,
+        retry_on_status=(429, 502, 503, 504),
+        serializer=OrjsonSerializer(),
+        transport_class=_Greeting,
+        **options,
+    )
 
 
 @contextmanager

@@ -56,10 +56,16 @@ class ElasticsearchSearch:
             raise QueryRefused(NO_CURSOR)
         with self._told_of_cursors():
             answer = self._client.search(
-                **self._where(place), query=self._query(), size=search.limit, sort=order, aggs=_facets_of(search),
-                track_total_hits=place is None, track_scores=order == _BEST_FIRST, highlight=_highlighted(self._fields),
+                **self._where(place),
+                query=self._query(),
+                size=search.limit,
+                sort=order,
+                aggs=_facets_of(search),
+                track_total_hits=place is None,
+                track_scores=order == _BEST_FIRST,
+                highlight=_highlighted(self._fields),
                 allow_partial_search_results=False,
-            ).body  # fmt: skip
+            ).body
         total = place.total if place else answer["hits"]["total"]["value"]
         hits = answer["hits"]["hits"]
         return Hits(total, [_hit(each) for each in hits], _counted(answer), self._next(hits, total, answer))
@@ -195,9 +201,11 @@ def _counted(answer: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 def _highlighted(fields: Fields) -> dict[str, Any]:
     """Whole texts, as HTML; one too long to be looked through must not fail the search."""
     return {
-        "encoder": "html", "max_analyzed_offset": LOOKED_THROUGH, "number_of_fragments": 0,
+        "encoder": "html",
+        "max_analyzed_offset": LOOKED_THROUGH,
+        "number_of_fragments": 0,
         "fields": {name: {} for name in fields.texts},
-    }  # fmt: skip
+    }
 
 
 def _hit(hit: dict[str, Any]) -> Hit:

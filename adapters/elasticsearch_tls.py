@@ -9,23 +9,35 @@ from typing import Any, Final
 
 _FILES: Final = ("ca_certs", "client_cert", "client_key")
 _ADVICE: Final = (
-    (("Fingerprints did not match",),
-     "the certificate that it shows is not the one of ACTIONBUS_ELASTICSEARCH_FINGERPRINT: if it was renewed, "
-     "give the new one's"),
-    (("doesn't match", "Hostname mismatch", "IP address mismatch"),
-     "its certificate is not for the host that ACTIONBUS_ELASTICSEARCH_URL names: name it as the certificate does, or "
-     "have one made for this host"),
-    (("certificate has expired", "certificate is not yet valid"),
-     "its certificate is out of date: have it renewed, and see that the clock here is right"),
-    (("CERTIFICATE_VERIFY_FAILED",),
-     "its certificate is signed by nobody who is trusted here: ACTIONBUS_ELASTICSEARCH_CA_CERTS names the file of the "
-     "authority's certificate, or _FINGERPRINT the server's own"),
-    (("WRONG_VERSION_NUMBER", "record layer failure"),
-     "it does not speak TLS at that port: let ACTIONBUS_ELASTICSEARCH_URL begin with http://, or name another port"),
-    (("_ALERT_", "EOF occurred in violation"),
-     "it ended the talk while TLS was agreed on: if it wants to know us, ACTIONBUS_ELASTICSEARCH_CLIENT_CERT and "
-     "_CLIENT_KEY must name a certificate of an authority that it trusts"),
-)  # fmt: skip
+    (
+        ("Fingerprints did not match",),
+        "the certificate that it shows is not the one of ACTIONBUS_ELASTICSEARCH_FINGERPRINT: if it was renewed, "
+        "give the new one's",
+    ),
+    (
+        ("doesn't match", "Hostname mismatch", "IP address mismatch"),
+        "its certificate is not for the host that ACTIONBUS_ELASTICSEARCH_URL names: name it as the certificate does, "
+        "or have one made for this host",
+    ),
+    (
+        ("certificate has expired", "certificate is not yet valid"),
+        "its certificate is out of date: have it renewed, and see that the clock here is right",
+    ),
+    (
+        ("CERTIFICATE_VERIFY_FAILED",),
+        "its certificate is signed by nobody who is trusted here: ACTIONBUS_ELASTICSEARCH_CA_CERTS names the file of "
+        "the authority's certificate, or _FINGERPRINT the server's own",
+    ),
+    (
+        ("WRONG_VERSION_NUMBER", "record layer failure"),
+        "it does not speak TLS at that port: let ACTIONBUS_ELASTICSEARCH_URL begin with http://, or name another port",
+    ),
+    (
+        ("_ALERT_", "EOF occurred in violation"),
+        "it ended the talk while TLS was agreed on: if it wants to know us, ACTIONBUS_ELASTICSEARCH_CLIENT_CERT and "
+        "_CLIENT_KEY must name a certificate of an authority that it trusts",
+    ),
+)
 
 
 def advice_on(message: str) -> str:

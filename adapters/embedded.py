@@ -103,9 +103,13 @@ class EmbeddedStore(Store):
         self._rows(
             "INSERT INTO {p}projection_indices (name, projection, version, journal, pruned_to, mappings) "
             "VALUES (:name, :projection, :version, :journal, :pruned_to, :mappings) ON CONFLICT (name) DO NOTHING",
-            name=info.name, projection=info.projection, version=info.version, journal=info.journal,
-            pruned_to=info.pruned_to, mappings=orjson.dumps(dict(mappings)).decode(),
-        )  # fmt: skip
+            name=info.name,
+            projection=info.projection,
+            version=info.version,
+            journal=info.journal,
+            pruned_to=info.pruned_to,
+            mappings=orjson.dumps(dict(mappings)).decode(),
+        )
 
     def finish_loading(self, index: str) -> None:
         """Nothing to do: nothing is tuned for loading."""
@@ -216,8 +220,10 @@ class EmbeddedStore(Store):
             rows = self._rows(
                 "SELECT key, version, document FROM {p}projection_documents "
                 f"WHERE index_name = :name AND key > :after {alive}ORDER BY key LIMIT :size",
-                name=index, after=after, size=size,
-            )  # fmt: skip
+                name=index,
+                after=after,
+                size=size,
+            )
             weight = max((len(row.document or "") for row in rows), default=0)
             for row in rows:
                 yield row.key, StoredDocument(row.version, _decoded(row.document))
@@ -229,8 +235,9 @@ class EmbeddedStore(Store):
         rows = self._rows(
             "SELECT key FROM {p}projection_documents WHERE index_name = :name AND document IS NOT NULL "
             "ORDER BY random() LIMIT :size",
-            name=index, size=size,
-        )  # fmt: skip
+            name=index,
+            size=size,
+        )
         return [row.key for row in rows]
 
     def greatest_tombstone(self, index: str, below: int, before: str) -> int:
@@ -254,8 +261,9 @@ class EmbeddedStore(Store):
         self._rows(
             "INSERT INTO {p}projection_aliases (alias, index_name) VALUES (:alias, :name) "
             "ON CONFLICT (alias) DO UPDATE SET index_name = excluded.index_name",
-            alias=alias, name=index,
-        )  # fmt: skip
+            alias=alias,
+            name=index,
+        )
 
     def _index_of(self, alias: str) -> str:
         index = self.aliased(alias)
@@ -281,8 +289,10 @@ class EmbeddedStore(Store):
 
 def _dates(document: Mapping[str, Any], fields: Fields) -> str | None:
     """The times in a document, in milliseconds since 1970, by the fields that are mapped as dates."""
-    found = {name: [at for each in texts_of(document, name) if (at := milliseconds(each)) is not None]
-             for name in fields.dates}  # fmt: skip
+    found = {
+        name: [at for each in texts_of(document, name) if (at := milliseconds(each)) is not None]
+        for name in fields.dates
+    }
     return orjson.dumps(found).decode() if found else None
 
 

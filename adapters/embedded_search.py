@@ -82,8 +82,13 @@ class EmbeddedSearch:
         field = self._fields.exact[name]
         values = self._each(field, compared=True)
         compared = f"{values.as_kind(field.kind)}{self._collated(field)}"
-        return _exists(values, *(f"{compared} {_COMPARED[bound]} {self._dialect.bound(self._bind(value), field.kind)}"
-                                 for bound, value in bounds.items()))  # fmt: skip
+        return _exists(
+            values,
+            *(
+                f"{compared} {_COMPARED[bound]} {self._dialect.bound(self._bind(value), field.kind)}"
+                for bound, value in bounds.items()
+            ),
+        )
 
     def _field(self, name: str) -> Field:
         """Where nothing is mapped, any name may be asked for; it is where it says."""
@@ -125,8 +130,10 @@ class EmbeddedSearch:
         return self._ask(
             f"SELECT * FROM (SELECT d.key AS key, d.document AS document, {score} AS score{asked} FROM {self._source} "
             f"WHERE {where}) AS found {after}ORDER BY {order_by} LIMIT :limit OFFSET :offset",
-            limit=self._search.limit, offset=self._search.offset, **self._values,
-        )  # fmt: skip
+            limit=self._search.limit,
+            offset=self._search.offset,
+            **self._values,
+        )
 
     def _orders(self) -> list[_Order]:
         """What the hits are sorted by before their keys; of a list the least value, or descending the greatest."""

@@ -63,8 +63,9 @@ class EsRepo:
         StoreUnavailable.
         """
         self._refuse_other_names(projection)
-        wanted = Search(text, dict(filters or {}), tuple(facets), limit, offset, match, dict(ranges or {}),
-                        tuple(sort), after)  # fmt: skip
+        wanted = Search(
+            text, dict(filters or {}), tuple(facets), limit, offset, match, dict(ranges or {}), tuple(sort), after
+        )
         if declared := self._projections.get(projection):
             declared.refuse_undeclared(wanted.fields())
         return self._store.search(projection, wanted)

@@ -97,8 +97,13 @@ def described_outcome(outcome: Outcome) -> dict[str, Any]:
 
 def described_ticket(ticket: Ticket) -> dict[str, Any]:
     """A ticket as JSON."""
-    told = {"action_id": ticket.action_id, "action": ticket.action, "status": "queued",
-            "due_at": ticket.due_at.isoformat(), "repeated": ticket.repeated}  # fmt: skip
+    told = {
+        "action_id": ticket.action_id,
+        "action": ticket.action,
+        "status": "queued",
+        "due_at": ticket.due_at.isoformat(),
+        "repeated": ticket.repeated,
+    }
     return told | ({"problem": ticket.problem} if ticket.problem else {})
 
 

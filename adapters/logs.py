@@ -11,9 +11,20 @@ from typing import Any, Final
 from actionbus.adapters.safe_text import plain
 
 _ABOUT_THE_ACTION: Final = (
-    "action", "action_id", "actor", "correlation_id", "status", "position", "duration_us", "queue",
-    "method", "path", "http_status", "ms", "address",
-)  # fmt: skip
+    "action",
+    "action_id",
+    "actor",
+    "correlation_id",
+    "status",
+    "position",
+    "duration_us",
+    "queue",
+    "method",
+    "path",
+    "http_status",
+    "ms",
+    "address",
+)
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

@@ -134,9 +134,10 @@ class SubscriptionCollector(Collector):
             }.items()
         }
         states = GaugeMetricFamily(
-            "actionbus_subscription_state", "1 for the state that it is in, and why",
+            "actionbus_subscription_state",
+            "1 for the state that it is in, and why",
             labels=["subscription", "state", "reason"],
-        )  # fmt: skip
+        )
         found = self._subscriptions.status()
         for status in found:
             for name, gauge in gauges.items():
@@ -156,9 +157,10 @@ class PauseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One sample for each projection and subscription that is paused."""
         gauge = GaugeMetricFamily(
-            "actionbus_paused_since_seconds", "When a projection or a subscription was paused, in seconds since 1970",
+            "actionbus_paused_since_seconds",
+            "When a projection or a subscription was paused, in seconds since 1970",
             labels=["name"],
-        )  # fmt: skip
+        )
         for pause in self._pauses.all().values():
             gauge.add_metric([pause.name], pause.paused_at)
         yield gauge

@@ -43,22 +43,37 @@ _FLASK: Final = (FLASK,)
 SETTINGS: Final = (
     Setting("APP", _ENVIRONMENT, "`module:attribute` of the Application", "the bundled library", "--app"),
     Setting(
-        "DATABASE_URL", _ANYWHERE, "the database's URL", "`sqlite:///var/library.db`; in Flask "
-        "`SQLALCHEMY_DATABASE_URI`", "--database",
+        "DATABASE_URL",
+        _ANYWHERE,
+        "the database's URL",
+        "`sqlite:///var/library.db`; in Flask `SQLALCHEMY_DATABASE_URI`",
+        "--database",
     ),
     Setting("SCHEMA", _ANYWHERE, "the schema of the journal, on PostgreSQL", "where `search_path` leads", "--schema"),
     Setting("ACTOR", _ENVIRONMENT, "who acts, for `actionbus run`", "nobody", "--actor"),
     Setting("RELEASE", _ENVIRONMENT, "the application's version or git revision, written on every record"),
     Setting("LOG_FORMAT", _ENVIRONMENT, "`text` or `json`", "`text`", "--log-format"),
-    Setting("BROKER_URL", _ANYWHERE, "what wakes workers of queued actions, such as `redis://localhost`",
-            "the database", "--broker"),
-    Setting("REDELIVER_AFTER", _ENVIRONMENT, "seconds until a message that nobody picked up is sent again; doubled "
-            "every time", "60"),
+    Setting(
+        "BROKER_URL",
+        _ANYWHERE,
+        "what wakes workers of queued actions, such as `redis://localhost`",
+        "the database",
+        "--broker",
+    ),
+    Setting(
+        "REDELIVER_AFTER",
+        _ENVIRONMENT,
+        "seconds until a message that nobody picked up is sent again; doubled every time",
+        "60",
+    ),
     Setting("ATTEMPTS", _ENVIRONMENT, "how many times a queued action is tried", "10"),
     Setting(
-        "ELASTICSEARCH_URL", _ANYWHERE, "where documents are kept: the URLs of a cluster's nodes, with commas "
+        "ELASTICSEARCH_URL",
+        _ANYWHERE,
+        "where documents are kept: the URLs of a cluster's nodes, with commas "
         "between, or `embedded` for the application's own database",
-        "the local server if it runs, else `embedded`", "--elasticsearch",
+        "the local server if it runs, else `embedded`",
+        "--elasticsearch",
     ),
     Setting("ELASTICSEARCH_PREFIX", _ENVIRONMENT, "what all names there begin with, such as `staging-`"),
     Setting("ELASTICSEARCH_USER", _ENVIRONMENT, "the user to be let in as, with a password"),
@@ -69,38 +84,78 @@ SETTINGS: Final = (
     Setting("ELASTICSEARCH_CLIENT_CERT", _ENVIRONMENT, "the file of a certificate that it knows us by"),
     Setting("ELASTICSEARCH_CLIENT_KEY", _ENVIRONMENT, "the file of that one's key"),
     Setting("ELASTICSEARCH_TIMEOUT", _ENVIRONMENT, "seconds that an answer may take, from one node", "30"),
-    Setting("REBUILD_RATE", _ENVIRONMENT, "how many records a rebuild reads a second, at most", "as fast as it goes",
-            "--rate"),
-    Setting("AUTHENTICATE", _ENVIRONMENT, "`module:function` that says who sends a request, or `none`, for "
-            "`actionbus serve`", "", "--authenticate"),
+    Setting(
+        "REBUILD_RATE",
+        _ENVIRONMENT,
+        "how many records a rebuild reads a second, at most",
+        "as fast as it goes",
+        "--rate",
+    ),
+    Setting(
+        "AUTHENTICATE",
+        _ENVIRONMENT,
+        "`module:function` that says who sends a request, or `none`, for `actionbus serve`",
+        "",
+        "--authenticate",
+    ),
     Setting("API", _FLASK, "`False` leaves the generated API out", "`True`"),
     Setting("URL_PREFIX", _FLASK, "where it is mounted, such as `/api/v1`"),
-    Setting("ALLOWED_HOSTS", _ANYWHERE, "host names that requests may be sent to ([http.md](http.md)); spaces "
-            "between, in Flask commas", "", "--allowed-host"),
-    Setting("ALLOWED_ORIGINS", _ANYWHERE, "other sites whose pages may run actions ([http.md](http.md)); spaces "
-            "between, in Flask commas", "", "--allowed-origin"),
-    Setting("INSPECTOR", _FLASK, "`True` shows the inspector of `ActionBus(app, inspector=True)` in production too, "
-            "`False` nowhere ([inspector.md](inspector.md))", "where Flask debugs or tests"),
+    Setting(
+        "ALLOWED_HOSTS",
+        _ANYWHERE,
+        "host names that requests may be sent to ([http.md](http.md)); spaces between, in Flask commas",
+        "",
+        "--allowed-host",
+    ),
+    Setting(
+        "ALLOWED_ORIGINS",
+        _ANYWHERE,
+        "other sites whose pages may run actions ([http.md](http.md)); spaces between, in Flask commas",
+        "",
+        "--allowed-origin",
+    ),
+    Setting(
+        "INSPECTOR",
+        _FLASK,
+        "`True` shows the inspector of `ActionBus(app, inspector=True)` in production too, "
+        "`False` nowhere ([inspector.md](inspector.md))",
+        "where Flask debugs or tests",
+    ),
     Setting("INSPECTOR_PREFIX", _FLASK, "where it is", "`/inspector`"),
-    Setting("JOBS", _FLASK, "the folder in which jobs are kept, with which the API has them too "
-            "([inspector.md](inspector.md))", "with the inspector `var/inspector`"),
-    Setting("MOST_WAITING", _FLASK, "how many requests may wait for projections at a time, and half as many follow the "
-            "journal", "4"),
+    Setting(
+        "JOBS",
+        _FLASK,
+        "the folder in which jobs are kept, with which the API has them too ([inspector.md](inspector.md))",
+        "with the inspector `var/inspector`",
+    ),
+    Setting(
+        "MOST_WAITING",
+        _FLASK,
+        "how many requests may wait for projections at a time, and half as many follow the journal",
+        "4",
+    ),
     Setting("REPLAY", _ENVIRONMENT, "the folder of a server for sandboxes", "`var/replay`"),
-    Setting("SANDBOX_URL", _ENVIRONMENT, "a PostgreSQL server for sandboxes, never the one with the journal", "one of "
-            "the wheel's, else databases beside the journal's own", "--sandbox"),
+    Setting(
+        "SANDBOX_URL",
+        _ENVIRONMENT,
+        "a PostgreSQL server for sandboxes, never the one with the journal",
+        "one of the wheel's, else databases beside the journal's own",
+        "--sandbox",
+    ),
     Setting("EXPORTS", _ENVIRONMENT, "where the bundled library writes exports"),
     Setting("CACHE", _ENVIRONMENT, "where the local Elasticsearch is installed", "`actionbus` in the user's cache"),
     Setting("MAVEN_URL", _ENVIRONMENT, "a mirror that it is fetched from"),
     Setting("AS_CALLER", _ENVIRONMENT, "set for the commands of jobs that callers began: the checkpoint is asked"),
-    Setting("PROGRESS_FD", _ENVIRONMENT, "the number of an open file, in which long commands tell as JSON how "
-            "far they are"),
+    Setting(
+        "PROGRESS_FD", _ENVIRONMENT, "the number of an open file, in which long commands tell as JSON how far they are"
+    ),
     Setting("TEST_DATABASE_URL", _ENVIRONMENT, "a PostgreSQL for the tests", "their own"),
     Setting("TEST_ELASTICSEARCH_URL", _ENVIRONMENT, "an Elasticsearch for the tests, which empty it", "their own"),
-    Setting("TEST_CHROMIUM", _ENVIRONMENT, "a Chromium for the tests", "one that is installed, else one that "
-            "is fetched"),
+    Setting(
+        "TEST_CHROMIUM", _ENVIRONMENT, "a Chromium for the tests", "one that is installed, else one that is fetched"
+    ),
     Setting("TORTURE", _ENVIRONMENT, "set by `make torture`: tests run their long campaigns"),
-)  # fmt: skip
+)
 
 _PAGE: Final = """# Settings
 

@@ -31,8 +31,12 @@ class Tracing(Middleware):
         here = trace.get_current_span().get_span_context().is_valid
         carrier = {key: str(call.context[key]) for key in ("traceparent", "tracestate") if key in call.context}
         parent = extract(carrier) if carrier and not here else None
-        attributes = {"actionbus.action": call.action, "actionbus.action_id": str(call.action_id),
-                      "actionbus.mode": call.mode, "actionbus.correlation_id": call.correlation_id}  # fmt: skip
+        attributes = {
+            "actionbus.action": call.action,
+            "actionbus.action_id": str(call.action_id),
+            "actionbus.mode": call.mode,
+            "actionbus.correlation_id": call.correlation_id,
+        }
         kind = trace.SpanKind.CONSUMER if call.mode == "worker" else trace.SpanKind.INTERNAL
         with self._tracer.start_as_current_span(
             f"action {call.action}", parent, kind, attributes, record_exception=False, set_status_on_exception=False

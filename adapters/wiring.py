@@ -57,9 +57,13 @@ def bus_for(
     Raises ImportError saying what to install, ValueError for an unusable broker.
     """
     return Bus(
-        application, database, schema=schema, broker=broker_for(broker), middleware=telemetry(),
+        application,
+        database,
+        schema=schema,
+        broker=broker_for(broker),
+        middleware=telemetry(),
         session_factory=session_factory,
-    )  # fmt: skip
+    )
 
 
 def broker_for(broker: str | None) -> Broker:

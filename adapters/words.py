@@ -20,21 +20,72 @@ GAP: Final = "¶"
 """Stands between two texts, so that no phrase reaches from one into the next. It is never a word."""
 
 _PAIRED: Final = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1100, 0x11FF), (0x1780, 0x17FF), (0x19E0, 0x19FF), (0x1A20, 0x1AAF),
-    (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3031, 0x3035), (0x3038, 0x318F), (0x31A0, 0x31BF),
-    (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F), (0xA9E0, 0xA9FF), (0xAA60, 0xAADF),
-    (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0xFFA0, 0xFFDC), (0x16FE0, 0x18DFF), (0x1AFF0, 0x1B2FF),
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1100, 0x11FF),
+    (0x1780, 0x17FF),
+    (0x19E0, 0x19FF),
+    (0x1A20, 0x1AAF),
+    (0x2E80, 0x2FDF),
+    (0x3005, 0x3007),
+    (0x3021, 0x3029),
+    (0x3031, 0x3035),
+    (0x3038, 0x318F),
+    (0x31A0, 0x31BF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xA960, 0xA97F),
+    (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAADF),
+    (0xAC00, 0xD7FF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+    (0xFFA0, 0xFFDC),
+    (0x16FE0, 0x18DFF),
+    (0x1AFF0, 0x1B2FF),
     (0x20000, 0x3FFFF),
-)  # fmt: skip
+)
 """Thai, Lao, Burmese, Hangul, Khmer, Tai, Han, Kana, Bopomofo, Yi's neighbours: written without spaces, or with few."""
 _EMOJI: Final = (0x1F000, 0x1FAFF)
 _SINGLE: Final = {
-    "'": "A", "\u2018": "D", "\u2019": "D", ".": "D", "\u2024": "D", "\ufe52": "D", "\uff07": "D", "\uff0e": "D",
-    ":": "B", "\u00b7": "B", "\u0387": "B", "\u055f": "B", "\u05f4": "B", "\u2027": "B", "\ufe13": "B", "\ufe55": "B",
-    "\uff1a": "B", ",": "X", ";": "X", "\u037e": "X", "\u0589": "X", "\u060c": "X", "\u060d": "X", "\u066c": "X",
-    "\u07f8": "X", "\u2044": "X", "\ufe10": "X", "\ufe14": "X", "\ufe50": "X", "\ufe54": "X", "\uff0c": "X",
-    "\uff1b": "X", "\u200d": "Z", "\u200b": "P", "\u3030": "E", "\u303d": "E",
-}  # fmt: skip
+    "'": "A",
+    "\u2018": "D",
+    "\u2019": "D",
+    ".": "D",
+    "\u2024": "D",
+    "\ufe52": "D",
+    "\uff07": "D",
+    "\uff0e": "D",
+    ":": "B",
+    "\u00b7": "B",
+    "\u0387": "B",
+    "\u055f": "B",
+    "\u05f4": "B",
+    "\u2027": "B",
+    "\ufe13": "B",
+    "\ufe55": "B",
+    "\uff1a": "B",
+    ",": "X",
+    ";": "X",
+    "\u037e": "X",
+    "\u0589": "X",
+    "\u060c": "X",
+    "\u060d": "X",
+    "\u066c": "X",
+    "\u07f8": "X",
+    "\u2044": "X",
+    "\ufe10": "X",
+    "\ufe14": "X",
+    "\ufe50": "X",
+    "\ufe54": "X",
+    "\uff0c": "X",
+    "\uff1b": "X",
+    "\u200d": "Z",
+    "\u200b": "P",
+    "\u3030": "E",
+    "\u303d": "E",
+}
 """B joins letters, X digits, A and D either; the names of `_kind_of`."""
 
 
@@ -81,10 +132,28 @@ _PLAIN_WORD: Final = re.compile(
     "(?:(?<!_)_++)?+(?:[a-z]++(?:['.:](?=[a-z]))?+|[0-9]++(?:['.,;](?=[0-9]))?+|(?<=[a-z0-9])_++)++"
 )
 """`_WORD` for lower case ASCII, of which no character is a mark, an emoji, or of a script that is paired."""
-_LATIN: Final = str.maketrans({
-    "ø": "o", "đ": "d", "ł": "l", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ħ": "h", "ı": "i", "ŧ": "t", "ŋ": "n",
-    "ɓ": "b", "ɗ": "d", "ƒ": "f", "ĸ": "q", "ə": "a", "’": "'", "‘": "'",
-})  # fmt: skip
+_LATIN: Final = str.maketrans(
+    {
+        "ø": "o",
+        "đ": "d",
+        "ł": "l",
+        "æ": "ae",
+        "œ": "oe",
+        "þ": "th",
+        "ð": "d",
+        "ħ": "h",
+        "ı": "i",
+        "ŧ": "t",
+        "ŋ": "n",
+        "ɓ": "b",
+        "ɗ": "d",
+        "ƒ": "f",
+        "ĸ": "q",
+        "ə": "a",
+        "’": "'",
+        "‘": "'",
+    }
+)
 """Latin letters that Unicode does not take apart, as Lucene's ASCIIFoldingFilter has them."""
 _ACCENTED: Final = re.compile("([a-z])[\u0300-\u036f]+")
 _STRAY: Final = re.compile(r"[^a-z0-9_'.:,;\x80-\U0010ffff]+")

@@ -54,12 +54,14 @@ WORKS: dict[str, tuple[Work, bool]] = {
     "DELETE": (_sql("DELETE FROM {t}"), True),
     "1,000 UPDATEs of a row, sent": (_updates_sent, True),
     "1,000 UPDATEs of a row, in the server": (
-        _sql("DO $$BEGIN FOR g IN 1..1000 LOOP UPDATE {t} SET name = 'x' WHERE id = g; END LOOP; END$$"), True,
+        _sql("DO $$BEGIN FOR g IN 1..1000 LOOP UPDATE {t} SET name = 'x' WHERE id = g; END LOOP; END$$"),
+        True,
     ),
     "1,000 INSERTs of a row, in the server": (
-        _sql(f"DO $$BEGIN FOR g IN 1..1000 LOOP INSERT INTO {{t}} {SOURCE}; END LOOP; END$$"), False,
+        _sql(f"DO $$BEGIN FOR g IN 1..1000 LOOP INSERT INTO {{t}} {SOURCE}; END LOOP; END$$"),
+        False,
     ),
-}  # fmt: skip
+}
 
 
 def measure(engine: Engine, tables: tuple[Table, Table]) -> None:

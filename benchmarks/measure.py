@@ -148,8 +148,16 @@ def _grown_by_reading(bus: Bus) -> float:
 
 
 def _fill(bus: Bus, records: int) -> None:
-    row = {"kind": "outcome", "status": "succeeded", "action": "count_up", "correlation_id": "c", "actor": "bench",
-           "arguments": {"id": 5, "by": 1, "note": None}, "result": {"n": 7}, "format": 1}  # fmt: skip
+    row = {
+        "kind": "outcome",
+        "status": "succeeded",
+        "action": "count_up",
+        "correlation_id": "c",
+        "actor": "bench",
+        "arguments": {"id": 5, "by": 1, "note": None},
+        "result": {"n": 7},
+        "format": 1,
+    }
     with bus.engine.begin() as connection:
         for start in range(0, records, 10_000):
             batch = [row | {"action_id": uuid4()} for _ in range(min(10_000, records - start))]

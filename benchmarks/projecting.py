@@ -91,8 +91,14 @@ def main() -> None:
 
 def fill(bus: Bus, records: int, per_document: int) -> None:
     """Outcomes of an action, those of a document one after the other."""
-    row = {"kind": "outcome", "status": "succeeded", "action": "count_up", "correlation_id": "c", "actor": "bench",
-           "format": 1}  # fmt: skip
+    row = {
+        "kind": "outcome",
+        "status": "succeeded",
+        "action": "count_up",
+        "correlation_id": "c",
+        "actor": "bench",
+        "format": 1,
+    }
     with bus.engine.begin() as connection:
         for start in range(0, records, _PAGE):
             batch = [
@@ -196,9 +202,16 @@ def _written(engine: Engine, store: EmbeddedStore) -> tuple[float, float]:
     ours = time.perf_counter() - started
     names = ("index_name", "key", "version", "document", "words", "deleted_at")
     rows = [
-        {"index_name": "bare", "key": each.key, "version": each.version, "document": (each.text or b"").decode(),
-         "words": None, "deleted_at": None} for each in writes
-    ]  # fmt: skip
+        {
+            "index_name": "bare",
+            "key": each.key,
+            "version": each.version,
+            "document": (each.text or b"").decode(),
+            "words": None,
+            "deleted_at": None,
+        }
+        for each in writes
+    ]
     documents = Table("projection_documents", MetaData(), *(Column(name) for name in names))
     started = time.perf_counter()
     for start in range(0, len(rows), BATCH):
@@ -270,8 +283,14 @@ def memory(url: URL, elasticsearch: str, records: int) -> None:
 def memory_of_big_ones(url: URL, elasticsearch: str) -> None:
     """The same for documents of a megabyte, each changed twice."""
     bus = _emptied(url)
-    row = {"kind": "outcome", "status": "succeeded", "action": "count_up", "correlation_id": "c", "actor": "bench",
-           "format": 1}  # fmt: skip
+    row = {
+        "kind": "outcome",
+        "status": "succeeded",
+        "action": "count_up",
+        "correlation_id": "c",
+        "actor": "bench",
+        "format": 1,
+    }
     with bus.engine.begin() as connection:
         for number in range(_BIG_ONES):
             arguments = {"key": f"big {number // 2}", "name": f"{number}", "tags": ["x" * 1000] * 1000}
@@ -287,8 +306,10 @@ def memory_of_big_ones(url: URL, elasticsearch: str) -> None:
     store.close()
     bus.close()
     first = peaks[0] if peaks else before
-    print(f"\n{_BIG_ONES} records of 1 MB: at most {before / 1024:.0f} MiB before, {first / 1024:.0f} after "
-          f"the first batch, {after / 1024:.0f} in the end")  # fmt: skip
+    print(
+        f"\n{_BIG_ONES} records of 1 MB: at most {before / 1024:.0f} MiB before, {first / 1024:.0f} after "
+        f"the first batch, {after / 1024:.0f} in the end"
+    )
 
 
 def _ratio(what: str, ratios: list[float], goal: float) -> None:

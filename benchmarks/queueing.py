@@ -82,8 +82,22 @@ class BareCelery(Contestant):
     """Celery's own tasks, acknowledged late; its workers take one message at a time."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "celery", "-A", "benchmarks.queueing_tasks:celery_worker", "worker",
-                "-c", str(WORKERS), "-l", "ERROR", "--without-gossip", "--without-mingle", "-Q", "bare"]  # fmt: skip
+        return [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "benchmarks.queueing_tasks:celery_worker",
+            "worker",
+            "-c",
+            str(WORKERS),
+            "-l",
+            "ERROR",
+            "--without-gossip",
+            "--without-mingle",
+            "-Q",
+            "bare",
+        ]
 
     def queue(self, count: int) -> None:
         app = celery_app(self.redis.url)

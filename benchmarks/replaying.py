@@ -88,8 +88,16 @@ def _add_plainly(kits: list[UUID], actions: int) -> float:
                 repo.role(kit, "ana")
                 repo.kit(kit)
                 repo.asset_named(kit, f"asset {number}")
-                repo.add_asset(id=uuid4(), kit_id=kit, name=f"asset {number}", kind="icon", content="", names={},
-                               tags=["a", "b"], created_at=moment)  # fmt: skip
+                repo.add_asset(
+                    id=uuid4(),
+                    kit_id=kit,
+                    name=f"asset {number}",
+                    kind="icon",
+                    content="",
+                    names={},
+                    tags=["a", "b"],
+                    created_at=moment,
+                )
                 session.flush()
         taken = time.perf_counter() - began
     engine.dispose()
@@ -132,9 +140,12 @@ def plain(actions: int) -> float:
     engine: Engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(Counter.__table__.insert(), [  # type: ignore[attr-defined]
-            {"id": number, "n": 0, "name": f"counter {number}"} for number in range(ROWS)
-        ])  # fmt: skip
+        connection.execute(
+            Counter.__table__.insert(),
+            [  # type: ignore[attr-defined]
+                {"id": number, "n": 0, "name": f"counter {number}"} for number in range(ROWS)
+            ],
+        )
         began = time.perf_counter()
         for number in range(actions):
             with Session(connection, join_transaction_mode="rollback_only") as session:

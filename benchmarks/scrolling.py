@@ -89,12 +89,17 @@ def longest_task_ms(browser: Browser, page: Page) -> tuple[float, float]:
 def _longest(events: list[Any]) -> tuple[float, float]:
     """Tasks of renderers' main threads: `RunTask` on threads that are named so."""
     threads = {
-        (each["pid"], each["tid"]) for each in events
+        (each["pid"], each["tid"])
+        for each in events
         if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
-    }  # fmt: skip
-    tasks = [(each["dur"] / 1000, each.get("tdur", each["dur"]) / 1000) for each in events
-             if each["ph"] == "X" and each["name"] in ("RunTask", "ThreadControllerImpl::RunTask")
-             and (each["pid"], each["tid"]) in threads]  # fmt: skip
+    }
+    tasks = [
+        (each["dur"] / 1000, each.get("tdur", each["dur"]) / 1000)
+        for each in events
+        if each["ph"] == "X"
+        and each["name"] in ("RunTask", "ThreadControllerImpl::RunTask")
+        and (each["pid"], each["tid"]) in threads
+    ]
     assert tasks, f"no task was traced; there are {sorted({each['name'] for each in events})[:20]}"
     return max(each for each, _ in tasks), max(each for _, each in tasks)
 

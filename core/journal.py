@@ -10,16 +10,7 @@ from functools import partial
 from typing import Any, Final, Unpack
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    func,
-    inspect,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Connection, and_, func, inspect, or_, select, union_all
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.storage import ddl
@@ -141,7 +132,7 @@ class Journal:
 
     def _by_value(
         self, wanted: ByValue, asked: JournalFilter, after: int, limit: int | None, upto: int
-    ) -> Iterator[Record]:  # fmt: skip
+    ) -> Iterator[Record]:
         """The records that an index leads to."""
         left: float = math.inf if limit is None else limit
         while after < upto and left > 0:
@@ -157,16 +148,20 @@ class Journal:
 
     def positions_with(
         self, wanted: ByValue, low: int, high: int, most: int, *, newest_first: bool = True
-    ) -> Positions:  # fmt: skip
+    ) -> Positions:
         """About `most` positions of records with a value, from one end of the range beyond `low` up to `high`."""
         return self._backend.read(
             lambda connection: positions(connection, self._table, wanted, low, high, most, newest_first=newest_first)
         )
 
     def _touching(
-        self, touching: Touching, after: int, limit: int | None, upto: int | None,
+        self,
+        touching: Touching,
+        after: int,
+        limit: int | None,
+        upto: int | None,
         conditions: Sequence[ColumnElement[bool]],
-    ) -> Iterator[Record]:  # fmt: skip
+    ) -> Iterator[Record]:
         """The records at the positions at which a table or row was changed."""
         table, *key = touching
         positions = self.teller.needed().positions_of(table, key, after, upto)
@@ -238,9 +233,17 @@ class Journal:
         return after, upto
 
     def window(
-        self, low: int, high: int, where: JournalFilter = EVERYTHING, *, limit: int, most: int,
-        newest_first: bool = True, brief: int | None = None, opened: bool = True,
-    ) -> Window:  # fmt: skip
+        self,
+        low: int,
+        high: int,
+        where: JournalFilter = EVERYTHING,
+        *,
+        limit: int,
+        most: int,
+        newest_first: bool = True,
+        brief: int | None = None,
+        opened: bool = True,
+    ) -> Window:
         """Of the `most` records next to one end of the range beyond `low` up to `high`, those wanted, at most `limit`.
 
         So it takes as long whatever is looked for. Of what is wanted by what it touched nothing is known here. `brief`
@@ -258,9 +261,13 @@ class Journal:
         return Window(records, reached, is_all=False)
 
     def chosen(
-        self, positions: Sequence[int], where: JournalFilter = EVERYTHING, *, brief: int | None = None,
+        self,
+        positions: Sequence[int],
+        where: JournalFilter = EVERYTHING,
+        *,
+        brief: int | None = None,
         opened: bool = True,
-    ) -> list[Record]:  # fmt: skip
+    ) -> list[Record]:
         """Those of a few positions that are wanted, oldest first."""
         position = self._table.c.position
         conditions = conditions_of(where, self._table, self._backend.comparable)
@@ -285,9 +292,7 @@ class Journal:
         found = self.of_action(action_id, connection)
         return found[-1] if found else None
 
-    def of_action(
-        self, action_id: AnyId, connection: Connection | None = None, *, opened: bool = True
-    ) -> list[Record]:  # fmt: skip
+    def of_action(self, action_id: AnyId, connection: Connection | None = None, *, opened: bool = True) -> list[Record]:
         """An action's records, submitted and outcome, as far as there are; oldest first."""
         is_it = self._table.c.action_id == action_id_of(action_id)
         wanted = self._records.select().where(is_it).order_by(self._table.c.position)

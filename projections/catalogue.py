@@ -149,9 +149,12 @@ class Catalogue:
     def create_index(self, projection: type[Projection], index: str, *, loading: bool) -> None:
         """The index in the store, unless it is there."""
         info = IndexInfo(
-            index, projection.name, projection.version, self._bus.journal.identity(),
+            index,
+            projection.name,
+            projection.version,
+            self._bus.journal.identity(),
             incarnation=self.ledger.incarnation.have(),
-        )  # fmt: skip
+        )
         self.store.create_index(info, projection.mappings, projection.settings, loading=loading)
 
     def not_fed(self, projection: type[Projection], part: int, parts: int) -> ProjectionStopped:

@@ -55,9 +55,17 @@ class Delivery:
     """Hands over what comes beyond one row, under a claim."""
 
     def __init__(
-        self, bus: Bus, ledger: Ledger, name: str, row: Checkpoint, claim: Claim, reading: SharedReading,
-        wanted: WantedRecords, handle: Handle, batch: int,
-    ) -> None:  # fmt: skip
+        self,
+        bus: Bus,
+        ledger: Ledger,
+        name: str,
+        row: Checkpoint,
+        claim: Claim,
+        reading: SharedReading,
+        wanted: WantedRecords,
+        handle: Handle,
+        batch: int,
+    ) -> None:
         self.name, self.row = name, row
         self._bus, self._ledger, self._claim, self._handle, self._batch = bus, ledger, claim, handle, batch
         self._journal = reading.follower(wanted)

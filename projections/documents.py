@@ -52,9 +52,11 @@ class DocumentsThen:
 
 
 def documents_at(
-    journal: Journal, projection: type[Projection], position: int | None = None,
+    journal: Journal,
+    projection: type[Projection],
+    position: int | None = None,
     progress: Callable[[], None] | None = None,
-) -> DocumentsThen:  # fmt: skip
+) -> DocumentsThen:
     """The documents as they were at a position, by default the last; all of them are in memory.
 
     `progress` is called for each record. Raises ProjectionError for a record that a reducer refuses.

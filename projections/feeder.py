@@ -64,9 +64,16 @@ class Feeder:
     """Feeds one slice of one index, under a claim. What it reads it shares with those that have the same `reading`."""
 
     def __init__(
-        self, bus: Bus, store: Store, ledger: Ledger, projection: type[Projection], row: Checkpoint, claim: Claim,
-        batch: int = BATCH, reading: SharedReading | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        bus: Bus,
+        store: Store,
+        ledger: Ledger,
+        projection: type[Projection],
+        row: Checkpoint,
+        claim: Claim,
+        batch: int = BATCH,
+        reading: SharedReading | None = None,
+    ) -> None:
         self._bus, self._store, self._ledger, self._projection = bus, store, ledger, projection
         self._batch = batch
         self._writer = SliceWriter(store, ledger, row, claim.holder)

@@ -22,14 +22,29 @@ _KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(
         ("long", "integer", "short", "byte", "double", "float", "half_float", "scaled_float", "unsigned_long"), "number"
     ),
-    "date": "date", "date_nanos": "date", "boolean": "boolean",
+    "date": "date",
+    "date_nanos": "date",
+    "boolean": "boolean",
     **dict.fromkeys(("keyword", "constant_keyword", "wildcard"), "word"),
-}  # fmt: skip
+}
 """Of Elasticsearch's types those that every store can compare."""
-_PLACES_AND_BYTES: Final = frozenset((
-    "geo_point", "geo_shape", "point", "shape", "binary", "completion", "dense_vector", "sparse_vector", "histogram",
-    "rank_feature", "rank_features", "percolator", "search_as_you_type",
-))  # fmt: skip
+_PLACES_AND_BYTES: Final = frozenset(
+    (
+        "geo_point",
+        "geo_shape",
+        "point",
+        "shape",
+        "binary",
+        "completion",
+        "dense_vector",
+        "sparse_vector",
+        "histogram",
+        "rank_feature",
+        "rank_features",
+        "percolator",
+        "search_as_you_type",
+    )
+)
 """Of its types those whose values are looked up in no way that all stores have."""
 
 
@@ -37,10 +52,14 @@ _YEAR_OR_MONTH: Final = re.compile(r"[0-9]{4}(-[0-9]{2})?")
 
 
 _LIMITS: Final = {
-    "byte": (-(2**7), 2**7 - 1), "short": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1),
-    "long": (-(2**63), 2**63 - 1), "unsigned_long": (0, 2**64 - 1), "half_float": (-65504.0, 65504.0),
+    "byte": (-(2**7), 2**7 - 1),
+    "short": (-(2**15), 2**15 - 1),
+    "integer": (-(2**31), 2**31 - 1),
+    "long": (-(2**63), 2**63 - 1),
+    "unsigned_long": (0, 2**64 - 1),
+    "half_float": (-65504.0, 65504.0),
     "float": (-3.4028234e38, 3.4028234e38),
-}  # fmt: skip
+}
 """The least and the greatest value of Elasticsearch's types of numbers; of all others any number can be one."""
 
 

@@ -271,9 +271,10 @@ def _loaded(keys: Mapping[str, None], load: Load, room: Room | None, least: int)
 
 
 def _cut(
-    alone: list[tuple[Record, Reducer, str] | None], several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]],
+    alone: list[tuple[Record, Reducer, str] | None],
+    several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]],
     entries: Mapping[str, _FoldedDocument],
-) -> int | None:  # fmt: skip
+) -> int | None:
     """Leave out of a plan what comes from the first record on whose documents are not all there; its position."""
     left = iter(several)
     for place, one in enumerate(alone):

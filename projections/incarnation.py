@@ -103,7 +103,11 @@ class Incarnation:
     def _is_noted(self, connection: Connection, row: Any) -> bool:
         now = self._facts(connection)
         return (row.cluster, row.major, row.relation, row.xid) == (
-            now.cluster, now.major, row.now_relation, row.now_xid)  # fmt: skip
+            now.cluster,
+            now.major,
+            row.now_relation,
+            row.now_xid,
+        )
 
     def _write(self, connection: Connection, incarnation: str, before: str | None) -> None:
         told = {"incarnation": incarnation, "copied_from": before}
@@ -111,6 +115,11 @@ class Incarnation:
         connection.execute(text(f"DELETE FROM {in_text(self._table)}"))
         connection.execute(
             text(f"INSERT INTO {in_text(self._table)} {_VALUES}"),
-            told | {"cluster": facts["cluster"], "major": facts["major"], "database": facts["database"],
-                    "table": self._table},
-        )  # fmt: skip
+            told
+            | {
+                "cluster": facts["cluster"],
+                "major": facts["major"],
+                "database": facts["database"],
+                "table": self._table,
+            },
+        )

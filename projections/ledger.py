@@ -107,11 +107,23 @@ class Checkpoint(NamedTuple):
 def _checkpoints_table(schema: str | None) -> Table:
     """Made once: an engine compiles a statement anew for every other table."""
     types: dict[str, Any] = {
-        "slice": Integer, "slices": Integer, "version": Integer, "built": Boolean, "position": BigInteger,
-        "writing_to": BigInteger, "documents": BigInteger, "documents_then": BigInteger, "alive_until": Double,
-        "frozen_until": Double, "rate": Double, "created": Double, "highest": BigInteger, "versions": BigInteger,
-        "versions_then": BigInteger, "decided_to": BigInteger,
-    }  # fmt: skip
+        "slice": Integer,
+        "slices": Integer,
+        "version": Integer,
+        "built": Boolean,
+        "position": BigInteger,
+        "writing_to": BigInteger,
+        "documents": BigInteger,
+        "documents_then": BigInteger,
+        "alive_until": Double,
+        "frozen_until": Double,
+        "rate": Double,
+        "created": Double,
+        "highest": BigInteger,
+        "versions": BigInteger,
+        "versions_then": BigInteger,
+        "decided_to": BigInteger,
+    }
     columns = (Column(name, types.get(name, Text)) for name in Checkpoint._fields[:-1])
     return shared_table("actionbus_checkpoints", schema, *columns)
 
@@ -127,8 +139,11 @@ class Ledger:
         self.incarnation = Incarnation(backend, self._engine)
         self._table = _checkpoints_table(backend.schema)
         # By the database's clock, so that machines need not agree.
-        seconds = "extract(epoch FROM clock_timestamp())" if self._postgresql else (
-            "((julianday('now') - 2440587.5) * 86400.0)")  # fmt: skip
+        seconds = (
+            "extract(epoch FROM clock_timestamp())"
+            if self._postgresql
+            else ("((julianday('now') - 2440587.5) * 86400.0)")
+        )
         self._now: ColumnElement[float] = shared(literal_column(seconds, Double))
 
     @contextmanager
@@ -162,10 +177,21 @@ class Ledger:
         """Rows for a new index; with `first`, only if the projection has none, else False."""
         row = {"index_name": index, "slices": slices, "projection": projection, "version": version, "built": False}
         rows = [
-            row | {"slice": part, "position": 0, "writing_to": 0, "documents": 0, "versions": 0, "highest": 0,
-                   "decided_to": 0, "state": "new", "alive_until": 0.0, "frozen_until": 0.0}
+            row
+            | {
+                "slice": part,
+                "position": 0,
+                "writing_to": 0,
+                "documents": 0,
+                "versions": 0,
+                "highest": 0,
+                "decided_to": 0,
+                "state": "new",
+                "alive_until": 0.0,
+                "frozen_until": 0.0,
+            }
             for part in range(1, slices + 1)
-        ]  # fmt: skip
+        ]
         with self._begin() as connection:
             self._lock(connection)
             here = select(func.count()).where(self._table.c.projection == projection)
@@ -188,14 +214,18 @@ class Ledger:
             if any(row.alive for row in found) or not found:
                 return False
             common = found[0]._asdict() | {
-                "slices": slices, "position": min(row.position for row in found),
-                "writing_to": max(row.writing_to for row in found), "holder": None, "documents_then": None,
-                "versions_then": None, "highest": max(row.highest for row in found),
+                "slices": slices,
+                "position": min(row.position for row in found),
+                "writing_to": max(row.writing_to for row in found),
+                "holder": None,
+                "documents_then": None,
+                "versions_then": None,
+                "highest": max(row.highest for row in found),
                 "decided_to": min(row.decided_to for row in found),
                 "left_out": dumps(sorted(set.intersection(*(row.without for row in found)))),
                 "refused": dumps(sorted(set.union(*(row.refusals for row in found)))),
                 "alarm": next((row.alarm for row in found if row.alarm), None),
-            }  # fmt: skip
+            }
             del common["now"]
             counts = {"documents": _total(found, "documents"), "versions": _total(found, "versions")}
             none = {name: None if total is None else 0 for name, total in counts.items()}
@@ -228,10 +258,21 @@ class Ledger:
 
     def intend(self, row: Checkpoint, holder: str) -> bool:
         """Before a batch's first write: durably say how far it goes. With it every record up to there is durable."""
-        counts = {"documents": row.documents, "documents_then": row.documents_then, "versions": row.versions,
-                  "versions_then": row.versions_then}  # fmt: skip
-        return self._set(row.index_name, row.slice, self._still(row, holder), durable=True, writing_to=row.writing_to,
-                         alive_until=self._now + LEASE_S, **counts)  # fmt: skip
+        counts = {
+            "documents": row.documents,
+            "documents_then": row.documents_then,
+            "versions": row.versions,
+            "versions_then": row.versions_then,
+        }
+        return self._set(
+            row.index_name,
+            row.slice,
+            self._still(row, holder),
+            durable=True,
+            writing_to=row.writing_to,
+            alive_until=self._now + LEASE_S,
+            **counts,
+        )
 
     def absorbed(self, row: Checkpoint, holder: str, reached: Checkpoint) -> bool:
         """After a batch's last write: move the checkpoint from `row` to `reached`."""

@@ -27,10 +27,14 @@ class Mender:
     """Of one slice of one index. `load` and `write` are to and from the store, `sign` is a sign of life."""
 
     def __init__(
-        self, journal: Journal, projection: type[Projection], fold: Fold,
-        load: Callable[[Collection[str]], Mapping[str, StoredDocument]], write: Callable[[list[Write]], None],
+        self,
+        journal: Journal,
+        projection: type[Projection],
+        fold: Fold,
+        load: Callable[[Collection[str]], Mapping[str, StoredDocument]],
+        write: Callable[[list[Write]], None],
         sign: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._journal, self._projection, self._fold = journal, projection, fold
         self._load, self._write, self._sign = load, write, sign
 

@@ -22,9 +22,15 @@ class ProjectionWork(Work):
     """Absorbs, sleeps, absorbs."""
 
     def __init__(
-        self, name: str, row: Checkpoint, catalogue: Catalogue, pauses: Pauses, claim: Callable[[Checkpoint], Claim],
-        stop: threading.Event, feeder: Callable[[Claim], Feeder],
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        row: Checkpoint,
+        catalogue: Catalogue,
+        pauses: Pauses,
+        claim: Callable[[Checkpoint], Claim],
+        stop: threading.Event,
+        feeder: Callable[[Claim], Feeder],
+    ) -> None:
         super().__init__(name, row, catalogue.ledger, pauses, claim, stop)
         self._catalogue, self._feeder = catalogue, feeder
 

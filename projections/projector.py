@@ -108,9 +108,14 @@ class Projector:
 
     def _work_on(self, projection: type[Projection], row: Checkpoint, stop: threading.Event) -> ProjectionWork:
         return ProjectionWork(
-            projection.name, row, self.catalogue, self._pauses, self.claim, stop,
+            projection.name,
+            row,
+            self.catalogue,
+            self._pauses,
+            self.claim,
+            stop,
             lambda claim: self.feeder(projection, row, claim),
-        )  # fmt: skip
+        )
 
     def _hand_over(self, subscription: type[Subscription], stop: threading.Event) -> SubscriptionWork:
         ledger = self.catalogue.ledger
@@ -118,9 +123,16 @@ class Projector:
 
         def delivery(claim: Claim) -> Delivery:
             return Delivery(
-                self._bus, ledger, subscription.name, row, claim, self._reading, subscription.wanted(),
-                subscription().handle, subscription.batch,
-            )  # fmt: skip
+                self._bus,
+                ledger,
+                subscription.name,
+                row,
+                claim,
+                self._reading,
+                subscription.wanted(),
+                subscription().handle,
+                subscription.batch,
+            )
 
         return SubscriptionWork(subscription.name, row, ledger, self._pauses, self.claim, stop, delivery)
 

@@ -14,17 +14,47 @@ from types import CodeType, ModuleType
 from typing import Any, Final
 
 _IMPURE_MODULES: Final = frozenset(
-    {"time", "random", "secrets", "os", "socket", "subprocess", "threading", "requests", "httpx", "urllib", "shutil",
-     "elasticsearch", "sqlalchemy", "psycopg2", "sqlite3", "tempfile", "asyncio", "http", "smtplib", "redis", "io"}
-)  # fmt: skip
+    {
+        "time",
+        "random",
+        "secrets",
+        "os",
+        "socket",
+        "subprocess",
+        "threading",
+        "requests",
+        "httpx",
+        "urllib",
+        "shutil",
+        "elasticsearch",
+        "sqlalchemy",
+        "psycopg2",
+        "sqlite3",
+        "tempfile",
+        "asyncio",
+        "http",
+        "smtplib",
+        "redis",
+        "io",
+    }
+)
 _IMPURE_BUILTINS: Final = frozenset({"open", "input", "id", "hash", "globals", "exec", "eval", "__import__"})
 _IMPURE_ATTRIBUTES: Final = {
-    ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
-    ("uuid", "uuid1"), ("uuid", "uuid4"), ("uuid", "uuid7"),
-}  # fmt: skip
+    ("datetime", "now"),
+    ("datetime", "utcnow"),
+    ("datetime", "today"),
+    ("date", "today"),
+    ("uuid", "uuid1"),
+    ("uuid", "uuid4"),
+    ("uuid", "uuid7"),
+}
 _IMPURE_FUNCTIONS: Final = frozenset({"uuid1", "uuid4", "uuid7", "getenv"})
-_STORES: Final = {"STORE_GLOBAL": "assigns the global", "DELETE_GLOBAL": "deletes the global",
-                  "STORE_ATTR": "assigns the attribute", "DELETE_ATTR": "deletes the attribute"}  # fmt: skip
+_STORES: Final = {
+    "STORE_GLOBAL": "assigns the global",
+    "DELETE_GLOBAL": "deletes the global",
+    "STORE_ATTR": "assigns the attribute",
+    "DELETE_ATTR": "deletes the attribute",
+}
 _DEPTH: Final = 3
 
 

@@ -31,10 +31,14 @@ class _FoldOfSome(Fold):
 
 
 def folded_anew(
-    journal: Journal, projection: type[Projection], upto: Mapping[str, int], skipped: Collection[int],
-    *, watch: Callable[[int, int], None] = lambda position, records: None,
+    journal: Journal,
+    projection: type[Projection],
+    upto: Mapping[str, int],
+    skipped: Collection[int],
+    *,
+    watch: Callable[[int, int], None] = lambda position, records: None,
     refuse: Callable[[Poison], None] = lambda poison: None,
-) -> dict[str, Write]:  # fmt: skip
+) -> dict[str, Write]:
     """The documents with the keys of `upto`, each as of its position there, without skipped records.
 
     What a document would be written as last; a key that nothing was ever folded into is not in the answer. `watch`

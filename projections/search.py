@@ -126,15 +126,21 @@ class Search:
             yield f"match is {_shown(self.match)}; it must be one of {', '.join(MATCHES)}"
         yield from self._problems_of_the_page()
         for name, most, given in (
-            ("filters", MOST_FILTERS, self.filters), ("ranges", MOST_FILTERS, self.ranges),
-            ("facets", MOST_FACETS, self.facets), ("fields to sort by", MOST_SORTS, self.sort),
-        ):  # fmt: skip
+            ("filters", MOST_FILTERS, self.filters),
+            ("ranges", MOST_FILTERS, self.ranges),
+            ("facets", MOST_FACETS, self.facets),
+            ("fields to sort by", MOST_SORTS, self.sort),
+        ):
             if len(given) > most:
                 yield f"{len(given):,} {name} are given; at most {most} are taken"
         yield from self._problems_of_the_filters()
         yield from self._problems_of_the_ranges()
-        asked = [self.text, list(self.fields()), [self.values_of(name) for name in self.filters],
-                 [list(bounds.values()) for bounds in self.ranges.values()]]  # fmt: skip
+        asked = [
+            self.text,
+            list(self.fields()),
+            [self.values_of(name) for name in self.filters],
+            [list(bounds.values()) for bounds in self.ranges.values()],
+        ]
         if why := unstorable_text(asked):
             yield f"the search {why}"
 

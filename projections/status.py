@@ -77,8 +77,22 @@ def statuses_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) ->
     if served not in {row.index_name for row in rows}:
         state, detail = _nothing_of_ours(catalogue, projection, rows, served, away)
         age = catalogue.ledger.age(journal_table(bus.backend.schema), 0, last)
-        yield Status(projection.name, served, "1/1", projection.version, projection.version, "serving", state, False,
-                     0, last, age, None, None, detail)  # fmt: skip
+        yield Status(
+            projection.name,
+            served,
+            "1/1",
+            projection.version,
+            projection.version,
+            "serving",
+            state,
+            False,
+            0,
+            last,
+            age,
+            None,
+            None,
+            detail,
+        )
     for row in rows:
         lag = max(0, last - row.position)
         age = catalogue.ledger.age(journal_table(bus.backend.schema), row.position, last)
@@ -88,10 +102,22 @@ def statuses_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) ->
         if found and not found.is_right and "message" not in detail:
             detail = {"message": f"{found.told}: `actionbus projections rebuild {projection.name}`", **detail}
         yield Status(
-            projection.name, row.index_name, f"{row.slice}/{row.slices}", row.version, projection.version, role, state,
-            row.alive, row.position, lag, age, row.rate, lag / row.rate if row.rate and lag else None, detail,
+            projection.name,
+            row.index_name,
+            f"{row.slice}/{row.slices}",
+            row.version,
+            projection.version,
+            role,
+            state,
+            row.alive,
+            row.position,
+            lag,
+            age,
+            row.rate,
+            lag / row.rate if row.rate and lag else None,
+            detail,
             found,
-        )  # fmt: skip
+        )
 
 
 def _nothing_of_ours(

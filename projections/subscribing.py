@@ -21,9 +21,15 @@ class SubscriptionWork(Work):
     """Hands over, sleeps, hands over."""
 
     def __init__(
-        self, name: str, row: Checkpoint, ledger: Ledger, pauses: Pauses, claim: Callable[[Checkpoint], Claim],
-        stop: threading.Event, delivery: Callable[[Claim], Delivery],
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        row: Checkpoint,
+        ledger: Ledger,
+        pauses: Pauses,
+        claim: Callable[[Checkpoint], Claim],
+        stop: threading.Event,
+        delivery: Callable[[Claim], Delivery],
+    ) -> None:
         super().__init__(name, row, ledger, pauses, claim, stop)
         self._delivery = delivery
 

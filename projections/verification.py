@@ -98,9 +98,15 @@ class Verification:
                 self._watch("looking again", done, total)
         problem = why_not_whole(self._store, self._ledger, self._basis().rows[0])
         self.outcome = VerifiedIndex(
-            self._index, self._projection.name, time.time(), min(row.position for row in self._first.rows),
-            self._sample is None, documents, differences, problem,
-        )  # fmt: skip
+            self._index,
+            self._projection.name,
+            time.time(),
+            min(row.position for row in self._first.rows),
+            self._sample is None,
+            documents,
+            differences,
+            problem,
+        )
         self._catalogue.verifications.put(self.outcome)
 
     def _served(self) -> str:
@@ -159,10 +165,16 @@ class Verification:
         self._reached = basis
 
     def _absorb(
-        self, wants: Wants, basis: Holding, start: int, end: int,
-        load: Callable[[Collection[str]], Mapping[str, StoredDocument]], put: Callable[[Sequence[Write]], None],
-        *, tell: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        wants: Wants,
+        basis: Holding,
+        start: int,
+        end: int,
+        load: Callable[[Collection[str]], Mapping[str, StoredDocument]],
+        put: Callable[[Sequence[Write]], None],
+        *,
+        tell: bool = False,
+    ) -> None:
         """Fold records beyond `start`. Raises ProjectionStopped where the present reducers cannot."""
         journal = SharedReading(self._bus.journal).follower(self._wanted)
         fold = _SomeFold(self._projection, wants)

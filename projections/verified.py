@@ -11,9 +11,12 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, MetaData, Table, Tex
 from actionbus.core.storage.backend import Backend
 
 _TYPES: Final[dict[str, Any]] = {
-    "verified_at": Double, "position": BigInteger, "is_whole": Boolean, "documents": BigInteger,
+    "verified_at": Double,
+    "position": BigInteger,
+    "is_whole": Boolean,
+    "documents": BigInteger,
     "differences": BigInteger,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,14 @@ class Work(ABC):
     """Of one row of the ledger; `name` is that of the projection or subscription."""
 
     def __init__(
-        self, name: str, row: Checkpoint, ledger: Ledger, pauses: Pauses, claim: Callable[[Checkpoint], Claim],
+        self,
+        name: str,
+        row: Checkpoint,
+        ledger: Ledger,
+        pauses: Pauses,
+        claim: Callable[[Checkpoint], Claim],
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name, self.row, self.ledger, self.stop = name, row, ledger, stop
         self._pauses, self._claim = pauses, claim
         self.backoff = FIRST_BACKOFF_S

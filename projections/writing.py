@@ -63,10 +63,14 @@ class SliceWriter:
         if mend():
             documents = versions = None
         reached = row._replace(
-            position=end, writing_to=max(end, row.writing_to), documents=documents, versions=versions, rate=rate,
+            position=end,
+            writing_to=max(end, row.writing_to),
+            documents=documents,
+            versions=versions,
+            rate=rate,
             highest=max(row.highest, *(write.version for write in folded.writes), 0),
             refused=as_json(each for each in row.refusals if each > end),
-        )  # fmt: skip
+        )
         if not self._ledger.absorbed(row, self._holder, reached):
             raise self.lost()
         self.row = reached

@@ -118,12 +118,18 @@ def _export(bus: Bus, place: Place, partial: Path, watch: Watch) -> dict[str, An
     )
     counted = _count(path, place.upto, watch)
     return {
-        "format": _FORMAT, "journal": bus.journal.identity(), "dialect": bus.journal.dialect,
-        "incarnation": Incarnation(bus.backend, bus.engine).have(), "after": place.after, "upto": place.upto,
-        "records": counted.records, "images": counted.images, "erasures": erased,
+        "format": _FORMAT,
+        "journal": bus.journal.identity(),
+        "dialect": bus.journal.dialect,
+        "incarnation": Incarnation(bus.backend, bus.engine).have(),
+        "after": place.after,
+        "upto": place.upto,
+        "records": counted.records,
+        "images": counted.images,
+        "erasures": erased,
         "rests_on": None if begun is None else {"upto": begun.upto, "digest": begun.digest},
         "files": {JOURNAL: {"bytes": path.stat().st_size, "sha256": digest_of(path)}},
-    }  # fmt: skip
+    }
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -96,8 +96,13 @@ class Attaching:
             )
         set_state(self._backend, connection, own.archive, ATTACHED)
         erasures = erasures_made(self._backend, connection)
-        return {"archive": own.archive, "upto": own.upto, "records": own.records, "images": own.images,
-                "erasures_since": erasures - self._manifest["erasures"]}  # fmt: skip
+        return {
+            "archive": own.archive,
+            "upto": own.upto,
+            "records": own.records,
+            "images": own.images,
+            "erasures_since": erasures - self._manifest["erasures"],
+        }
 
     def _refuse_later(self, connection: Connection) -> None:
         """What came after would not follow from what is brought back."""

@@ -11,8 +11,9 @@ _SLACK: Final = timedelta(minutes=2)
 """How far the clocks of a database and of its clients may be apart."""
 _ASKS: Final = re.compile(
     r"\b(now|datetime|date|time|strftime|julianday|unixepoch|timeofday|(clock|statement|transaction)_timestamp)\s*\("
-    r"|\b(current_(timestamp|date|time)|localtime(stamp)?)\b", re.I
-)  # fmt: skip
+    r"|\b(current_(timestamp|date|time)|localtime(stamp)?)\b",
+    re.I,
+)
 _ZONES: Final = timedelta(hours=14)
 """A time without a zone may be that of any place."""
 

@@ -42,19 +42,51 @@ _EVERYWHERE: Final = (424, 425, 434, 438, 452)  # pidfd_send_signal, io_uring_se
 _CLONE3: Final = 435
 _MACHINES: Final = {
     "x86_64": _Machine(
-        0xC000003E, 317, 41, 56, (62, 234, 129, 297),
+        0xC000003E,
+        317,
+        41,
+        56,
+        (62, 234, 129, 297),
         # fork, vfork, execve, execveat, tkill, ptrace, process_vm_writev, mount, unshare, setns, bpf, chmod, fchmodat,
         # chown, lchown, fchownat, utime, utimes, futimesat, utimensat, setxattr, lsetxattr, removexattr, lremovexattr
-        (57, 58, 59, 322, 200, 101, 311, 165, 272, 308, 321, 90, 268, 92, 94, 260, 132, 235, 261, 280, 188, 189, 197,
-         198),
+        (
+            57,
+            58,
+            59,
+            322,
+            200,
+            101,
+            311,
+            165,
+            272,
+            308,
+            321,
+            90,
+            268,
+            92,
+            94,
+            260,
+            132,
+            235,
+            261,
+            280,
+            188,
+            189,
+            197,
+            198,
+        ),
     ),
     "aarch64": _Machine(
-        0xC00000B7, 277, 198, 220, (129, 131, 138, 240),
+        0xC00000B7,
+        277,
+        198,
+        220,
+        (129, 131, 138, 240),
         # execve, execveat, tkill, ptrace, process_vm_writev, mount, unshare, setns, bpf, fchmodat, fchownat, utimensat,
         # setxattr, lsetxattr, removexattr, lremovexattr
         (221, 281, 130, 117, 271, 40, 97, 268, 280, 53, 54, 88, 5, 6, 14, 15),
     ),
-}  # fmt: skip
+}
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _LOAD, _EQUAL, _SET, _ABOVE, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -149,16 +181,24 @@ def _filter(machine: _Machine, own: int, *, unix_sockets: bool) -> list[_Instruc
     def first_is(call: int, comparison: int, value: int) -> list[_Instruction]:
         """Allow this call if its first argument is so, refuse it otherwise."""
         return [
-            _Instruction(_EQUAL, 0, 4, call), _Instruction(_LOAD, 0, 0, _FIRST),
-            _Instruction(comparison, 0, 1, value), allow, refuse,
-        ]  # fmt: skip
+            _Instruction(_EQUAL, 0, 4, call),
+            _Instruction(_LOAD, 0, 0, _FIRST),
+            _Instruction(comparison, 0, 1, value),
+            allow,
+            refuse,
+        ]
 
     code = [
-        _Instruction(_LOAD, 0, 0, _ARCHITECTURE), _Instruction(_EQUAL, 1, 0, machine.audit), refuse,
-        _Instruction(_LOAD, 0, 0, _NUMBER), _Instruction(_ABOVE, 0, 1, _X32), refuse,
+        _Instruction(_LOAD, 0, 0, _ARCHITECTURE),
+        _Instruction(_EQUAL, 1, 0, machine.audit),
+        refuse,
+        _Instruction(_LOAD, 0, 0, _NUMBER),
+        _Instruction(_ABOVE, 0, 1, _X32),
+        refuse,
         # So that the C library makes threads by `clone`, whose flags can be looked at.
-        _Instruction(_EQUAL, 0, 1, _CLONE3), _Instruction(_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
-    ]  # fmt: skip
+        _Instruction(_EQUAL, 0, 1, _CLONE3),
+        _Instruction(_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    ]
     code += first_is(machine.clone, _SET, _THREAD)
     for call in machine.signals:
         code += first_is(call, _EQUAL, own)

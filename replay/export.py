@@ -179,8 +179,13 @@ class Export:
         module, _, attribute = self._application.partition(":")
         outcome = self._entry.outcome
         call = self._call()
-        told = ",\n        ".join([repr(call.pop("action")), _shown(call.pop("arguments"), 8),
-                                    *(f"{name}={_shown(value, 8)}" for name, value in call.items())])  # fmt: skip
+        told = ",\n        ".join(
+            [
+                repr(call.pop("action")),
+                _shown(call.pop("arguments"), 8),
+                *(f"{name}={_shown(value, 8)}" for name, value in call.items()),
+            ]
+        )
         by_table: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_table.setdefault(row[0], []).append(self._encoded(row))
@@ -190,12 +195,23 @@ class Export:
         error = f"\n    assert done.error == {_shown(done.error, 4)}" if done.error else ""
         return _TEMPLATE.format(
             summary=f"{outcome.action} {done.status}, as it did on {outcome.recorded_at:%Y-%m-%d}.",
-            action=outcome.action, position=outcome.position, recorded_at=outcome.recorded_at.isoformat(),
-            module=module, attribute=attribute, status=done.status,
-            started_at=self._entry.started_at.isoformat(), seed=self._entry.submitted.seed,
-            rows=loaded, calls=calls, generated=generated, call=told, error=error, result=_shown(done.result, 4),
-            changes=_shown(done.changes, 4), asked=_shown(done.calls, 4),
-        )  # fmt: skip
+            action=outcome.action,
+            position=outcome.position,
+            recorded_at=outcome.recorded_at.isoformat(),
+            module=module,
+            attribute=attribute,
+            status=done.status,
+            started_at=self._entry.started_at.isoformat(),
+            seed=self._entry.submitted.seed,
+            rows=loaded,
+            calls=calls,
+            generated=generated,
+            call=told,
+            error=error,
+            result=_shown(done.result, 4),
+            changes=_shown(done.changes, 4),
+            asked=_shown(done.calls, 4),
+        )
 
     def _call_text(self, call: dict[str, Any]) -> str:
         parts = [repr(call.pop("call")), *(_shown(each, 4) for each in call.pop("args", ()))]

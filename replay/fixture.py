@@ -91,16 +91,45 @@ class Fixture:
         return ReplayedAction(row.status or "", result, error, [line(change) for change in changes], asked)
 
     def _entry(
-        self, action: str, arguments: dict[str, Any], actor: str | None, context: dict[str, Any] | None,
+        self,
+        action: str,
+        arguments: dict[str, Any],
+        actor: str | None,
+        context: dict[str, Any] | None,
         version: int | None,
-    ) -> Entry:  # fmt: skip
+    ) -> Entry:
         submitted = Record(
-            0, _ACTION_ID, "submitted", None, action, version, actor, str(_ACTION_ID), None, None, self._started_at,
-            None, None, context, arguments, None, None, None, self._seed, None, None, None, 1,
-        )  # fmt: skip
+            0,
+            _ACTION_ID,
+            "submitted",
+            None,
+            action,
+            version,
+            actor,
+            str(_ACTION_ID),
+            None,
+            None,
+            self._started_at,
+            None,
+            None,
+            context,
+            arguments,
+            None,
+            None,
+            None,
+            self._seed,
+            None,
+            None,
+            None,
+            1,
+        )
         outcome = submitted.replaced(
-            position=1, kind="outcome", status="succeeded", started_at=self._started_at, calls=self._calls,
-        )  # fmt: skip
+            position=1,
+            kind="outcome",
+            status="succeeded",
+            started_at=self._started_at,
+            calls=self._calls,
+        )
         return Entry(submitted, outcome)
 
 

@@ -156,9 +156,10 @@ class Forking:
         self._sandbox.keep(rerun)
         self._lines.note(1, rerun.nets)
         fork.ended.append(
-            ChangedOutcome(entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome,
-                  tuple(differences))
-        )  # fmt: skip
+            ChangedOutcome(
+                entry.position, entry.action_id, entry.outcome.action, entry.outcome, rerun.outcome, tuple(differences)
+            )
+        )
 
     def _as_recorded(self, recorded: list[Net]) -> None:
         """The action came out on this line as it did in history."""
@@ -276,9 +277,30 @@ def _made_up(each: InsertedAction, moment: datetime, identity: str) -> Entry:
     digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=32).digest()
     action_id = UUID(bytes=digest[:16], version=4)
     submitted = Record(
-        each.after, action_id, "submitted", None, each.action, None, each.actor, str(action_id), None, None, moment,
-        None, None, None, each.arguments, None, None, None, digest[16:].hex(), None, None, None, 1,
-    )  # fmt: skip
+        each.after,
+        action_id,
+        "submitted",
+        None,
+        each.action,
+        None,
+        each.actor,
+        str(action_id),
+        None,
+        None,
+        moment,
+        None,
+        None,
+        None,
+        each.arguments,
+        None,
+        None,
+        None,
+        digest[16:].hex(),
+        None,
+        None,
+        None,
+        1,
+    )
     outcome = submitted.replaced(kind="outcome", status="succeeded", started_at=moment, seed=None)
     return Entry(submitted, outcome)
 

@@ -28,18 +28,50 @@ from actionbus.core.declare.reaching import is_reaching_out
 from actionbus.replay.errors import LeavesSandbox
 
 _REFUSED: Final = {
-    "socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",
-    "socket.gethostbyaddr", "socket.getnameinfo", "socket.sethostname", "subprocess.Popen", "os.system", "os.exec",
-    "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "sqlite3.connect", "urllib.Request",
-    "http.client.connect", "smtplib.connect", "ftplib.connect", "imaplib.open", "poplib.connect", "syslog.syslog",
+    "socket.connect",
+    "socket.sendto",
+    "socket.sendmsg",
+    "socket.bind",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "socket.getnameinfo",
+    "socket.sethostname",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "pty.spawn",
+    "sqlite3.connect",
+    "urllib.Request",
+    "http.client.connect",
+    "smtplib.connect",
+    "ftplib.connect",
+    "imaplib.open",
+    "poplib.connect",
+    "syslog.syslog",
     "webbrowser.open",
-}  # fmt: skip
+}
 _REFUSED_HERE: Final = {"os.putenv", "os.unsetenv", "os.kill", "os.killpg", "signal.pthread_kill", "ctypes.dlsym"}
 """What is left to tests, where calls of outside dependencies are made, and refused in a sandbox."""
 _FILES: Final = {
-    "open": 1, "os.remove": 1, "os.rename": 2, "os.rmdir": 1, "os.mkdir": 1, "os.link": 2, "os.symlink": 2,
-    "os.truncate": 1, "os.chmod": 1, "os.chown": 1, "os.utime": 1, "os.setxattr": 1, "os.removexattr": 1,
-}  # fmt: skip
+    "open": 1,
+    "os.remove": 1,
+    "os.rename": 2,
+    "os.rmdir": 1,
+    "os.mkdir": 1,
+    "os.link": 2,
+    "os.symlink": 2,
+    "os.truncate": 1,
+    "os.chmod": 1,
+    "os.chown": 1,
+    "os.utime": 1,
+    "os.setxattr": 1,
+    "os.removexattr": 1,
+}
 """What changes files, and how many of its arguments name one."""
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _LOGGING: Final = tuple(f"logging{os.sep}{each}.py" for each in ("__init__", "handlers"))
@@ -102,9 +134,13 @@ def _guard() -> GuardedBlock | None:
     if (own := _active.get(here)) is not None:
         return own
     return next(
-        (each for each in list(_active.values())
-         if not each.made_calls and (is_whole_process or here not in each.others)), None,
-    )  # fmt: skip
+        (
+            each
+            for each in list(_active.values())
+            if not each.made_calls and (is_whole_process or here not in each.others)
+        ),
+        None,
+    )
 
 
 def install() -> None:

@@ -125,10 +125,11 @@ def _is_one(net: Net, other: Net) -> bool:
     if net.table != other.table or net.key != other.key:
         return False
     return all(
-        held is there if held is None or there is None
+        held is there
+        if held is None or there is None
         else held.shape.columns == there.shape.columns and held.mark() == there.mark()
         for held, there in zip(net[2:], other[2:], strict=True)
-    )  # fmt: skip
+    )
 
 
 def _mark_of(net: Net) -> tuple[str, ...]:
@@ -177,8 +178,11 @@ class RowChange:
         """What changed: column → (before, after)."""
         before, after = self.before or {}, self.after or {}
         names = dict.fromkeys([*before, *after])
-        return {name: (before.get(name), after.get(name)) for name in names
-                if self.before is None or self.after is None or before.get(name) != after.get(name)}  # fmt: skip
+        return {
+            name: (before.get(name), after.get(name))
+            for name in names
+            if self.before is None or self.after is None or before.get(name) != after.get(name)
+        }
 
 
 def changes_of(nets: Iterable[Net]) -> list[RowChange]:

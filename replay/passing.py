@@ -46,9 +46,10 @@ def passed_over(recorded: Iterable[Net], now: Iterable[Net], run: Run) -> bool:
     while len(away) < _MOST:
         known = {(net.table, str(net.key)) for net in away}
         more = [
-            net for net in now
+            net
+            for net in now
             if net.before is not None and net.shape.key and (net.table, str(net.key)) not in taken | known
-        ]  # fmt: skip
+        ]
         if not more:
             return False
         away += more

@@ -19,9 +19,17 @@ from actionbus.replay.words import named_in, words_of
 _TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that tell of the server rather than of the action."""
 _NOT_THE_HANDLERS: Final = frozenset(
-    {"IdempotencyConflict", "LimitExceeded", "AttemptsExhausted", "JournalUnavailable", "KeyboardInterrupt",
-     "SystemExit", "GeneratorExit", "OutcomeUnknown"}
-)  # fmt: skip
+    {
+        "IdempotencyConflict",
+        "LimitExceeded",
+        "AttemptsExhausted",
+        "JournalUnavailable",
+        "KeyboardInterrupt",
+        "SystemExit",
+        "GeneratorExit",
+        "OutcomeUnknown",
+    }
+)
 
 
 def why_not_replayable(entry: Entry) -> str | None:

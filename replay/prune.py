@@ -14,9 +14,14 @@ from actionbus.replay.archive import Watch
 
 
 def prune(
-    bus: Bus, *, actor: str | None = None, operator: bool = False, watch: Watch, now: datetime | None = None,
+    bus: Bus,
+    *,
+    actor: str | None = None,
+    operator: bool = False,
+    watch: Watch,
+    now: datetime | None = None,
     confirm: Callable[[list[Due]], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Remove row images that are older than declared; by table what was decided. Raises PermissionDenied.
 
     `confirm` is shown what is due, and may raise. What was cut off is gone on with first.

@@ -177,11 +177,15 @@ class Replayer:
             if action is None or action.handler.version == version:
                 continue
             if version > action.handler.version:
-                missing.append(f"{name}: the journal has version {version} (up to position {position}), the handler is "
-                               f"version {action.handler.version}; replay it with the code that wrote it")  # fmt: skip
+                missing.append(
+                    f"{name}: the journal has version {version} (up to position {position}), the handler is "
+                    f"version {action.handler.version}; replay it with the code that wrote it"
+                )
             elif not registry.upcasts(action):
-                missing.append(f"{name}: the journal has version {version} (up to position {position}), the handler is "
-                               f"version {action.handler.version} and has no upcast(arguments, version)")  # fmt: skip
+                missing.append(
+                    f"{name}: the journal has version {version} (up to position {position}), the handler is "
+                    f"version {action.handler.version} and has no upcast(arguments, version)"
+                )
         if missing:
             raise NeedsUpcast("nothing was replayed:\n" + "\n".join(f"  - {each}" for each in missing))
 

@@ -41,11 +41,17 @@ def _of_type(kind: Any, drawn: bytes) -> Any:
         members = list(kind)
         return members[number % len(members)].name
     made = {
-        int: 10**8 + number % 10**8, float: 10**8 + (number % 10**8) / 8, bool: bool(number % 2),
-        Decimal: str(Decimal(number % 10**8) / 100), UUID: str(UUID(bytes=drawn * 2)), list: [],
-        datetime: datetime(2000, 1, 1, tzinfo=UTC).isoformat(), date: date(2000, 1, 1).isoformat(),
-        time: time(0, 0).isoformat(), timedelta: timedelta(seconds=number % 1000).total_seconds(),
-    }  # fmt: skip
+        int: 10**8 + number % 10**8,
+        float: 10**8 + (number % 10**8) / 8,
+        bool: bool(number % 2),
+        Decimal: str(Decimal(number % 10**8) / 100),
+        UUID: str(UUID(bytes=drawn * 2)),
+        list: [],
+        datetime: datetime(2000, 1, 1, tzinfo=UTC).isoformat(),
+        date: date(2000, 1, 1).isoformat(),
+        time: time(0, 0).isoformat(),
+        timedelta: timedelta(seconds=number % 1000).total_seconds(),
+    }
     return made.get(kind, f"stand-in-{drawn.hex()}") if isinstance(kind, type) else f"stand-in-{drawn.hex()}"
 
 
@@ -94,10 +100,19 @@ def _value_of(column: Column[Any], dialect: Dialect) -> StandInValue:
 
 def _made(kind: type, number: int, length: int | None) -> Any:
     made: dict[type, Any] = {
-        int: number, float: float(number), bool: False, Decimal: Decimal(number), UUID: UUID(int=number),
-        datetime: datetime(2000, 1, 1, tzinfo=UTC), date: date(2000, 1, 1), time: time(0, 0),
-        timedelta: timedelta(seconds=number), dict: {}, list: [], bytes: str(number).encode(),
-    }  # fmt: skip
+        int: number,
+        float: float(number),
+        bool: False,
+        Decimal: Decimal(number),
+        UUID: UUID(int=number),
+        datetime: datetime(2000, 1, 1, tzinfo=UTC),
+        date: date(2000, 1, 1),
+        time: time(0, 0),
+        timedelta: timedelta(seconds=number),
+        dict: {},
+        list: [],
+        bytes: str(number).encode(),
+    }
     return made[kind] if kind in made else f"{number} stand-in"[:length]
 
 

@@ -93,8 +93,9 @@ class PostgreSQLTables(Tables):
         cursor = self._cursor()
         cursor.execute(
             "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped "
-            "ORDER BY attnum", (self.qualified(table),),
-        )  # fmt: skip
+            "ORDER BY attnum",
+            (self.qualified(table),),
+        )
         return [name for (name,) in cursor.fetchall()]
 
     def _insert_alike(self, name: str, rows: Sequence[Row]) -> None:

@@ -45,9 +45,12 @@ _READ: Final = (1, FORMAT)
 _BATCH: Final = 500
 _TYPES: Final = {
     **dict.fromkeys(("position", "xid", "duration_us", "images_after", "images_upto"), "bigint"),
-    **dict.fromkeys(("action_id", "cause_id"), "uuid"), **dict.fromkeys(PAYLOADS, "json"),
-    **dict.fromkeys(TIMES, "timestamptz"), "handler_version": "integer", "format": "smallint",
-}  # fmt: skip
+    **dict.fromkeys(("action_id", "cause_id"), "uuid"),
+    **dict.fromkeys(PAYLOADS, "json"),
+    **dict.fromkeys(TIMES, "timestamptz"),
+    "handler_version": "integer",
+    "format": "smallint",
+}
 """Of the journal's columns on PostgreSQL, those that are no text."""
 _LATE: Final = 300
 """So many values met of late are looked for as words of longer texts too, such as messages of errors."""
@@ -82,11 +85,17 @@ def export(
     pseudonyms = Pseudonyms(pseudonymize) if pseudonymize else None
     end = upto if upto is not None else journal.settled()
     head = {
-        "format": FORMAT, "journal": journal.identity(), "dialect": journal.dialect, "schema": LATEST, "after": after,
-        "upto": end, "exported_at": datetime.now(UTC).isoformat(),
-        "pseudonymized": sorted(pseudonymize), "history": history is not None,
+        "format": FORMAT,
+        "journal": journal.identity(),
+        "dialect": journal.dialect,
+        "schema": LATEST,
+        "after": after,
+        "upto": end,
+        "exported_at": datetime.now(UTC).isoformat(),
+        "pseudonymized": sorted(pseudonymize),
+        "history": history is not None,
         "gone": [] if after else gone_of(journal.backend),
-    }  # fmt: skip
+    }
     handle, name = tempfile.mkstemp(dir=path.parent or Path(), suffix=".tmp")
     os.close(handle)
     count = 0

@@ -42,8 +42,15 @@ def opened(bus: Bus, *ids: int) -> Bus:
 def abandon(bus: Bus, **columns: Any) -> Any:
     """A submitted record whose process is gone."""
     action_id = uuid4()
-    row = {"action_id": action_id, "kind": "submitted", "action": "deposit", "correlation_id": "c", "format": 1,
-           "recorded_at": datetime.now(UTC) - timedelta(hours=1), **columns}  # fmt: skip
+    row = {
+        "action_id": action_id,
+        "kind": "submitted",
+        "action": "deposit",
+        "correlation_id": "c",
+        "format": 1,
+        "recorded_at": datetime.now(UTC) - timedelta(hours=1),
+        **columns,
+    }
     with bus.engine.begin() as connection:
         connection.execute(insert(journal_table()).values(**row))
     return action_id

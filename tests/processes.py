@@ -25,8 +25,18 @@ from tests.template import CLONE, PACKET
 UNDERSTOOD = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONBREAKPOINT", "PYTHONUNBUFFERED"}
 """Variables of the interpreter that a child can be given; so is every one that is not the interpreter's."""
 
-PLAIN = {"preexec_fn": None, "shell": False, "pass_fds": (), "gid": None, "gids": None, "uid": None,
-         "process_group": -1, "restore_signals": True, "executable": None, "close_fds": True}  # fmt: skip
+PLAIN = {
+    "preexec_fn": None,
+    "shell": False,
+    "pass_fds": (),
+    "gid": None,
+    "gids": None,
+    "uid": None,
+    "process_group": -1,
+    "restore_signals": True,
+    "executable": None,
+    "close_fds": True,
+}
 """What can be asked of a start, and what of it a template does."""
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -114,19 +124,27 @@ class Popen(subprocess.Popen[AnyStr]):
         theirs = [asked["p2cread"], asked["c2pwrite"], asked["errwrite"]]
         self.pid = template().fork(
             [descriptor if descriptor != -1 else number for number, descriptor in enumerate(theirs)],
-            arguments=arguments, env=env, cwd=os.path.abspath(cwd), session=asked["start_new_session"],
+            arguments=arguments,
+            env=env,
+            cwd=os.path.abspath(cwd),
+            session=asked["start_new_session"],
             umask=asked["umask"],
-        )  # fmt: skip
+        )
         self._child_created = True
-        self._close_pipe_fds(*(asked[name] for name in (
-            "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"
-        )))  # type: ignore[attr-defined]  # fmt: skip
+        self._close_pipe_fds(
+            *(asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"))
+        )  # type: ignore[attr-defined]
 
 
 def run(
-    command: list[Any], *, input: Any = None, capture_output: bool = False, check: bool = False,
-    timeout: float | None = None, **options: Any,
-) -> subprocess.CompletedProcess[Any]:  # fmt: skip
+    command: list[Any],
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    check: bool = False,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
     """`subprocess.run`, by way of this `Popen`."""
     if capture_output:
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

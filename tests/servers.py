@@ -180,8 +180,9 @@ class Server:
         [(before,)] = self._run("SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname = %s", name)
         [(settings,)] = self._run(
             "SELECT count(*) FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid "
-            "WHERE datname = %s AND (datacl IS NOT NULL OR setdatabase IS NOT NULL)", name
-        )  # fmt: skip
+            "WHERE datname = %s AND (datacl IS NOT NULL OR setdatabase IS NOT NULL)",
+            name,
+        )
         return bool(now or before or settings)
 
     def _version(self) -> int:

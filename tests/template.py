@@ -34,12 +34,29 @@ COMMANDS = [
     for file in sorted((Path(__file__).parents[1] / "adapters" / "cli").glob("[a-z]*.py"))
 ]
 WHAT_THEY_IMPORT = (
-    "actionbus.adapters.library.app", "actionbus.celery", "actionbus.flask", "celery.app.log", "celery.app.trace",
-    "celery.apps.worker", "celery.bin.worker", "celery.concurrency.prefork", "celery.fixups.django",
-    "celery.worker.components", "celery.worker.consumer", "celery.worker.strategy", "elasticsearch",
-    "kombu.transport.redis", "prometheus_client", "psycopg2.extras", "pytest", "redis", "sqlite3",
-    "sqlalchemy.dialects.postgresql.psycopg2", "sqlalchemy.dialects.sqlite.pysqlite", "waitress",
-)  # fmt: skip
+    "actionbus.adapters.library.app",
+    "actionbus.celery",
+    "actionbus.flask",
+    "celery.app.log",
+    "celery.app.trace",
+    "celery.apps.worker",
+    "celery.bin.worker",
+    "celery.concurrency.prefork",
+    "celery.fixups.django",
+    "celery.worker.components",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "elasticsearch",
+    "kombu.transport.redis",
+    "prometheus_client",
+    "psycopg2.extras",
+    "pytest",
+    "redis",
+    "sqlite3",
+    "sqlalchemy.dialects.postgresql.psycopg2",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "waitress",
+)
 """When they are called; all but the application under test, whose import may do anything."""
 
 CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine(), 0) if sys.platform == "linux" else 0

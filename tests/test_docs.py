@@ -106,18 +106,26 @@ def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     command = ["bash", "-c", script_of("docs/debugging.md", tmp_path)]
     with forking("actionbus", "python") as commands:
         env = os.environ | {
-            "PATH": os.pathsep.join((commands, INSTALLED, os.environ["PATH"])), "COLUMNS": "160",
+            "PATH": os.pathsep.join((commands, INSTALLED, os.environ["PATH"])),
+            "COLUMNS": "160",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
             "PYTHONDONTWRITEBYTECODE": "1",  # it edits modules; one of the same length and second passes for compiled
-        }  # fmt: skip
+        }
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = done.stdout + done.stderr
     for told in (
-        "name: Fox → Fox in the snow at t", "kind: icon → photo", "release         2.4", "bypass", "whole",
+        "name: Fox → Fox in the snow at t",
+        "kind: icon → photo",
+        "release         2.4",
+        "bypass",
+        "whole",
         "7 same, 1 divergent, 0 concurrent, 0 order, 0 retired, 0 unplayable",
-        "recorded Fox in the snow at t, now Fox in the snow at the edge of the forest", "rename_asset succeeded, on 3 rows", "1 passed", "1 failed",
-    ):  # fmt: skip
+        "recorded Fox in the snow at t, now Fox in the snow at the edge of the forest",
+        "rename_asset succeeded, on 3 rows",
+        "1 passed",
+        "1 failed",
+    ):
         assert told in printed, printed
         assert told in (ROOT / "docs/debugging.md").read_text() or told == "1 failed"
     assert re.findall(r"position (\d+): [\d :-]+ rename_asset ben", printed) == ["12", "12"], printed
@@ -130,15 +138,24 @@ def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, wheels: Path) -> None
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
     base = Path(sys.base_prefix) / "bin"
     env = kept | {
-        "HOME": str(home), "PATH": f"{base}:/usr/bin:/bin", "PIP_FIND_LINKS": str(wheels), "PIP_PRE": "",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_COMPILE": "0",
-    }  # fmt: skip
+        "HOME": str(home),
+        "PATH": f"{base}:/usr/bin:/bin",
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_PRE": "",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_COMPILE": "0",
+    }
     folder = tmp_path / "walk"
     folder.mkdir()
     walking = subprocess.Popen(
-        ["bash", "-c", script_of("docs/tutorial.md", folder)], cwd=folder, env=env, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+        ["bash", "-c", script_of("docs/tutorial.md", folder)],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         printed, _ = walking.communicate()
     finally:

@@ -161,9 +161,11 @@ class Project:
         self.bin = environment
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACTIONBUS_", "PYTHON"))}
         self.env = kept | {
-            "ACTIONBUS_APP": "core.app:app", "ACTIONBUS_DATABASE_URL": "sqlite:///greeter.db",
-            "ACTIONBUS_BROKER_URL": broker, "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-        }  # fmt: skip
+            "ACTIONBUS_APP": "core.app:app",
+            "ACTIONBUS_DATABASE_URL": "sqlite:///greeter.db",
+            "ACTIONBUS_BROKER_URL": broker,
+            "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+        }
 
     def run(self, *line: str) -> str:
         """Run a command of the environment in the application's folder; what it prints."""

@@ -55,13 +55,19 @@ def test_a_forked_process_sees_what_a_started_one_sees(
 @pytest.mark.parametrize(
     ("code", "status"),
     [
-        ("raise SystemExit(3)", 3), ("1/0", 1), ("raise KeyboardInterrupt", -signal.SIGINT),
-        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL), ("import atexit, os; atexit.register(os._exit, 5)", 5),
+        ("raise SystemExit(3)", 3),
+        ("1/0", 1),
+        ("raise KeyboardInterrupt", -signal.SIGINT),
+        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL),
+        ("import atexit, os; atexit.register(os._exit, 5)", 5),
         ("import signal, threading; signal.pthread_kill(threading.main_thread().ident, 15)", -signal.SIGTERM),
-        ("import os; print(); os.close(1)", 120), ("import sys; sys.exit(-1)", 255),
-        ("import sys; sys.exit(True)", 1), ("import sys; sys.exit('told')", 1), ("import sys; sys.stdout.close()", 0),
+        ("import os; print(); os.close(1)", 120),
+        ("import sys; sys.exit(-1)", 255),
+        ("import sys; sys.exit(True)", 1),
+        ("import sys; sys.exit('told')", 1),
+        ("import sys; sys.stdout.close()", 0),
     ],
-)  # fmt: skip
+)
 def test_it_ends_alike(run: Any, code: str, status: int) -> None:
     env = os.environ | {"PYTHONUNBUFFERED": ""}
     assert run([sys.executable, "-c", code], env=env, capture_output=True).returncode == status

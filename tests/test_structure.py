@@ -351,8 +351,12 @@ def test_an_application_like_the_documented_one_is_clean_for_mypy_and_ruff(tmp_p
             file.write_text(spelt(source).replace("from shop.", f"from {folder}."))
     typed = subprocess.run(
         [sys.executable, "-m", "actionbus", "--app", "shop.app:app", "stubs"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     (tmp_path / "shop" / "typed.py").write_text(typed.stdout)
     (tmp_path / "shop" / "use.py").write_text(USE)
     env = os.environ | {"MYPYPATH": str(installed(tmp_path / "site").parent), "MYPY_CACHE_DIR": os.devnull}
@@ -372,8 +376,12 @@ def with_classvar(source: str) -> str:
         source.replace('requires = ["repo", "ids"]', 'requires = ("repo", "ids")')
         .replace("    arguments = {", "    arguments: ClassVar[dict[str, Arg]] = {")
         .replace("from typing import Any\nfrom uuid", "from typing import Any, ClassVar\nfrom uuid")
-        .replace("from marshmallow import validate\n\nfrom actionbus import ActionHandler, Arg\n",
-                 "from actionbus import ActionHandler, Arg\nfrom marshmallow import validate\n\n")
-        .replace("from sqlalchemy.orm import DeclarativeBase\n\nfrom actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\n",
-                 "from actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\nfrom sqlalchemy.orm import DeclarativeBase\n\n")
-    )  # fmt: skip
+        .replace(
+            "from marshmallow import validate\n\nfrom actionbus import ActionHandler, Arg\n",
+            "from actionbus import ActionHandler, Arg\nfrom marshmallow import validate\n\n",
+        )
+        .replace(
+            "from sqlalchemy.orm import DeclarativeBase\n\nfrom actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\n",
+            "from actionbus import Application, Bus, Outcome, PermissionDenied, outside, pure\nfrom sqlalchemy.orm import DeclarativeBase\n\n",
+        )
+    )

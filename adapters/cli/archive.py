@@ -28,8 +28,13 @@ _COLUMNS = ("archive", "of", "after", "upto", "records", "images", "state", "mad
 
 @click.command()
 @click.option("--before", required=True, metavar="POSITION|TIME", help="Records before this one go.")
-@click.option("--to", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where the archive is put; archive-FROM-TO here, unless it is given.")  # fmt: skip
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the archive is put; archive-FROM-TO here, unless it is given.",
+)
 @actor_option
 @json_option
 @pass_environment
@@ -82,8 +87,11 @@ def attach(env: Environment, folder: Path, actor: str | None, as_json: bool) -> 
     else:
         say(f"{told['records']} records and {told['images']} row images up to position {told['upto']} are back")
     if told["erasures_since"]:
-        say(("note:", "yellow"), f" {told['erasures_since']} erasures were made since; what they erased may be back in "
-            "clear: repeat them", stderr=True)  # fmt: skip
+        say(
+            ("note:", "yellow"),
+            f" {told['erasures_since']} erasures were made since; what they erased may be back in clear: repeat them",
+            stderr=True,
+        )
 
 
 @click.command()
@@ -114,8 +122,17 @@ def prune(env: Environment, yes: bool, actor: str | None, as_json: bool) -> None
 
 
 def _line(each: Archive) -> list[str]:
-    return [str(each.archive), each.table_name or "all", str(each.after), str(each.upto), str(each.records),
-            str(each.images), each.state, time_text(each.made_at), each.folder or ""]  # fmt: skip
+    return [
+        str(each.archive),
+        each.table_name or "all",
+        str(each.after),
+        str(each.upto),
+        str(each.records),
+        str(each.images),
+        each.state,
+        time_text(each.made_at),
+        each.folder or "",
+    ]
 
 
 def _upto(bus: Bus, before: str) -> int:

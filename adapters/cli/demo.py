@@ -28,8 +28,9 @@ from actionbus.projections import Projector
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Add only the first N kits, shares and assets.")
-@click.option("--keep", is_flag=True,
-              help="Leave the local Elasticsearch running, and serve the inspector until Ctrl-C.")  # fmt: skip
+@click.option(
+    "--keep", is_flag=True, help="Leave the local Elasticsearch running, and serve the inspector until Ctrl-C."
+)
 @pass_environment
 def demo(env: Environment, limit: int | None, keep: bool) -> None:
     """Import the whole Unicode emoji set as kits and assets, through the gateway, by several actors."""

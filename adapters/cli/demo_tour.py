@@ -42,10 +42,18 @@ def show_history(bus: Bus, before: int) -> None:
     kit, name = str(record.arguments["kit_id"]), str(record.arguments["name"])
     _show("Who gave this kit its name", history, "blame", "kits", kit, "name")
     _show("Since when it has it", history, "bisect", "kits", kit, f"name={name}")
-    _show("The kits as they were just before", history, "state", "--table", "kits", "--at",
-          str(record.position - 1), "-n", "3")  # fmt: skip
-    _show("Put back what that action changed, as an action on record", revert, str(record.action_id), "--actor",
-          "ana")  # fmt: skip
+    _show(
+        "The kits as they were just before",
+        history,
+        "state",
+        "--table",
+        "kits",
+        "--at",
+        str(record.position - 1),
+        "-n",
+        "3",
+    )
+    _show("Put back what that action changed, as an action on record", revert, str(record.action_id), "--actor", "ana")
     _show("All that became of the row", history, "rows", "kits", kit)
 
 

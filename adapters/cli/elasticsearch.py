@@ -33,8 +33,13 @@ def start(port: int | None) -> None:
 def started(port: int | None = None) -> str:
     """The URL of the local server, started if need be, with progress. Raises NotInstallable or TimeoutError."""
     terminal = Console(stderr=True)
-    columns = (TextColumn("fetching Elasticsearch"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("fetching Elasticsearch"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=terminal, disable=not terminal.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None)
         install(lambda done, total: bar.update(task, completed=done, total=total))

@@ -28,8 +28,14 @@ def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json:
     if not yes:
         click.confirm("Values that are erased cannot be had back. Erase?", abort=True, err=True)
     erasure = bus.erase(subject, actor=actor, operator=True)
-    told = {"action_id": erasure.outcome.action_id, "position": erasure.outcome.position, "receipt": erasure.receipt,
-            "images": erasure.images, "standing": erasure.standing, "keys": erasure.keys}  # fmt: skip
+    told = {
+        "action_id": erasure.outcome.action_id,
+        "position": erasure.outcome.position,
+        "receipt": erasure.receipt,
+        "images": erasure.images,
+        "standing": erasure.standing,
+        "keys": erasure.keys,
+    }
     if as_json:
         print_json(told)
     else:

@@ -68,9 +68,7 @@ def _no_row(table: str, key: str, basis: Basis) -> SystemExit:
 @click.option("-n", "--limit", type=click.IntRange(1), default=None, help="With --table: at most so many rows.")
 @json_option
 @pass_environment
-def state(
-    env: Environment, table: str | None, at: str, after: str | None, limit: int | None, as_json: bool
-) -> None:  # fmt: skip
+def state(env: Environment, table: str | None, at: str, after: str | None, limit: int | None, as_json: bool) -> None:
     """Show the rows of recorded tables as they were.
 
     They come in the order of the key; on PostgreSQL that of its text, in which 10 is before 9. With --json each is
@@ -149,9 +147,13 @@ def diff(env: Environment, a: str, b: str | None, table: str | None, as_json: bo
     for each in answer.rows:
         if as_json:
             print_json(
-                {"table": each.table, "key": row_json(each.key), "before": row_json(each.before),
-                 "after": row_json(each.after)}
-            )  # fmt: skip
+                {
+                    "table": each.table,
+                    "key": row_json(each.key),
+                    "before": row_json(each.before),
+                    "after": row_json(each.after),
+                }
+            )
         else:
             say_change(each.table, each.key, each.before, each.after)
     tell(answer.basis)

@@ -44,8 +44,13 @@ def print_rows(table: str, rows: Sequence[Columns]) -> None:
 
 def change_json(change: Change) -> dict[str, Any]:
     """What became of a row, as JSON; without whose change it was."""
-    return {"table": change.table, "key": row_json(change.key), "operation": change.operation,
-            "before": row_json(change.before), "after": row_json(change.after)}  # fmt: skip
+    return {
+        "table": change.table,
+        "key": row_json(change.key),
+        "operation": change.operation,
+        "before": row_json(change.before),
+        "after": row_json(change.after),
+    }
 
 
 def say_change(table: str, key: Columns, before: Columns | None, after: Columns | None) -> None:

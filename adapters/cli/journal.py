@@ -49,15 +49,25 @@ def stats(env: Environment, as_json: bool) -> None:
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
 @click.option("--after", type=click.IntRange(0), default=0, metavar="POSITION", help="Only records beyond this one.")
 @click.option("--upto", type=click.IntRange(0), default=None, metavar="POSITION", help="Only records up to this one.")
-@click.option("--pseudonymize", "fields", multiple=True, metavar="FIELD",
-              help="Replace this field's values everywhere, by made-up ones. `actor` is a field too.")  # fmt: skip
+@click.option(
+    "--pseudonymize",
+    "fields",
+    multiple=True,
+    metavar="FIELD",
+    help="Replace this field's values everywhere, by made-up ones. `actor` is a field too.",
+)
 @_without_history
 @json_option
 @pass_environment
 def export(
-    env: Environment, path: Path, after: int, upto: int | None, fields: tuple[str, ...], without_history: bool,
+    env: Environment,
+    path: Path,
+    after: int,
+    upto: int | None,
+    fields: tuple[str, ...],
+    without_history: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write the journal and the row history to a file (JSON lines, gzip), to be imported elsewhere, as on a laptop.
 
     The row history goes along where all records do from the start on, and none of their values is replaced.

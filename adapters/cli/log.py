@@ -179,9 +179,13 @@ def short_line_of(record: Record, drawn: str = "") -> Text:
     """A record by what names it."""
     status = record.status or record.kind
     return line(
-        (f"{record.position:>7} ", "dim"), (f"{status:<11} ", COLOURS.get(status, "cyan")),
-        (f"{record.action_id} ", "dim"), (drawn, "dim"), (f"{record.action} ", "bold"), record.actor or "-",
-    )  # fmt: skip
+        (f"{record.position:>7} ", "dim"),
+        (f"{status:<11} ", COLOURS.get(status, "cyan")),
+        (f"{record.action_id} ", "dim"),
+        (drawn, "dim"),
+        (f"{record.action} ", "bold"),
+        record.actor or "-",
+    )
 
 
 def _gist(record: Record) -> str:

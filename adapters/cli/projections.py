@@ -99,8 +99,18 @@ def _row(each: Status) -> tuple[str, ...]:
     lag = f"{each.lag_positions:,} ({each.lag_seconds:.0f} s)" if each.lag_positions else "0"
     rate = f"{each.rate:,.0f}/s" if each.rate else ""
     eta = f"{each.eta_seconds:.0f} s" if each.eta_seconds else ""
-    return (each.projection, each.index or "-", each.slice, each.role, each.state, "yes" if each.alive else "no",
-            f"{each.position:,}", lag, rate, eta)  # fmt: skip
+    return (
+        each.projection,
+        each.index or "-",
+        each.slice,
+        each.role,
+        each.state,
+        "yes" if each.alive else "no",
+        f"{each.position:,}",
+        lag,
+        rate,
+        eta,
+    )
 
 
 def _explain(each: Status) -> None:
@@ -118,8 +128,10 @@ def _explain(each: Status) -> None:
         for told in detail["traceback"].rstrip().splitlines():
             say(told)
     if each.state == "stopped" and detail.get("position"):
-        say(f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
-                   f"`actionbus projections skip {each.projection}`")  # fmt: skip
+        say(
+            f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
+            f"`actionbus projections skip {each.projection}`"
+        )
 
 
 @projections.command()

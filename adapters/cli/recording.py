@@ -47,11 +47,19 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
         print_json(_status_json(each, kept.get(each.table_name, DeclaredTable({}, None))))
     if not as_json:
         lines = [
-            [each.table_name, time_text(each.since), str(each.images), str(each.bytes), ", ".join(each.withheld),
-             ", ".join(declared.personal), declared.keep or "", "; ".join(each.problems) or "whole"]
+            [
+                each.table_name,
+                time_text(each.since),
+                str(each.images),
+                str(each.bytes),
+                ", ".join(each.withheld),
+                ", ".join(declared.personal),
+                declared.keep or "",
+                "; ".join(each.problems) or "whole",
+            ]
             for each in found
             for declared in [kept.get(each.table_name, DeclaredTable({}, None))]
-        ]  # fmt: skip
+        ]
         print_table(_STATUS, lines, whole=("table",))
     if check and not all(each.is_whole for each in found):
         raise SystemExit(FAILED)
@@ -64,9 +72,12 @@ def status(env: Environment, tables: tuple[str, ...], models: bool, check: bool,
 @personal_option
 @pass_environment
 def install(
-    env: Environment, tables: tuple[str, ...], withhold: tuple[str, ...], record: tuple[str, ...],
+    env: Environment,
+    tables: tuple[str, ...],
+    withhold: tuple[str, ...],
+    record: tuple[str, ...],
     personal: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     """Record all changes of these tables from now on, whoever makes them; one that holds rows begins with a copy.
 
     \b
@@ -131,8 +142,14 @@ def _columns(tables: Sequence[str], named: Sequence[str], option: str) -> dict[s
 
 def _status_json(status: TableStatus, declared: DeclaredTable) -> dict[str, Any]:
     told = {"table": status.table_name, "since": status.since, "whole": status.is_whole, "problems": status.problems}
-    return told | {"withheld": status.withheld, "personal": declared.personal, "keep": declared.keep,
-                   "columns": status.columns, "images": status.images, "bytes": status.bytes}  # fmt: skip
+    return told | {
+        "withheld": status.withheld,
+        "personal": declared.personal,
+        "keep": declared.keep,
+        "columns": status.columns,
+        "images": status.images,
+        "bytes": status.bytes,
+    }
 
 
 COMMANDS: Final = (status, install, baseline, stop)

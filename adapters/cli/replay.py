@@ -47,11 +47,18 @@ def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, place=Place(sandbox, prepare), **options)
 
     options = (
-        click.option("--sandbox", metavar="URL", envvar="ACTIONBUS_SANDBOX_URL",
-                     help="Where: a server of the journal's kind. By default one that is at hand; see docs/replay.md."),
-        click.option("--prepare", metavar="MODULE:FUNCTION",
-                     help="Makes the tables, given an Engine, as your own migrations do; by default the models do."),
-    )  # fmt: skip
+        click.option(
+            "--sandbox",
+            metavar="URL",
+            envvar="ACTIONBUS_SANDBOX_URL",
+            help="Where: a server of the journal's kind. By default one that is at hand; see docs/replay.md.",
+        ),
+        click.option(
+            "--prepare",
+            metavar="MODULE:FUNCTION",
+            help="Makes the tables, given an Engine, as your own migrations do; by default the models do.",
+        ),
+    )
     for option in reversed(options):
         run_there = option(run_there)
     return run_there
@@ -130,18 +137,38 @@ def run(env: Environment, low: str, high: str, every: bool, changes: bool, place
 @_to_option
 @click.option("--action", "actions", multiple=True, metavar="NAME", help="Report only these actions; all are run.")
 @_all_option
-@click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True,
-              help="How to report: for people, as JSON lines, as JUnit XML.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
-              help="Verify so many slices of history at a time, each in a process of its own.")  # fmt: skip
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to report: for people, as JSON lines, as JUnit XML.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Verify so many slices of history at a time, each in a process of its own.",
+)
 @click.option("--slice", "is_slice", is_flag=True, hidden=True, help="Tell all to the process that has begun this one.")
 @_placed
 @json_option
 @pass_environment
 def verify(
-    env: Environment, low: str, high: str, actions: tuple[str, ...], every: bool, form: str, jobs: int, is_slice: bool,
-    place: Place, as_json: bool,
-) -> None:  # fmt: skip
+    env: Environment,
+    low: str,
+    high: str,
+    actions: tuple[str, ...],
+    every: bool,
+    form: str,
+    jobs: int,
+    is_slice: bool,
+    place: Place,
+    as_json: bool,
+) -> None:
     """Check that the present code does what it did: exit code 1 if an action diverges.
 
     \b
@@ -175,19 +202,37 @@ def verify(
 @replay.command()
 @click.option("--skip", multiple=True, type=click.UUID, metavar="ACTION_ID", help="Leave this action out.")
 @click.option("--edit", "edits", multiple=True, metavar="ACTION_ID:ARG=JSON", help="Give it another argument.")
-@click.option("--insert", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help='Run these too: JSON lines of {"action", "arguments", "actor", "after": POINT}.')  # fmt: skip
-@click.option("--with", "fakes", multiple=True, metavar="NAME=MODULE:ATTRIBUTE",
-              help="Use this object for an outside dependency, instead of what was recorded.")  # fmt: skip
-@click.option("--narrow", is_flag=True,
-              help="Run again only what seems to touch what differs; fast, and no proof: docs/replay.md.")  # fmt: skip
+@click.option(
+    "--insert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help='Run these too: JSON lines of {"action", "arguments", "actor", "after": POINT}.',
+)
+@click.option(
+    "--with",
+    "fakes",
+    multiple=True,
+    metavar="NAME=MODULE:ATTRIBUTE",
+    help="Use this object for an outside dependency, instead of what was recorded.",
+)
+@click.option(
+    "--narrow",
+    is_flag=True,
+    help="Run again only what seems to touch what differs; fast, and no proof: docs/replay.md.",
+)
 @_placed
 @json_option
 @pass_environment
 def fork(
-    env: Environment, skip: tuple[UUID, ...], edits: tuple[str, ...], insert: Path | None, fakes: tuple[str, ...],
-    narrow: bool, place: Place, as_json: bool,
-) -> None:  # fmt: skip
+    env: Environment,
+    skip: tuple[UUID, ...],
+    edits: tuple[str, ...],
+    insert: Path | None,
+    fakes: tuple[str, ...],
+    narrow: bool,
+    place: Place,
+    as_json: bool,
+) -> None:
     """What if? Run history on with actions skipped, edited or inserted, and show what would be different."""
     edit: dict[UUID, dict[str, Any]] = {}
     for each in edits:
@@ -261,8 +306,13 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
 
 @replay.command("export-test")
 @click.argument("action_id", type=click.UUID)
-@click.option("--to", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where to; by default test_ACTION_POSITION.py.")  # fmt: skip
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to; by default test_ACTION_POSITION.py.",
+)
 @_placed
 @pass_environment
 def export_test(env: Environment, action_id: UUID, path: Path | None, place: Place) -> None:

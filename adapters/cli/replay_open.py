@@ -19,8 +19,12 @@ from actionbus.replay import Replayer
 @click.command("open")
 @click.option("--at", default="end", show_default=True, metavar="POINT", help="As the tables were at this point.")
 @click.option("--keep", is_flag=True, help="Leave it there and end, instead of waiting for Ctrl-C and removing it.")
-@click.option("--sandbox", metavar="URL", envvar="ACTIONBUS_SANDBOX_URL",
-              help="Where: a server of the journal's kind; by default one at hand (docs/replay.md).")  # fmt: skip
+@click.option(
+    "--sandbox",
+    metavar="URL",
+    envvar="ACTIONBUS_SANDBOX_URL",
+    help="Where: a server of the journal's kind; by default one at hand (docs/replay.md).",
+)
 @json_option
 @pass_environment
 def open_copy(env: Environment, at: str, keep: bool, sandbox: str | None, as_json: bool) -> None:

@@ -25,9 +25,13 @@ from actionbus.replay.rerun import Rerun
 _NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _LIMITS = Limits(depth=100, digits=4000)
 _COLOURS = {
-    "same": "green", "divergent": "red", "concurrent": "yellow", "order": "yellow", "retired": "yellow",
+    "same": "green",
+    "divergent": "red",
+    "concurrent": "yellow",
+    "order": "yellow",
+    "retired": "yellow",
     "unplayable": "yellow",
-}  # fmt: skip
+}
 
 
 def json_of(value: Any) -> Any:
@@ -80,11 +84,15 @@ def print_step_json(step: Step, with_changes: bool) -> None:
 def step_document(step: Step) -> dict[str, Any]:
     """One action as JSON has it."""
     return {
-        "position": step.position, "action_id": str(step.record.action_id), "action": step.record.action,
-        "status": step.record.status, "verdict": step.verdict, "why": step.why,
+        "position": step.position,
+        "action_id": str(step.record.action_id),
+        "action": step.record.action,
+        "status": step.record.status,
+        "verdict": step.verdict,
+        "why": step.why,
         "differences": [difference_document(each) for each in step.differences] if step.verdict != "same" else [],
         "overlapped": [str(each) for each in step.overlapped],
-    }  # fmt: skip
+    }
 
 
 def difference_document(each: Difference) -> dict[str, Any]:
@@ -100,9 +108,12 @@ def _difference(told: Mapping[str, Any]) -> str:
 def change_document(change: RowChange) -> dict[str, Any]:
     """One row change as JSON has it."""
     return {
-        "table": change.table, "key": json_of(list(change.key)), "operation": change.operation,
-        "before": json_of(change.before), "after": json_of(change.after),
-    }  # fmt: skip
+        "table": change.table,
+        "key": json_of(list(change.key)),
+        "operation": change.operation,
+        "before": json_of(change.before),
+        "after": json_of(change.after),
+    }
 
 
 def _change(change: RowChange) -> Sequence[Part]:
@@ -195,10 +206,13 @@ class Report:
     def _junit(self) -> str:
         total = sum(self._counts.values())
         suite = ElementTree.Element(
-            "testsuite", name="actionbus replay verify", tests=str(total),
-            failures=str(self._counts["divergent"]), errors="0",
+            "testsuite",
+            name="actionbus replay verify",
+            tests=str(total),
+            failures=str(self._counts["divergent"]),
+            errors="0",
             skipped=str(total - self._counts["same"] - self._counts["divergent"]),
-        )  # fmt: skip
+        )
         for each in self._cases:
             name = f"{each['action']} at {each['position']}"
             case = ElementTree.SubElement(suite, "testcase", classname=each["action"], name=name)
@@ -222,8 +236,16 @@ def print_fork(fork: Fork, *, as_json: bool) -> None:
             print_json(_ended_document(each))
         for change in fork.rows:
             print_json({"row": change_document(change)})
-        print_json({"begun_at": fork.begun_at, "met_at": fork.met_at, "run": fork.run, "taken": fork.taken,
-                    "ended": len(fork.ended), "rows": len(fork.rows)})  # fmt: skip
+        print_json(
+            {
+                "begun_at": fork.begun_at,
+                "met_at": fork.met_at,
+                "run": fork.run,
+                "taken": fork.taken,
+                "ended": len(fork.ended),
+                "rows": len(fork.rows),
+            }
+        )
         return
     for each in fork.ended:
         then = each.then.status if each.then else "was not there"
@@ -244,10 +266,13 @@ def print_fork(fork: Fork, *, as_json: bool) -> None:
 
 def _ended_document(each: ChangedOutcome) -> dict[str, Any]:
     return {
-        "position": each.position, "action": each.action, "action_id": str(each.action_id),
-        "then": each.then.status if each.then else None, "now": each.now.status if each.now else None,
+        "position": each.position,
+        "action": each.action,
+        "action_id": str(each.action_id),
+        "then": each.then.status if each.then else None,
+        "now": each.now.status if each.now else None,
         "differences": [difference_document(difference) for difference in each.differences],
-    }  # fmt: skip
+    }
 
 
 def print_rerun(entry: Entry, rerun: Rerun, differences: Sequence[Difference]) -> None:

@@ -134,9 +134,12 @@ def show(env: Environment, action_id: UUID, as_json: bool) -> None:
 
 
 def _decide(
-    env: Environment, actor: str | None, ids: tuple[UUID, ...], decide: Callable[[ActionRunner, UUID], Outcome],
+    env: Environment,
+    actor: str | None,
+    ids: tuple[UUID, ...],
+    decide: Callable[[ActionRunner, UUID], Outcome],
     told: Callable[[Outcome], str],
-) -> None:  # fmt: skip
+) -> None:
     """Decide about each, and go on where one is refused."""
     runner, refused = _operator(env, actor), 0
     for action_id in ids:
@@ -173,9 +176,12 @@ def cancel(env: Environment, ids: tuple[UUID, ...], actor: str | None) -> None:
 def retry(env: Environment, ids: tuple[UUID, ...], actor: str | None) -> None:
     """Queue again what ended badly, as new actions, on behalf of who asked for the first."""
     _decide(
-        env, actor, ids, lambda runner, each: runner.retry(each),
+        env,
+        actor,
+        ids,
+        lambda runner, each: runner.retry(each),
         lambda outcome: f"is queued again as {outcome.result['again']}",
-    )  # fmt: skip
+    )
 
 
 @runs.command()
@@ -235,13 +241,28 @@ def _change(env: Environment, queue: str, decide: Callable[[], Outcome], done: s
 
 def _line(run: Run) -> list[str]:
     problem = "cancelled" if run.cancelled_by else run.problem or ""
-    return [run.state, run.action, _from_now(run.due_at), str(run.action_id), run.queue, str(run.attempts),
-            run.worker or "", problem]  # fmt: skip
+    return [
+        run.state,
+        run.action,
+        _from_now(run.due_at),
+        str(run.action_id),
+        run.queue,
+        str(run.attempts),
+        run.worker or "",
+        problem,
+    ]
 
 
 def _dead_line(each: DeadLetter) -> list[str]:
-    return [each.status, each.action, _from_now(each.ended_at), str(each.action_id), each.queue, str(each.attempts),
-            each.problem or ""]  # fmt: skip
+    return [
+        each.status,
+        each.action,
+        _from_now(each.ended_at),
+        str(each.action_id),
+        each.queue,
+        str(each.attempts),
+        each.problem or "",
+    ]
 
 
 def _from_now(moment: float) -> str:

@@ -43,9 +43,19 @@ _AT_ONCE = 500
 @json_option
 @pass_environment
 def search(
-    env: Environment, words: tuple[str, ...], projection: str | None, filters: tuple[str, ...], ranges: tuple[str, ...],
-    match: Match, sort: tuple[str, ...], facets: tuple[str, ...], limit: int, page: int, whole: bool, as_json: bool,
-) -> None:  # fmt: skip
+    env: Environment,
+    words: tuple[str, ...],
+    projection: str | None,
+    filters: tuple[str, ...],
+    ranges: tuple[str, ...],
+    match: Match,
+    sort: tuple[str, ...],
+    facets: tuple[str, ...],
+    limit: int,
+    page: int,
+    whole: bool,
+    as_json: bool,
+) -> None:
     """Find documents that have all the WORDS, in any language they are in.
 
     \b
@@ -58,9 +68,13 @@ def search(
     env.bus.journal.require()
     repo = EsRepo(env.store, env.application.projections)
     asked: dict[str, Any] = {
-        "text": " ".join(words), "filters": _filters(filters), "ranges": _ranges(ranges), "match": match, "sort": sort,
+        "text": " ".join(words),
+        "filters": _filters(filters),
+        "ranges": _ranges(ranges),
+        "match": match,
+        "sort": sort,
         "facets": facets,
-    }  # fmt: skip
+    }
     where: dict[str, Any] = (
         {"limit": _AT_ONCE, "after": START} if whole else {"limit": limit, "offset": (page - 1) * limit}
     )

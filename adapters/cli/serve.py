@@ -22,24 +22,63 @@ _HELP = "Who sends a request: a function (request → actor or None), or 'none' 
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for the whole network.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any free one.")
 @click.option("--threads", type=click.IntRange(1, 500), default=8, show_default=True, help="Requests served at a time.")
-@click.option("--drain", type=FiniteRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
-              help="How long SIGTERM waits for requests under way.")  # fmt: skip
-@click.option("--authenticate", "authenticate_path", envvar="ACTIONBUS_AUTHENTICATE", show_envvar=True,
-              metavar="MODULE:FUNCTION", help=_HELP)  # fmt: skip
-@click.option("--patience", type=FiniteRange(1, 3600), default=30.0, show_default=True, metavar="SECONDS",
-              help="How long a client may take to send a request, and to take its answer, in all.")  # fmt: skip
-@click.option("--allowed-host", "hosts", multiple=True, envvar="ACTIONBUS_ALLOWED_HOSTS", show_envvar=True,
-              metavar="NAME", help="A host name that requests may be sent to; '*' for any, '.NAME' for all below. By "
-              "default any, but localhost alone with '--authenticate none'. Addresses are always allowed.")  # fmt: skip
-@click.option("--allowed-origin", "origins", multiple=True, envvar="ACTIONBUS_ALLOWED_ORIGINS", show_envvar=True,
-              metavar="URL",
-              help="Another site whose pages may run actions, such as https://app.example.org.")  # fmt: skip
+@click.option(
+    "--drain",
+    type=FiniteRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long SIGTERM waits for requests under way.",
+)
+@click.option(
+    "--authenticate",
+    "authenticate_path",
+    envvar="ACTIONBUS_AUTHENTICATE",
+    show_envvar=True,
+    metavar="MODULE:FUNCTION",
+    help=_HELP,
+)
+@click.option(
+    "--patience",
+    type=FiniteRange(1, 3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a client may take to send a request, and to take its answer, in all.",
+)
+@click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    envvar="ACTIONBUS_ALLOWED_HOSTS",
+    show_envvar=True,
+    metavar="NAME",
+    help="A host name that requests may be sent to; '*' for any, '.NAME' for all below. By "
+    "default any, but localhost alone with '--authenticate none'. Addresses are always allowed.",
+)
+@click.option(
+    "--allowed-origin",
+    "origins",
+    multiple=True,
+    envvar="ACTIONBUS_ALLOWED_ORIGINS",
+    show_envvar=True,
+    metavar="URL",
+    help="Another site whose pages may run actions, such as https://app.example.org.",
+)
 @click.option("--wsgi", metavar="MODULE:ATTRIBUTE", help="Serve this Flask app of yours instead.")
 @pass_environment
 def serve(
-    env: Environment, host: str, port: int, threads: int, drain: float, authenticate_path: str | None,
-    patience: float, hosts: tuple[str, ...], origins: tuple[str, ...], wsgi: str | None,
-) -> None:  # fmt: skip
+    env: Environment,
+    host: str,
+    port: int,
+    threads: int,
+    drain: float,
+    authenticate_path: str | None,
+    patience: float,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    wsgi: str | None,
+) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C; requests under way are answered first.
 
     \b

@@ -98,7 +98,7 @@ def _waited_for(bus: Bus, stop: threading.Event | None) -> Iterator[None]:
 
 def _named(
     bus: Bus, name: str, after: int | None, wanted: WantedRecords, stop: threading.Event, *, follow: bool
-) -> None:  # fmt: skip
+) -> None:
     ledger = Ledger(bus.backend)
     if not is_name(name):
         raise click.BadParameter(f"{name!r} is not a name of a-z, 0-9 and _", param_hint="--name")

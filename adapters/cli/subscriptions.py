@@ -62,8 +62,10 @@ def _explain(each: SubscriptionStatus) -> None:
     for told in str(each.detail.get("traceback", "")).rstrip().splitlines():
         say(told)
     if each.state == "stopped" and each.detail.get("position"):
-        say(f"mend it and `actionbus subscriptions retry {each.name}`, or leave the record out: "
-            f"`actionbus subscriptions skip {each.name}`")  # fmt: skip
+        say(
+            f"mend it and `actionbus subscriptions retry {each.name}`, or leave the record out: "
+            f"`actionbus subscriptions skip {each.name}`"
+        )
 
 
 @subscriptions.command()

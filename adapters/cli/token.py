@@ -21,8 +21,9 @@ def token() -> None:
 
 @token.command()
 @click.argument("actor")
-@click.option("--days", type=FiniteRange(0, 3650, min_open=True), default=90.0, show_default=True,
-              help="How long it is valid.")  # fmt: skip
+@click.option(
+    "--days", type=FiniteRange(0, 3650, min_open=True), default=90.0, show_default=True, help="How long it is valid."
+)
 @click.option("--label", default="", help="What it is for.")
 @json_option
 @pass_environment

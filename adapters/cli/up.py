@@ -22,11 +22,20 @@ _API: Final = "HTTP API"
 
 @click.command()
 @click.option("-c", "--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Workers.")
-@click.option("--serve/--no-serve", "serves", default=None,
-              help="Serve the HTTP API too; by default if it is installed and is told who callers are.")  # fmt: skip
+@click.option(
+    "--serve/--no-serve",
+    "serves",
+    default=None,
+    help="Serve the HTTP API too; by default if it is installed and is told who callers are.",
+)
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Of the HTTP API.")
-@click.option("--authenticate", envvar="ACTIONBUS_AUTHENTICATE", show_envvar=True, metavar="MODULE:FUNCTION",
-              help="Who sends a request, as of `actionbus serve`.")  # fmt: skip
+@click.option(
+    "--authenticate",
+    envvar="ACTIONBUS_AUTHENTICATE",
+    show_envvar=True,
+    metavar="MODULE:FUNCTION",
+    help="Who sends a request, as of `actionbus serve`.",
+)
 @pass_environment
 def up(env: Environment, concurrency: int, serves: bool | None, port: int, authenticate: str | None) -> None:
     """Run all parts of a service until SIGTERM or Ctrl-C: for development, or a small machine.

@@ -28,9 +28,12 @@ def add_journal(api: Blueprint) -> None:
     api.add_url_rule("/journal/causes/<which>", "journal_causes", _causes)
     api.add_url_rule("/journal/<which>", "journal_action", _action)
     for name, path in (
-        ("tables", "tables"), ("status", "status"), ("row", "rows/<table>/<path:key>"), ("state", "state/<table>"),
+        ("tables", "tables"),
+        ("status", "status"),
+        ("row", "rows/<table>/<path:key>"),
+        ("state", "state/<table>"),
         ("diff", "diff"),
-    ):  # fmt: skip
+    ):
         api.add_url_rule(f"/history/{path}", f"history_{name}", _history(name))
     api.add_url_rule("/history/jobs", "jobs", _jobs)
     api.add_url_rule("/history/jobs", "begin_job", _begin_job, methods=["POST"])

@@ -45,11 +45,20 @@ def serve(
     """
     stopping = threading.Event()
     server = Server(
-        AccessLog(_told_when(app, stopping)), liveness=liveness, host=host, port=port, threads=threads, ident=None,
-        channel_timeout=max(1, round(patience)), cleanup_interval=1, max_request_header_size=_LONGEST_HEADERS,
-        max_request_body_size=most_bytes, connection_limit=_most_connections(), expose_tracebacks=False,
+        AccessLog(_told_when(app, stopping)),
+        liveness=liveness,
+        host=host,
+        port=port,
+        threads=threads,
+        ident=None,
+        channel_timeout=max(1, round(patience)),
+        cleanup_interval=1,
+        max_request_header_size=_LONGEST_HEADERS,
+        max_request_body_size=most_bytes,
+        connection_limit=_most_connections(),
+        expose_tracebacks=False,
         clear_untrusted_proxy_headers=True,
-    )  # fmt: skip
+    )
     # It warns of every request that waits for a thread, which under load is each.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signals = (signal.SIGTERM, signal.SIGINT)

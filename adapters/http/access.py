@@ -35,10 +35,14 @@ class AccessLog:
             return self._app(environ, note_status)
         finally:
             log_request(
-                environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"), int(told[0].split(" ")[0]),
-                time.perf_counter() - began, environ.get("REMOTE_ADDR"), actor=environ.get(ACTOR),
+                environ.get("REQUEST_METHOD"),
+                environ.get("PATH_INFO"),
+                int(told[0].split(" ")[0]),
+                time.perf_counter() - began,
+                environ.get("REMOTE_ADDR"),
+                actor=environ.get(ACTOR),
                 correlation_id=environ.get(CORRELATION_ID),
-            )  # fmt: skip
+            )
 
 
 def log_request(
@@ -46,7 +50,14 @@ def log_request(
 ) -> None:
     """Write the line."""
     shown_method, shown_path, ms = printable_text(method, 20), printable_text(path), round(seconds * 1000, 1)
-    about = {"method": shown_method, "path": shown_path, "http_status": status, "ms": ms, "address": address,
-             "actor": actor, "correlation_id": correlation_id}  # fmt: skip
+    about = {
+        "method": shown_method,
+        "path": shown_path,
+        "http_status": status,
+        "ms": ms,
+        "address": address,
+        "actor": actor,
+        "correlation_id": correlation_id,
+    }
     who = printable_text(actor) if actor is not None else "-"
     log.info("%s %s %d in %.1f ms, from %s, %s", shown_method, shown_path, status, ms, address, who, extra=about)

@@ -53,9 +53,14 @@ class Api:
     """
 
     def __init__(
-        self, bus: Bus, elasticsearch: str | None = None, *, gate: Gate | None = None, waits: Waits | None = None,
+        self,
+        bus: Bus,
+        elasticsearch: str | None = None,
+        *,
+        gate: Gate | None = None,
+        waits: Waits | None = None,
         jobs: Callable[[], Jobs | None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.bus = bus
         self.journal = JournalApi(bus)
         self.history = HistoryApi(bus)

@@ -56,10 +56,16 @@ class HistoryApi:
             basis = self._bus.history.basis()
         problems = {each.table: each.problems for each in basis.tables if each.problems}
         is_whole = not problems and not basis.unrecorded and not basis.gaps
-        return shown({
-            "position": basis.position, "is_whole": is_whole, "recorded": [each.table for each in basis.tables],
-            "unrecorded": basis.unrecorded, "problems": problems, "gaps": len(basis.gaps),
-        })  # fmt: skip
+        return shown(
+            {
+                "position": basis.position,
+                "is_whole": is_whole,
+                "recorded": [each.table for each in basis.tables],
+                "unrecorded": basis.unrecorded,
+                "problems": problems,
+                "gaps": len(basis.gaps),
+            }
+        )
 
     def row(self, runner: ActionRunner, request: Request, table: str, key: str) -> Answer:
         """All that became of one row, the last first, and who gave each column its value."""
@@ -77,17 +83,23 @@ class HistoryApi:
             )
         name = found.changes[0].table
         newest = found.changes[: -limit - 1 : -1]
-        return shown({
-            "table": name,
-            "versions": [masks.change(each) | masks.who(each.who) for each in newest],
-            "has_more": len(found.changes) > limit,
-            "blame": [
-                {"column": each.column, "value": (masks.row(name, {each.column: each.value}) or {})[each.column],
-                 "operation": each.change.operation, **masks.who(each.change.who)}
-                for each in blamed.columns
-            ],
-            "basis": _basis(found.basis, masks),
-        })  # fmt: skip
+        return shown(
+            {
+                "table": name,
+                "versions": [masks.change(each) | masks.who(each.who) for each in newest],
+                "has_more": len(found.changes) > limit,
+                "blame": [
+                    {
+                        "column": each.column,
+                        "value": (masks.row(name, {each.column: each.value}) or {})[each.column],
+                        "operation": each.change.operation,
+                        **masks.who(each.change.who),
+                    }
+                    for each in blamed.columns
+                ],
+                "basis": _basis(found.basis, masks),
+            }
+        )
 
     def state(self, runner: ActionRunner, request: Request, table: str) -> Answer:
         """A page of a table as it was, in the order of its key."""
@@ -107,10 +119,17 @@ class HistoryApi:
         more = None
         if has_more and masks.access.payloads:
             more = _cursor(cursors, streamed.basis.position, told.key, page[-1])
-        return shown({
-            "table": name, "key": told.key, "columns": told.columns, "rows": [masks.row(name, each) for each in page],
-            "more": more, "has_more": has_more, "basis": _basis(streamed.basis, masks),
-        })  # fmt: skip
+        return shown(
+            {
+                "table": name,
+                "key": told.key,
+                "columns": told.columns,
+                "rows": [masks.row(name, each) for each in page],
+                "more": more,
+                "has_more": has_more,
+                "basis": _basis(streamed.basis, masks),
+            }
+        )
 
     def diff(self, runner: ActionRunner, request: Request) -> Answer:
         """The rows that differ between two points."""
@@ -124,10 +143,14 @@ class HistoryApi:
         with _told():
             found = self._bus.history.diff(low, high, table, most=MOST_READ)
         rows = [
-            {"table": each.table, "key": masks.row(each.table, each.key), "before": masks.row(each.table, each.before),
-             "after": masks.row(each.table, each.after)}
+            {
+                "table": each.table,
+                "key": masks.row(each.table, each.key),
+                "before": masks.row(each.table, each.before),
+                "after": masks.row(each.table, each.after),
+            }
             for each in found.rows[:limit]
-        ]  # fmt: skip
+        ]
         return shown({"rows": rows, "has_more": len(found.rows) > limit, "basis": _basis(found.basis, masks)})
 
     def _point(self, request: Request, name: str) -> int:
@@ -192,11 +215,17 @@ def _basis(basis: Basis, masks: Masks) -> dict[str, Any]:
 
 
 def _table_basis(table: TableBasis, masks: Masks) -> dict[str, Any]:
-    gaps = [{"key": masks.row(table.table, each.key), "position": each.position, "why": each.why}
-            for each in table.gaps]  # fmt: skip
-    return {"since": table.since, "since_position": table.since_position, "withheld": table.withheld,
-            "gaps": gaps[:MOST_ROWS], "problems": table.problems,
-            "unrecorded_since": table.unrecorded_since}  # fmt: skip
+    gaps = [
+        {"key": masks.row(table.table, each.key), "position": each.position, "why": each.why} for each in table.gaps
+    ]
+    return {
+        "since": table.since,
+        "since_position": table.since_position,
+        "withheld": table.withheld,
+        "gaps": gaps[:MOST_ROWS],
+        "problems": table.problems,
+        "unrecorded_since": table.unrecorded_since,
+    }
 
 
 def _whole_basis(table: TableBasis, masks: Masks) -> dict[str, Any]:

@@ -93,12 +93,35 @@ def _deciding(command: str) -> Callable[[Asker, Given], Command]:
 
 
 KINDS: Final[Mapping[str, Callable[[Asker, Given], Command]]] = {
-    "bisect": _bisect, "verify": _verify, "what-if": _what_if, "documents": _documents,
-    "preview": _preview, "revert": _revert,
-    "cancel-run": _deciding("cancel"), "retry-run": _deciding("retry"), "run-now": _deciding("run-now"),
-}  # fmt: skip
-FIELDS: Final = ("kind", "table", "key", "column", "value", "sql", "from", "to", "action", "skip", "edit", "insert",
-                 "actor", "arguments", "id", "projection", "at")  # fmt: skip
+    "bisect": _bisect,
+    "verify": _verify,
+    "what-if": _what_if,
+    "documents": _documents,
+    "preview": _preview,
+    "revert": _revert,
+    "cancel-run": _deciding("cancel"),
+    "retry-run": _deciding("retry"),
+    "run-now": _deciding("run-now"),
+}
+FIELDS: Final = (
+    "kind",
+    "table",
+    "key",
+    "column",
+    "value",
+    "sql",
+    "from",
+    "to",
+    "action",
+    "skip",
+    "edit",
+    "insert",
+    "actor",
+    "arguments",
+    "id",
+    "projection",
+    "at",
+)
 """What may be given."""
 
 

@@ -69,9 +69,14 @@ class Jobs:
         self._begun: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(
-        self, kind: str, words: Sequence[str], *, actor: str | None = None, settings: Mapping[str, str] | None = None,
+        self,
+        kind: str,
+        words: Sequence[str],
+        *,
+        actor: str | None = None,
+        settings: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Begin one; its id. `settings` are more of the environment; `files` are written into its folder, each
         the value of an option of that name. Raises Busy.
         """
@@ -119,9 +124,13 @@ class Jobs:
             watcher = [sys.executable, "-I", str(Path(job_process.__file__).resolve())]
             return subprocess.Popen(
                 [*watcher, str(home), ",".join(map(str, held)), sys.executable, "-m", "actionbus", *words],
-                env={**os.environ, **self._settings, **settings, **more}, stdin=subprocess.DEVNULL, stdout=printed,
-                stderr=printed, pass_fds=held, start_new_session=True,
-            )  # fmt: skip
+                env={**os.environ, **self._settings, **settings, **more},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                pass_fds=held,
+                start_new_session=True,
+            )
 
     def _await(self, name: str, process: subprocess.Popen[bytes]) -> None:
         process.wait()
@@ -144,9 +153,17 @@ class Jobs:
         printed, is_whole = self.printed(name, MOST_SHOWN)
         state = _state(told["kind"], is_running, code, (home / job_process.CANCELLED).exists())
         return Job(
-            name, told["kind"], told["words"], told["actor"], told["began"], state, code,
-            _read(home / "progress") if is_running else None, printed, is_whole,
-        )  # fmt: skip
+            name,
+            told["kind"],
+            told["words"],
+            told["actor"],
+            told["began"],
+            state,
+            code,
+            _read(home / "progress") if is_running else None,
+            printed,
+            is_whole,
+        )
 
     def printed(self, name: str, most: int | None = None) -> tuple[str, bool]:
         """What it printed so far, at most so many characters of it; and whether that is all."""

@@ -62,9 +62,12 @@ class JournalApi:
         """What the caller may see of records that are narrowed so."""
         touching = where.touching
         access = access_of(
-            runner, self._bus, action=where.one("action"), actor=where.one("actor"),
+            runner,
+            self._bus,
+            action=where.one("action"),
+            actor=where.one("actor"),
             table=touching[0] if touching and touching[0] != ANY_TABLE else None,
-        )  # fmt: skip
+        )
         if touching is not None and len(touching) > 1:
             require_payloads(access, "to ask by a row's key")
         if where.text is not None:
@@ -86,7 +89,7 @@ class JournalApi:
 
     def stream(
         self, runner: ActionRunner, request: Request, waits: Waits, stopping: threading.Event | None
-    ) -> StreamedAnswer:  # fmt: skip
+    ) -> StreamedAnswer:
         """Records as they come, from where the client left off. It takes a place among those that may wait."""
         refuse_others(request, {*FILTERS, "after"} - {"until"})
         where, after = filter_of(request), after_of(request)
@@ -117,11 +120,13 @@ class JournalApi:
             raise nothing
         found = tree(self._bus.journal, submitted.action_id, depth=depth, width=width)
         ancestors = [gist(each) for each in found.ancestors if seen.may(each)]
-        return shown({
-            "ancestors": ancestors,
-            "has_more_ancestors": found.has_more_ancestors or len(ancestors) < len(found.ancestors),
-            "tree": _told(found.root, seen),
-        })  # fmt: skip
+        return shown(
+            {
+                "ancestors": ancestors,
+                "has_more_ancestors": found.has_more_ancestors or len(ancestors) < len(found.ancestors),
+                "tree": _told(found.root, seen),
+            }
+        )
 
     def density(self, runner: ActionRunner, request: Request) -> Answer:
         """How much happened when."""
@@ -132,8 +137,10 @@ class JournalApi:
         buckets = whole_number(request, "buckets", 100, MOST_BUCKETS)
         self._access(runner, where)
         found = density(self._bus.journal, where, buckets)
-        told = [{"since": each.since, "until": each.until, "records": each.records, "statuses": each.statuses}
-                for each in found.buckets]  # fmt: skip
+        told = [
+            {"since": each.since, "until": each.until, "records": each.records, "statuses": each.statuses}
+            for each in found.buckets
+        ]
         return shown({"buckets": told, **_how_exact(found)})
 
     def facets(self, runner: ActionRunner, request: Request) -> Answer:
@@ -142,8 +149,9 @@ class JournalApi:
         where = filter_of(request)
         self._access(runner, where)
         found = facets(self._bus.journal, where)
-        told = {name: [{"value": value, "count": count} for value, count in counts]
-                for name, counts in found.counts.items()}  # fmt: skip
+        told = {
+            name: [{"value": value, "count": count} for value, count in counts] for name, counts in found.counts.items()
+        }
         return shown({"facets": told, "looked_at": {"beyond": found.low, "upto": found.high}})
 
     def _found(self, which: str) -> Record | None:
@@ -170,8 +178,15 @@ class JournalApi:
 
 def gist(record: Record) -> dict[str, Any]:
     """What leads to another action."""
-    return {"action_id": record.action_id, "action": record.action, "actor": record.actor, "kind": record.kind,
-            "status": record.status, "position": record.position, "recorded_at": record.recorded_at}  # fmt: skip
+    return {
+        "action_id": record.action_id,
+        "action": record.action,
+        "actor": record.actor,
+        "kind": record.kind,
+        "status": record.status,
+        "position": record.position,
+        "recorded_at": record.recorded_at,
+    }
 
 
 def _told(node: Node, seen: VisibleActions) -> dict[str, Any]:

@@ -23,11 +23,18 @@ MOST_WORDS: Final = 10
 LONGEST_QUERY: Final = 200
 LONGEST_VALUE: Final = 1_000
 _KINDS: Final = frozenset(get_args(Kind))
-_FIELDS: Final = {"action": "action", "actor": "actor", "status": "status", "kind": "kind", "release": "release",
-                  "correlation": "correlation_id"}  # fmt: skip
+_FIELDS: Final = {
+    "action": "action",
+    "actor": "actor",
+    "status": "status",
+    "kind": "kind",
+    "release": "release",
+    "correlation": "correlation_id",
+}
 """By the parameter's name, the filter's field."""
-FILTERS: Final = frozenset({*_FIELDS, *(f"exclude_{name}" for name in _FIELDS), "cause", "touching", "since", "until",
-                            "q"})  # fmt: skip
+FILTERS: Final = frozenset(
+    {*_FIELDS, *(f"exclude_{name}" for name in _FIELDS), "cause", "touching", "since", "until", "q"}
+)
 """The parameters that `filter_of` reads."""
 
 

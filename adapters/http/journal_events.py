@@ -32,9 +32,13 @@ class Events:
     """One stream."""
 
     def __init__(
-        self, next_page: Callable[[int], Page], told: Callable[[Record], dict[str, Any]], after: int,
-        stopping: threading.Event, end: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        next_page: Callable[[int], Page],
+        told: Callable[[Record], dict[str, Any]],
+        after: int,
+        stopping: threading.Event,
+        end: Callable[[], None],
+    ) -> None:
         self._next_page = next_page
         self._told = told
         self._after = after

@@ -49,9 +49,13 @@ FILTERS: Final = [
     _query("touching", "TABLE, or TABLE:KEY, commas within a key; * for any table.", pattern="^[^:]+(:.+)?$"),
     _query("q", "Words in arguments, results or errors, all of them; in a window of records.", maxLength=LONGEST_QUERY),
     *TIMES,
-]  # fmt: skip
-_LIMIT: Final = {"name": "limit", "in": "query", "description": "Records on a page.",
-                 "schema": {"type": "integer", "minimum": 1, "maximum": MOST_RECORDS, "default": 50}}  # fmt: skip
+]
+_LIMIT: Final = {
+    "name": "limit",
+    "in": "query",
+    "description": "Records on a page.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MOST_RECORDS, "default": 50},
+}
 _CURSOR: Final = _query("cursor", "`older` or `newer` of another page.", pattern="^[on][0-9]{1,18}$")
 
 
@@ -75,28 +79,70 @@ _ONE: Final = (*_READ, "404")
 def add_journal(spec: APISpec) -> None:
     """Add the paths."""
     _add(spec, "/journal", "list_journal", "The newest records; others by cursor", [*FILTERS, _LIMIT, _CURSOR], _READ)
-    _add(spec, "/journal/{which}", "show_journal_action", "One action whole: asked, came of it, rows, what it caused",
-         [_WHICH], ("401", "403", "404", "421", "500", "503"))  # fmt: skip
+    _add(
+        spec,
+        "/journal/{which}",
+        "show_journal_action",
+        "One action whole: asked, came of it, rows, what it caused",
+        [_WHICH],
+        ("401", "403", "404", "421", "500", "503"),
+    )
     of_records = [each for each in FILTERS if each["name"] not in ("touching", "q")]
-    _add(spec, "/journal/density", "journal_density", "How much was recorded when, in buckets",
-         [*of_records, _whole("buckets", "How many.", 100, MOST_BUCKETS)], _READ)  # fmt: skip
+    _add(
+        spec,
+        "/journal/density",
+        "journal_density",
+        "How much was recorded when, in buckets",
+        [*of_records, _whole("buckets", "How many.", 100, MOST_BUCKETS)],
+        _READ,
+    )
     _add_stream(spec)
     chosen = [each for each in FILTERS if each["name"] != "touching"]
     _add(spec, "/journal/facets", "journal_facets", "Values to filter by, among the newest records", chosen, _READ)
-    _add(spec, "/journal/causes/{which}", "journal_causes", "What led to an action, and what it led to",
-         [_WHICH, _whole("depth", "Levels below it.", 3, MOST_DEPTH),
-          _whole("width", "Actions below each.", 20, MOST_WIDTH)], _ONE)  # fmt: skip
+    _add(
+        spec,
+        "/journal/causes/{which}",
+        "journal_causes",
+        "What led to an action, and what it led to",
+        [
+            _WHICH,
+            _whole("depth", "Levels below it.", 3, MOST_DEPTH),
+            _whole("width", "Actions below each.", 20, MOST_WIDTH),
+        ],
+        _ONE,
+    )
     _add(spec, "/history/tables", "history_tables", "Which tables are recorded, since when", [_AT], _ONE)
     _add(spec, "/history/status", "history_status", "Whether all that is to be recorded is recorded", [], _ONE)
-    _add(spec, "/history/rows/{table}/{key}", "history_row", "What became of a row, and who gave it its values",
-         [_TABLE, _path("key", "Its key; commas between the columns."), _AT,
-          _whole("limit", "Changes, the last ones.", 50, MOST_ROWS)], _ONE)  # fmt: skip
-    _add(spec, "/history/state/{table}", "history_state", "A page of a table as it was",
-         [_TABLE, _AT, _ROWS, _PLACE], _ONE)  # fmt: skip
+    _add(
+        spec,
+        "/history/rows/{table}/{key}",
+        "history_row",
+        "What became of a row, and who gave it its values",
+        [
+            _TABLE,
+            _path("key", "Its key; commas between the columns."),
+            _AT,
+            _whole("limit", "Changes, the last ones.", 50, MOST_ROWS),
+        ],
+        _ONE,
+    )
+    _add(
+        spec,
+        "/history/state/{table}",
+        "history_state",
+        "A page of a table as it was",
+        [_TABLE, _AT, _ROWS, _PLACE],
+        _ONE,
+    )
     low = {**_query("from", "From this point, as `at`."), "required": True}
-    _add(spec, "/history/diff", "history_diff", "The rows that differ between two points",
-         [low, _query("to", "Up to this point; the end by default."), _query("table", "Only of this one."), _ROWS],
-         _ONE)  # fmt: skip
+    _add(
+        spec,
+        "/history/diff",
+        "history_diff",
+        "The rows that differ between two points",
+        [low, _query("to", "Up to this point; the end by default."), _query("table", "Only of this one."), _ROWS],
+        _ONE,
+    )
     add_jobs(spec)
 
 
@@ -106,42 +152,80 @@ def add_jobs(spec: APISpec) -> None:
     body = {"type": "object", "required": ["kind"], "properties": texts, "additionalProperties": False}
     content = {"application/json": {"schema": body}}
     which = _path("name", "A job's id.")
-    spec.path("/history/jobs", operations={
-        "get": _job("list_jobs", "The latest jobs, newest first", [], "200"),
-        "post": _job("begin_job", "Begin a job: bisect, verify, what if, preview, revert, a decision about the queue",
-                     [], "202", "413", "415") | {"requestBody": {"required": True, "content": content}},
-    })  # fmt: skip
-    spec.path("/history/jobs/{name}", operations={
-        "get": _job("show_job", "How far a job is, and what came of it", [which], "200"),
-        "delete": _job("cancel_job", "End a job, as Ctrl-C does; asked again, at once", [which], "200"),
-    })  # fmt: skip
+    spec.path(
+        "/history/jobs",
+        operations={
+            "get": _job("list_jobs", "The latest jobs, newest first", [], "200"),
+            "post": _job(
+                "begin_job",
+                "Begin a job: bisect, verify, what if, preview, revert, a decision about the queue",
+                [],
+                "202",
+                "413",
+                "415",
+            )
+            | {"requestBody": {"required": True, "content": content}},
+        },
+    )
+    spec.path(
+        "/history/jobs/{name}",
+        operations={
+            "get": _job("show_job", "How far a job is, and what came of it", [which], "200"),
+            "delete": _job("cancel_job", "End a job, as Ctrl-C does; asked again, at once", [which], "200"),
+        },
+    )
 
 
 def _job(name: str, summary: str, parameters: list[dict[str, Any]], status: str, *more: str) -> dict[str, Any]:
     return {
-        "operationId": name, "tags": ["journal"], "summary": summary, "security": [{"token": []}],
-        "parameters": parameters, "responses": {status: response(summary), **refusals(*_ONE, *more)},
-    }  # fmt: skip
+        "operationId": name,
+        "tags": ["journal"],
+        "summary": summary,
+        "security": [{"token": []}],
+        "parameters": parameters,
+        "responses": {status: response(summary), **refusals(*_ONE, *more)},
+    }
 
 
 def _add_stream(spec: APISpec) -> None:
     chosen = [each for each in FILTERS if each["name"] != "until"]
-    last = {"name": "Last-Event-ID", "in": "header", "description": "The id of the last event that came.",
-            "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}}  # fmt: skip
+    last = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The id of the last event that came.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    }
     after = _query("after", "Begin beyond this position; now unless given.", pattern="^[0-9]{1,18}$")
     summary = "Records as they come, as server-sent events"
     content = {"text/event-stream": {"schema": {"type": "string"}}}
-    spec.path("/journal/stream", operations={"get": {
-        "operationId": "stream_journal", "tags": ["journal"], "summary": summary, "security": [{"token": []}],
-        "parameters": [*chosen, last, after],
-        "responses": {"200": {"description": summary, "content": content}, **refusals(*_READ)},
-    }})  # fmt: skip
+    spec.path(
+        "/journal/stream",
+        operations={
+            "get": {
+                "operationId": "stream_journal",
+                "tags": ["journal"],
+                "summary": summary,
+                "security": [{"token": []}],
+                "parameters": [*chosen, last, after],
+                "responses": {"200": {"description": summary, "content": content}, **refusals(*_READ)},
+            }
+        },
+    )
 
 
 def _add(
     spec: APISpec, path: str, name: str, summary: str, parameters: list[dict[str, Any]], refused: tuple[str, ...]
 ) -> None:
-    spec.path(path, operations={"get": {
-        "operationId": name, "tags": ["journal"], "summary": summary, "security": [{"token": []}],
-        "parameters": parameters, "responses": {"200": response(summary), **refusals(*refused)},
-    }})  # fmt: skip
+    spec.path(
+        path,
+        operations={
+            "get": {
+                "operationId": name,
+                "tags": ["journal"],
+                "summary": summary,
+                "security": [{"token": []}],
+                "parameters": parameters,
+                "responses": {"200": response(summary), **refusals(*refused)},
+            }
+        },
+    )

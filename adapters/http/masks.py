@@ -18,9 +18,20 @@ from actionbus.core.values.change import Change, Columns, Who
 MASKED: Final = {"$masked": True}
 PERSONAL: Final = {"$personal": True}
 _OPEN: Final = (
-    "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
-    "recorded_at", "started_at", "duration_us", "release",
-)  # fmt: skip
+    "position",
+    "action_id",
+    "kind",
+    "status",
+    "action",
+    "handler_version",
+    "actor",
+    "correlation_id",
+    "cause_id",
+    "recorded_at",
+    "started_at",
+    "duration_us",
+    "release",
+)
 _VALUES: Final = ("idempotency_key", "context", "result", "error", "calls")
 
 
@@ -58,8 +69,9 @@ class Masks:
         if not self.access.payloads:
             return dict.fromkeys(row, MASKED)
         personal = self._personal.get(table.rpartition(".")[2], set())
-        return {name: PERSONAL if name in personal and value is not None else shown(value)
-                for name, value in row.items()}  # fmt: skip
+        return {
+            name: PERSONAL if name in personal and value is not None else shown(value) for name, value in row.items()
+        }
 
     @cached_property
     def _personal(self) -> dict[str, set[str]]:
@@ -78,10 +90,13 @@ class Masks:
     def change(self, change: Change) -> dict[str, Any]:
         """What became of a row, without whose change it was."""
         return {
-            "table": change.table, "key": self.row(change.table, change.key), "operation": change.operation,
-            "columns": change.columns(), "before": self.row(change.table, change.before),
+            "table": change.table,
+            "key": self.row(change.table, change.key),
+            "operation": change.operation,
+            "columns": change.columns(),
+            "before": self.row(change.table, change.before),
             "after": self.row(change.table, change.after),
-        }  # fmt: skip
+        }
 
     def who(self, who: Who) -> dict[str, Any]:
         """Whose a change was."""

@@ -107,38 +107,61 @@ def _operation(action: Action, projections: list[str]) -> dict[str, Any]:
         "description": "\n\n".join(filter(None, [summary(action, whole=True), _permission(action)])),
         "security": [{"token": []}],
         "parameters": [_KEY, *_QUEUING, *(_waiting(projections) if projections else [])],
-        "requestBody": {"required": any(arg.required for arg in action.handler.arguments.values()),
-                        "content": {"application/json": arguments}},
+        "requestBody": {
+            "required": any(arg.required for arg in action.handler.arguments.values()),
+            "content": {"application/json": arguments},
+        },
         "responses": {
             "200": response("It succeeded", "Outcome"),
             **ticket,
             **refusals(*REFUSALS),
         },
-    }  # fmt: skip
+    }
 
 
 _KEY: Final = {
-    "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
     "description": "Take effect once per key, whatever the network does.",
-}  # fmt: skip
+}
 _QUEUING: Final = [
-    {"name": "Prefer", "in": "header", "schema": {"type": "string"},
-     "description": "`respond-async`: validate, queue, and answer 202."},
-    {"name": "countdown", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
-     "description": "Seconds until a queued action is due; with `eta`, the later counts."},
-    {"name": "eta", "in": "query", "schema": {"type": "string", "format": "date-time"},
-     "description": "When a queued action is due."},
-]  # fmt: skip
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "`respond-async`: validate, queue, and answer 202.",
+    },
+    {
+        "name": "countdown",
+        "in": "query",
+        "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
+        "description": "Seconds until a queued action is due; with `eta`, the later counts.",
+    },
+    {
+        "name": "eta",
+        "in": "query",
+        "schema": {"type": "string", "format": "date-time"},
+        "description": "When a queued action is due.",
+    },
+]
 
 
 def _waiting(projections: list[str]) -> list[dict[str, Any]]:
     return [
-        {"name": "wait_for", "in": "query",
-         "schema": {"type": "array", "items": {"enum": projections}, "maxItems": MOST_AWAITED},
-         "description": "Answer once searches of these projections see the outcome."},
-        {"name": "timeout", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_S},
-         "description": "Seconds to wait for projections, for all of them together."},
-    ]  # fmt: skip
+        {
+            "name": "wait_for",
+            "in": "query",
+            "schema": {"type": "array", "items": {"enum": projections}, "maxItems": MOST_AWAITED},
+            "description": "Answer once searches of these projections see the outcome.",
+        },
+        {
+            "name": "timeout",
+            "in": "query",
+            "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_S},
+            "description": "Seconds to wait for projections, for all of them together.",
+        },
+    ]
 
 
 def _permission(action: Action) -> str:
@@ -146,52 +169,118 @@ def _permission(action: Action) -> str:
 
 
 def _add_reading(spec: APISpec, bus: Bus) -> None:
-    spec.path("/actions", operations={"get": {
-        "operationId": "list_actions", "tags": ["reading"], "summary": "The catalogue of actions",
-        "security": [{"token": []}],
-        "responses": {"200": response("The catalogue"), **refusals("401", "421", "500", "503")},
-    }})  # fmt: skip
-    spec.path("/actions/{action_id}", operations={"get": {
-        "operationId": "show_action", "tags": ["reading"], "summary": "What was submitted and what came of it",
-        "security": [{"token": []}],
-        "parameters": [{"name": "action_id", "in": "path", "required": True,
-                        "schema": {"type": "string", "format": "uuid"}}],
-        "responses": {"200": response("Its records and its state"),
-                      **refusals("401", "404", "405", "421", "500", "503")},
-    }})  # fmt: skip
+    spec.path(
+        "/actions",
+        operations={
+            "get": {
+                "operationId": "list_actions",
+                "tags": ["reading"],
+                "summary": "The catalogue of actions",
+                "security": [{"token": []}],
+                "responses": {"200": response("The catalogue"), **refusals("401", "421", "500", "503")},
+            }
+        },
+    )
+    spec.path(
+        "/actions/{action_id}",
+        operations={
+            "get": {
+                "operationId": "show_action",
+                "tags": ["reading"],
+                "summary": "What was submitted and what came of it",
+                "security": [{"token": []}],
+                "parameters": [
+                    {
+                        "name": "action_id",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "format": "uuid"},
+                    }
+                ],
+                "responses": {
+                    "200": response("Its records and its state"),
+                    **refusals("401", "404", "405", "421", "500", "503"),
+                },
+            }
+        },
+    )
     if names := _projections(bus):
-        spec.path("/search/{projection}", operations={"get": {
-            "operationId": "search", "tags": ["reading"], "summary": "Search documents",
-            "security": [{"token": []}], "parameters": _searching(names),
-            "responses": {"200": response("A page of hits"),
-                          **refusals("400", "401", "403", "404", "421", "500", "503")},
-        }})  # fmt: skip
+        spec.path(
+            "/search/{projection}",
+            operations={
+                "get": {
+                    "operationId": "search",
+                    "tags": ["reading"],
+                    "summary": "Search documents",
+                    "security": [{"token": []}],
+                    "parameters": _searching(names),
+                    "responses": {
+                        "200": response("A page of hits"),
+                        **refusals("400", "401", "403", "404", "421", "500", "503"),
+                    },
+                }
+            },
+        )
 
 
 def _searching(names: list[str]) -> list[dict[str, Any]]:
     return [
         {"name": "projection", "in": "path", "required": True, "schema": {"type": "string", "enum": names}},
-        {"name": "q", "in": "query", "schema": {"type": "string", "maxLength": LONGEST_QUERY},
-         "description": "Words that must all be there; what has no space between stands side by side."},
-        {"name": "match", "in": "query", "schema": {"enum": list(MATCHES), "default": MATCHES[0]},
-         "description": "Whether the words are looked for apart, side by side, or the last one as a beginning."},
-        {"name": "filter", "in": "query",
-         "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:[\\s\\S]*$"},
-                    "maxItems": MOST_FILTERS},
-         "description": "FIELD:VALUE; several values of a field are alternatives."},
-        {"name": "range", "in": "query",
-         "schema": {"type": "array", "maxItems": MOST_FILTERS,
-                    "items": {"type": "string", "pattern": f"^[^:]+:({'|'.join(BOUNDS)}):[\\s\\S]*$"}},
-         "description": "FIELD:BOUND:VALUE; all bounds hold. A time is ISO 8601."},
-        {"name": "sort", "in": "query",
-         "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_SORTS},
-         "description": "FIELD, or -FIELD for descending; what fits best comes first if it is left out."},
-        {"name": "facet", "in": "query",
-         "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_FACETS},
-         "description": "Count the values of a field over all hits."},
+        {
+            "name": "q",
+            "in": "query",
+            "schema": {"type": "string", "maxLength": LONGEST_QUERY},
+            "description": "Words that must all be there; what has no space between stands side by side.",
+        },
+        {
+            "name": "match",
+            "in": "query",
+            "schema": {"enum": list(MATCHES), "default": MATCHES[0]},
+            "description": "Whether the words are looked for apart, side by side, or the last one as a beginning.",
+        },
+        {
+            "name": "filter",
+            "in": "query",
+            "schema": {
+                "type": "array",
+                "items": {"type": "string", "pattern": "^[^:]+:[\\s\\S]*$"},
+                "maxItems": MOST_FILTERS,
+            },
+            "description": "FIELD:VALUE; several values of a field are alternatives.",
+        },
+        {
+            "name": "range",
+            "in": "query",
+            "schema": {
+                "type": "array",
+                "maxItems": MOST_FILTERS,
+                "items": {"type": "string", "pattern": f"^[^:]+:({'|'.join(BOUNDS)}):[\\s\\S]*$"},
+            },
+            "description": "FIELD:BOUND:VALUE; all bounds hold. A time is ISO 8601.",
+        },
+        {
+            "name": "sort",
+            "in": "query",
+            "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_SORTS},
+            "description": "FIELD, or -FIELD for descending; what fits best comes first if it is left out.",
+        },
+        {
+            "name": "facet",
+            "in": "query",
+            "schema": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_FACETS},
+            "description": "Count the values of a field over all hits.",
+        },
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}},
-        {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
-         "description": "Up to the 10,000th hit; not beside a cursor."},
-        {"name": "cursor", "in": "query", "schema": {"type": "string", "maxLength": LONGEST_CURSOR},
-         "description": f"`{START}` for a first page, then the `next` of the page before: to the very end."},
-    ]  # fmt: skip
+        {
+            "name": "page",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1},
+            "description": "Up to the 10,000th hit; not beside a cursor.",
+        },
+        {
+            "name": "cursor",
+            "in": "query",
+            "schema": {"type": "string", "maxLength": LONGEST_CURSOR},
+            "description": f"`{START}` for a first page, then the `next` of the page before: to the very end.",
+        },
+    ]

@@ -54,8 +54,12 @@ class Problem:
 
     def told(self) -> dict[str, Any]:
         """As JSON."""
-        told: dict[str, Any] = {"type": f"urn:actionbus:{self.kind}", "title": self.title, "status": self.status,
-                                "detail": self.detail}  # fmt: skip
+        told: dict[str, Any] = {
+            "type": f"urn:actionbus:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
         if self.errors:
             told["errors"] = dict(self.errors)
         return told | ({"action_id": str(self.action_id)} if self.action_id is not None else {})

@@ -106,8 +106,9 @@ def refuse_others(request: Request, known: Collection[str]) -> None:
     for name, _ in request.query:
         if name not in known:
             shown = name[:100]
-            raise Malformed(f"there is no parameter {shown!r}; there are: {', '.join(sorted(known))}",
-                            {shown: ["is unknown"]})  # fmt: skip
+            raise Malformed(
+                f"there is no parameter {shown!r}; there are: {', '.join(sorted(known))}", {shown: ["is unknown"]}
+            )
 
 
 def storable(name: str, text: str) -> str:

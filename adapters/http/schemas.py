@@ -13,14 +13,18 @@ KINDS: Final[dict[Any, dict[str, Any]]] = {
     int: {"type": ["integer", "string"], "pattern": r"^\s*[+-]?[0-9]+\s*$"},
     float: {"type": ["number", "string"], "pattern": _NUMBER},
     Decimal: {"type": ["number", "string"], "pattern": _NUMBER},
-    bool: {"type": ["boolean", "integer", "string"], "minimum": 0, "maximum": 1,
-           "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])$"},
+    bool: {
+        "type": ["boolean", "integer", "string"],
+        "minimum": 0,
+        "maximum": 1,
+        "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])$",
+    },
     datetime: {"type": ["string"], "format": "date-time", "examples": ["2026-01-31T12:00:00Z"]},
     date: {"type": ["string"], "format": "date", "examples": ["2026-01-31"]},
     time: {"type": ["string"], "examples": ["12:30:00"]},
     timedelta: {"type": ["number", "string"], "format": "duration", "examples": ["PT90S"]},
     UUID: {"type": ["string"], "format": "uuid"},
-}  # fmt: skip
+}
 """What `core.declare.arg_types` accepts, as JSON Schema: `pattern` and `format` speak of strings only."""
 
 MESSAGES: Final = {"type": "object", "description": "field → messages", "additionalProperties": {}}
@@ -47,10 +51,13 @@ OUTCOME: Final = {
         "position": {"type": "integer", "description": "its place in the journal"},
         "repeated": {"type": "boolean", "description": "whether an earlier call with this key did it"},
         "result": {},
-        "projected": {"type": "object", "additionalProperties": {"type": "boolean"},
-                      "description": "whether searches see it, for each projection waited for"},
+        "projected": {
+            "type": "object",
+            "additionalProperties": {"type": "boolean"},
+            "description": "whether searches see it, for each projection waited for",
+        },
     },
-}  # fmt: skip
+}
 TICKET: Final = {
     "type": "object",
     "required": ["action_id", "action", "status", "due_at", "repeated"],
@@ -64,13 +71,19 @@ TICKET: Final = {
     },
 }
 REFUSALS: Final = {
-    "400": "Malformed request", "401": "No valid token", "403": "Permission denied", "404": "Not found",
+    "400": "Malformed request",
+    "401": "No valid token",
+    "403": "Permission denied",
+    "404": "Not found",
     "405": "Another method is meant; see `Allow`",
     "409": "Idempotency key used otherwise, in progress, or a value that is there already",
-    "413": "Too large", "415": "Not JSON", "421": "Sent to a host that is not ours",
-    "422": "Invalid arguments; `errors` maps fields to messages", "500": "The action failed and changed nothing",
+    "413": "Too large",
+    "415": "Not JSON",
+    "421": "Sent to a host that is not ours",
+    "422": "Invalid arguments; `errors` maps fields to messages",
+    "500": "The action failed and changed nothing",
     "503": "The database is away, or too many wait; try again after Retry-After seconds",
-}  # fmt: skip
+}
 
 
 def response(description: str, schema: str | None = None) -> dict[str, Any]:

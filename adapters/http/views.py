@@ -13,9 +13,20 @@ from actionbus.core.storage.runs import Run
 from actionbus.projections.search import Hits
 
 _TO_ITS_CALLER: Final = (
-    "position", "action_id", "kind", "status", "action", "actor", "correlation_id", "cause_id", "idempotency_key",
-    "recorded_at", "started_at", "duration_us", "result",
-)  # fmt: skip
+    "position",
+    "action_id",
+    "kind",
+    "status",
+    "action",
+    "actor",
+    "correlation_id",
+    "cause_id",
+    "idempotency_key",
+    "recorded_at",
+    "started_at",
+    "duration_us",
+    "result",
+)
 """Of either record. What else there is, such as the answers of outside services, was never meant for callers."""
 _RUN_TO_ITS_CALLER: Final = ("action_id", "action", "state", "due_at", "attempts")
 
@@ -43,7 +54,9 @@ def _to_its_caller(record: Record) -> dict[str, Any]:
 
 def hits_of(found: Hits, following: str | None) -> Mapping[str, Any]:
     """A page of hits, and the cursor of the following one."""
-    hits = [{"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights}
-            for hit in found.hits]  # fmt: skip
+    hits = [
+        {"key": hit.key, "score": hit.score, "document": hit.document, "highlights": hit.highlights}
+        for hit in found.hits
+    ]
     told = {"total": found.total, "hits": hits, "facets": found.facets}
     return told | ({"next": following} if following else {})

@@ -29,14 +29,18 @@ class Looks:
         runs = self._bus.runs.all(MOST_RUNS)
         letters = Queues(self._bus.backend).dead_letters(MOST_RUNS)
         return {
-            "runs": [described_run(each) for each in runs], "counts": self._bus.runs.counts(),
+            "runs": [described_run(each) for each in runs],
+            "counts": self._bus.runs.counts(),
             "letters": [described_dead_letter(each) for each in letters],
-        }  # fmt: skip
+        }
 
     def about(self) -> dict[str, Any]:
         """What is looked at."""
         application = self._bus.application
         return {
-            "application": application.name, "release": application.release, "database": self._bus.engine.dialect.name,
-            "settled": self._bus.journal.settled(), "actions": len(list(self._bus.registry.everyday())),
-        }  # fmt: skip
+            "application": application.name,
+            "release": application.release,
+            "database": self._bus.engine.dialect.name,
+            "settled": self._bus.journal.settled(),
+            "actions": len(list(self._bus.registry.everyday())),
+        }

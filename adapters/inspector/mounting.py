@@ -37,10 +37,14 @@ def inspector_app(
     """
     app = Flask("actionbus_inspector", static_folder=None)
     app.config.update(
-        ACTIONBUS_API=False, ACTIONBUS_INSPECTOR=True, ACTIONBUS_INSPECTOR_PREFIX="",
-        ACTIONBUS_ELASTICSEARCH_URL=elasticsearch, ACTIONBUS_ALLOWED_HOSTS=list(hosts),
-        ACTIONBUS_ALLOWED_ORIGINS=list(origins), ACTIONBUS_JOBS=jobs,
-    )  # fmt: skip
+        ACTIONBUS_API=False,
+        ACTIONBUS_INSPECTOR=True,
+        ACTIONBUS_INSPECTOR_PREFIX="",
+        ACTIONBUS_ELASTICSEARCH_URL=elasticsearch,
+        ACTIONBUS_ALLOWED_HOSTS=list(hosts),
+        ACTIONBUS_ALLOWED_ORIGINS=list(origins),
+        ACTIONBUS_JOBS=jobs,
+    )
     ActionBus(app, bus=bus, authenticate=authenticate, inspector=True)
     return app
 

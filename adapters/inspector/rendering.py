@@ -50,14 +50,23 @@ class Goto:
 def _environment() -> Environment:
     loader = FileSystemLoader(_HERE / "templates")
     made = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         auto_reload=False,
-    )  # fmt: skip
+    )
     made.filters |= {
-        "brief": values.brief, "duration": values.duration, "gist": values.gist, "linked": values.linked,
+        "brief": values.brief,
+        "duration": values.duration,
+        "gist": values.gist,
+        "linked": values.linked,
         "moment": values.moment,
-        "seen": values.seen, "shown": values.shown, "text_of": values.text_of,
-    }  # fmt: skip
+        "seen": values.seen,
+        "shown": values.shown,
+        "text_of": values.text_of,
+    }
     return made
 
 

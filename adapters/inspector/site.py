@@ -89,9 +89,13 @@ class _Site:
         if isinstance(given, Goto):
             return Response(status=303, headers={"Location": root + given.path})
         body = rendered(
-            given, root=root, stamp=stamp(), application=self._api.bus.application.name, path=request.path,
+            given,
+            root=root,
+            stamp=stamp(),
+            application=self._api.bus.application.name,
+            path=request.path,
             has_jobs=runner is not None and self._api.jobs.may(runner),
-        )  # fmt: skip
+        )
         return Response(body, given.status, content_type="text/html; charset=utf-8")
 
     def explained(self, error: Exception) -> Response:

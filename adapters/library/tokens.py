@@ -55,8 +55,17 @@ def listed(bus: Bus, actor: str | None = None) -> list[dict[str, Any]]:
     with bus.engine.connect() as connection:
         rows = connection.execute(wanted).all()
     now = datetime.now(UTC)
-    return [{"token_id": row.id, "actor": row.actor, "label": row.label, "created_at": _aware(row.created_at),
-             "expires_at": _aware(row.expires_at), "valid": _aware(row.expires_at) > now} for row in rows]  # fmt: skip
+    return [
+        {
+            "token_id": row.id,
+            "actor": row.actor,
+            "label": row.label,
+            "created_at": _aware(row.created_at),
+            "expires_at": _aware(row.expires_at),
+            "valid": _aware(row.expires_at) > now,
+        }
+        for row in rows
+    ]
 
 
 def id_of(bus: Bus, token: str) -> UUID:

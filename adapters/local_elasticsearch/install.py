@@ -118,8 +118,9 @@ def _fetch(found: Path, jar: Jar) -> None:
             break
         except (URLError, OSError) as error:
             if attempt == _TRIES:
-                raise NotInstallable(f"{address} cannot be fetched: {error}; try again, or set ACTIONBUS_MAVEN_URL "
-                                     "to a mirror") from None  # fmt: skip
+                raise NotInstallable(
+                    f"{address} cannot be fetched: {error}; try again, or set ACTIONBUS_MAVEN_URL to a mirror"
+                ) from None
     if not _is(content, jar):
         raise NotInstallable(f"{address} is not the jar that was pinned: its SHA-256 differs from jars.lock")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +154,10 @@ def _compile(runtime: Path, found: Path) -> None:
         class_path = os.pathsep.join(str(jar) for jar in sorted((found / "lib").glob("*.jar")))
         done = subprocess.run(
             [*line, class_path, *(str(HERE / f"{name}.java") for name in _SOURCES)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise NotInstallable(f"the server's own classes do not compile: {done.stderr or done.stdout}")
         _make_module(found, Path(scratch) / f"{_ANALYSIS}.class")
@@ -169,8 +172,15 @@ def _make_module(found: Path, plugin: Path) -> None:
     folder = found / "modules" / "actionbus-analysis"
     folder.mkdir(parents=True, exist_ok=True)
     _put(folder / "analysis.jar", _packed(plugin))
-    told = {"name": "actionbus-analysis", "description": "asciifolding", "version": "1", "classname": _ANALYSIS,
-            "elasticsearch.version": version, "java.version": "21", "modulename": ""}  # fmt: skip
+    told = {
+        "name": "actionbus-analysis",
+        "description": "asciifolding",
+        "version": "1",
+        "classname": _ANALYSIS,
+        "elasticsearch.version": version,
+        "java.version": "21",
+        "modulename": "",
+    }
     _put(folder / "plugin-descriptor.properties", "\n".join(f"{name}={value}" for name, value in told.items()).encode())
 
 

@@ -71,15 +71,27 @@ class LocalServer:
     def _run(self, home: Path, port: int, options: list[str]) -> str:
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         class_path = os.pathsep.join([str(home / NODE), str(home / "lib" / "*")])
-        line = [str(java()), f"-Xms{self._heap}m", f"-Xmx{self._heap}m", "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",  # what it runs for is short: the second compiler costs more than it gains
-                *options, "--enable-native-access=ALL-UNNAMED",
-                "-Djava.awt.headless=true", "-cp", class_path, MAIN,
-                str(home), str(self.folder / "data"), str(port)]  # fmt: skip
+        line = [
+            str(java()),
+            f"-Xms{self._heap}m",
+            f"-Xmx{self._heap}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",  # what it runs for is short: the second compiler costs more than it gains
+            *options,
+            "--enable-native-access=ALL-UNNAMED",
+            "-Djava.awt.headless=true",
+            "-cp",
+            class_path,
+            MAIN,
+            str(home),
+            str(self.folder / "data"),
+            str(port),
+        ]
         with self.log.open("ab") as log:
             # A session of its own, so that a Ctrl-C meant for its starter does not reach it.
-            self._process = subprocess.Popen(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                             start_new_session=True)  # fmt: skip
+            self._process = subprocess.Popen(
+                line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._state.write_text(dumps({"pid": self._process.pid, "port": port}))
         url = f"http://127.0.0.1:{port}"
         self._wait(url)

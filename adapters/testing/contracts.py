@@ -31,7 +31,10 @@ class StoreContract(SearchContract):
         document = {"title": "Größe 🙂 \0 \"'", "tags": ["a", "b"], "n": 2**53, "yes": False, "kind": None}
         store.write_many(index, [write("k/1 ü", 7, **document), write("2", 8), tombstone("3", 9)])
         assert store.get_many(index, ["k/1 ü", "2", "3", "4"]) == {
-            "k/1 ü": StoredDocument(7, document), "2": StoredDocument(8, {}), "3": StoredDocument(9, None)}  # fmt: skip
+            "k/1 ü": StoredDocument(7, document),
+            "2": StoredDocument(8, {}),
+            "3": StoredDocument(9, None),
+        }
         assert store.get("things", "k/1 ü") == document
         assert store.get("things", "3") is None
         assert store.get("things", "4") is None
@@ -114,9 +117,16 @@ class StoreContract(SearchContract):
         assert [hit.document for hit in store.search("things", Search()).hits] == [{"n": 1}]
 
     def test_old_tombstones_are_cleared(self, store: Store, index: str) -> None:
-        store.write_many(index, [
-            tombstone("1", 1), tombstone("2", 2), tombstone("3", 3, "2026-06-01T00:00:00+00:00"), tombstone("4", 40),
-            write("5", 1)])  # fmt: skip
+        store.write_many(
+            index,
+            [
+                tombstone("1", 1),
+                tombstone("2", 2),
+                tombstone("3", 3, "2026-06-01T00:00:00+00:00"),
+                tombstone("4", 40),
+                write("5", 1),
+            ],
+        )
         assert store.greatest_tombstone(index, 10, "2026-03-01T00:00:00+00:00") == 2
         assert store.clear_tombstones(index, 10, "2026-03-01T00:00:00+00:00") == 2
         assert set(store.get_many(index, ["1", "2", "3", "4", "5"])) == {"3", "4", "5"}

@@ -15,9 +15,19 @@ from actionbus.projections.errors import QueryRefused
 from actionbus.projections.search import MATCHES, START, Search
 from actionbus.projections.store import IndexInfo, Store, Write
 
-MAPPINGS = {"dynamic": "strict", "properties": {
-    "title": {"type": "text"}, "names": {"type": "text"}, "tags": {"type": "keyword"}, "kind": {"type": "keyword"},
-    "n": {"type": "long"}, "x": {"type": "double"}, "yes": {"type": "boolean"}, "at": {"type": "date"}}}  # fmt: skip
+MAPPINGS = {
+    "dynamic": "strict",
+    "properties": {
+        "title": {"type": "text"},
+        "names": {"type": "text"},
+        "tags": {"type": "keyword"},
+        "kind": {"type": "keyword"},
+        "n": {"type": "long"},
+        "x": {"type": "double"},
+        "yes": {"type": "boolean"},
+        "at": {"type": "date"},
+    },
+}
 INDEX = IndexInfo("things-v1-actionbus-a", "things", 1, "journal-1")
 
 
@@ -40,12 +50,26 @@ class SearchContract:
 
     @pytest.fixture
     def searchable(self, store: Store, index: str) -> Store:
-        store.write_many(index, [
-            write("1", 1, title="Grinning face", names=["Grinsendes Gesicht", "visage rieur"], tags=["smile", "happy"],
-                  kind="icon", n=1, yes=True),
-            write("2", 2, title="Crying face", names=["weinendes Gesicht"], tags=["sad"], kind="icon", n=2, yes=False),
-            write("3", 3, title="Red apple", names=["roter Apfel", "pomme été"], tags=["fruit"], kind="photo", n=3),
-            tombstone("4", 4)])  # fmt: skip
+        store.write_many(
+            index,
+            [
+                write(
+                    "1",
+                    1,
+                    title="Grinning face",
+                    names=["Grinsendes Gesicht", "visage rieur"],
+                    tags=["smile", "happy"],
+                    kind="icon",
+                    n=1,
+                    yes=True,
+                ),
+                write(
+                    "2", 2, title="Crying face", names=["weinendes Gesicht"], tags=["sad"], kind="icon", n=2, yes=False
+                ),
+                write("3", 3, title="Red apple", names=["roter Apfel", "pomme été"], tags=["fruit"], kind="photo", n=3),
+                tombstone("4", 4),
+            ],
+        )
         store.refresh(index)
         return store
 
@@ -82,13 +106,17 @@ class SearchContract:
     @pytest.fixture
     def varied(self, store: Store, index: str) -> Store:
         """Documents of which some lack what is sorted by, and some have several."""
-        store.write_many(index, [
-            write("a", 1, title="red apple pie", n=3, x=1.5, kind="Zebra", at="2026-01-01T00:00:00.5Z", yes=True),
-            write("b", 2, title="red apple", n=20, x=-2, kind="ant", at="2026-01-01T01:00:00+02:00", yes=False),
-            write("c", 3, title="apple red", names=["red", "apple"], n=[1, 100], kind="été", at=1767225600001),
-            write("d", 4, title="redder apples", n=None, at="2026-03-01"),
-            write("e", 5, title="<b>red</b> & \"apple\"", n=3, x=1e300),
-            tombstone("f", 6)])  # fmt: skip
+        store.write_many(
+            index,
+            [
+                write("a", 1, title="red apple pie", n=3, x=1.5, kind="Zebra", at="2026-01-01T00:00:00.5Z", yes=True),
+                write("b", 2, title="red apple", n=20, x=-2, kind="ant", at="2026-01-01T01:00:00+02:00", yes=False),
+                write("c", 3, title="apple red", names=["red", "apple"], n=[1, 100], kind="été", at=1767225600001),
+                write("d", 4, title="redder apples", n=None, at="2026-03-01"),
+                write("e", 5, title='<b>red</b> & "apple"', n=3, x=1e300),
+                tombstone("f", 6),
+            ],
+        )
         store.refresh(index)
         return store
 
@@ -162,13 +190,29 @@ class SearchContract:
             found = [set(self.found(varied, ranges=each)) for each in both]
             assert found[0] | found[1] == {"a", "b", "c", "e"}, beyond
 
-    @pytest.mark.parametrize("asked", [
-        {"filters": {"n": "three"}}, {"filters": {"n": True}}, {"filters": {"n": float("nan")}}, {"filters": {"n": ""}},
-        {"filters": {"at": "yesterday"}}, {"filters": {"yes": "perhaps"}}, {"filters": {"yes": 1}},
-        {"sort": ["title"]}, {"sort": ["nosuch"]}, {"sort": ["-"]}, {"ranges": {"title": {"gt": "a"}}},
-        {"ranges": {"nosuch": {"gt": 1}}}, {"ranges": {"n": {"gt": "one"}}}, {"ranges": {"n": {"gt": "nan"}}},
-        {"ranges": {"at": {"lt": "yesterday"}}}, {"ranges": {"at": {"lt": "9" * 400}}}, {"ranges": {"yes": {"lt": 1}}},
-    ], ids=str)  # fmt: skip
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"filters": {"n": "three"}},
+            {"filters": {"n": True}},
+            {"filters": {"n": float("nan")}},
+            {"filters": {"n": ""}},
+            {"filters": {"at": "yesterday"}},
+            {"filters": {"yes": "perhaps"}},
+            {"filters": {"yes": 1}},
+            {"sort": ["title"]},
+            {"sort": ["nosuch"]},
+            {"sort": ["-"]},
+            {"ranges": {"title": {"gt": "a"}}},
+            {"ranges": {"nosuch": {"gt": 1}}},
+            {"ranges": {"n": {"gt": "one"}}},
+            {"ranges": {"n": {"gt": "nan"}}},
+            {"ranges": {"at": {"lt": "yesterday"}}},
+            {"ranges": {"at": {"lt": "9" * 400}}},
+            {"ranges": {"yes": {"lt": 1}}},
+        ],
+        ids=str,
+    )
     def test_what_no_field_can_be_asked_for_is_refused(self, varied: Store, asked: Any) -> None:
         with pytest.raises(QueryRefused):
             varied.search("things", Search(**asked))
@@ -184,11 +228,20 @@ class SearchContract:
                 return found
             after = page.next
 
-    @pytest.mark.parametrize("asked", [
-        {}, {"text": "red"}, {"sort": ["n"]}, {"sort": ["-n"]}, {"sort": ["-at", "kind"]},
-        {"sort": ["kind", "x", "-n"]}, {"sort": ["yes"], "text": "re", "match": "prefix"},
-        {"ranges": {"n": {"gte": 0}}, "facets": ["n"]},
-    ], ids=str)  # fmt: skip
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {},
+            {"text": "red"},
+            {"sort": ["n"]},
+            {"sort": ["-n"]},
+            {"sort": ["-at", "kind"]},
+            {"sort": ["kind", "x", "-n"]},
+            {"sort": ["yes"], "text": "re", "match": "prefix"},
+            {"ranges": {"n": {"gte": 0}}, "facets": ["n"]},
+        ],
+        ids=str,
+    )
     def test_cursors_lead_through_all_hits_each_once_and_in_order(self, varied: Store, asked: Any) -> None:
         whole = [hit.key for hit in varied.search("things", Search(**asked)).hits]
         for limit in (1, 2, 5, 6):
@@ -202,9 +255,12 @@ class SearchContract:
         assert given is not None
         assert varied.search("things", Search("red", limit=1, sort=["n"], after=given)).total == 5 - 1
         hostile = [
-            {"text": "apple", "sort": ["n"]}, {"text": "red"}, {"text": "red", "sort": ["-n"]},
-            {"text": "red", "sort": ["n"], "filters": {"yes": True}}, {"text": "red", "sort": ["n"], "match": "phrase"},
-        ]  # fmt: skip
+            {"text": "apple", "sort": ["n"]},
+            {"text": "red"},
+            {"text": "red", "sort": ["-n"]},
+            {"text": "red", "sort": ["n"], "filters": {"yes": True}},
+            {"text": "red", "sort": ["n"], "match": "phrase"},
+        ]
         for asked in hostile:
             with pytest.raises(QueryRefused, match="another search"):
                 varied.search("things", Search(**asked, limit=2, after=given))  # type: ignore[arg-type]
@@ -229,10 +285,27 @@ class SearchContract:
             with suppress(QueryRefused):
                 assert searchable.search("things", Search("", {name: "1"}, facets=[name])).total == 0
 
-    @pytest.mark.parametrize("text", [
-        "red*", "?", "/r.d/", "title:red OR *:*", '{"query": {"match_all": {}}}', '"red', "red^9 ~", "a AND NOT (b",
-        "NEAR(red apple)", "red:*", "' OR 1=1 --", "\\", "%s %(x)s :words {p}", "red" * 3_000, "red " * 200, "-",
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "red*",
+            "?",
+            "/r.d/",
+            "title:red OR *:*",
+            '{"query": {"match_all": {}}}',
+            '"red',
+            "red^9 ~",
+            "a AND NOT (b",
+            "NEAR(red apple)",
+            "red:*",
+            "' OR 1=1 --",
+            "\\",
+            "%s %(x)s :words {p}",
+            "red" * 3_000,
+            "red " * 200,
+            "-",
+        ],
+    )
     def test_no_text_is_taken_for_a_language(self, varied: Store, text: str) -> None:
         for match in MATCHES:
             assert set(self.found(varied, text=text, match=match)) <= set("abcde")

@@ -98,9 +98,15 @@ class Look:
         if high - low > self.most and (wanted := indexed(self.where)) is not None:
             return self._among(self._with_value(wanted, low, high), self.where)
         found = self.journal.window(
-            low, high, self.where, limit=self.limit, most=self.most, newest_first=not self.forward, brief=self.brief,
+            low,
+            high,
+            self.where,
+            limit=self.limit,
+            most=self.most,
+            newest_first=not self.forward,
+            brief=self.brief,
             opened=self.opened,
-        )  # fmt: skip
+        )
         return found.records, None if found.is_all else self._beyond(found.reached)
 
     def _beyond(self, reached: int) -> int:

@@ -37,13 +37,14 @@ from actionbus.core.errors import (
     chain_of,
 )
 from actionbus.core.gateway.execution import Attempt, Execution
-from actionbus.core.gateway.failures import as_ours, note_id, undescribed, unsettled
+from actionbus.core.gateway.failures import as_ours, note_id, unsettled
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import Intent, intent_of
 from actionbus.core.gateway.leftovers import give_up, leave_nothing_open, rolled_back
+from actionbus.core.gateway.log_lines import log_outcome, log_submitted
 from actionbus.core.gateway.lost_connection import append_after_loss
 from actionbus.core.gateway.nested import NestedRunner
-from actionbus.core.gateway.outcomes import outcome_of, row_of_failure
+from actionbus.core.gateway.outcomes import outcome_of, row_of_failure, shortened_outcome
 from actionbus.core.gateway.outside_calls import OutsideCall
 from actionbus.core.gateway.publishing import publish_queued
 from actionbus.core.gateway.sealing import Sealer, comparable
@@ -82,6 +83,7 @@ class Call:
         self._backend = services.backend
         self._scrubber = scrubber
         self._action = action
+        self._version = action.handler.version if action else None
         self._intent = intent
         self._identity = identity
         self._is_submitted = False
@@ -97,9 +99,16 @@ class Call:
 
     @classmethod
     def of(
-        cls, services: Services, caller: Caller, name: Any, arguments: Any, key: str | None, *,
-        cause: UUID | None = None, action_id: UUID | None = None,
-    ) -> Self:  # fmt: skip
+        cls,
+        services: Services,
+        caller: Caller,
+        name: Any,
+        arguments: Any,
+        key: str | None,
+        *,
+        cause: UUID | None = None,
+        action_id: UUID | None = None,
+    ) -> Self:
         """A new call, whatever was passed; its id is a new one, unless it is given."""
         scrubber = Scrubber()
         action = services.registry.find(name)
@@ -127,8 +136,7 @@ class Call:
 
     def submit(self, connection: Connection) -> bool:
         """Append the submitted record; False if its idempotency key was used before."""
-        version = self._action.handler.version if self._action else None
-        row = self._submitted(version, self._intent.idempotency_key)
+        row = self._submitted(self._version, self._intent.idempotency_key)
         try:
             appended = self._append(connection, row, self._must_be_durable())
         except Exception as error:
@@ -139,8 +147,7 @@ class Call:
             return False
         self._is_submitted = True
         self._seen = appended.seen
-        if log.isEnabledFor(logging.INFO):
-            log.info("%s submitted, action %s", self._intent.name, self._identity.action_id, extra=self._extra())
+        log_submitted(self._intent.name, self._identity)
         return True
 
     def _must_be_durable(self) -> bool:
@@ -205,9 +212,16 @@ class Call:
         )
         assert self._started_at is not None
         return Attempt(
-            services, transaction, self._scrubber, self._started_at, identity.seed, NestedRunner,
-            earlier=deque(earlier), mode=self.mode, sealer=self._sealer,
-        )  # fmt: skip
+            services,
+            transaction,
+            self._scrubber,
+            self._started_at,
+            identity.seed,
+            NestedRunner,
+            earlier=deque(earlier),
+            mode=self.mode,
+            sealer=self._sealer,
+        )
 
     def _run_once(self, attempt: Attempt, action: Action) -> tuple[Row, int]:
         transaction, sealer = attempt.transaction, self._sealer
@@ -301,18 +315,14 @@ class Call:
 
     def _failure(self, error: BaseException) -> Row:
         return row_of_failure(
-            self._execution, self._identity, self._intent.name, error, self._scrubber, self._started_at or now(),
+            self._execution,
+            self._identity,
+            self._intent.name,
+            error,
+            self._scrubber,
+            self._started_at or now(),
             self._seen,
-        )  # fmt: skip
-
-    def _shortened(self, row: Row, error: BaseException, why: Exception) -> Row:
-        """An outcome that the database did not take, without what may be too large for it."""
-        log.warning("the outcome of action %s is kept without what it tells: %s", row.action_id, type(why).__name__)
-        told = undescribed(error, why)
-        return self._identity.outcome(
-            row.action, row.status or "failed", version=row.handler_version, started_at=row.started_at,
-            arguments=row.arguments, error=told, seen=row.seen, duration_us=row.duration_us,
-        )  # fmt: skip
+        )
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
         """Append the outcome alone. After a lost connection this waits for its old backend, which settles the doubt."""
@@ -323,12 +333,10 @@ class Call:
                 if not self._backend.is_lost(failure, connection):
                     if self._backend.chain_is_transient(failure):
                         raise
-                    return self._backend.append_alone(
-                        connection, self._shortened(row, error, failure), self._with_keys()
-                    )
-        version = self._action.handler.version if self._action else None
+                    shortened = shortened_outcome(self._identity, row, error, failure)
+                    return self._backend.append_alone(connection, shortened, self._with_keys())
         give_up(self._backend, connection)
-        submitted = self._sealer.sealed(self._submitted(version, self._intent.idempotency_key))
+        submitted = self._sealer.sealed(self._submitted(self._version, self._intent.idempotency_key))
         return append_after_loss(self._services, submitted, row, self._with_keys())
 
     def _answer(self, connection: Connection, error: BaseException) -> Outcome:
@@ -382,18 +390,4 @@ class Call:
     def _tell_outcome(self, row: Row, position: int) -> None:
         if self._services.announcer:
             self._services.announcer.announce()
-        if log.isEnabledFor(logging.INFO):
-            more = {"status": row.status, "position": position, "duration_us": row.duration_us}
-            taken = (row.duration_us or 0) / 1000
-            told = "%s %s in %.1f ms, action %s, position %d"
-            log.info(told, row.action, row.status, taken, row.action_id, position, extra=self._extra() | more)
-
-    def _extra(self) -> dict[str, Any]:
-        """What a structured log line says besides."""
-        identity = self._identity
-        return {
-            "action": self._intent.name,
-            "action_id": str(identity.action_id),
-            "actor": identity.caller.actor,
-            "correlation_id": identity.correlation_id,
-        }
+        log_outcome(self._intent.name, self._identity, row, position)

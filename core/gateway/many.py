@@ -27,9 +27,13 @@ class Many:
     """The actions of one iterable, and their outcomes in the same order."""
 
     def __init__(
-        self, services: Services, caller: Caller, asked: Iterable[Asked | None],
-        execute: Callable[[Call, str], Outcome], then: Callable[[Sequence[UUID]], None],
-    ) -> None:  # fmt: skip
+        self,
+        services: Services,
+        caller: Caller,
+        asked: Iterable[Asked | None],
+        execute: Callable[[Call, str], Outcome],
+        then: Callable[[Sequence[UUID]], None],
+    ) -> None:
         """`execute` runs one alone, `then` what is to be run once they are committed."""
         self._services = services
         self._caller = caller

@@ -44,3 +44,18 @@ def outcome_of(row: Row, position: int, result: Any = None) -> Outcome:
     error = payload.loads(row.error) if row.error else None
     told = result if row.status == "succeeded" else None
     return Outcome(row.action_id, row.action, row.status, told, position, error=error)
+
+
+def shortened_outcome(identity: Identity, row: Row, error: BaseException, why: Exception) -> Row:
+    """An outcome that the database did not take, without what may be too large for it."""
+    log.warning("the outcome of action %s is kept without what it tells: %s", row.action_id, type(why).__name__)
+    return identity.outcome(
+        row.action,
+        row.status or "failed",
+        version=row.handler_version,
+        started_at=row.started_at,
+        arguments=row.arguments,
+        error=undescribed(error, why),
+        seen=row.seen,
+        duration_us=row.duration_us,
+    )

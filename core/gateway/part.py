@@ -25,6 +25,7 @@ from actionbus.core.errors import (
 from actionbus.core.gateway.call import IN_CHILD, Call
 from actionbus.core.gateway.execution import Attempt, Execution
 from actionbus.core.gateway.failures import as_ours
+from actionbus.core.gateway.log_lines import log_submitted
 from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.outcomes import outcome_of
 from actionbus.core.gateway.outside_calls import CallLog
@@ -187,14 +188,12 @@ class PartCall(Call):
     def submitted(self, connection: Connection) -> Row:
         """Its submitted record, as it is to be written."""
         self._load_keys(connection)
-        version = self._action.handler.version if self._action else None
-        return self._sealer.sealed(self._submitted(version, self._intent.idempotency_key))
+        return self._sealer.sealed(self._submitted(self._version, self._intent.idempotency_key))
 
     def note_submitted(self) -> None:
         """Its submitted record is committed."""
         self._is_submitted = True
-        if log.isEnabledFor(logging.INFO):
-            log.info("%s submitted, action %s", self._intent.name, self._identity.action_id, extra=self._extra())
+        log_submitted(self._intent.name, self._identity)
 
     @property
     def must_be_durable(self) -> bool:
@@ -212,9 +211,16 @@ class PartCall(Call):
             self._backend, connection, parts, self._services.session_factory, self._identity.action_id
         )
         attempt = Attempt(
-            self._services, transaction, self._scrubber, self._started_at, self._identity.seed, NestedRunner,
-            mode=self.mode, world=(world := InChunk()), sealer=self._sealer,
-        )  # fmt: skip
+            self._services,
+            transaction,
+            self._scrubber,
+            self._started_at,
+            self._identity.seed,
+            NestedRunner,
+            mode=self.mode,
+            world=(world := InChunk()),
+            sealer=self._sealer,
+        )
         try:
             row = self._succeed(attempt, transaction, world)
         except Exception as error:

@@ -90,9 +90,15 @@ class Previewing:
     def _attempt(self, transaction: _Transaction) -> Preview:
         world = PreviewedWorld()
         attempt = Attempt(
-            self._services, transaction, self._scrubber, self._started_at, self._identity.seed, NestedRunner,
-            mode="preview", world=world,
-        )  # fmt: skip
+            self._services,
+            transaction,
+            self._scrubber,
+            self._started_at,
+            self._identity.seed,
+            NestedRunner,
+            mode="preview",
+            world=world,
+        )
         execution: Execution | None = None
         try:
             execution = Execution(attempt, self._services.registry.get(self._name), self._identity)

@@ -12,12 +12,29 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 _PLAIN: Final[Mapping[str, Callable[..., Any]]] = {
-    "len": len, "bool": bool, "str": str, "format": format, "bytes": bytes, "fspath": os.fspath, "int": int,
-    "float": float, "complex": complex, "index": operator.index, "round": round, "abs": abs, "neg": operator.neg,
-    "pos": operator.pos, "invert": operator.invert, "reversed": reversed, "next": next, "contains": operator.contains,
-    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "len": len,
+    "bool": bool,
+    "str": str,
+    "format": format,
+    "bytes": bytes,
+    "fspath": os.fspath,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "index": operator.index,
+    "round": round,
+    "abs": abs,
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "invert": operator.invert,
+    "reversed": reversed,
+    "next": next,
+    "contains": operator.contains,
+    "getitem": operator.getitem,
+    "setitem": operator.setitem,
+    "delitem": operator.delitem,
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-}  # fmt: skip
+}
 _BOTH_WAYS: Final = {
     name: getattr(operator, f"__{name}__")
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
@@ -41,10 +58,8 @@ def _swapped(do: Callable[..., Any]) -> Callable[..., Any]:
 
 SPECIAL_METHODS: Final[Mapping[str, Callable[..., Any]]] = {
     f"__{name}__": _forwarded(name, do)
-    for name, do in {
-        **_PLAIN, **_BOTH_WAYS, **{f"r{name}": _swapped(do) for name, do in _BOTH_WAYS.items()}
-    }.items()
-}  # fmt: skip
+    for name, do in {**_PLAIN, **_BOTH_WAYS, **{f"r{name}": _swapped(do) for name, do in _BOTH_WAYS.items()}}.items()
+}
 _made: WeakKeyDictionary[type, dict[type, type]] = WeakKeyDictionary()
 
 

@@ -125,12 +125,21 @@ class Archiving:
             ),
             {"archive": number, "upto": upto},
         ).rowcount
-        return {"archive": number, "upto": upto, "records": self._manifest["records"],
-                "images": self._manifest["images"], "keys": keys}  # fmt: skip
+        return {
+            "archive": number,
+            "upto": upto,
+            "records": self._manifest["records"],
+            "images": self._manifest["images"],
+            "keys": keys,
+        }
 
     def _told(self) -> dict[str, Any]:
-        return {"folder": self._folder, "digest": self._digest, "records": self._manifest["records"],
-                "images": self._manifest["images"]}  # fmt: skip
+        return {
+            "folder": self._folder,
+            "digest": self._digest,
+            "records": self._manifest["records"],
+            "images": self._manifest["images"],
+        }
 
     def _refuse_readers(self, connection: Connection) -> None:
         behind = text(
@@ -188,11 +197,17 @@ def note(backend: Backend, connection: Connection, place: Place, table: str | No
     assert moment is not None, "a record was there"
     is_postgresql = connection.dialect.name == "postgresql"
     given = {
-        "table_name": table, "state": REMOVING, "after": place.after, "upto": place.upto, "image": place.cut.image,
-        "ended": place.cut.ended, "moment": moment if is_postgresql else _text(backend, moment),
-        "shapes": list(place.shapes) if is_postgresql else json.dumps(place.shapes), **told,
+        "table_name": table,
+        "state": REMOVING,
+        "after": place.after,
+        "upto": place.upto,
+        "image": place.cut.image,
+        "ended": place.cut.ended,
+        "moment": moment if is_postgresql else _text(backend, moment),
+        "shapes": list(place.shapes) if is_postgresql else json.dumps(place.shapes),
+        **told,
         "action_id": backend.written_id(own),
-    }  # fmt: skip
+    }
     values = ", ".join(f":{name}" for name in given)
     actor = f"(SELECT actor FROM {home}journal WHERE action_id = :action_id AND kind = 'submitted')"
     into = f"INSERT INTO {home}{ARCHIVES} ({', '.join(given)}, actor) VALUES ({values}, {actor}) RETURNING archive"
@@ -242,8 +257,10 @@ class Removal:
         What was submitted and has its outcome beyond the cut, or none yet, stays: it is in the archive besides.
         """
         journal = in_text(self._backend.journal_name)
-        last = text(f"SELECT max(p.position) FROM (SELECT position FROM {journal} WHERE position > :low "
-                    "AND position <= :upto ORDER BY position LIMIT :size) p")  # fmt: skip
+        last = text(
+            f"SELECT max(p.position) FROM (SELECT position FROM {journal} WHERE position > :low "
+            "AND position <= :upto ORDER BY position LIMIT :size) p"
+        )
         gone = text(
             f"DELETE FROM {journal} WHERE position > :low AND position <= :high AND (kind <> 'submitted' OR "
             f"EXISTS (SELECT 1 FROM {journal} o WHERE o.action_id = journal.action_id AND o.kind = 'outcome' "

@@ -33,9 +33,15 @@ _NUMBER: Final = re.compile(r"-?\d+")
 _OWN: Final = 5
 """Of what is told of an image on SQLite, before its values."""
 _IMAGE: Final = {
-    "image": "bigint", "shape": "integer", "operation": "text", "key": "text", "before": "text", "after": "text",
-    "action": "text", "xid": "bigint",
-}  # fmt: skip
+    "image": "bigint",
+    "shape": "integer",
+    "operation": "text",
+    "key": "text",
+    "before": "text",
+    "after": "text",
+    "action": "text",
+    "xid": "bigint",
+}
 
 
 def shapes_of(opened: OpenedPosition) -> Iterator[dict[str, Any]]:

@@ -44,6 +44,8 @@ def bring_gone(backend: Backend, connection: Connection, told: Iterable[dict[str
 
 def _plain(archive: Archive) -> dict[str, Any]:
     return archive._asdict() | {
-        "shapes": sorted(archive.shapes), "moment": archive.moment.isoformat(), "made_at": archive.made_at.isoformat(),
+        "shapes": sorted(archive.shapes),
+        "moment": archive.moment.isoformat(),
+        "made_at": archive.made_at.isoformat(),
         "action_id": archive.action_id.hex,
-    }  # fmt: skip
+    }

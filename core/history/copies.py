@@ -81,7 +81,7 @@ class Copy(ABC):
     @abstractmethod
     def _write(
         self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write the versions of all rows of a table since its history began."""
 
     def _creating(self, number: int, table: RecordedTable) -> Iterator[str]:
@@ -140,7 +140,7 @@ class OnSQLite(Copy):
 
     def _write(
         self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
-    ) -> None:  # fmt: skip
+    ) -> None:
         images = self._high.images
         assert isinstance(images, SQLiteImages)  # beside which this class was chosen
         fold = Fold(shapes, images.values)

@@ -81,7 +81,7 @@ class OnPostgreSQL(Copy):
 
     def _write(
         self, number: int, table: RecordedTable, era: int, shapes: Sequence[Shape], since: int, cut: Cut
-    ) -> None:  # fmt: skip
+    ) -> None:
         fold = Fold(shapes, self._images.values)
         keys: list[Any] | None = None
         if fold.is_keyed:

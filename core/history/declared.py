@@ -72,6 +72,8 @@ def _name(connection: Connection, declared: TableDeclaration) -> str:
         return declared.name
     if declared.schema:
         return f"{declared.schema}.{declared.name}"
-    where = text("SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                 "WHERE c.oid = to_regclass(quote_ident(:name))")  # fmt: skip
+    where = text(
+        "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.oid = to_regclass(quote_ident(:name))"
+    )
     return f"{connection.execute(where, {'name': declared.name}).scalar() or 'public'}.{declared.name}"

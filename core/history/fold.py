@@ -111,10 +111,12 @@ class Fold:
         """A row that is left, or the same by what the last of its images knows of it, if it came out as it was."""
         newer = self.newer(row.shape)
         agree = (
-            each for each in images
-            if each.shape in newer and each.after is not None
+            each
+            for each in images
+            if each.shape in newer
+            and each.after is not None
             and self.common(row.shape, row.row, each.shape) == self.common(each.shape, each.after, row.shape)
-        )  # fmt: skip
+        )
         last = max(agree, key=lambda each: each.image, default=None)
         return row if last is None else row._replace(shape=last.shape, row=last.after)
 
@@ -149,25 +151,31 @@ class _Places:
     """Finds rows that were put there by what they have in common with one that was taken away."""
 
     def __init__(
-        self, left: Sequence[Residual], times: Sequence[int], of: Callable[[int, Any, int], Any],
+        self,
+        left: Sequence[Residual],
+        times: Sequence[int],
+        of: Callable[[int, Any, int], Any],
         agree_but_erased: Callable[[int, Any, int, Any], bool],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._left = left
         self._times = times
         self._of = of
         self._agree_but_erased = agree_but_erased
         self._places = range(len(left))
         self._erased = [place for place in self._places if has_erased(left[place].row)]
-        self._by_shape = {shape: [n for n, each in enumerate(left) if each.shape == shape] for shape in
-                          dict.fromkeys(each.shape for each in left)}  # fmt: skip
+        self._by_shape = {
+            shape: [n for n, each in enumerate(left) if each.shape == shape]
+            for shape in dict.fromkeys(each.shape for each in left)
+        }
         self._known: dict[tuple[int, int], dict[Any, deque[int]]] = {}
 
     def find(self, gone: Residual) -> int | None:
         """The first of another shape that agrees and is there still; else one that does but for what is erased."""
         found = (
             self._first(self._index(shape, gone.shape).get(self._of(gone.shape, gone.row, shape)))
-            for shape in self._by_shape if shape != gone.shape
-        )  # fmt: skip
+            for shape in self._by_shape
+            if shape != gone.shape
+        )
         first = min((place for place in found if place is not None), default=None)
         return self._find_erased(gone) if first is None else first
 

@@ -87,9 +87,7 @@ class History:
         with self.opened(at) as opened:
             return opened.basis(opened.bases_of(opened.tables), everything=True)
 
-    def state(
-        self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
-    ) -> State:  # fmt: skip
+    def state(self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None) -> State:
         """The rows of a table, or of all, as they were.
 
         With `limit`, a page of so many rows of one table, in the order of its key, beyond the key `after`: the last one
@@ -102,7 +100,7 @@ class History:
     @contextmanager
     def streamed(
         self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
-    ) -> Iterator[StateStream]:  # fmt: skip
+    ) -> Iterator[StateStream]:
         """The same, of however many rows: each table's name and its rows, to be read one after the other.
 
         What it rests on is in `basis` afterwards.
@@ -139,7 +137,7 @@ class History:
 
     def _blamed(
         self, opened: OpenedPosition, recorded: RecordedTable, key: Key, changes: Sequence[Change]
-    ) -> dict[str, BlamedColumn]:  # fmt: skip
+    ) -> dict[str, BlamedColumn]:
         """By column, as `blame`; through a baseline that found a value as it had been left."""
         last: dict[str, Change] = {}
         known: Columns = {}

@@ -122,9 +122,13 @@ class Images(ABC):
 
     @abstractmethod
     def residue(
-        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        self,
+        shapes: Sequence[Shape],
+        since: int,
+        cut: Cut,
+        before: Cut | None = None,
         keys: Sequence[Any] | None = None,
-    ) -> Iterator[Residual]:  # fmt: skip
+    ) -> Iterator[Residual]:
         """What is left of the images beyond number `since` up to a cut, without those that belong to `before`.
 
         With `keys` only of these rows, as images have their keys.
@@ -133,7 +137,7 @@ class Images(ABC):
     @abstractmethod
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
-    ) -> Iterator[Stretch]:  # fmt: skip
+    ) -> Iterator[Stretch]:
         """All keys that images have, in the order in which the index has them, those beyond `after` if it is given.
 
         The first stretch has at most `size` of them.

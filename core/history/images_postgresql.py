@@ -137,9 +137,13 @@ class PostgreSQLImages(Images):
         return self._known_later[cut]
 
     def residue(
-        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        self,
+        shapes: Sequence[Shape],
+        since: int,
+        cut: Cut,
+        before: Cut | None = None,
         keys: Sequence[Any] | None = None,
-    ) -> Iterator[Residual]:  # fmt: skip
+    ) -> Iterator[Residual]:
         chosen, values = _IS_IN, [_numbers(shapes), since, cut.image, self.later(cut)]
         if before is not None:
             chosen += " AND (i.image > ? OR i.image = ANY(?::bigint[]))"
@@ -151,7 +155,7 @@ class PostgreSQLImages(Images):
 
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
-    ) -> Iterator[Stretch]:  # fmt: skip
+    ) -> Iterator[Stretch]:
         images, values = self._of_shapes(shapes, since, cut, after)
         chains = _Chains()
         yield from map(chains.stretch, self._fetched(_CHAINS.format(images=images), values, min(size, STRETCH)))
@@ -193,8 +197,9 @@ class PostgreSQLImages(Images):
         return sorted(found, key=lambda each: each.image)
 
     def _of_key(self, shapes: list[int], text: str, since: int, cut: Cut) -> list[Image]:
-        found = self._images("i.shape = ANY(?) AND i.key = ? AND i.image > ? AND i.image <= ?",
-                             (shapes, text, since, cut.image))  # fmt: skip
+        found = self._images(
+            "i.shape = ANY(?) AND i.key = ? AND i.image > ? AND i.image <= ?", (shapes, text, since, cut.image)
+        )
         return _up_to(cut, found)
 
     def key_of(self, shape: Shape, key: Values) -> Any:

@@ -109,9 +109,13 @@ class SQLiteImages(Images):
         return tuple(sorted(own))
 
     def residue(
-        self, shapes: Sequence[Shape], since: int, cut: Cut, before: Cut | None = None,
+        self,
+        shapes: Sequence[Shape],
+        since: int,
+        cut: Cut,
+        before: Cut | None = None,
         keys: Sequence[Any] | None = None,
-    ) -> Iterator[Residual]:  # fmt: skip
+    ) -> Iterator[Residual]:
         for shape in shapes:
             if keys is None:
                 yield from self._residue(shape, since, cut, before)
@@ -141,7 +145,7 @@ class SQLiteImages(Images):
 
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
-    ) -> Iterator[Stretch]:  # fmt: skip
+    ) -> Iterator[Stretch]:
         linked = self.linked(shapes, since, cut, after)
         while chunk := list(islice(linked, min(size, STRETCH))):
             last = [versions[-1] for _, versions, _ in chunk]
@@ -302,8 +306,7 @@ class SQLiteImages(Images):
         return self._records_of(found).get(found[0]) or self.end() if found else None
 
     def waiting(self) -> int:
-        last = self._last_range(2**62)
-        sql = "SELECT count(*) FROM {home}actionbus_images WHERE image > ?"
+        sql, last = "SELECT count(*) FROM {home}actionbus_images WHERE image > ?", self._last_range(2**62)
         return int(self.rows_of(sql, (last[2] if last else 0,))[0][0])
 
     def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:
@@ -326,8 +329,7 @@ class SQLiteImages(Images):
     ) -> Iterator[Sequence[Any]]:
         """Its images: number, operation, key, time, then all columns before and all after."""
         columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
-        # Of all images the order is that of their numbers; the index serves one row.
-        chosen = "shape = ?" if by_key else "+shape = ?"
+        chosen = "shape = ?" if by_key else "+shape = ?"  # the index serves one row; else the order is by number
         sql = f"SELECT image, operation, key, at, {columns} FROM {{home}}actionbus_images WHERE {chosen} AND {where}"
         yield from self._execute(f"{sql} ORDER BY image", (shape.shape, *values))
 

@@ -173,9 +173,15 @@ class OpenedPosition:
         for image in self.images.unrecorded(recorded.shapes, recorded.since_image, self.cut):
             gaps.append(Gap(recorded.name, {}, image.position, "a change could not be recorded"))
         return TableBasis(
-            recorded.name, recorded.since, recorded.since_position, shape.columns, shape.withheld, tuple(gaps),
-            *doubts, shape.key,
-        )  # fmt: skip
+            recorded.name,
+            recorded.since,
+            recorded.since_position,
+            shape.columns,
+            shape.withheld,
+            tuple(gaps),
+            *doubts,
+            shape.key,
+        )
 
     def basis(self, tables: Sequence[TableBasis], *, everything: bool = False) -> Basis:
         """What an answer about these tables rests on."""

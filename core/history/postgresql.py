@@ -95,8 +95,9 @@ def _leaving(each: Finding) -> list[str]:
     operations = (*sql.OPERATIONS, sql.TRUNCATE)
     return [
         f'DROP TRIGGER IF EXISTS "!actionbus_{operation}" ON {name}'
-        for name in each.detached for operation in operations
-    ]  # fmt: skip
+        for name in each.detached
+        for operation in operations
+    ]
 
 
 def _drop_unused(connection: Connection, table: CatalogueTable, shape: int, home: str) -> None:
@@ -142,11 +143,16 @@ def _new_shape(connection: Connection, table: CatalogueTable, is_baseline: bool,
         f"CAST(:withheld_numbers AS smallint[]), :is_baseline, {in_text(last_image(home))}) RETURNING shape"
     )
     values: dict[str, Any] = {
-        "name": table.name, "relation": table.relation, "columns": [c.name for c in table.columns],
-        "types": [c.type for c in table.columns], "numbers": [c.number for c in table.columns],
-        "key": list(table.key), "withheld": list(table.withheld),
-        "withheld_numbers": list(table.withheld_numbers), "is_baseline": is_baseline,
-    }  # fmt: skip
+        "name": table.name,
+        "relation": table.relation,
+        "columns": [c.name for c in table.columns],
+        "types": [c.type for c in table.columns],
+        "numbers": [c.number for c in table.columns],
+        "key": list(table.key),
+        "withheld": list(table.withheld),
+        "withheld_numbers": list(table.withheld_numbers),
+        "is_baseline": is_baseline,
+    }
     return int(connection.execute(insert, values).scalar_one())
 
 

@@ -232,9 +232,13 @@ def _grouped(connection: Connection, query: TextClause, given: Mapping[str, Any]
 
 
 def _found(
-    row: Any, columns: list[Any], keys: list[Any], members: list[Any], triggers: Mapping[tuple[int, str], Trigger],
+    row: Any,
+    columns: list[Any],
+    keys: list[Any],
+    members: list[Any],
+    triggers: Mapping[tuple[int, str], Trigger],
     hold: Hold,
-) -> CatalogueTable:  # fmt: skip
+) -> CatalogueTable:
     relation, name, kind, persistence, is_partition, is_by_row, is_ours = row
     if kind not in "rp" or persistence == "t":
         raise ConfigurationError(
@@ -251,12 +255,19 @@ def _found(
     key = tuple(each[0] for each in keys)
     own = {member[0] for member in members}
     return CatalogueTable(
-        relation, name, kind, tuple(_column(each) for each in kept),
-        () if set(key) & set(withheld) else key, not any(each[1] for each in keys), withheld,
-        tuple(each[0] for name in withheld for each in columns if each[1] == name), _pins(kept),
-        tuple(Member(*each) for each in members), is_by_row,
+        relation,
+        name,
+        kind,
+        tuple(_column(each) for each in kept),
+        () if set(key) & set(withheld) else key,
+        not any(each[1] for each in keys),
+        withheld,
+        tuple(each[0] for name in withheld for each in columns if each[1] == name),
+        _pins(kept),
+        tuple(Member(*each) for each in members),
+        is_by_row,
         {place: trigger for place, trigger in triggers.items() if place[0] in own},
-    )  # fmt: skip
+    )
 
 
 def _triggers(connection: Connection, relations: list[int]) -> dict[tuple[int, str], Trigger]:

@@ -79,12 +79,14 @@ def home_of(connection: Connection, schema: str | None) -> str:
 
 def find_homes(connection: Connection) -> list[str]:
     """The schemas that hold a journal and a row history, as `home_of` gives them; what `search_path` finds first."""
-    found = connection.execute(text(
-        "SELECT n.nspname FROM pg_class j JOIN pg_namespace n ON n.oid = j.relnamespace "
-        "JOIN pg_class s ON s.relnamespace = n.oid AND s.relname = 'actionbus_shapes' "
-        "WHERE j.relname = 'journal' AND j.relkind IN ('r', 'p') "
-        "ORDER BY j.oid = to_regclass('journal') DESC NULLS LAST, n.nspname"
-    )).scalars()  # fmt: skip
+    found = connection.execute(
+        text(
+            "SELECT n.nspname FROM pg_class j JOIN pg_namespace n ON n.oid = j.relnamespace "
+            "JOIN pg_class s ON s.relnamespace = n.oid AND s.relname = 'actionbus_shapes' "
+            "WHERE j.relname = 'journal' AND j.relkind IN ('r', 'p') "
+            "ORDER BY j.oid = to_regclass('journal') DESC NULLS LAST, n.nspname"
+        )
+    ).scalars()
     return [f"{quoted(name)}." for name in found]
 
 
@@ -128,12 +130,14 @@ def apart(connection: Connection) -> Iterator[None]:
 
 def sizes(connection: Connection, home: str, shapes: Sequence[Shape]) -> dict[str, tuple[int, int]]:
     """See `history.databases`."""
-    rows = connection.execute(text(
-        "SELECT s.table_name, count(*), sum(coalesce(octet_length(i.before), 0) "
-        "+ coalesce(octet_length(i.after), 0) + coalesce(octet_length(i.key), 0)) "
-        f"FROM {in_text(home)}actionbus_images i JOIN {in_text(home)}actionbus_shapes s USING (shape) "
-        "GROUP BY s.table_name"
-    )).all()  # fmt: skip
+    rows = connection.execute(
+        text(
+            "SELECT s.table_name, count(*), sum(coalesce(octet_length(i.before), 0) "
+            "+ coalesce(octet_length(i.after), 0) + coalesce(octet_length(i.key), 0)) "
+            f"FROM {in_text(home)}actionbus_images i JOIN {in_text(home)}actionbus_shapes s USING (shape) "
+            "GROUP BY s.table_name"
+        )
+    ).all()
     return {name: (images, int(size or 0)) for name, images, size in rows}
 
 

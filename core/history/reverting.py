@@ -106,8 +106,9 @@ class _Revert:
         counts: dict[str, int] = {}
         for each in changing:
             counts[_bare(each.shape)] = counts.get(_bare(each.shape), 0) + 1
-        unknown = {f"{_bare(one.shape)}.{each}" for one in changing if one.before and one.after
-                   for each in one.shape.withheld}  # fmt: skip
+        unknown = {
+            f"{_bare(one.shape)}.{each}" for one in changing if one.before and one.after for each in one.shape.withheld
+        }
         return {"rows": counts} | ({"withheld": sorted(unknown)} if unknown else {})
 
     def _compared(self, expected: Mapping[Any, Any]) -> tuple[list[Any], list[NetChange]]:
@@ -170,8 +171,9 @@ class _Revert:
             if name in self._computed[made.shape.table_name] or not is_known(left):
                 continue
             if not is_same(left, now):
-                yield self._conflict(made, name, was=self._shown(made.shape, name, left),
-                                     now=self._shown(made.shape, name, now))  # fmt: skip
+                yield self._conflict(
+                    made, name, was=self._shown(made.shape, name, left), now=self._shown(made.shape, name, now)
+                )
 
     def _put_all(self, made: Sequence[NetChange]) -> None:
         """All rows, in whatever order the constraints allow; those that wait for COMMIT are asked at the end."""

@@ -148,15 +148,50 @@ def _of_sqlite(row: Sequence[Any]) -> Shape:
     columns, types, key, withheld, numbers = (tuple(json.loads(each)) for each in (*lists, numbers))
     moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
     return Shape(
-        shape, table_name, columns, types, key, withheld, bool(is_baseline), moment, since_image, numbers=numbers,
+        shape,
+        table_name,
+        columns,
+        types,
+        key,
+        withheld,
+        bool(is_baseline),
+        moment,
+        since_image,
+        numbers=numbers,
         since_position=since_position,
-    )  # fmt: skip
+    )
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:
-    (shape, table_name, columns, types, key, withheld, is_baseline, since, since_image, is_drifted, relation, numbers,
-     xid, withheld_numbers) = row  # fmt: skip
+    (
+        shape,
+        table_name,
+        columns,
+        types,
+        key,
+        withheld,
+        is_baseline,
+        since,
+        since_image,
+        is_drifted,
+        relation,
+        numbers,
+        xid,
+        withheld_numbers,
+    ) = row
     return Shape(
-        shape, table_name, tuple(columns), tuple(types), tuple(key), tuple(withheld), is_baseline,
-        since.astimezone(UTC), since_image, is_drifted, int(relation), tuple(numbers), xid, tuple(withheld_numbers),
-    )  # fmt: skip
+        shape,
+        table_name,
+        tuple(columns),
+        tuple(types),
+        tuple(key),
+        tuple(withheld),
+        is_baseline,
+        since.astimezone(UTC),
+        since_image,
+        is_drifted,
+        int(relation),
+        tuple(numbers),
+        xid,
+        tuple(withheld_numbers),
+    )

@@ -147,9 +147,11 @@ def find(dbapi: Any, wanted: TableWanted, before: Sequence[Shape]) -> Table:
     """A table as it stands. Raises ConfigurationError for what cannot be recorded."""
     if wanted.schema not in (None, "main"):
         raise ConfigurationError(
-            [f"{wanted.schema}.{wanted.name} is in another file, from which no trigger can write to the journal's; "
-             "leave it out with Application(unrecorded=[…])"]
-        )  # fmt: skip
+            [
+                f"{wanted.schema}.{wanted.name} is in another file, from which no trigger can write to the journal's; "
+                "leave it out with Application(unrecorded=[…])"
+            ]
+        )
     found = _row_of(dbapi, wanted)
     if found is None:
         raise ConfigurationError([f"there is no table {wanted.name}, whose rows could be recorded"])
@@ -162,9 +164,11 @@ def find(dbapi: Any, wanted: TableWanted, before: Sequence[Shape]) -> Table:
     recorded = [r for r in rows if r[6] not in (_HIDDEN, _VIRTUAL) and r[1] not in withheld]
     if 2 * len(recorded) + _OWN_COLUMNS > dbapi.getlimit(sqlite3.SQLITE_LIMIT_COLUMN):
         raise ConfigurationError(
-            [f"{name} has {len(recorded)} columns, of which an image holds each twice: more than SQLite lets a table "
-             "have; leave it out with Application(unrecorded=[…])"]
-        )  # fmt: skip
+            [
+                f"{name} has {len(recorded)} columns, of which an image holds each twice: more than SQLite lets a "
+                "table have; leave it out with Application(unrecorded=[…])"
+            ]
+        )
     key = [r[1] for r in sorted(rows, key=lambda r: r[5]) if r[5]]
     is_told = not any(each in withheld for each in key)
     return Table(

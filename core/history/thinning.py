@@ -127,8 +127,11 @@ class Thinning:
         """What has no key: all of a table that has none, and of others what they had before they had one."""
         recorded = self._recorded(images, name)
         fold = Fold(recorded.shapes, images.values)
-        own = [each for each in images.of_keys(list(recorded.written.values()), None, 0, self._cut)
-               if each.key is None or not fold.is_keyed]  # fmt: skip
+        own = [
+            each
+            for each in images.of_keys(list(recorded.written.values()), None, 0, self._cut)
+            if each.key is None or not fold.is_keyed
+        ]
         thinned = ThinningPlan([], [])
         left = [] if fold.is_keyed else list(self._left(images, recorded, fold))
         there = {number for row, times in left for number in _holding(own, *row, times)}
@@ -137,9 +140,7 @@ class Thinning:
                 (thinned.kept if image.image in there else thinned.gone).append(image)
         self._write(images, recorded, thinned)
 
-    def _left(
-        self, images: Images, recorded: RecordedTable, fold: Fold
-    ) -> Iterator[tuple[tuple[int, str, int], int]]:  # fmt: skip
+    def _left(self, images: Images, recorded: RecordedTable, fold: Fold) -> Iterator[tuple[tuple[int, str, int], int]]:
         """Of each row that is there its shape, what is in it, since which image it may be; how often it is there."""
         folded = fold.settle(images.residue(recorded.shapes, recorded.since_image, self._cut))
         for row in folded.rows:

@@ -88,9 +88,7 @@ def _summed(images: list[Image], shapes: Mapping[int, Shape], present: Shape) ->
         yield _made(images[0], None, tuple(come), shapes, present, number)
 
 
-def _made(
-    image: Image, before: Any, after: Any, shapes: Mapping[int, Shape], present: Shape, order: int
-) -> NetChange:  # fmt: skip
+def _made(image: Image, before: Any, after: Any, shapes: Mapping[int, Shape], present: Shape, order: int) -> NetChange:
     rows = [None if held is None else _stored(shapes[held[0]], held[1], present) for held in (before, after)]
     lost = [None if held is None else _lost(shapes[held[0]], held[1], present) for held in (before, after)]
     return NetChange(present, rows[0], rows[1], _sides(*lost), order)
@@ -158,7 +156,9 @@ def differences(
 def unlike(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[Any]:
     """The places at which two of these differ in what is known of both."""
     return [
-        place for place in dict.fromkeys([*expected, *found])
-        if expected.get(place) is not UNKNOWN and found.get(place) is not UNKNOWN
+        place
+        for place in dict.fromkeys([*expected, *found])
+        if expected.get(place) is not UNKNOWN
+        and found.get(place) is not UNKNOWN
         and repr(expected.get(place)) != repr(found.get(place))
-    ]  # fmt: skip
+    ]

@@ -73,9 +73,12 @@ def run_next(services: Services, worker: str, queues: Sequence[str] | None = Non
 
 
 def _run(
-    services: Services, worker: str, queues: Sequence[str] | None, only: UUID | None,
+    services: Services,
+    worker: str,
+    queues: Sequence[str] | None,
+    only: UUID | None,
     overrides: Mapping[str, Any] = _NONE,
-) -> Ran:  # fmt: skip
+) -> Ran:
     with services.backend.connection() as connection:
         run = services.claims.take(connection, worker, services.broker.redeliver_after, queues=queues, only=only)
         if run is None:

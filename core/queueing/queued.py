@@ -35,6 +35,7 @@ from actionbus.core.gateway.enqueuing import run_for
 from actionbus.core.gateway.execution import Attempt, Execution
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.intent import intent_of
+from actionbus.core.gateway.log_lines import log_queued
 from actionbus.core.gateway.outside_calls import OutsideCall
 from actionbus.core.gateway.publishing import message_of, publish, refuse_secrets
 from actionbus.core.gateway.sealing import erased_names
@@ -74,7 +75,7 @@ class QueueingCall(Call):
         self._backend.release(connection, action_id)
         wakes = run.published or (not services.broker.carries and run.due_at <= run.queued_at)
         problem = publish(services, message_of(run), connection) if wakes else None
-        log.info("%s queued, action %s", run.action, action_id, extra=self._extra() | {"queue": run.queue})
+        log_queued(run.action, self._identity, run.queue)
         return Ticket(action_id, run.action, moment(run.due_at), problem=problem, _services=services)
 
     def _insert(self, connection: Connection, action: Action, run: Run, arguments: str | None) -> None:
@@ -137,9 +138,13 @@ class QueuedCall(Call):
             intent = replace(intent, problem=InvalidArguments(told))
         assert submitted.seed is not None
         identity = Identity(
-            submitted.action_id, submitted.seed, caller, submitted.correlation_id, submitted.cause_id,
+            submitted.action_id,
+            submitted.seed,
+            caller,
+            submitted.correlation_id,
+            submitted.cause_id,
             services.application.release,
-        )  # fmt: skip
+        )
         call = cls(services, action, intent, identity, scrubber)
         call._is_submitted = True
         call._burying = []
@@ -200,8 +205,11 @@ class QueuedCall(Call):
             told = f"asked after attempt {run.attempts} it raised {type(why).__name__}: {words(why)}"
             log.warning(
                 "%s: the `backoff` of its retry must give seconds, a number from 0 up; %s; the usual pause is taken, "
-                "%.1f s", run.action, told, usual,
-            )  # fmt: skip
+                "%.1f s",
+                run.action,
+                told,
+                usual,
+            )
             return usual
 
     def _is_worth_another_try(self, error: BaseException, connection: Connection) -> bool:

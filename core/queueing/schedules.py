@@ -62,16 +62,22 @@ class Schedules:
             if due.missed:
                 log.warning(
                     "%s: %d ticks since %s were missed, while no scheduler ran; it is queued once, for %s",
-                    name, due.missed, due.missed_since, due.tick,
-                )  # fmt: skip
+                    name,
+                    due.missed,
+                    due.missed_since,
+                    due.tick,
+                )
             queued += self._queue(name, schedule, before, due)
         return queued
 
     def _queue(self, name: str, schedule: Schedule, before: float, due: Due) -> list[UUID]:
         told = {
-            "action": name, "schedule": schedule.every, "tick": due.tick.isoformat(), "before": before,
+            "action": name,
+            "schedule": schedule.every,
+            "tick": due.tick.isoformat(),
+            "before": before,
             "missed": due.missed,
-        }  # fmt: skip
+        }
         if due.missed_since is not None:
             told["missed_since"] = due.missed_since.isoformat()
         try:

@@ -14,10 +14,24 @@ from actionbus.core.values import payload
 from actionbus.core.values.tagged import PATHS
 
 SCRUBBED: Final = "[secret]"
-STRUCTURE: Final = frozenset({
-    "$", "value", "class", "call", "args", "kwargs", "read", "returned", "raised", "items", "whole", "opaque",
-    "context", "attributes",
-})  # fmt: skip
+STRUCTURE: Final = frozenset(
+    {
+        "$",
+        "value",
+        "class",
+        "call",
+        "args",
+        "kwargs",
+        "read",
+        "returned",
+        "raised",
+        "items",
+        "whole",
+        "opaque",
+        "context",
+        "attributes",
+    }
+)
 """Names in the journal's own form: a secret that is one of them says nothing there."""
 WHOLE: Final = frozenset({"datetime", "date", "time", "timedelta", "Decimal", "UUID", "bytes", "float"})
 TAGS: Final = (

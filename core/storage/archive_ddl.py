@@ -56,11 +56,15 @@ def postgresql(prefix: str) -> list[str]:
     """The tables, where `prefix` qualifies names; before the journal, whose triggers look into them."""
     return [
         _archives(
-            prefix, "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "timestamptz", "integer[]", "uuid",
+            prefix,
+            "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+            "timestamptz",
+            "integer[]",
+            "uuid",
             "clock_timestamp()",
         ),
         _keys(prefix, "uuid"),
-    ]  # fmt: skip
+    ]
 
 
 def postgresql_triggers(prefix: str) -> list[str]:
@@ -104,9 +108,22 @@ RECORD_IN: Final = "a.table_name IS NULL AND OLD.position <= a.upto"
 IMAGE_IN: Final = "OLD.image <= a.image AND OLD.shape IN (SELECT value FROM json_each(a.shapes))"
 """SQLite: that a record, or an image, is one of an archive's."""
 _KEPT: Final = (
-    "archive", "table_name", "after", "upto", "image", "ended", "moment", "shapes", "folder", "digest", "records",
-    "images", "actor", "action_id", "made_at",
-)  # fmt: skip
+    "archive",
+    "table_name",
+    "after",
+    "upto",
+    "image",
+    "ended",
+    "moment",
+    "shapes",
+    "folder",
+    "digest",
+    "records",
+    "images",
+    "actor",
+    "action_id",
+    "made_at",
+)
 
 
 def _archives(prefix: str, number: str, time: str, shapes: str, key: str, now: str) -> str:

@@ -79,10 +79,19 @@ class Archive(NamedTuple):
     def told(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "archive": self.archive, "table": self.table_name, "state": self.state, "after": self.after,
-            "upto": self.upto, "folder": self.folder, "digest": self.digest, "records": self.records,
-            "images": self.images, "actor": self.actor, "action_id": self.action_id, "made_at": self.made_at,
-        }  # fmt: skip
+            "archive": self.archive,
+            "table": self.table_name,
+            "state": self.state,
+            "after": self.after,
+            "upto": self.upto,
+            "folder": self.folder,
+            "digest": self.digest,
+            "records": self.records,
+            "images": self.images,
+            "actor": self.actor,
+            "action_id": self.action_id,
+            "made_at": self.made_at,
+        }
 
 
 def decoded(backend: Backend, row: Sequence[Any]) -> Archive:
@@ -92,9 +101,23 @@ def decoded(backend: Backend, row: Sequence[Any]) -> Archive:
     numbers = frozenset(json.loads(shapes) if isinstance(shapes, str) else shapes)
     own = UUID(str(action_id))
     return Archive(
-        archive, table, state, after, upto, image, ended, backend.utc(moment), numbers, folder, digest, records, images,
-        actor, own, backend.utc(made_at),
-    )  # fmt: skip
+        archive,
+        table,
+        state,
+        after,
+        upto,
+        image,
+        ended,
+        backend.utc(moment),
+        numbers,
+        folder,
+        digest,
+        records,
+        images,
+        actor,
+        own,
+        backend.utc(made_at),
+    )
 
 
 def archives(backend: Backend, connection: Connection | None = None) -> list[Archive]:

@@ -86,9 +86,7 @@ def positions(
     return Positions([each for each in every if (each >= reached if newest_first else each <= reached)], reached)
 
 
-def _of_value(
-    journal: Table, name: str, value: Any, low: int, high: int, most: int, newest_first: bool
-) -> Any:  # fmt: skip
+def _of_value(journal: Table, name: str, value: Any, low: int, high: int, most: int, newest_first: bool) -> Any:
     c = journal.c
     column: ColumnElement[Any] = c[name]
     order: Sequence[Any] = (column.desc(), c.position.desc()) if newest_first else (column, c.position)

@@ -143,17 +143,24 @@ class Claims:
         if not self._backend.has_one_writer:
             chosen = chosen.with_for_update(skip_locked=True, of=self._table)
         values = {
-            "worker": worker, "claimed_at": self._now, "attempts": c.attempts + 1,
+            "worker": worker,
+            "claimed_at": self._now,
+            "attempts": c.attempts + 1,
             "publish_at": self._now + redeliver_after,
-        }  # fmt: skip
+        }
         # `=` and not `IN`: PostgreSQL then chooses once, whatever its plan.
         which_one = update(self._table).where(c.number == chosen.scalar_subquery())
         return which_one.values(values).returning(*self._table.c)
 
     def _take_within_limits(
-        self, connection: Connection, worker: str, redeliver_after: float, queues: Sequence[str] | None,
-        only: UUID | None, limited: Sequence[str],
-    ) -> Run | None:  # fmt: skip
+        self,
+        connection: Connection,
+        worker: str,
+        redeliver_after: float,
+        queues: Sequence[str] | None,
+        only: UUID | None,
+        limited: Sequence[str],
+    ) -> Run | None:
         """As without, while nobody else takes from the limited ones: so what is counted is what there is."""
         self._make_known(connection, limited)
         c, q = self._table.c, self._queues.c

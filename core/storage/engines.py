@@ -38,9 +38,11 @@ def make_engine(url: str | URL) -> Engine:
         options["connect_args"] = {"timeout": 30, "check_same_thread": False}
         if (parsed.database or "").startswith("file:") and not is_uri(parsed):
             raise ConfigurationError(
-                [f"{parsed.database} would be taken for a file of that very name; to be read as a URI it needs "
-                 f"uri=true: sqlite:///{parsed.database}?uri=true, with what other parameters you have"]
-            )  # fmt: skip
+                [
+                    f"{parsed.database} would be taken for a file of that very name; to be read as a URI it needs "
+                    f"uri=true: sqlite:///{parsed.database}?uri=true, with what other parameters you have"
+                ]
+            )
         if file_of(parsed) is None:
             options["poolclass"] = StaticPool
     return create_engine(parsed, **options)
@@ -52,9 +54,11 @@ def backend_for(engine: Engine, schema: str | None, *, own_engine: bool) -> Back
     if (name, driver) == ("postgresql", "psycopg2"):
         if isinstance(engine.pool, (StaticPool, SingletonThreadPool)):
             raise ConfigurationError(
-                [f"{type(engine.pool).__name__} hands out what an action holds already, so that others would write in "
-                 "its transaction; make the engine without poolclass, or with NullPool"]
-            )  # fmt: skip
+                [
+                    f"{type(engine.pool).__name__} hands out what an action holds already, so that others would write "
+                    "in its transaction; make the engine without poolclass, or with NullPool"
+                ]
+            )
         return PostgreSQL(engine, schema, own_engine=own_engine)
     if (name, driver) == ("sqlite", "pysqlite"):
         return SQLite(engine, schema, own_engine=own_engine)

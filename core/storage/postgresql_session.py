@@ -182,9 +182,13 @@ def watch(dbapi: Any, transaction: Any) -> None:
 def driver_settings(dbapi: Any) -> tuple[Any, ...]:
     """What a handler can change on the driver's connection: the server is not asked."""
     return (
-        dbapi.isolation_level, dbapi.readonly, dbapi.deferrable, dbapi.encoding,
-        dict(dbapi.string_types), dict(dbapi.binary_types),
-    )  # fmt: skip
+        dbapi.isolation_level,
+        dbapi.readonly,
+        dbapi.deferrable,
+        dbapi.encoding,
+        dict(dbapi.string_types),
+        dict(dbapi.binary_types),
+    )
 
 
 def _literal(value: str, cursor: Any) -> str:

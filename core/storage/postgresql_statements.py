@@ -16,16 +16,38 @@ from actionbus.core.storage.postgresql_session import Session
 from actionbus.core.storage.rows import Row
 
 SUBMITTED: Final = {
-    "action_id": "uuid", "action": "text", "correlation_id": "text", "handler_version": "integer", "actor": "text",
-    "cause_id": "uuid", "idempotency_key": "text", "release": "text", "context": "json", "arguments": "json",
-    "seed": "text", "format": "smallint",
-}  # fmt: skip
+    "action_id": "uuid",
+    "action": "text",
+    "correlation_id": "text",
+    "handler_version": "integer",
+    "actor": "text",
+    "cause_id": "uuid",
+    "idempotency_key": "text",
+    "release": "text",
+    "context": "json",
+    "arguments": "json",
+    "seed": "text",
+    "format": "smallint",
+}
 """What a submitted record has, with its types; all else is NULL."""
 OUTCOME: Final = {
-    "action_id": "uuid", "status": "text", "action": "text", "correlation_id": "text", "handler_version": "integer",
-    "actor": "text", "cause_id": "uuid", "started_at": "timestamptz", "release": "text", "arguments": "json",
-    "result": "json", "error": "json", "calls": "json", "seen": "text", "duration_us": "bigint", "format": "smallint",
-}  # fmt: skip
+    "action_id": "uuid",
+    "status": "text",
+    "action": "text",
+    "correlation_id": "text",
+    "handler_version": "integer",
+    "actor": "text",
+    "cause_id": "uuid",
+    "started_at": "timestamptz",
+    "release": "text",
+    "arguments": "json",
+    "result": "json",
+    "error": "json",
+    "calls": "json",
+    "seen": "text",
+    "duration_us": "bigint",
+    "format": "smallint",
+}
 """What an outcome has."""
 _COLUMNS: Final = {"submitted": SUBMITTED, "outcome": OUTCOME}
 _READ: Final = {kind: attrgetter(*columns) for kind, columns in _COLUMNS.items()}

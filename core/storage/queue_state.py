@@ -143,13 +143,15 @@ class QueuesInside:
         self._count(
             f"""INSERT INTO {{schema}}{QUEUES} (name, paused) VALUES (?, ?)
             ON CONFLICT (name) DO UPDATE SET paused = excluded.paused""",
-            queue, int(paused),
-        )  # fmt: skip
+            queue,
+            int(paused),
+        )
         if not paused:
             self._count(
                 f"""UPDATE {{schema}}{RUNS} SET publish_at = {self._backend.now}
-                WHERE queue = ? AND worker IS NULL AND due_at <= {self._backend.now}""", queue,
-            )  # fmt: skip
+                WHERE queue = ? AND worker IS NULL AND due_at <= {self._backend.now}""",
+                queue,
+            )
         return was is not paused
 
     def tick(self, action: str, schedule: str, before: float, tick: float) -> bool:

@@ -39,7 +39,7 @@ class Records:
 
     def fetch(
         self, statement: Select[Any] | CompoundSelect[Any], connection: Connection | None = None, *, opened: bool = True
-    ) -> list[Record]:  # fmt: skip
+    ) -> list[Record]:
         """The records of a statement over `columns_to_read`; personal values stay encrypted with `opened=False`."""
         rows = self._backend.read(lambda used: fetch(used, statement), connection)
         found = map(self.decode, rows)

@@ -26,7 +26,11 @@ MARKED: Final = ("actionbus_marks", "actionbus_totals", "actionbus_unfinished")
 """What is known of the journal up to some position, for who counts or recovers."""
 _TABLES: Final = {
     "append": (
-        (_JOURNAL, "SELECT"), (_JOURNAL, "INSERT"), (RUNS, "SELECT"), (ARCHIVES, "SELECT"), (ARCHIVED_KEYS, "SELECT"),
+        (_JOURNAL, "SELECT"),
+        (_JOURNAL, "INSERT"),
+        (RUNS, "SELECT"),
+        (ARCHIVES, "SELECT"),
+        (ARCHIVED_KEYS, "SELECT"),
     ),
     "queue": tuple((table, each) for table in (RUNS, *QUEUE_TABLES) for each in _ALL),
     "queues": tuple((table, "SELECT") for table in (RUNS, *QUEUE_TABLES)),
@@ -34,7 +38,7 @@ _TABLES: Final = {
     "personal": ((KEYS, "SELECT"), (KEYS, "INSERT")),
     "open": ((KEYS, "SELECT"),),
     "marks": tuple((name, "SELECT") for name in MARKED),
-}  # fmt: skip
+}
 """By use: a table and what must be granted on it. Recovery looks into the runs, hence appending reads them.
 `personal` is of an application with personal arguments, `open` of who reads such, `marks` of who counts or recovers."""
 _SEQUENCES: Final = {"append": (("journal_position_seq", "USAGE"), ("actionbus_images_image_seq", "SELECT"))}

@@ -103,9 +103,17 @@ class Run(NamedTuple):
         published = due <= now and carried
         publish_at = now + redeliver_after if published else due
         return cls(
-            action_id, action, queue, now, due, publish_at, int(published), priority=priority, concurrency_key=key,
+            action_id,
+            action,
+            queue,
+            now,
+            due,
+            publish_at,
+            int(published),
+            priority=priority,
+            concurrency_key=key,
             ordered_at=due,
-        )  # fmt: skip
+        )
 
 
 def runs_table(backend: Backend) -> Table:
@@ -116,9 +124,17 @@ def runs_table(backend: Backend) -> Table:
 @cache
 def _runs_table(schema: str | None) -> Table:
     types: dict[str, Any] = {
-        "action_id": Uuid, "queued_at": Double, "due_at": Double, "publish_at": Double, "published": Integer,
-        "attempts": Integer, "claimed_at": Double, "priority": Integer, "ordered_at": Double, "number": Integer,
-    }  # fmt: skip
+        "action_id": Uuid,
+        "queued_at": Double,
+        "due_at": Double,
+        "publish_at": Double,
+        "published": Integer,
+        "attempts": Integer,
+        "claimed_at": Double,
+        "priority": Integer,
+        "ordered_at": Double,
+        "number": Integer,
+    }
     columns = (Column(name, types.get(name, Text)) for name in Run._fields)
     return shared_table(RUNS, schema, *columns)
 
@@ -187,8 +203,9 @@ class Runs:
         is_it = self._table.c.action_id == action_id_of(action_id)
         return next(iter(self._fetch(select(self._table).where(is_it), connection)), None)
 
-    def all(self, limit: int = 1000, *, queue: str | None = None, action: str | None = None,
-            state: str | None = None) -> list[Run]:  # fmt: skip
+    def all(
+        self, limit: int = 1000, *, queue: str | None = None, action: str | None = None, state: str | None = None
+    ) -> list[Run]:
         """Runs on their way, the first due first; at wish only those of a queue, an action, a state."""
         c = self._table.c
         wanted = select(self._table).order_by(c.due_at, c.number).limit(limit)

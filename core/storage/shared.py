@@ -21,8 +21,19 @@ from sqlalchemy.sql.visitors import iterate
 _Element = TypeVar("_Element", bound=ColumnElement[Any])
 
 _OF_LITERALS: Final = (
-    True, 1, 1.0, "", b"", None, Decimal(), UUID(int=0), date.min, datetime.min, time.min, timedelta(),
-)  # fmt: skip
+    True,
+    1,
+    1.0,
+    "",
+    b"",
+    None,
+    Decimal(),
+    UUID(int=0),
+    date.min,
+    datetime.min,
+    time.min,
+    timedelta(),
+)
 
 
 def shared_table(name: str, schema: str | None, *columns: Column[Any]) -> Table:

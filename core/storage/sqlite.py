@@ -45,10 +45,14 @@ _HOLDS: Final = f"""SELECT EXISTS (SELECT 1 FROM {_MAIN}.journal WHERE action_id
 """Whether the journal holds the action's record, or its idempotency key, already."""
 _TAKEN_BACK: Final = frozenset(
     {
-        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_CONSTRAINT,
     }
-)  # fmt: skip
+)
 """Errors after which SQLite may have rolled back the whole transaction (https://sqlite.org/lang_transaction.html)."""
 
 

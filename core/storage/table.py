@@ -11,10 +11,30 @@ from sqlalchemy.types import TypeEngine
 from actionbus.core.storage.shared import shared_table
 
 COLUMNS: Final = (
-    "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
-    "idempotency_key", "recorded_at", "started_at", "release", "context", "arguments", "result", "error", "calls",
-    "seed", "xid", "seen", "duration_us", "format",
-)  # fmt: skip
+    "position",
+    "action_id",
+    "kind",
+    "status",
+    "action",
+    "handler_version",
+    "actor",
+    "correlation_id",
+    "cause_id",
+    "idempotency_key",
+    "recorded_at",
+    "started_at",
+    "release",
+    "context",
+    "arguments",
+    "result",
+    "error",
+    "calls",
+    "seed",
+    "xid",
+    "seen",
+    "duration_us",
+    "format",
+)
 """All columns in their order, which is the order of a Record's fields but its last."""
 
 PAYLOADS: Final = ("context", "arguments", "result", "error", "calls")
@@ -25,9 +45,14 @@ SEALED: Final = 2
 """The same with personal values encrypted in them: see `secrecy.personal`."""
 
 _TYPES: dict[str, TypeEngine[Any]] = {
-    "position": BigInteger(), "action_id": Uuid(), "cause_id": Uuid(), "handler_version": Integer(),
-    "xid": BigInteger(), "duration_us": BigInteger(), "format": SmallInteger(),
-}  # fmt: skip
+    "position": BigInteger(),
+    "action_id": Uuid(),
+    "cause_id": Uuid(),
+    "handler_version": Integer(),
+    "xid": BigInteger(),
+    "duration_us": BigInteger(),
+    "format": SmallInteger(),
+}
 
 
 @cache

@@ -121,7 +121,12 @@ def _sum(parts: list[Total]) -> list[Total]:
 def told(parts: list[Total]) -> list[dict[str, Any]]:
     """Outcomes by action and status, with their mean duration."""
     return [
-        {"action": each.action, "status": each.status, "count": each.records,
-         "mean_ms": round(each.duration_us / each.timed / 1000, 2) if each.timed else 0.0}
-        for each in parts if each.kind == "outcome"
-    ]  # fmt: skip
+        {
+            "action": each.action,
+            "status": each.status,
+            "count": each.records,
+            "mean_ms": round(each.duration_us / each.timed / 1000, 2) if each.timed else 0.0,
+        }
+        for each in parts
+        if each.kind == "outcome"
+    ]

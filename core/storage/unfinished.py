@@ -27,9 +27,7 @@ _DONE: Final = """DELETE FROM {prefix}actionbus_unfinished WHERE EXISTS (SELECT 
     WHERE o.action_id = actionbus_unfinished.action_id AND o.kind = 'outcome')"""
 
 
-def unfinished(
-    records: Records, backend: Backend, settled: int, wanted: Sequence[ColumnElement[bool]]
-) -> list[Record]:  # fmt: skip
+def unfinished(records: Records, backend: Backend, settled: int, wanted: Sequence[ColumnElement[bool]]) -> list[Record]:
     """Those that meet the conditions, oldest first; settled or not."""
     mark = backend.read(lambda connection: mark_of(connection, backend, _NAME))
     if settled - mark > MANY:

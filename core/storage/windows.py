@@ -25,9 +25,16 @@ class Window(NamedTuple):
 
 
 def near(
-    journal: Table, low: int, high: int, where: JournalFilter, limit: int, most: int, newest_first: bool,
-    brief: int | None, comparable: Callable[[datetime], datetime],
-) -> tuple[Select[Any], Select[int, Any]]:  # fmt: skip
+    journal: Table,
+    low: int,
+    high: int,
+    where: JournalFilter,
+    limit: int,
+    most: int,
+    newest_first: bool,
+    brief: int | None,
+    comparable: Callable[[datetime], datetime],
+) -> tuple[Select[Any], Select[int, Any]]:
     """What reads the wanted ones of the `most` records next to one end; and how many there are, and the last one."""
     position = journal.c.position
     order = position.desc() if newest_first else position

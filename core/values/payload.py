@@ -87,9 +87,12 @@ def parse(text: str | bytes) -> Any:
     """
     try:
         return json.loads(
-            text, parse_float=_exact_number, parse_int=_exact_integer, parse_constant=_no_constant,
+            text,
+            parse_float=_exact_number,
+            parse_int=_exact_integer,
+            parse_constant=_no_constant,
             object_pairs_hook=_object,
-        )  # fmt: skip
+        )
     except RecursionError:
         raise TooDeep("the JSON text is nested too deeply to be read") from None
 

@@ -80,10 +80,33 @@ class Record:
     """
 
     __slots__ = (
-        "_row", "_source", "action", "action_id", "actor", "arguments", "calls", "cause_id", "context",
-        "correlation_id", "duration_us", "error", "format", "handler_version", "idempotency_key", "kind", "position",
-        "recorded_at", "release", "result", "seed", "seen", "started_at", "status", "teller", "xid",
-    )  # fmt: skip
+        "_row",
+        "_source",
+        "action",
+        "action_id",
+        "actor",
+        "arguments",
+        "calls",
+        "cause_id",
+        "context",
+        "correlation_id",
+        "duration_us",
+        "error",
+        "format",
+        "handler_version",
+        "idempotency_key",
+        "kind",
+        "position",
+        "recorded_at",
+        "release",
+        "result",
+        "seed",
+        "seen",
+        "started_at",
+        "status",
+        "teller",
+        "xid",
+    )
     __hash__ = None  # type: ignore[assignment]  # its values are lists and dicts
 
     position: int
@@ -115,18 +138,58 @@ class Record:
     _source: Decodes
 
     def __init__(
-        self, position: int, action_id: UUID, kind: Kind, status: Status | None, action: str,
-        handler_version: int | None, actor: str | None, correlation_id: str, cause_id: UUID | None,
-        idempotency_key: str | None, recorded_at: datetime, started_at: datetime | None, release: str | None,
-        context: dict[str, Any] | None, arguments: dict[str, Any], result: Any, error: dict[str, Any] | None,
-        calls: list[dict[str, Any]] | None, seed: str | None, xid: int | None, seen: str | None,
-        duration_us: int | None, format: int, teller: Teller = NOBODY,
-    ) -> None:  # fmt: skip
+        self,
+        position: int,
+        action_id: UUID,
+        kind: Kind,
+        status: Status | None,
+        action: str,
+        handler_version: int | None,
+        actor: str | None,
+        correlation_id: str,
+        cause_id: UUID | None,
+        idempotency_key: str | None,
+        recorded_at: datetime,
+        started_at: datetime | None,
+        release: str | None,
+        context: dict[str, Any] | None,
+        arguments: dict[str, Any],
+        result: Any,
+        error: dict[str, Any] | None,
+        calls: list[dict[str, Any]] | None,
+        seed: str | None,
+        xid: int | None,
+        seen: str | None,
+        duration_us: int | None,
+        format: int,
+        teller: Teller = NOBODY,
+    ) -> None:
         values = (
-            position, action_id, kind, status, action, handler_version, actor, correlation_id, cause_id,
-            idempotency_key, recorded_at, started_at, release, context, arguments, result, error, calls, seed, xid,
-            seen, duration_us, format, teller,
-        )  # fmt: skip
+            position,
+            action_id,
+            kind,
+            status,
+            action,
+            handler_version,
+            actor,
+            correlation_id,
+            cause_id,
+            idempotency_key,
+            recorded_at,
+            started_at,
+            release,
+            context,
+            arguments,
+            result,
+            error,
+            calls,
+            seed,
+            xid,
+            seen,
+            duration_us,
+            format,
+            teller,
+        )
         for put, value in zip(_PUT, values, strict=True):
             put(self, value)
 
@@ -203,10 +266,31 @@ class Record:
 
 
 FIELDS: Final = (
-    "position", "action_id", "kind", "status", "action", "handler_version", "actor", "correlation_id", "cause_id",
-    "idempotency_key", "recorded_at", "started_at", "release", "context", "arguments", "result", "error", "calls",
-    "seed", "xid", "seen", "duration_us", "format", "teller",
-)  # fmt: skip
+    "position",
+    "action_id",
+    "kind",
+    "status",
+    "action",
+    "handler_version",
+    "actor",
+    "correlation_id",
+    "cause_id",
+    "idempotency_key",
+    "recorded_at",
+    "started_at",
+    "release",
+    "context",
+    "arguments",
+    "result",
+    "error",
+    "calls",
+    "seed",
+    "xid",
+    "seen",
+    "duration_us",
+    "format",
+    "teller",
+)
 """A record's fields in their order; all but the last are columns."""
 _PLACES: Final = {name: place for place, name in enumerate(FIELDS)}
 _new: Final = object.__new__

@@ -42,8 +42,12 @@ def stopped(url: URL, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """The notes, stopped at record 2; with a checkpoint where the test asks for one."""
     monkeypatch.setenv("ACTIONBUS_ELASTICSEARCH_URL", "embedded")
     guarded = request.param == "a checkpoint"
-    application = Application("notes", actions=["tests.projections.notes.actions"], projections=[Notes],
-                              dependencies={"checkpoint": gate} if guarded else {})  # fmt: skip
+    application = Application(
+        "notes",
+        actions=["tests.projections.notes.actions"],
+        projections=[Notes],
+        dependencies={"checkpoint": gate} if guarded else {},
+    )
     with bus_for(application, url) as bus:
         database.upgrade(bus.engine)
         bus.execute("put_note", {"note": "a", "text": "poison"}, actor="ana")

@@ -65,10 +65,16 @@ def test_a_journal_of_many_batches_is_read_whole(bus: Bus) -> None:
 
 def _fill(bus: Bus, count: int) -> None:
     rows = [
-        {"action_id": uuid4(), "kind": "submitted", "action": f"x{n % 10}", "correlation_id": "c",
-         "recorded_at": datetime.now(UTC), "format": 1}
+        {
+            "action_id": uuid4(),
+            "kind": "submitted",
+            "action": f"x{n % 10}",
+            "correlation_id": "c",
+            "recorded_at": datetime.now(UTC),
+            "format": 1,
+        }
         for n in range(count)
-    ]  # fmt: skip
+    ]
     with bus.engine.begin() as connection:
         connection.execute(insert(journal_table()), rows)
 

@@ -26,15 +26,18 @@ class Waiting(Broker):
 
 def told(changes: list[Any]) -> list[Any]:
     """What changes say of rows, and whose they are, in no order: none is promised for generated keys."""
-    return sorted((c.who.source.action, c.table.rpartition(".")[2], c.operation, repr(c.before), repr(c.after))
-                  for c in changes)  # fmt: skip
+    return sorted(
+        (c.who.source.action, c.table.rpartition(".")[2], c.operation, repr(c.before), repr(c.after)) for c in changes
+    )
 
 
 def everything(bus: Bus) -> Any:
     """All that a preview must leave as it is."""
     with bus.engine.connect() as connection:
-        counts = [connection.execute(text(f"SELECT count(*) FROM {each}")).scalar()
-                  for each in ("journal", "actionbus_images", "actionbus_runs", "entries")]  # fmt: skip
+        counts = [
+            connection.execute(text(f"SELECT count(*) FROM {each}")).scalar()
+            for each in ("journal", "actionbus_images", "actionbus_runs", "entries")
+        ]
         return counts, connection.execute(text("SELECT id, name, balance FROM accounts ORDER BY id")).all()
 
 
@@ -55,9 +58,12 @@ def test_a_preview_shows_what_the_action_then_does_and_leaves_nothing(shop: Bus)
 
 @pytest.mark.parametrize(
     ("arguments", "actor", "status"),
-    [({"id": 1, "amount": 500}, None, "failed"), ({"id": 1}, None, "rejected"),
-     ({"id": 1, "amount": "x"}, None, "rejected")],
-)  # fmt: skip
+    [
+        ({"id": 1, "amount": 500}, None, "failed"),
+        ({"id": 1}, None, "rejected"),
+        ({"id": 1, "amount": "x"}, None, "rejected"),
+    ],
+)
 def test_what_would_not_succeed_is_an_outcome_too(shop: Bus, arguments: Any, actor: Any, status: str) -> None:
     before = everything(shop)
     seen = shop.runner(actor).preview("withdraw", arguments)
@@ -95,10 +101,23 @@ def test_outside_calls_are_refused_or_answered_as_declared(make_bus: BusFactory)
 
 @pytest.mark.parametrize(
     "asked",
-    [lambda m: bool(m.enabled), lambda m: m.limit > 3, lambda m: m["key"], lambda m: list(m.items), lambda m: str(m.name),
-     lambda m: m.name == "x", lambda m: f"{m.name}", lambda m: len(m), lambda m: setattr(m, "a", 1), lambda m: {m: 1},
-     lambda m: m.price + 1, lambda m: 1 + m.price, lambda m: "a" in m, lambda m: m.__enter__()],
-)  # fmt: skip
+    [
+        lambda m: bool(m.enabled),
+        lambda m: m.limit > 3,
+        lambda m: m["key"],
+        lambda m: list(m.items),
+        lambda m: str(m.name),
+        lambda m: m.name == "x",
+        lambda m: f"{m.name}",
+        lambda m: len(m),
+        lambda m: setattr(m, "a", 1),
+        lambda m: {m: 1},
+        lambda m: m.price + 1,
+        lambda m: 1 + m.price,
+        lambda m: "a" in m,
+        lambda m: m.__enter__(),
+    ],
+)
 def test_nothing_is_made_up_of_an_outside_dependency(make_sqlite_bus: BusFactory, asked: Any) -> None:
     def function(handler: Any) -> str:
         try:
@@ -141,16 +160,22 @@ def test_nested_actions_that_were_rolled_back_have_no_changes(shop: Bus) -> None
     CallBack.function = function
     seen = shop.runner().preview("call_back")
     assert [(c.who.source.action, c.table.rpartition(".")[2]) for c in seen.changes if c.who.source] == [
-        ("deposit", "accounts"), ("deposit", "entries"), ("call_back", "accounts"),
-    ] or sorted(c.who.source.action for c in seen.changes if c.who.source) == ["call_back", "deposit", "deposit"]  # fmt: skip
+        ("deposit", "accounts"),
+        ("deposit", "entries"),
+        ("call_back", "accounts"),
+    ] or sorted(c.who.source.action for c in seen.changes if c.who.source) == ["call_back", "deposit", "deposit"]
 
 
 def test_what_waits_for_commit_is_done_and_shown(make_postgres_bus: BusFactory) -> None:
     bus = make_postgres_bus()
     bus.create()
     with bus.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE entries ADD CONSTRAINT late FOREIGN KEY (account_id) REFERENCES accounts "
-                                "DEFERRABLE INITIALLY DEFERRED"))  # fmt: skip
+        connection.execute(
+            text(
+                "ALTER TABLE entries ADD CONSTRAINT late FOREIGN KEY (account_id) REFERENCES accounts "
+                "DEFERRABLE INITIALLY DEFERRED"
+            )
+        )
         connection.execute(text("ALTER TABLE entries DROP CONSTRAINT entries_account_id_fkey"))
     CallBack.function = lambda handler: handler.session.execute(text("INSERT INTO entries VALUES (9, 77, 1)")) and None
     seen = bus.runner().preview("call_back")

@@ -76,9 +76,12 @@ def test_a_record_cannot_be_changed(bus: Bus) -> None:
 def test_what_cannot_be_decoded_is_told_when_it_is_asked_for(make_sqlite_bus: BusFactory) -> None:
     bus = make_sqlite_bus()
     with bus.engine.begin() as connection:
-        connection.execute(text(
-            "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
-            "VALUES ('no id', 'submitted', 'x', 'x', '{nope')"))  # fmt: skip
+        connection.execute(
+            text(
+                "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+                "VALUES ('no id', 'submitted', 'x', 'x', '{nope')"
+            )
+        )
     (late,) = undecoded(bus)
     assert (late.position, late.action, late.context) == (1, "x", None)
     for name in ("arguments", "action_id"):

@@ -42,9 +42,23 @@ class Cluster:
         data.mkdir(exist_ok=True)
         path = os.pathsep.join([str(self._folder / "classes"), str(self._home / "lib" / "*")])
         seeds = ",".join(f"127.0.0.1:{port}" for port in self._transport.values())
-        line = [install.java(), "-Xms300m", "-Xmx300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", path,
-                "ClusterNode", self._home, data, str(self._http[name]), str(self._transport[name]), name, seeds,
-                ",".join(NAMES)]  # fmt: skip
+        line = [
+            install.java(),
+            "-Xms300m",
+            "-Xmx300m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            path,
+            "ClusterNode",
+            self._home,
+            data,
+            str(self._http[name]),
+            str(self._transport[name]),
+            name,
+            seeds,
+            ",".join(NAMES),
+        ]
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(line, stdout=log, stderr=log, start_new_session=True)
 

@@ -44,11 +44,21 @@ def rebuild(url: str, where: str, step: str = "", when: Literal["before", "after
 
 
 STEPS = {
-    "rebuild": {"add", "create_index", "take", "intend", "write_many", "absorbed", "finish_loading", "freeze",
-                "point_alias", "set_built"},
+    "rebuild": {
+        "add",
+        "create_index",
+        "take",
+        "intend",
+        "write_many",
+        "absorbed",
+        "finish_loading",
+        "freeze",
+        "point_alias",
+        "set_built",
+    },
     "rollback": {"freeze", "point_alias"},
     "prune": {"remove", "delete_index", "set_pruned_to", "clear_tombstones"},
-}  # fmt: skip
+}
 """What is done by each of them, one after the other."""
 
 

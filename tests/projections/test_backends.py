@@ -56,8 +56,10 @@ def test_sessions_and_elasticsearch_end_at_random_moments(
     engine = create_engine(world.url, poolclass=NullPool)
 
     def ended() -> int:
-        sql = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :theirs "
-                   "AND datname = current_database() AND random() < 0.7")  # fmt: skip
+        sql = text(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :theirs "
+            "AND datname = current_database() AND random() < 0.7"
+        )
         with engine.connect() as connection:
             return int(connection.execute(sql, {"theirs": THEIRS}).scalar_one())
 

@@ -57,8 +57,15 @@ def test_mistakes_are_listed() -> None:
     class Empty(Projection): ...
 
     told = complaint(Wrong, Empty)
-    for part in ("'Wrong Name'", "version 0", "'no_such_action', which there is not", "'vanished'", "takes 2 parameters",
-                 "no reducer", "'actionbus', which is kept"):  # fmt: skip
+    for part in (
+        "'Wrong Name'",
+        "version 0",
+        "'no_such_action', which there is not",
+        "'vanished'",
+        "takes 2 parameters",
+        "no reducer",
+        "'actionbus', which is kept",
+    ):
         assert part in told
 
 
@@ -205,7 +212,10 @@ def test_what_is_nothing_may_be_null(make_world: MakeWorld) -> None:
     world.put("a")
     world.catch_up("sparse")
     assert {name: world.documents("sparse")["a"][name] for name in ("none", "text", "n")} == {
-        "none": None, "text": "null", "n": 1.5}  # fmt: skip
+        "none": None,
+        "text": "null",
+        "n": 1.5,
+    }
 
 
 def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) -> None:

@@ -97,9 +97,14 @@ def test_a_data_folder_put_back_to_an_older_copy_is_found_out_by_a_running_proje
     assert world.documents() == expected_notes(world.bus)
 
 
-@pytest.mark.parametrize("settings", [
-    {"translog": {"durability": "async"}}, {"index.translog.durability": "ASYNC"},
-    {"index": {"translog.durability": "async"}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"translog": {"durability": "async"}},
+        {"index.translog.durability": "ASYNC"},
+        {"index": {"translog.durability": "async"}},
+    ],
+)
 def test_an_index_that_may_lose_what_it_acknowledged_cannot_be_declared(settings: dict[str, Any]) -> None:
     class Careless(Notes):
         name = "notes"
@@ -127,9 +132,11 @@ def test_a_template_of_the_organisation_is_kept_to_but_for_what_would_lose_docum
     world = make_real_world(Notes)
     client = client_of(world)
     client.indices.put_index_template(
-        name="of-the-organisation", index_patterns=["notes*"], priority=10,
+        name="of-the-organisation",
+        index_patterns=["notes*"],
+        priority=10,
         template={"settings": {"number_of_shards": 2, "refresh_interval": "7s", "translog.durability": "async"}},
-    )  # fmt: skip
+    )
     try:
         world.put("a", "text")
         world.catch_up()
@@ -142,8 +149,9 @@ def test_a_template_of_the_organisation_is_kept_to_but_for_what_would_lose_docum
             index = world.operations.rebuild("notes")
     finally:
         client.indices.delete_index_template(name="of-the-organisation")
-    assert [each["name"] for each in client.indices.get_index_template().body["index_templates"]
-            if "notes" in str(each)] == []  # fmt: skip
+    assert [
+        each["name"] for each in client.indices.get_index_template().body["index_templates"] if "notes" in str(each)
+    ] == []
 
 
 @OWN_SERVER

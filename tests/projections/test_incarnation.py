@@ -61,8 +61,12 @@ def by_dump(server: Server) -> Iterator[Copied]:
             url.set(drivername="postgresql").render_as_string(hide_password=False) for url in (world.url, made[-1])
         ]
         dump = subprocess.run([str(programs[0]), where[0]], check=True, capture_output=True)
-        subprocess.run([str(programs[1]), "-q", "-v", "ON_ERROR_STOP=1", where[1]], input=dump.stdout, check=True,
-                       capture_output=True)  # fmt: skip
+        subprocess.run(
+            [str(programs[1]), "-q", "-v", "ON_ERROR_STOP=1", where[1]],
+            input=dump.stdout,
+            check=True,
+            capture_output=True,
+        )
         return made[-1]
 
     yield copied
@@ -132,9 +136,12 @@ def test_two_forks_that_cannot_be_told_apart_both_find_out_by_the_conflict(
     url = by_template(world)
     with at(url, world.store_at) as fork:
         with fork.bus.engine.begin() as connection:
-            connection.execute(text(
-                "UPDATE actionbus_incarnation SET database = (SELECT oid::bigint FROM pg_database "
-                "WHERE datname = current_database())"))  # fmt: skip
+            connection.execute(
+                text(
+                    "UPDATE actionbus_incarnation SET database = (SELECT oid::bigint FROM pg_database "
+                    "WHERE datname = current_database())"
+                )
+            )
         fork.put("n1", "the fork's")
         fork.put("n3", "the fork's")
         fork.catch_up()
@@ -162,9 +169,12 @@ def test_a_write_of_somebody_else_between_our_reading_and_our_writing_is_an_alar
     def after_another(self: ElasticsearchStore, index: str, writes: list[object]) -> object:
         monkeypatch.undo()
         self.client.index(
-            index=index, id="n1", version=position, version_type="external",
+            index=index,
+            id="n1",
+            version=position,
+            version_type="external",
             document={"text": "theirs", "actionbus": {"position": position}},
-        )  # fmt: skip
+        )
         return original(self, index, writes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ElasticsearchStore, "write_many", after_another)
@@ -238,8 +248,12 @@ def test_neither_a_restart_nor_maintenance_nor_an_upgrade_in_place_is_taken_for_
     assert incarnation_of(world.bus) == before
     # What pg_upgrade leaves behind: the same rows, oids and transaction ids in a cluster of another identifier.
     with world.bus.engine.begin() as connection:
-        connection.execute(text("UPDATE actionbus_incarnation SET cluster = '1', major = major - 1, "
-                                "xid = (pg_current_xact_id()::text::numeric % 4294967296)::bigint"))  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE actionbus_incarnation SET cluster = '1', major = major - 1, "
+                "xid = (pg_current_xact_id()::text::numeric % 4294967296)::bigint"
+            )
+        )
     assert incarnation_of(world.bus) == before
     assert Ledger(world.bus.backend).incarnation.have() == before
     with world.bus.engine.connect() as connection:
@@ -252,6 +266,10 @@ def test_neither_a_restart_nor_maintenance_nor_an_upgrade_in_place_is_taken_for_
 def test_of_the_same_major_version_another_cluster_is_no_upgrade(make_real_world: MakeWorld) -> None:
     world = fed(make_real_world)
     with world.bus.engine.begin() as connection:
-        connection.execute(text("UPDATE actionbus_incarnation SET cluster = '1', "
-                                "xid = (pg_current_xact_id()::text::numeric % 4294967296)::bigint"))  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE actionbus_incarnation SET cluster = '1', "
+                "xid = (pg_current_xact_id()::text::numeric % 4294967296)::bigint"
+            )
+        )
     assert incarnation_of(world.bus) is None

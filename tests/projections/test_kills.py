@@ -34,8 +34,11 @@ def scribble(bus: Bus, chance: random.Random, count: int) -> int:
     position = 0
     for _ in range(count):
         note = f"n{chance.randrange(60)}"
-        name, given = ("drop_note", {"note": note}) if chance.random() < 0.3 else (
-            "put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})  # fmt: skip
+        name, given = (
+            ("drop_note", {"note": note})
+            if chance.random() < 0.3
+            else ("put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})
+        )
         position = bus.execute(name, given).position
     return position
 

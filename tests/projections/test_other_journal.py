@@ -60,8 +60,13 @@ def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_pro
                 connection.execute(text(f"DELETE FROM {table}"))
                 override = "OVERRIDING SYSTEM VALUE " if table == "journal" else ""
                 connection.execute(text(f"INSERT INTO {table} {override}SELECT * FROM dump_{table}"))
-            connection.execute(text("ALTER TABLE journal ENABLE ALWAYS TRIGGER ALL"
-                                    .replace("TRIGGER ALL", "TRIGGER journal_append_only")))  # fmt: skip
+            connection.execute(
+                text(
+                    "ALTER TABLE journal ENABLE ALWAYS TRIGGER ALL".replace(
+                        "TRIGGER ALL", "TRIGGER journal_append_only"
+                    )
+                )
+            )
             connection.execute(
                 text("SELECT setval(pg_get_serial_sequence('journal', 'position'), max(position)) FROM journal")
             )

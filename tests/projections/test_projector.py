@@ -281,9 +281,12 @@ def test_at_a_hole_the_status_says_who_holds_it(make_real_world: MakeWorld) -> N
     with running(world):
         world.operations.wait_for("notes", world.put("b"), PATIENCE_S)
         with engine.connect() as writer:
-            writer.execute(text(
-                "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
-                "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"))  # fmt: skip
+            writer.execute(
+                text(
+                    "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+                    "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"
+                )
+            )
             position = world.put("c")
             eventually(lambda: world.operations.status()[0].state == "held")
             assert "process" in str(world.operations.status()[0].detail["waiting_for"])
@@ -302,9 +305,12 @@ def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_w
         over.wait(delay)
         while not over.is_set():
             with engine.connect() as writer:
-                writer.execute(text(
-                    "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
-                    "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"))  # fmt: skip
+                writer.execute(
+                    text(
+                        "INSERT INTO journal (action_id, kind, action, correlation_id, arguments) "
+                        "VALUES (gen_random_uuid(), 'submitted', 'x', 'c', '{}')"
+                    )
+                )
                 over.wait(0.3)
                 writer.rollback()
 

@@ -304,7 +304,10 @@ def test_a_new_version_is_tried_out_document_by_document(make_world: MakeWorld) 
     before = old.documents()
     found = {each.key: each for each in new.operations.differences("notes")}
     assert {key: each.change for key, each in found.items()} == {
-        "other": "change", "old only": "remove", "copy of same": "add"}  # fmt: skip
+        "other": "change",
+        "old only": "remove",
+        "copy of same": "add",
+    }
     assert found["other"].before is not None
     assert found["other"].after is not None
     assert (found["other"].before["text"], found["other"].after["text"]) == ("y", "Y")

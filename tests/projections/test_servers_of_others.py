@@ -116,9 +116,12 @@ def test_settings_of_connections_reach_the_client(tmp_path: Path, monkeypatch: p
     found = options_of({f"ACTIONBUS_ELASTICSEARCH_{name}": value for name, value in told.items()})
     assert found == {"basic_auth": ("ana", "p@ss:/ö"), "ssl_assert_fingerprint": "ab:cd", "timeout": 7.5}
     for wrong, why in (
-        ({"USER": "ana"}, "PASSWORD is not"), ({"PASSWORD": "x"}, "USER is not"), ({"TIMEOUT": "soon"}, "'soon'"),
-        ({"TIMEOUT": "-1"}, "seconds"), ({"USER": "a", "PASSWORD": "b", "API_KEY": "c"}, "exclude each other"),
-    ):  # fmt: skip
+        ({"USER": "ana"}, "PASSWORD is not"),
+        ({"PASSWORD": "x"}, "USER is not"),
+        ({"TIMEOUT": "soon"}, "'soon'"),
+        ({"TIMEOUT": "-1"}, "seconds"),
+        ({"USER": "a", "PASSWORD": "b", "API_KEY": "c"}, "exclude each other"),
+    ):
         with pytest.raises(ValueError, match=why):
             options_of({f"ACTIONBUS_ELASTICSEARCH_{name}": value for name, value in wrong.items()})
     for wrong_hosts in ("", " , ", "search.example:9200", "http://a:9200,ftp://b:9200"):

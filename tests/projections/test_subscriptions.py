@@ -232,9 +232,12 @@ def test_a_pause_holds_through_restarts_and_says_whose_it_is(followed: Followed)
 
 def test_what_is_unknown_is_named(followed: Followed) -> None:
     ways: list[Callable[[str], object]] = [
-        followed.operations.pause, followed.operations.resume, followed.operations.retry, followed.operations.skip,
+        followed.operations.pause,
+        followed.operations.resume,
+        followed.operations.retry,
+        followed.operations.skip,
         lambda name: followed.operations.reset(name, 1),
-    ]  # fmt: skip
+    ]
     for way in ways:
         with pytest.raises(UnknownProjection, match="there are: notices"):
             way("nobody")

@@ -44,8 +44,9 @@ def gate(actor: str | None) -> Gate:
 
 def guarded(world: World) -> Bus:
     plain = world.bus.application
-    application = Application("notes", actions=list(plain.actions), dependencies={"checkpoint": gate},
-                              projections=plain.projections)  # fmt: skip
+    application = Application(
+        "notes", actions=list(plain.actions), dependencies={"checkpoint": gate}, projections=plain.projections
+    )
     return Bus(application, world.url)
 
 
@@ -63,8 +64,9 @@ def test_where_there_is_a_checkpoint_it_decides(world: World) -> None:
 def test_no_other_action_takes_an_operators_decision() -> None:
     from actionbus.core.storage.ddl import create
 
-    application = Application("notes", actions=["tests.projections.notes.actions", "tests.projections.meddling"],
-                              projections=[Notes])  # fmt: skip
+    application = Application(
+        "notes", actions=["tests.projections.notes.actions", "tests.projections.meddling"], projections=[Notes]
+    )
     with Bus(application, "sqlite://") as bus:
         with bus.engine.begin() as connection:
             create(connection)

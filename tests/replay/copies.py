@@ -117,9 +117,12 @@ class Copy:
         """The application."""
         importlib.invalidate_caches()
         given = {
-            "repo": repo, "tokens": tokens, "checkpoint": checkpoint, "storage": outside(self._storage),
+            "repo": repo,
+            "tokens": tokens,
+            "checkpoint": checkpoint,
+            "storage": outside(self._storage),
             "es_repo": outside(_no_search),
-        }  # fmt: skip
+        }
         return Application("library", actions=[self.name], models=Base.metadata, dependencies={**given, **dependencies})
 
     def _storage(self, actor: str | None) -> FolderStorage:

@@ -53,8 +53,18 @@ def verified(bus: Bus, sandbox: URL | str) -> list[Step]:
 
 def told(steps: list[Step], *verdicts: str) -> list[Any]:
     """Those of some verdicts, for people."""
-    return [(s.position, s.record.arguments.get("idiom"), s.record.status, s.verdict, s.why, [str(d) for d in s.differences])
-            for s in steps if s.verdict in verdicts]  # fmt: skip
+    return [
+        (
+            s.position,
+            s.record.arguments.get("idiom"),
+            s.record.status,
+            s.verdict,
+            s.why,
+            [str(d) for d in s.differences],
+        )
+        for s in steps
+        if s.verdict in verdicts
+    ]
 
 
 def test_what_sqlalchemy_offers_comes_out_again(url: URL, sandbox_url: URL) -> None:

@@ -46,15 +46,17 @@ def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
         def work(chance: random.Random) -> None:
             for _ in range(250 if TORTURE else 15):
                 account, other = chance.randrange(15), chance.randrange(15)
-                action, arguments = chance.choice([
-                    ("open_account", {"id": account, "name": f"n{chance.randrange(25)}"}),
-                    ("deposit", {"id": account, "amount": chance.randrange(-1, 10)}),
-                    ("deposit", {"id": account, "amount": 3}),
-                    ("withdraw", {"id": account, "amount": chance.randrange(9)}),
-                    ("notify", {"to": chance.choice(["a", "nobody"]), "account": account or None}),
-                    ("transfer", {"source": account, "target": other, "amount": 3, "go_on": True}),
-                    ("draw", {}),
-                ])  # fmt: skip
+                action, arguments = chance.choice(
+                    [
+                        ("open_account", {"id": account, "name": f"n{chance.randrange(25)}"}),
+                        ("deposit", {"id": account, "amount": chance.randrange(-1, 10)}),
+                        ("deposit", {"id": account, "amount": 3}),
+                        ("withdraw", {"id": account, "amount": chance.randrange(9)}),
+                        ("notify", {"to": chance.choice(["a", "nobody"]), "account": account or None}),
+                        ("transfer", {"source": account, "target": other, "amount": 3, "go_on": True}),
+                        ("draw", {}),
+                    ]
+                )
                 attempt(bus, "ann", action, **arguments)
 
         side_by_side(8, work)
@@ -168,8 +170,10 @@ def test_what_was_read_before_and_after_another_commit_is_concurrent(postgres_ur
         with Replayer(bus.journal, racing(), sandbox) as replayer:
             steps = list(replayer.verify())
         assert [(s.record.action, s.verdict) for s in steps[3:]] == [
-            ("count_both", "same"), ("add_up", "concurrent"), ("count_up", "same"),
-        ]  # fmt: skip
+            ("count_both", "same"),
+            ("add_up", "concurrent"),
+            ("count_up", "same"),
+        ]
         assert "tallies" in (steps[4].statement or ""), "before which of its statements the other committed"
 
 

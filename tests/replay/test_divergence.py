@@ -48,32 +48,44 @@ BUGS: dict[str, tuple[Change, str]] = {
     ),
     "changed error": (("create_kit", "you have a kit of that name already", "taken"), "error.errors.name"),
     "swallowed exception": (
-        ("publish_kit", '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n',
-         '        try:\n            self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n'
-         '        except ValueError:\n            return {}\n'),
+        (
+            "publish_kit",
+            '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n',
+            '        try:\n            self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n'
+            "        except ValueError:\n            return {}\n",
+        ),
         "status",
     ),
     "other call order": (
-        ("publish_kit", '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n'
-         '        where = self.storage.put(self.args.file, ",".join(asset["name"] for asset in assets))\n',
-         '        where = self.storage.put(self.args.file, ",".join(asset["name"] for asset in assets))\n'
-         '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n'),
+        (
+            "publish_kit",
+            '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n'
+            '        where = self.storage.put(self.args.file, ",".join(asset["name"] for asset in assets))\n',
+            '        where = self.storage.put(self.args.file, ",".join(asset["name"] for asset in assets))\n'
+            '        self.storage.put(f"{self.args.file}.manifest", str(len(assets)))\n',
+        ),
         "calls[0].args",
     ),
     "clock read from datetime.now()": (
-        ("create_kit", "created_at=self.clock.now()", 'created_at=__import__("datetime").datetime.now(__import__("datetime").UTC)'),
+        (
+            "create_kit",
+            "created_at=self.clock.now()",
+            'created_at=__import__("datetime").datetime.now(__import__("datetime").UTC)',
+        ),
         "kits[",
     ),
     "random without the dependency": (("publish_kit", "self.random.random()", "random.random()"), "result.cover"),
     "iteration over a set": (
-        ("publish_kit", "list(dict.fromkeys(self.args.tags))", "list(set(self.args.tags))"), "result.tags",
+        ("publish_kit", "list(dict.fromkeys(self.args.tags))", "list(set(self.args.tags))"),
+        "result.tags",
     ),
     "a dropped validation": (
-        ("add_asset", "elif self.repo.asset_named(self.args.kit_id, self.args.name):", "elif False:"), "status",
+        ("add_asset", "elif self.repo.asset_named(self.args.kit_id, self.args.name):", "elif False:"),
+        "status",
     ),
     "a permission widened": (("rename_kit", 'permission = "kit:own"', 'permission = "kit:edit"'), "status"),
     "a changed default": (("add_asset", 'default="icon"', 'default="photo"'), "arguments.kind"),
-}  # fmt: skip
+}
 
 
 @in_turn("bug", BUGS)
@@ -93,36 +105,85 @@ def test_a_planted_bug_is_found(lived: Bus, make_copy: MakeCopy, sandbox_url: UR
 REFACTORINGS: dict[str, list[Change]] = {
     "another name for a variable": [("create_kit", "kit_id = self.ids.uuid()\n", "new = kit_id = self.ids.uuid()\n")],
     "keys of the result in another order": [
-        ("share_kit", '{"kit_id": self.args.kit_id, "member": self.args.member, "role": self.args.role}',
-         '{"role": self.args.role, "member": self.args.member, "kit_id": self.args.kit_id}')],
+        (
+            "share_kit",
+            '{"kit_id": self.args.kit_id, "member": self.args.member, "role": self.args.role}',
+            '{"role": self.args.role, "member": self.args.member, "kit_id": self.args.kit_id}',
+        )
+    ],
     "arguments declared in another order": [
         ("tag_asset", '        "asset_id": Arg(UUID, required=True),\n', ""),
-        ("tag_asset", '        "tags": Arg(', '        "asset_id": Arg(UUID, required=True),\n        "tags": Arg(')],
+        ("tag_asset", '        "tags": Arg(', '        "asset_id": Arg(UUID, required=True),\n        "tags": Arg('),
+    ],
     "one more look at the database": [
-        ("rename_asset", "    def execute", "    def look(self) -> None:\n        self.repo.asset(self.args.asset_id)\n\n    def execute"),
-        ("rename_asset", "        self.repo.rename_asset(", "        self.look()\n        self.repo.rename_asset(")],
+        (
+            "rename_asset",
+            "    def execute",
+            "    def look(self) -> None:\n        self.repo.asset(self.args.asset_id)\n\n    def execute",
+        ),
+        ("rename_asset", "        self.repo.rename_asset(", "        self.look()\n        self.repo.rename_asset("),
+    ],
     "rows inserted in another order": [
-        ("add_asset", "**self.args)", '**{**self.args, "tags": sorted(self.args.tags, reverse=True)})')],
+        ("add_asset", "**self.args)", '**{**self.args, "tags": sorted(self.args.tags, reverse=True)})')
+    ],
     "a helper method": [
-        ("move_asset", "        self.repo.move_asset(self.args.asset_id, self.args.kit_id)\n", "        self._move()\n"),
-        ("move_asset", "    def execute", "    def _move(self) -> None:\n        self.repo.move_asset(self.args.asset_id, "
-         "self.args.kit_id)\n\n    def execute")],
+        (
+            "move_asset",
+            "        self.repo.move_asset(self.args.asset_id, self.args.kit_id)\n",
+            "        self._move()\n",
+        ),
+        (
+            "move_asset",
+            "    def execute",
+            "    def _move(self) -> None:\n        self.repo.move_asset(self.args.asset_id, "
+            "self.args.kit_id)\n\n    def execute",
+        ),
+    ],
     "ids and clock taken as local names": [
-        ("add_asset", "        asset_id = self.ids.uuid()\n", "        ids, clock = self.ids, self.clock\n        asset_id = ids.uuid()\n"),
-        ("add_asset", "created_at=self.clock.now()", "created_at=clock.now()")],
+        (
+            "add_asset",
+            "        asset_id = self.ids.uuid()\n",
+            "        ids, clock = self.ids, self.clock\n        asset_id = ids.uuid()\n",
+        ),
+        ("add_asset", "created_at=self.clock.now()", "created_at=clock.now()"),
+    ],
     "log lines": [
         ("rename_kit", 'requires = ("repo",)', 'requires = ("repo", "logger")'),
-        ("rename_kit", "    def execute(self) -> dict[str, Any]:\n", '    def execute(self) -> dict[str, Any]:\n        self.logger.info("renaming")\n')],
-    "a dependency that is not used": [("unshare_kit", 'requires = ("repo",)', 'requires = ("repo", "storage", "random", "ids")')],
-    "a nested action's result read in another way": [
-        ("duplicate_kit", '.result["kit_id"]', '.result.get("kit_id")')],
+        (
+            "rename_kit",
+            "    def execute(self) -> dict[str, Any]:\n",
+            '    def execute(self) -> dict[str, Any]:\n        self.logger.info("renaming")\n',
+        ),
+    ],
+    "a dependency that is not used": [
+        ("unshare_kit", 'requires = ("repo",)', 'requires = ("repo", "storage", "random", "ids")')
+    ],
+    "a nested action's result read in another way": [("duplicate_kit", '.result["kit_id"]', '.result.get("kit_id")')],
     "rows added by another method": [
-        ("publish_kit", "self.session.add(Visit(what=self.args.file))", "self.session.add_all([Visit(what=self.args.file)])"),
-        ("publish_kit", 'insert(Visit).values([{"what": "a"}, {"what": "b"}])', 'insert(Visit).values([{"what": "b"}, {"what": "a"}])')],
+        (
+            "publish_kit",
+            "self.session.add(Visit(what=self.args.file))",
+            "self.session.add_all([Visit(what=self.args.file)])",
+        ),
+        (
+            "publish_kit",
+            'insert(Visit).values([{"what": "a"}, {"what": "b"}])',
+            'insert(Visit).values([{"what": "b"}, {"what": "a"}])',
+        ),
+    ],
     "an error raised from elsewhere": [
-        ("unshare_kit", '            self.reject("member", "has no role in this kit")\n', "            self._refuse()\n"),
-        ("unshare_kit", "    def execute", '    def _refuse(self) -> None:\n        self.reject("member", "has no role in this kit")\n\n    def execute')],
-}  # fmt: skip
+        (
+            "unshare_kit",
+            '            self.reject("member", "has no role in this kit")\n',
+            "            self._refuse()\n",
+        ),
+        (
+            "unshare_kit",
+            "    def execute",
+            '    def _refuse(self) -> None:\n        self.reject("member", "has no role in this kit")\n\n    def execute',
+        ),
+    ],
+}
 
 
 @in_turn("name", REFACTORINGS)

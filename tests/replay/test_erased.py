@@ -53,9 +53,23 @@ def act(bus: Bus, *done: str) -> dict[int, str]:
 
 def test_what_wrote_erased_rows_is_unplayable_and_all_else_is_played(bus: Bus, new_sandbox: NewSandbox) -> None:
     done = act(
-        bus, "enter 1", "enter 2", "note 1", "note 2", "count 1", "oldest 1", "point 1", "point 2", "renote 1",
-        "renote 2", "rub 1", "rub 2", "leave 1", "count 1", "oldest 1",
-    )  # fmt: skip
+        bus,
+        "enter 1",
+        "enter 2",
+        "note 1",
+        "note 2",
+        "count 1",
+        "oldest 1",
+        "point 1",
+        "point 2",
+        "renote 1",
+        "renote 2",
+        "rub 1",
+        "rub 2",
+        "leave 1",
+        "count 1",
+        "oldest 1",
+    )
     assert bus.erase(1).images
     with Replayer(bus.journal, club(), new_sandbox()) as replayer:
         steps = list(replayer.verify())
@@ -63,13 +77,23 @@ def test_what_wrote_erased_rows_is_unplayable_and_all_else_is_played(bus: Bus, n
     read = "it reads or writes members.born, of which values were erased with their subject"
     members, notes = WROTE.format("members", "born"), WROTE.format("notes", "number")
     assert told == [
-        ("enter 1", "unplayable", members), ("enter 2", "same", None), ("note 1", "unplayable", notes),
-        ("note 2", "same", None), ("count 1", "same", None), ("oldest 1", "unplayable", read),
-        ("point 1", "unplayable", members), ("point 2", "same", None), ("renote 1", "unplayable", notes),
-        ("renote 2", "same", None), ("rub 1", "unplayable", notes), ("rub 2", "same", None),
-        ("leave 1", "unplayable", members), ("count 1", "same", None), ("oldest 1", "same", None),
+        ("enter 1", "unplayable", members),
+        ("enter 2", "same", None),
+        ("note 1", "unplayable", notes),
+        ("note 2", "same", None),
+        ("count 1", "same", None),
+        ("oldest 1", "unplayable", read),
+        ("point 1", "unplayable", members),
+        ("point 2", "same", None),
+        ("renote 1", "unplayable", notes),
+        ("renote 2", "same", None),
+        ("rub 1", "unplayable", notes),
+        ("rub 2", "same", None),
+        ("leave 1", "unplayable", members),
+        ("count 1", "same", None),
+        ("oldest 1", "same", None),
         ("erase", "unplayable", "it erased a subject, whom no record names"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_replay_may_begin_with_rows_that_are_erased(bus: Bus, new_sandbox: NewSandbox) -> None:

@@ -32,8 +32,11 @@ def test_an_exported_test_passes_and_fails_when_the_handler_changes(
 ) -> None:
     fill(bus)
     notified = bus.execute("notify", {"to": "ann", "account": 1})
-    ids = [next(bus.journal.read(action="transfer", kind="outcome")).action_id, notified.action_id,
-           next(bus.journal.read(action="withdraw", status="failed")).action_id]  # fmt: skip
+    ids = [
+        next(bus.journal.read(action="transfer", kind="outcome")).action_id,
+        notified.action_id,
+        next(bus.journal.read(action="withdraw", status="failed")).action_id,
+    ]
     for number, action_id in enumerate(ids):
         with Replayer(bus.journal, make_application(), new_sandbox()) as replayer:
             debugging = Debugging(replayer, action_id)

@@ -140,8 +140,10 @@ def test_what_reads_a_table_by_other_ways_than_keys_is_run_where_it_differs(bus:
 
 
 def test_how_statements_are_seen_to_read() -> None:
-    shapes = {name: Shape(0, name, ("id", "kit_id"), ("integer",) * 2, key, (), True, datetime.now(UTC), 0)
-              for name, key in {"public.assets": ("id",), "public.pairs": ("id", "kit_id"), "plain": ()}.items()}  # fmt: skip
+    shapes = {
+        name: Shape(0, name, ("id", "kit_id"), ("integer",) * 2, key, (), True, datetime.now(UTC), 0)
+        for name, key in {"public.assets": ("id",), "public.pairs": ("id", "kit_id"), "plain": ()}.items()
+    }
     for statement, read in {
         "SELECT assets.id FROM assets WHERE assets.id = %(pk_1)s FOR UPDATE": set(),
         'UPDATE assets SET name=? WHERE "assets"."id" = ?': set(),

@@ -180,9 +180,12 @@ def test_numbers_of_transactions_that_come_again_are_not_taken_for_the_imported_
     fifth = new.record("bypass", xid=60, seen="60:102:")
     names = {at: {each["name"] for each in new.state("items", at)} for at in (first, second, third, fourth, fifth)}
     assert names == {
-        first: {"quick"}, second: {"slow", "quick"}, third: {"slow", "quick", "again"},
-        fourth: {"slow", "changed", "again"}, fifth: {"later", "changed", "again"},
-    }  # fmt: skip
+        first: {"quick"},
+        second: {"slow", "quick"},
+        third: {"slow", "quick", "again"},
+        fourth: {"slow", "changed", "again"},
+        fifth: {"later", "changed", "again"},
+    }
     whose = {each.who.source.position for key in (1, 2, 3) for each in new.history.rows("items", key).changes}  # type: ignore[union-attr]
     assert whose == {first, second, third, fourth, fifth}
     again = tmp_path / "again.gz"

@@ -89,10 +89,16 @@ BUGS: dict[str, tuple[Way, Way, Any]] = {
     "another value beside another order": (take_two, lambda h, places: take_two(h, places, 8), AS_THEY_LIE),
     "one less": (listed, lambda h, places: listed(h, places)[1:], AS_THEY_LIE),
     "other texts": (joined, lambda h, places: joined(h, places).upper(), AS_THEY_LIE),
-    "others are changed": (take_two, lambda h, places: take_two(h, places.offset(1)) or (h.session.execute(insert(readings).values(place="f")) and None), AS_THEY_LIE),
+    "others are changed": (
+        take_two,
+        lambda h, places: (
+            take_two(h, places.offset(1)) or (h.session.execute(insert(readings).values(place="f")) and None)
+        ),
+        AS_THEY_LIE,
+    ),
     "an order that was asked for": (listed, listed, AS_THEY_LIE.order_by(readings.c.place)),
     "the other end": (take_two, take_two, AS_THEY_LIE.order_by(readings.c.place)),
-}  # fmt: skip
+}
 
 
 @in_turn("bug", BUGS)

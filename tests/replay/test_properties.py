@@ -28,19 +28,27 @@ ACTION = st.one_of(
     st.tuples(st.just("open_account"), st.fixed_dictionaries({"id": ACCOUNT, "name": st.sampled_from("abcdef")})),
     st.tuples(st.just("deposit"), st.fixed_dictionaries({"id": ACCOUNT, "amount": st.integers(-1, 5)})),
     st.tuples(st.just("withdraw"), st.fixed_dictionaries({"id": ACCOUNT, "amount": st.integers(1, 5)})),
-    st.tuples(st.just("transfer"), st.fixed_dictionaries(
-        {"source": ACCOUNT, "target": ACCOUNT, "amount": st.integers(1, 5), "go_on": st.booleans()})),
-    st.tuples(st.just("notify"), st.fixed_dictionaries(
-        {"to": st.sampled_from(["ann", "nobody"]), "account": st.none() | ACCOUNT})),
+    st.tuples(
+        st.just("transfer"),
+        st.fixed_dictionaries(
+            {"source": ACCOUNT, "target": ACCOUNT, "amount": st.integers(1, 5), "go_on": st.booleans()}
+        ),
+    ),
+    st.tuples(
+        st.just("notify"),
+        st.fixed_dictionaries({"to": st.sampled_from(["ann", "nobody"]), "account": st.none() | ACCOUNT}),
+    ),
     st.tuples(st.just("close_account"), st.fixed_dictionaries({"id": ACCOUNT, "raw": st.booleans()})),
-)  # fmt: skip
+)
 HISTORY = st.lists(ACTION, min_size=1, max_size=25)
 
 
 def state_of(bus: Bus) -> State:
     with bus.engine.connect() as connection:
-        return {name: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {name} ORDER BY id"))]
-                for name in ("accounts", "entries")}  # fmt: skip
+        return {
+            name: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {name} ORDER BY id"))]
+            for name in ("accounts", "entries")
+        }
 
 
 class Lived:

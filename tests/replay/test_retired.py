@@ -19,9 +19,10 @@ def gone(bus: Bus) -> None:
     bus.execute("open_account", {"id": 1, "name": "ann"}, actor="ann")
     opened = bus.journal.tail(1)[0].action_id
     for name, arguments, actor in (
-        ("withdraw", {"id": 1, "amount": 500}, "ann"), ("open_account", {"id": "x"}, "ann"),
+        ("withdraw", {"id": 1, "amount": 500}, "ann"),
+        ("open_account", {"id": "x"}, "ann"),
         ("nowhere", {}, "ann"),
-    ):  # fmt: skip
+    ):
         with suppress(Exception):
             bus.execute(name, arguments, actor=actor)
     for actor in ("mallory", "ann"):

@@ -28,9 +28,18 @@ def test_null_is_no_text(recorded: Any, now: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("interval", "00:00:01"), ("timestamp with time zone", "2026-01-01 00:00:00+00"), ("numeric", "1.5"), ("date", "2026-01-01"),
-     ("bytea", "\\\\x00"), ("uuid", str(UUID(int=1))), ("interval[]", "{00:00:01}"), ("integer", "5"), ("text", "a")],
-)  # fmt: skip
+    [
+        ("interval", "00:00:01"),
+        ("timestamp with time zone", "2026-01-01 00:00:00+00"),
+        ("numeric", "1.5"),
+        ("date", "2026-01-01"),
+        ("bytea", "\\\\x00"),
+        ("uuid", str(UUID(int=1))),
+        ("interval[]", "{00:00:01}"),
+        ("integer", "5"),
+        ("text", "a"),
+    ],
+)
 def test_what_differs_can_be_told_as_json(kind: str, text: str) -> None:
     """Whatever type it has on PostgreSQL, where rows are recorded as texts."""
     shape = SHAPE._replace(types=("integer", kind))

@@ -94,9 +94,11 @@ ENGINES: list[Any] = []
 
 def escaping() -> Application:
     return Application(
-        "escaping", actions=["tests.replay.escaping"], models=Base.metadata,
+        "escaping",
+        actions=["tests.replay.escaping"],
+        models=Base.metadata,
         dependencies={"mailer": outside(Mailer), "lazy": lazy},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(autouse=True)

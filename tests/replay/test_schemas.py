@@ -18,7 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     func,
-)  # fmt: skip
+)
 from sqlalchemy.engine import URL
 
 from actionbus import Application, Arg, Bus
@@ -73,8 +73,12 @@ MIGRATIONS: dict[str, Callable[[], MetaData]] = {
     "a column that may be NULL": lambda: items(Column("note", String)),
     "a column with a default of Python's": lambda: items(Column("kind", String, nullable=False, default="plain")),
     "a column with a default that is called": lambda: items(Column("kind", Integer, nullable=False, default=lambda: 7)),
-    "a column with a default of the database's": lambda: items(Column("kind", String, nullable=False, server_default="x")),
-    "a column with the database's clock": lambda: items(Column("at", DateTime(timezone=True), server_default=func.now())),
+    "a column with a default of the database's": lambda: items(
+        Column("kind", String, nullable=False, server_default="x")
+    ),
+    "a column with the database's clock": lambda: items(
+        Column("at", DateTime(timezone=True), server_default=func.now())
+    ),
     "a column that is updated with Python's": lambda: items(Column("n", Integer, default=0, server_default="0")),
     "a computed column": lambda: items(Column("twice", Integer, Computed("price * 2"))),
     "a renamed column": renamed_column,
@@ -84,7 +88,7 @@ MIGRATIONS: dict[str, Callable[[], MetaData]] = {
     "an index": lambda: items(Index("by_price", "price")),
     "a constraint": lambda: items(CheckConstraint("price > 0")),
     "another table": lambda: _with_another(items()),
-}  # fmt: skip
+}
 
 
 def _with_another(metadata: MetaData) -> MetaData:

@@ -11,9 +11,13 @@ from actionbus.replay import sqlalchemy_inside as inside
 
 CHANCE = iter("abcdefgh")
 NOTES = Table(
-    "notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String, server_default="x"),
-    Column("mark", String, default=lambda: next(CHANCE), onupdate=lambda: next(CHANCE)), Column("kind", String, default="k"),
-)  # fmt: skip
+    "notes",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("text", String, server_default="x"),
+    Column("mark", String, default=lambda: next(CHANCE), onupdate=lambda: next(CHANCE)),
+    Column("kind", String, default="k"),
+)
 
 
 def test_values_of_an_insert_by_key() -> None:

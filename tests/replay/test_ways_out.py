@@ -35,8 +35,13 @@ def places(tmp_path: Path, sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> 
     prepared(sqlite_url)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
-        found = {"port": listener.getsockname()[1], "folder": folder, "scratch": str(scratch),
-                 "other": str(sqlite_url.database), "postgres": "host=/nowhere"}  # fmt: skip
+        found = {
+            "port": listener.getsockname()[1],
+            "folder": folder,
+            "scratch": str(scratch),
+            "other": str(sqlite_url.database),
+            "postgres": "host=/nowhere",
+        }
         monkeypatch.setattr(ways_out, "PLACE", found)
         yield found
         with pytest.raises(BlockingIOError):
@@ -101,8 +106,19 @@ def test_the_kernel_refuses_what_the_guard_does_not_see(places: dict[str, Any]) 
     found = json.loads(done.stdout)
     # `system` and `popen` tell by what they return; a name is looked up in a file; a UNIX socket that is not there.
     let_be = {name: how for name, how in found.items() if how.endswith("returned")}
-    assert set(let_be) <= {"system", "popen", "getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr",
-                           "getnameinfo", "getfqdn", "finalizer", "sqlite3", "sqlite3.Connection"}, let_be  # fmt: skip
+    assert set(let_be) <= {
+        "system",
+        "popen",
+        "getaddrinfo",
+        "gethostbyname",
+        "gethostbyname_ex",
+        "gethostbyaddr",
+        "getnameinfo",
+        "getfqdn",
+        "finalizer",
+        "sqlite3",
+        "sqlite3.Connection",
+    }, let_be
     assert not let_be.get("system", "").startswith("0 "), let_be
     assert (Path(places["scratch"]) / "kept").read_text() == "inside"
     assert query_is_untouched(places)

@@ -199,7 +199,7 @@ NAMED: Final[dict[str, Callable[[Any], Any]]] = {
     "pthread_kill": lambda h: signal.pthread_kill(threading.get_ident(), 0),
     "ctypes, connect": lambda h: _by_ctypes_connect(),
     "ctypes, system": lambda h: _by_ctypes_system(),
-}  # fmt: skip
+}
 """Refused by the guard, which says what was tried."""
 OTHERWISE: Final[dict[str, Callable[[Any], Any]]] = {
     "attach, by the driver": _raw("ATTACH DATABASE '{other}' AS other"),

@@ -35,8 +35,11 @@ ROUTES: Final[dict[str, Callable[..., Given]]] = {
 }
 """By the rule of its path below the root, the view."""
 OTHERS: Final[dict[str, Callable[..., Given]]] = {
-    "/tail": tail, "/jobs": jobs, "/jobs/<name>": job, "/jobs/<name>/report": report,
-}  # fmt: skip
+    "/tail": tail,
+    "/jobs": jobs,
+    "/jobs/<name>": job,
+    "/jobs/<name>/report": report,
+}
 """What does not end by itself, and what takes more than to read the journal."""
 CHANGES: Final[dict[str, Callable[..., Goto]]] = {"/jobs": begin, "/jobs/<name>/cancel": cancel}
 """What a form begins or ends."""

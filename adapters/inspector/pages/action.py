@@ -68,10 +68,16 @@ def change_told(change: Mapping[str, Any]) -> dict[str, Any]:
     names = sorted({**before, **after}, key=lambda each: each not in changed)
     key = key_text(change["key"])
     columns = [
-        {"name": name, "before": before.get(name), "after": after.get(name), "had": name in before,
-         "has": name in after, "changed": name in changed}
+        {
+            "name": name,
+            "before": before.get(name),
+            "after": after.get(name),
+            "had": name in before,
+            "has": name in after,
+            "changed": name in changed,
+        }
         for name in names
-    ]  # fmt: skip
+    ]
     return {**change, "columns": columns, "key_text": key, "row": row_address(change["table"], key) if key else None}
 
 
@@ -103,10 +109,13 @@ def _copies(found: Mapping[str, Any], last: Mapping[str, Any]) -> list[tuple[str
         text, by = dumps(arguments), f"--actor {quote(actor)} " if actor else ""
         copies += [
             ("command line", f"actionbus run {quote(name)} {by}--arguments {quote(text)}"),
-            ("curl", "curl -H 'Authorization: Bearer TOKEN' -H 'Content-Type: application/json' "
-                     f"-d {quote(text)} http://127.0.0.1:8000/actions/{quote(name)}"),
+            (
+                "curl",
+                "curl -H 'Authorization: Bearer TOKEN' -H 'Content-Type: application/json' "
+                f"-d {quote(text)} http://127.0.0.1:8000/actions/{quote(name)}",
+            ),
             ("Python", f"runner.execute({name!r}, {arguments!r})"),
-        ]  # fmt: skip
+        ]
     return [
         *copies,
         ("pytest", f"actionbus replay export-test {found['action_id']}"),

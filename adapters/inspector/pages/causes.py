@@ -16,8 +16,15 @@ def causes(asking: Asking, which: str) -> Page:
     last = found.get("outcome") or found.get("bypass") or found["submitted"]
     first = asking.action(around["ancestors"][0]["action_id"]) if around["ancestors"] else found
     together = asking.journal([("correlation", last["correlation_id"]), ("limit", _IN_ONE_REQUEST)])
-    return Page("causes.html", {
-        "title": f"Causes of {last['position']}", "found": found, "last": last, "around": around,
-        "context": first.get("submitted", {}).get("context"),
-        "together": together["records"][::-1], "has_more": together["older"] is not None,
-    })  # fmt: skip
+    return Page(
+        "causes.html",
+        {
+            "title": f"Causes of {last['position']}",
+            "found": found,
+            "last": last,
+            "around": around,
+            "context": first.get("submitted", {}).get("context"),
+            "together": together["records"][::-1],
+            "has_more": together["older"] is not None,
+        },
+    )

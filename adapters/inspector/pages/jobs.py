@@ -14,10 +14,15 @@ _FILLED_IN: Final = ("id", "from", "to", "sql", "action", "table", "key", "colum
 
 def jobs(asking: Asking) -> Page:
     """The latest jobs, and forms to begin others."""
-    return Page("jobs.html", {
-        "title": "Jobs", "jobs": [_shown(each) for each in asking.jobs()],
-        "given": {name: asking.first(name) or "" for name in _FILLED_IN}, "is_operator": asking.runner.is_operator,
-    })  # fmt: skip
+    return Page(
+        "jobs.html",
+        {
+            "title": "Jobs",
+            "jobs": [_shown(each) for each in asking.jobs()],
+            "given": {name: asking.first(name) or "" for name in _FILLED_IN},
+            "is_operator": asking.runner.is_operator,
+        },
+    )
 
 
 def begin(asking: Asking) -> Goto:
@@ -30,9 +35,14 @@ def job(asking: Asking, name: str) -> Page:
     """How far one is, and what it printed."""
     found = asking.job(name)
     template = "job_told.html" if asking.first("part") == "job" else "job.html"
-    return Page(template, {
-        "title": f"{found['kind']} {found['state']}", "job": _shown(found), "report": report_of(found),
-    })  # fmt: skip
+    return Page(
+        template,
+        {
+            "title": f"{found['kind']} {found['state']}",
+            "job": _shown(found),
+            "report": report_of(found),
+        },
+    )
 
 
 def report(asking: Asking, name: str) -> str:

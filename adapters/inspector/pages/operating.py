@@ -19,7 +19,12 @@ def queue(asking: Asking) -> Page:
 def about(asking: Asking) -> Page:
     """What is recorded, since when, and what is missing."""
     oldest = asking.journal([("cursor", "n0"), ("limit", "1")])["records"]
-    return Page("about.html", {
-        "title": "About", "about": asking.looks.about(), "recorded": asking.tables(),
-        "oldest": oldest[0] if oldest else None,
-    })  # fmt: skip
+    return Page(
+        "about.html",
+        {
+            "title": "About",
+            "about": asking.looks.about(),
+            "recorded": asking.tables(),
+            "oldest": oldest[0] if oldest else None,
+        },
+    )

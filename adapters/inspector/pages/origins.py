@@ -27,13 +27,21 @@ def origin(asking: Asking) -> Page:
         raise NotFound(f"{table[:200]} has no column {column[:200]!r}")
     chain = _chain(asking, blamed["position"]) if blamed and blamed["position"] is not None else []
     value = blamed["value"] if blamed else None
-    return Page("origin.html", {
-        "title": f"Origin of {column}", "table": table, "key": key, "column": column, "at": at, "blamed": blamed,
-        "value": value,
-        "steps": [{"found": each, "last": _last(each), "from": from_where(each, value)} for each in chain],
-        "row": row_address(table, key, **({"at": at} if at else {})),
-        "earlier": _earlier(found["versions"], column),
-    })  # fmt: skip
+    return Page(
+        "origin.html",
+        {
+            "title": f"Origin of {column}",
+            "table": table,
+            "key": key,
+            "column": column,
+            "at": at,
+            "blamed": blamed,
+            "value": value,
+            "steps": [{"found": each, "last": _last(each), "from": from_where(each, value)} for each in chain],
+            "row": row_address(table, key, **({"at": at} if at else {})),
+            "earlier": _earlier(found["versions"], column),
+        },
+    )
 
 
 def _last(whole: Mapping[str, Any]) -> Any:
@@ -53,8 +61,12 @@ def from_where(whole: Mapping[str, Any], value: Any) -> list[dict[str, Any]]:
     if value in (None, "", MASKED, PERSONAL, UNKNOWN) or isinstance(value, bool):
         return []
     submitted, outcome = whole.get("submitted") or {}, whole.get("outcome") or {}
-    places = [("argument", submitted.get("arguments")), ("validated argument", outcome.get("arguments")),
-              ("outside call", outcome.get("calls")), ("context", submitted.get("context"))]  # fmt: skip
+    places = [
+        ("argument", submitted.get("arguments")),
+        ("validated argument", outcome.get("arguments")),
+        ("outside call", outcome.get("calls")),
+        ("context", submitted.get("context")),
+    ]
     found: list[dict[str, Any]] = []
     for kind, held in places:
         for path in _paths(held, _reading(value)):

@@ -31,10 +31,11 @@ def report_of(job: Mapping[str, Any]) -> dict[str, Any]:
         "lines": next((each for each in answer if "begun_at" in each), None),
         "documents": [each for each in answer if "document" in each],
         "found": next((each for each in answer if "bypass" in each), None),
-        "outcome": next((each for each in answer if "status" in each and "preview" not in each
-                         and "differences" not in each), None),
+        "outcome": next(
+            (each for each in answer if "status" in each and "preview" not in each and "differences" not in each), None
+        ),
         "has_more": len(job["answer"]) > MOST,
-    }  # fmt: skip
+    }
 
 
 def _step(told: Document) -> dict[str, Any]:
@@ -42,8 +43,13 @@ def _step(told: Document) -> dict[str, Any]:
     if "verdict" in told:
         ends = "not run" if told["verdict"] in ("retired", "unplayable") else told["status"]
         return {**told, "then": told["status"], "ends": ends}
-    return {**told, "verdict": None, "why": None, "ends": told["now"] or "left out",
-            "then": told["then"] or "was not there"}  # fmt: skip
+    return {
+        **told,
+        "verdict": None,
+        "why": None,
+        "ends": told["now"] or "left out",
+        "then": told["then"] or "was not there",
+    }
 
 
 def _row(change: Document) -> dict[str, Any]:

@@ -25,16 +25,26 @@ def row(asking: Asking) -> Page:
     table, key, at = needed(asking, "table"), needed(asking, "key"), asking.given(["at"])
     found = asking.row(table, key, (*at, ("limit", MOST_VERSIONS)))
     versions = [change_told(each) for each in found["versions"]]
-    return Page("row.html", {
-        "title": f"{table} {key}", "table": table, "key": key, "at": asking.first("at"), "found": found,
-        "versions": versions, "is_there": versions[0]["after"] is not None,
-        "columns": [{**each, "origin": _origin(table, key, each["column"], at)} for each in found["blame"]],
-        "then": lambda position: row_address(table, key, at=str(position)),
-        "now": row_address(table, key),
-        "older": row_address(table, key, at=str(versions[-1]["position"] - 1)) if _has_older(found, versions) else None,
-        "touching": address("/", [("touching", f"{table}:{key}")]),
-        "whole_table": address("/table", [("table", table), *at]),
-    })  # fmt: skip
+    return Page(
+        "row.html",
+        {
+            "title": f"{table} {key}",
+            "table": table,
+            "key": key,
+            "at": asking.first("at"),
+            "found": found,
+            "versions": versions,
+            "is_there": versions[0]["after"] is not None,
+            "columns": [{**each, "origin": _origin(table, key, each["column"], at)} for each in found["blame"]],
+            "then": lambda position: row_address(table, key, at=str(position)),
+            "now": row_address(table, key),
+            "older": row_address(table, key, at=str(versions[-1]["position"] - 1))
+            if _has_older(found, versions)
+            else None,
+            "touching": address("/", [("touching", f"{table}:{key}")]),
+            "whole_table": address("/table", [("table", table), *at]),
+        },
+    )
 
 
 def _has_older(found: dict[str, Any], versions: list[dict[str, Any]]) -> bool:

@@ -46,10 +46,15 @@ def _bar(bucket: dict[str, Any], most: int, where: str) -> dict[str, Any]:
     share = min(1.0, failed / bucket["records"]) if bucket["records"] else 0
     height = _height(bucket["records"], most)
     return {
-        "is_gap": False, "since": bucket["since"], "until": bucket["until"], "records": bucket["records"],
-        "failed": failed, "height": height, "bad": max(_LEAST, round(height * math.sqrt(share))) if failed else 0,
+        "is_gap": False,
+        "since": bucket["since"],
+        "until": bucket["until"],
+        "records": bucket["records"],
+        "failed": failed,
+        "height": height,
+        "bad": max(_LEAST, round(height * math.sqrt(share))) if failed else 0,
         "where": where,
-    }  # fmt: skip
+    }
 
 
 def _height(count: int, most: int) -> int:

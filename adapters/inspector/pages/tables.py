@@ -28,14 +28,23 @@ def table(asking: Asking) -> Page:
     position = found["basis"]["position"]
     same: Pairs = (("table", name), *asking.given(["at", "text"]))
     then = (("at", at),) if at else ()
-    return Page("table.html", {
-        "title": f"{name} at {position}", "found": found, "name": found["table"], "position": position, "at": at,
-        "text": text, "rows": [_row(found, each, then) for each in rows], "looked_at": looked_at,
-        "next": address("/table", [*same, ("cursor", found["more"])]) if found["more"] else None,
-        "first": address("/table", same) if cursor else None,
-        "before": _beside(asking, name, text, f"o{position - 1}"),
-        "later": _beside(asking, name, text, f"n{position}"),
-    })  # fmt: skip
+    return Page(
+        "table.html",
+        {
+            "title": f"{name} at {position}",
+            "found": found,
+            "name": found["table"],
+            "position": position,
+            "at": at,
+            "text": text,
+            "rows": [_row(found, each, then) for each in rows],
+            "looked_at": looked_at,
+            "next": address("/table", [*same, ("cursor", found["more"])]) if found["more"] else None,
+            "first": address("/table", same) if cursor else None,
+            "before": _beside(asking, name, text, f"o{position - 1}"),
+            "later": _beside(asking, name, text, f"n{position}"),
+        },
+    )
 
 
 def _rows(asking: Asking, name: str, at: str | None, text: str | None, cursor: Pairs) -> tuple[Any, list[Any], int]:

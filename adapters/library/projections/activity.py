@@ -37,8 +37,15 @@ class Activity(Projection):
     def acted(self, document: _Document | None, record: Record) -> _Document:
         """Count it, and keep the last refusals."""
         at = record.recorded_at.isoformat()
-        before = document or {"actor": _actor(record), "actions": 0, "succeeded": 0, "refused": 0, "by_action": {},
-                              "last_refusals": [], "first_at": at}  # fmt: skip
+        before = document or {
+            "actor": _actor(record),
+            "actions": 0,
+            "succeeded": 0,
+            "refused": 0,
+            "by_action": {},
+            "last_refusals": [],
+            "first_at": at,
+        }
         counts = before["by_action"].get(record.action, {})
         refused = record.status in ("rejected", "denied")
         refusal = {"action": record.action, "status": record.status, "at": at, "action_id": str(record.action_id)}

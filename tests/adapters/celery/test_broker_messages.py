@@ -67,9 +67,12 @@ def genuine(**changes: Any) -> dict[str, Any]:
     info = {"exchange": "", "routing_key": "actions"}
     headers = {"lang": "py", "task": "actionbus.run", "id": known, "root_id": known, "parent_id": None, "group": None}
     return {
-        "body": body, "content-type": "application/json", "content-encoding": "utf-8", "headers": headers | changes,
+        "body": body,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": headers | changes,
         "properties": {"body_encoding": "base64", "delivery_tag": known, "delivery_info": info, "priority": 0},
-    }  # fmt: skip
+    }
 
 
 def without(*path: str) -> dict[str, Any]:
@@ -81,30 +84,58 @@ def without(*path: str) -> dict[str, Any]:
 
 
 NOT_JSON = {
-    "words": b"garbage", "nothing": b"", "half": b'{"body": "', "binary": bytes(range(256)), "a pickle": b"\x80\x04N.",
-    "too deep": b"[" * 200_000, "a decoder that fails": b'{"__type__": "uuid", "__value__": 5}',
-    "a decoder that is none": b'{"__type__": ["x"], "__value__": 5}', "a long number": b"1" * 20_000,
-}  # fmt: skip
+    "words": b"garbage",
+    "nothing": b"",
+    "half": b'{"body": "',
+    "binary": bytes(range(256)),
+    "a pickle": b"\x80\x04N.",
+    "too deep": b"[" * 200_000,
+    "a decoder that fails": b'{"__type__": "uuid", "__value__": 5}',
+    "a decoder that is none": b'{"__type__": ["x"], "__value__": 5}',
+    "a long number": b"1" * 20_000,
+}
 OF_ANOTHER_FORM: dict[str, Any] = {
-    "null": None, "a number": 1, "text": "x", "a list": [], "an empty object": {}, "a list of one": [genuine()],
+    "null": None,
+    "a number": 1,
+    "text": "x",
+    "a list": [],
+    "an empty object": {},
+    "a list of one": [genuine()],
     "headers are a list": {**genuine(), "headers": ["task"]},
-    "no headers": without("headers"), "no task": without("headers", "task"), "no id": without("headers", "id"),
-    "another task": genuine(task="os.system"), "a task that is a list": genuine(task=["actionbus.run"]),
-    "an id that is none": genuine(id="../etc"), "an id that is a list": genuine(id=[1]), "an empty id": genuine(id=""),
+    "no headers": without("headers"),
+    "no task": without("headers", "task"),
+    "no id": without("headers", "id"),
+    "another task": genuine(task="os.system"),
+    "a task that is a list": genuine(task=["actionbus.run"]),
+    "an id that is none": genuine(id="../etc"),
+    "an id that is a list": genuine(id=[1]),
+    "an empty id": genuine(id=""),
     "a long id": genuine(id="9" * 100_000),
-}  # fmt: skip
+}
 THAT_ASK_FOR_MORE: dict[str, Any] = {
-    "no body": without("body"), "no properties": without("properties"), "no lang": without("headers", "lang"),
-    "no tag": without("properties", "delivery_tag"), "no delivery info": without("properties", "delivery_info"),
-    "a body that is no base64": {**genuine(), "body": "ä"}, "a body that is a number": {**genuine(), "body": 7},
-    "another encoding": {**genuine(), "content-encoding": "no-such"}, "a pickle's type": {**genuine(), "content-type": "application/x-python-serialize"},
-    "a type that is none": {**genuine(), "content-type": 7}, "properties that are none": {**genuine(), "properties": 7},
-    "a limit that kills": genuine(timelimit=[0.001, 0.001]), "a limit that is none": genuine(timelimit="x"),
-    "a time to wait for": genuine(eta="2099-01-01T00:00:00"), "a time that is none": genuine(eta="x"),
-    "an end": genuine(expires="2000-01-01T00:00:00"), "an end that is none": genuine(expires=[]),
-    "retries": genuine(retries="x"), "stamps": genuine(stamps=7, stamped_headers=7), "a group": genuine(group={}),
-    "compression": genuine(compression="no-such"), "a chain": genuine(chain="x", callbacks=[{"task": "x"}]),
-}  # fmt: skip
+    "no body": without("body"),
+    "no properties": without("properties"),
+    "no lang": without("headers", "lang"),
+    "no tag": without("properties", "delivery_tag"),
+    "no delivery info": without("properties", "delivery_info"),
+    "a body that is no base64": {**genuine(), "body": "ä"},
+    "a body that is a number": {**genuine(), "body": 7},
+    "another encoding": {**genuine(), "content-encoding": "no-such"},
+    "a pickle's type": {**genuine(), "content-type": "application/x-python-serialize"},
+    "a type that is none": {**genuine(), "content-type": 7},
+    "properties that are none": {**genuine(), "properties": 7},
+    "a limit that kills": genuine(timelimit=[0.001, 0.001]),
+    "a limit that is none": genuine(timelimit="x"),
+    "a time to wait for": genuine(eta="2099-01-01T00:00:00"),
+    "a time that is none": genuine(eta="x"),
+    "an end": genuine(expires="2000-01-01T00:00:00"),
+    "an end that is none": genuine(expires=[]),
+    "retries": genuine(retries="x"),
+    "stamps": genuine(stamps=7, stamped_headers=7),
+    "a group": genuine(group={}),
+    "compression": genuine(compression="no-such"),
+    "a chain": genuine(chain="x", callbacks=[{"task": "x"}]),
+}
 
 
 @pytest.mark.parametrize("item", NOT_JSON.values(), ids=NOT_JSON)
@@ -141,9 +172,12 @@ def test_remote_control_is_off(station: Station, command: str) -> None:
     app = make_celery(station.redis.url)
     waiting = station.bus.runner("ana").execute_async("call_back", {}, countdown=3600)
     arguments = {
-        "revoke": {"task_id": str(waiting.action_id), "terminate": True}, "shutdown": {}, "pool_shrink": {"n": 2},
-        "rate_limit": {"task_name": "actionbus.run", "rate_limit": "1/h"}, "cancel_consumer": {"queue": "actions"},
-    }[command]  # fmt: skip
+        "revoke": {"task_id": str(waiting.action_id), "terminate": True},
+        "shutdown": {},
+        "pool_shrink": {"n": 2},
+        "rate_limit": {"task_name": "actionbus.run", "rate_limit": "1/h"},
+        "cancel_consumer": {"queue": "actions"},
+    }[command]
     assert app.control.ping(timeout=1) == []
     app.control.broadcast(command, arguments=arguments)
     for _ in range(3):
@@ -169,10 +203,13 @@ def test_only_the_id_travels(station: Station) -> None:
 
 
 WRITTEN: dict[str, Callable[[Client, str], Any]] = {
-    "text": lambda client, key: client.set(key, "x"), "a hash": lambda client, key: client.hset(key, "x", "y"),
-    "a set": lambda client, key: client.sadd(key, "x"), "a sorted set": lambda client, key: client.zadd(key, {"x": 0}),
-    "a list": lambda client, key: client.lpush(key, "x"), "a stream": lambda client, key: client.xadd(key, {"x": "y"}),
-}  # fmt: skip
+    "text": lambda client, key: client.set(key, "x"),
+    "a hash": lambda client, key: client.hset(key, "x", "y"),
+    "a set": lambda client, key: client.sadd(key, "x"),
+    "a sorted set": lambda client, key: client.zadd(key, {"x": 0}),
+    "a list": lambda client, key: client.lpush(key, "x"),
+    "a stream": lambda client, key: client.xadd(key, {"x": "y"}),
+}
 NAMES = [getattr(Channel, name) for name in dir(Channel) if name.endswith("_key") or name.startswith("keyprefix_")]
 KEYS = [f"actions{Channel.sep}{step}".removesuffix(f"{Channel.sep}0") for step in Channel.priority_steps]
 KEYS += [name.replace("%s", "actions") for name in NAMES if isinstance(name, str)]

@@ -48,10 +48,18 @@ from tests.shop.app import make_application
 app = make_application()
 """
 PHASES = [
-    "application", "tests.shop.actions.deposit", "celery.app.log", "celery.apps.worker", "celery.worker.consumer",
-    "celeryd_init", "worker_init", "celeryd_after_setup", "worker_before_create_process", "worker_process_init",
+    "application",
+    "tests.shop.actions.deposit",
+    "celery.app.log",
+    "celery.apps.worker",
+    "celery.worker.consumer",
+    "celeryd_init",
+    "worker_init",
+    "celeryd_after_setup",
+    "worker_before_create_process",
+    "worker_process_init",
     "worker_ready",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -97,11 +105,15 @@ def _left_of(leader: int) -> list[psutil.Process]:
 
 
 UNUSABLE = {
-    "no such broker": "nosuch://x", "no scheme": "localhost", "not of celery": "http://localhost",
-    "a port that is none": "redis://localhost:port", "a password with a slash": "redis://:se/cret@localhost",
-    "a database that is none": "redis://localhost/x", "a second that is none": "redis://localhost;nosuch://x",
+    "no such broker": "nosuch://x",
+    "no scheme": "localhost",
+    "not of celery": "http://localhost",
+    "a port that is none": "redis://localhost:port",
+    "a password with a slash": "redis://:se/cret@localhost",
+    "a database that is none": "redis://localhost/x",
+    "a second that is none": "redis://localhost;nosuch://x",
     "a library that is missing": "sqs://",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("broker", UNUSABLE.values(), ids=UNUSABLE)
@@ -109,9 +121,10 @@ UNUSABLE = {
 def test_a_broker_that_is_none_is_told_in_a_sentence(sqlite_url: URL, broker: str, command: list[str]) -> None:
     prepared(sqlite_url)
     env = os.environ | {
-        "ACTIONBUS_APP": "tests.adapters.shop_app:app", "ACTIONBUS_DATABASE_URL": f"sqlite:///{sqlite_url.database}",
+        "ACTIONBUS_APP": "tests.adapters.shop_app:app",
+        "ACTIONBUS_DATABASE_URL": f"sqlite:///{sqlite_url.database}",
         "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    }
     started = [sys.executable, "-m", "actionbus", "--broker", broker, *command]
     done = processes.run(started, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2

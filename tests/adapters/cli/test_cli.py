@@ -125,8 +125,14 @@ def test_catalogue_and_help(run: Run) -> None:
     (told,) = documents(run("actions", "deposit", "--json"))
     assert told["version"] == 2
     assert told["arguments"][1] == {
-        "name": "amount", "type": "int", "required": False, "default": 1, "sensitive": False, "personal": False, "description": "",
-    }  # fmt: skip
+        "name": "amount",
+        "type": "int",
+        "required": False,
+        "default": 1,
+        "sensitive": False,
+        "personal": False,
+        "description": "",
+    }
     shown = run("run", "deposit", "--help").stdout
     assert "Put money into an account" in shown
     assert "--amount INT" in shown
@@ -314,9 +320,13 @@ def test_an_action_is_shown_with_what_it_caused_or_says_that_there_is_more(
     (done,) = documents(run("run", "transfer", "--source", "1", "--target", "2", "--amount", "3", "--json"))
     shown = run("show", str(done["action_id"]), "--json")
     assert [(each["action"], each["kind"]) for each in documents(shown)] == [
-        ("transfer", "submitted"), ("withdraw", "submitted"), ("withdraw", "outcome"), ("deposit", "submitted"),
-        ("deposit", "outcome"), ("transfer", "outcome"),
-    ]  # fmt: skip
+        ("transfer", "submitted"),
+        ("withdraw", "submitted"),
+        ("withdraw", "outcome"),
+        ("deposit", "submitted"),
+        ("deposit", "outcome"),
+        ("transfer", "outcome"),
+    ]
     assert shown.stderr == ""
     monkeypatch.setattr("actionbus.core.browsing.causes.MOST_NODES", 1)
     less = run("show", str(done["action_id"]), "--json")

@@ -71,14 +71,20 @@ def offered(words: str) -> list[str]:
     [
         ({"made/app.py": DIRECT}, ["add_asset", "go", "name_kit"]),
         ({"made/app.py": ANNOTATED}, ["add_asset", "name_kit"]),
-        ({"made/app.py": "from .making import make\napp = make()\n", "made/making.py": BY_FUNCTION}, ["add_asset", "name_kit"]),
-        ({"made/app.py": "from made.real import made as app\n", "made/real.py": DIRECT.replace("app =", "made =")}, ["add_asset", "go", "name_kit"]),
+        (
+            {"made/app.py": "from .making import make\napp = make()\n", "made/making.py": BY_FUNCTION},
+            ["add_asset", "name_kit"],
+        ),
+        (
+            {"made/app.py": "from made.real import made as app\n", "made/real.py": DIRECT.replace("app =", "made =")},
+            ["add_asset", "go", "name_kit"],
+        ),
         ({"made/app.py": COMPUTED}, []),
         ({"made/app.py": "from made.app import app\n"}, []),
         ({"made/app.py": "this is not Python"}, []),
         ({}, []),
     ],
-)  # fmt: skip
+)
 def test_nothing_of_the_application_is_imported(
     put: Callable[[Mapping[str, str]], None], tmp_path: Path, files: Mapping[str, str], actions: list[str]
 ) -> None:

@@ -33,9 +33,11 @@ def followed(url: URL, lines: int) -> list[tuple[int, str]]:
     """The first lines that the command prints."""
     command = [sys.executable, "-m", "actionbus", "log", "--after", "0", "--submitted", "--follow", "--json"]
     env = os.environ | {
-        "ACTIONBUS_APP": "tests.adapters.shop_app:app", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
+        "ACTIONBUS_APP": "tests.adapters.shop_app:app",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
         "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
-    }  # fmt: skip
+    }
     with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         told = [json.loads(process.stdout.readline()) for _ in range(lines)]

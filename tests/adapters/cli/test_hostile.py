@@ -25,18 +25,12 @@ from actionbus.adapters.logs import formatter
 from actionbus.adapters.safe_text import joined, plain, plain_lines
 from actionbus.core.storage.runs import Run as Queued
 from tests import processes
+from tests.adapters.cli.corpus import FORGED, HOSTILE, WORST
 from tests.helpers import Run, documents, environment, subcommands
 from tests.projections.notes.app import make_application as notes_application
 from tests.shop.actions.withdraw import Withdraw
 from tests.shop.app import make_application
 
-FORGED = "2026-11-24 20:59:00,000 INFO actionbus: delete_all succeeded"
-HOSTILE = [
-    r"x\[/boom] y", "[red]red[/red]", r"\[link=http://evil.example]c[/link]", r"\\[/boom]", "[/]", "[bold", ":smile:",
-    "a\x1b[2Jb", "\x1b]0;pwned\x07", f"one\n{FORGED}", f"one\r{FORGED}", f"one\u2028{FORGED}", f"one\x85{FORGED}",
-    "\x9b31m", "\x7f\x08", "\u202egnp.exe", "\u2066\u200f", "\ue000", "{0} %s $HOME",
-]  # fmt: skip
-WORST = " ".join(HOSTILE)
 ACTOR = r"eve\[/boom][red]"
 
 
@@ -108,7 +102,12 @@ def assert_plain(printed: str, *, shows: bool = True) -> None:
 
 
 SHOP: dict[str, list[tuple[list[str], int]]] = {
-    "log": [(["log", "-n", "50"], 0), (["log", "--submitted"], 0), (["log", "--json"], 0), (["log", "--actor", ACTOR], 0)],
+    "log": [
+        (["log", "-n", "50"], 0),
+        (["log", "--submitted"], 0),
+        (["log", "--json"], 0),
+        (["log", "--actor", ACTOR], 0),
+    ],
     "show": [(["show", "42"], 0), (["show", "44"], 0), (["show", "46"], 0), (["show", "42", "--json"], 0)],
     "run": [
         (["run", "open_account", "--id", "100", "--name", HOSTILE[0]], 1),
@@ -120,13 +119,19 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["run", "deposit", "--" + WORST], 2),
     ],
     "runs list": [
-        (["runs", "list"], 0), (["runs", "list", "--json"], 0), (["runs", "list", "--dead"], 0),
-        (["runs", "list", "--queue", WORST], 2), (["runs", "list", "--state", WORST], 2),
+        (["runs", "list"], 0),
+        (["runs", "list", "--json"], 0),
+        (["runs", "list", "--dead"], 0),
+        (["runs", "list", "--queue", WORST], 2),
+        (["runs", "list", "--state", WORST], 2),
     ],
     "runs show": [(["runs", "show", "ID"], 1), (["runs", "show", WORST], 2)],
     "runs cancel": [(["runs", "cancel", "ID", "--actor", ACTOR], 1), (["runs", "cancel", WORST], 2)],
     "runs retry": [(["runs", "retry", "ID"], 1), (["runs", "retry", WORST], 2)],
-    "runs reschedule": [(["runs", "reschedule", "ID", "--in", "5"], 1), (["runs", "reschedule", "ID", "--at", WORST], 2)],
+    "runs reschedule": [
+        (["runs", "reschedule", "ID", "--in", "5"], 1),
+        (["runs", "reschedule", "ID", "--at", WORST], 2),
+    ],
     "runs run-now": [(["runs", "run-now", "ID"], 1), (["runs", "run-now", WORST], 2)],
     "runs pause": [(["runs", "pause", WORST], 2)],
     "runs resume": [(["runs", "resume", WORST], 2), (["runs", "resume", "default", "--actor", ACTOR], 0)],
@@ -137,7 +142,10 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["history", "state", "--table", "accounts", "--after", "no[/boom]\x1b"], 0),
     ],
     "history rows": [(["history", "rows", "accounts", "1"], 0), (["history", "rows", "accounts", "no[/boom]\x1b"], 1)],
-    "history blame": [(["history", "blame", "accounts", "1"], 0), (["history", "blame", "accounts", "1", "no[/boom]"], 1)],
+    "history blame": [
+        (["history", "blame", "accounts", "1"], 0),
+        (["history", "blame", "accounts", "1", "no[/boom]"], 1),
+    ],
     "history diff": [(["history", "diff", "start", "end"], 0), (["history", "diff", "no[/boom]\x1b", "end"], 1)],
     "history changes": [(["history", "changes", "ID"], 0), (["history", "changes", "no[/boom]\x1b"], 2)],
     "history walk": [(["history", "walk"], 0)],
@@ -164,9 +172,9 @@ SHOP: dict[str, list[tuple[list[str], int]]] = {
         (["replay", "run", "--all"], 0),
     ],
     "replay verify": [(["replay", "verify", "--all"], 1), (["replay", "verify", "--all", "--format", "junit"], 1)],
-    "replay fork": [(["replay", "fork", "--edit", "ID:name=\"z [/boom] \\u001b[2J\""], 0)],
+    "replay fork": [(["replay", "fork", "--edit", 'ID:name="z [/boom] \\u001b[2J"'], 0)],
     "replay export-test": [(["replay", "export-test", "ID", "--to", r"t_\[red].py"], 0)],
-}  # fmt: skip
+}
 NOTES: dict[str, list[tuple[list[str], int]]] = {
     "search": [
         (["search", "findme", "--in", "notes", "--limit", "50", "--facet", "shelves"], 0),
@@ -205,9 +213,16 @@ NOTES: dict[str, list[tuple[list[str], int]]] = {
     "subscriptions status": [(["subscriptions", "status"], 0)],
     "history documents": [(["history", "documents", "notes"], 0), (["history", "documents", "no[/boom]\x1b"], 2)],
 }
-ELSEWHERE = {"replay debug": "test_a_debugged_action_is_plain", "serve": "test_a_text_log_has_one_line_per_event",
-             "token add": "test_tokens_are_plain", "token list": "test_tokens_are_plain",
-             "token revoke": "test_tokens_are_plain", "worker": "test_a_text_log_has_one_line_per_event", "up": "test_a_text_log_has_one_line_per_event", "actions": "test_declarations_are_plain"}  # fmt: skip
+ELSEWHERE = {
+    "replay debug": "test_a_debugged_action_is_plain",
+    "serve": "test_a_text_log_has_one_line_per_event",
+    "token add": "test_tokens_are_plain",
+    "token list": "test_tokens_are_plain",
+    "token revoke": "test_tokens_are_plain",
+    "worker": "test_a_text_log_has_one_line_per_event",
+    "up": "test_a_text_log_has_one_line_per_event",
+    "actions": "test_declarations_are_plain",
+}
 """Covered by a test of its own, below."""
 NOTHING = {
     "completion": "prints a script of click's",
@@ -245,8 +260,17 @@ def test_every_command_is_covered_here() -> None:
 
 def test_all_that_is_printed_goes_through_one_module() -> None:
     """Nobody prints past `say`, `print_table` and `print_json`, which make it plain."""
-    allowed = {("common", "echo"), ("printing", "print"), ("printing", "_Terminal"), ("progress", "Console"),
-               ("elasticsearch", "Console"), ("completion", "echo"), ("db", "echo"), ("run", "echo"), ("stubs", "echo")}  # fmt: skip
+    allowed = {
+        ("common", "echo"),
+        ("printing", "print"),
+        ("printing", "_Terminal"),
+        ("progress", "Console"),
+        ("elasticsearch", "Console"),
+        ("completion", "echo"),
+        ("db", "echo"),
+        ("run", "echo"),
+        ("stubs", "echo"),
+    }
     found = set()
     for path in Path(cli.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

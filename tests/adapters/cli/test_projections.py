@@ -63,8 +63,15 @@ def test_phrases_ranges_orders_and_all_there_is(cli: Run, monkeypatch: pytest.Mo
     assert sorted(keys("--all")) == ["a", "b", "c"]
     shown = cli("search", "--in", "notes", "--all", "--facet", "shelves").stdout
     assert ("3 found" in shown, shown.count("shelves: top 3")) == (True, 1)
-    for refused in (["--range", "changes"], ["--range", "changes:eq:1"], ["--range", "changes:gt:x"], ["--sort", "text"],
-                    ["x", "--page", "1001"], ["--match", "regexp"], ["x " * 201]):  # fmt: skip
+    for refused in (
+        ["--range", "changes"],
+        ["--range", "changes:eq:1"],
+        ["--range", "changes:gt:x"],
+        ["--sort", "text"],
+        ["x", "--page", "1001"],
+        ["--match", "regexp"],
+        ["x " * 201],
+    ):
         assert "Traceback" not in cli("search", "--in", "notes", *refused, code=2).stderr
 
 
@@ -122,8 +129,10 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
     line = [sys.executable, "-m", "actionbus", "projections", "run", "--metrics", str(port)]
     process = processes.Popen(line, env=os.environ | {"PYTHONWARNINGS": "error"}, stderr=subprocess.PIPE)
     try:
-        eventually(lambda: all(each["healthy"] and each["lag_positions"] == 0 for each in states(cli).values()),
-                   "everything is absorbed")  # fmt: skip
+        eventually(
+            lambda: all(each["healthy"] and each["lag_positions"] == 0 for each in states(cli).values()),
+            "everything is absorbed",
+        )
         cli("projections", "status", "--check", "--max-lag", "60s")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
             metrics = response.read().decode()
@@ -138,8 +147,9 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
 
 def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     put(cli, "a", "poison")
-    process = processes.Popen([sys.executable, "-m", "actionbus", "projections", "run", "notes"],
-                               env=os.environ, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = processes.Popen(
+        [sys.executable, "-m", "actionbus", "projections", "run", "notes"], env=os.environ, stderr=subprocess.DEVNULL
+    )
     try:
         eventually(lambda: states(cli)["notes"]["state"] == "stopped", "the projection is stopped")
         shown = cli("projections", "status").stdout

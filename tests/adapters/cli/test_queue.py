@@ -168,8 +168,14 @@ def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(sqlite_url: URL, tmp_
     assert asking.wait(PATIENCE_S) == 0
     os.close(ours)
     assert b"hunter22" not in shown
-    piped = processes.run([ACTIONBUS, "run", "sign_in", "--name", "ann"], env=env, stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    piped = processes.run(
+        [ACTIONBUS, "run", "sign_in", "--name", "ann"],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert piped.returncode == 3
     assert "password: Missing data" in piped.stderr, "nobody to ask where there is no terminal"
     assert b"hunter22" not in Path(str(sqlite_url.database)).read_bytes()
@@ -190,8 +196,11 @@ def test_json_logs(sqlite_url: URL) -> None:
     prepared(sqlite_url)
     done = processes.run(
         [ACTIONBUS, "--log-format", "json", "run", "open_account", "--id", "1", "--name", "a", "--actor", "ann"],
-        env=environment(sqlite_url), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=environment(sqlite_url),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     ended = [line for line in lines if line.get("action") == "open_account"]
     assert ended, lines

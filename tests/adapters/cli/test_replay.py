@@ -100,8 +100,9 @@ def test_run_shows_each_action(cli: Run) -> None:
     assert {each["status"] for each in found} == {"succeeded", "failed"}
     transfer = next(each for each in found if each["action"] == "transfer")
     assert {(each["table"], each["operation"]) for each in transfer["changes"]} == {
-        ("accounts", "update"), ("entries", "insert"),
-    }  # fmt: skip
+        ("accounts", "update"),
+        ("entries", "insert"),
+    }
 
 
 def test_fork(cli: Run, tmp_path: Path) -> None:
@@ -167,9 +168,14 @@ def hook() -> None:
 
 def debugged(url: URL, action_id: str, stdin: str, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
     done = processes.run(
-        [*TOOL, "replay", "debug", action_id, *options], env={**os.environ, **environment(url), **more}, cwd=ROOT,
-        input=stdin, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*TOOL, "replay", "debug", action_id, *options],
+        env={**os.environ, **environment(url), **more},
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

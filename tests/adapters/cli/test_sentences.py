@@ -25,13 +25,32 @@ from tests.helpers import ROOT, environment
 from tests.projections.notes.app import make_application as notes_application
 
 READING = [
-    ["log"], ["show", "1"], ["runs", "list"], ["journal", "stats"], ["journal", "export", "x.gz"], ["journal", "recover"],
-    ["db", "current"], ["search", "x"], ["projections", "status"], ["projections", "run", "--once"],
-    ["projections", "prune"], ["replay", "verify"], ["history", "state"], ["history", "diff", "start", "end"],
-    ["history", "blame", "accounts", "1"], ["history", "status"], ["history", "install", "accounts"], ["replay", "run"], ["history", "documents", "notes"],
-    ["run", "put_note", "--note", "a"], ["serve", "--authenticate", "none"], ["worker"], ["up"], ["runs", "retry", "01a22a3a-94d5-7ebf-bb43-461cc6fae3ac"],
+    ["log"],
+    ["show", "1"],
+    ["runs", "list"],
+    ["journal", "stats"],
+    ["journal", "export", "x.gz"],
+    ["journal", "recover"],
+    ["db", "current"],
+    ["search", "x"],
+    ["projections", "status"],
+    ["projections", "run", "--once"],
+    ["projections", "prune"],
+    ["replay", "verify"],
+    ["history", "state"],
+    ["history", "diff", "start", "end"],
+    ["history", "blame", "accounts", "1"],
+    ["history", "status"],
+    ["history", "install", "accounts"],
+    ["replay", "run"],
+    ["history", "documents", "notes"],
+    ["run", "put_note", "--note", "a"],
+    ["serve", "--authenticate", "none"],
+    ["worker"],
+    ["up"],
+    ["runs", "retry", "01a22a3a-94d5-7ebf-bb43-461cc6fae3ac"],
     ["runs", "pause", "actions"],
-]  # fmt: skip
+]
 """Every command that needs a journal which is there."""
 
 
@@ -135,11 +154,14 @@ def test_a_name_that_is_none_is_told(library_here: None, here: Here, words: list
 @pytest.mark.parametrize(
     "words",
     [
-        ["log", "--action", "create_kit"], ["log", "--touching", "kits"], ["log", "--touching", "assets"],
-        ["search", "--in", "kits", "a", "--facet", "owner"], ["search", "--where", "kind=icon"],
+        ["log", "--action", "create_kit"],
+        ["log", "--touching", "kits"],
+        ["log", "--touching", "assets"],
+        ["search", "--in", "kits", "a", "--facet", "owner"],
+        ["search", "--where", "kind=icon"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_a_name_that_is_one_is_none_the_less_if_nothing_has_it(
     library_here: None, here: Here, words: list[str]
 ) -> None:
@@ -152,14 +174,22 @@ SAYS = "the application is the bundled reference"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["log"], False), (["log", "--json"], False), (["actions"], True), (["db", "upgrade", "--models"], True),
-        (["run", "create_kit", "--name", "x", "--actor", "ana", "--json"], True), (["runs", "list"], True),
-        (["db", "upgrade"], False), (["db", "current"], False), (["run", "create_kit", "--help"], False),
-        (["--version"], False), (["completion", "bash"], False), (["elasticsearch", "status"], False),
+        (["log"], False),
+        (["log", "--json"], False),
+        (["actions"], True),
+        (["db", "upgrade", "--models"], True),
+        (["run", "create_kit", "--name", "x", "--actor", "ana", "--json"], True),
+        (["runs", "list"], True),
+        (["db", "upgrade"], False),
+        (["db", "current"], False),
+        (["run", "create_kit", "--help"], False),
+        (["--version"], False),
+        (["completion", "bash"], False),
+        (["elasticsearch", "status"], False),
         (["--app", "actionbus.adapters.library.app:library", "log"], False),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_who_names_no_application_is_told_whose_actions_these_are(
     library_here: None, here: Here, words: list[str], said: bool
 ) -> None:
@@ -169,9 +199,18 @@ def test_who_names_no_application_is_told_whose_actions_these_are(
     assert SAYS not in out
 
 
-WITHOUT = [["projections", "status"], ["projections", "run", "--once"], ["projections", "rebuild", "kits"],
-           ["projections", "prune"], ["search", "x"], ["log"], ["runs", "list"], ["history", "status"],
-           ["history", "install", "accounts"], ["history", "baseline", "accounts"]]  # fmt: skip
+WITHOUT = [
+    ["projections", "status"],
+    ["projections", "run", "--once"],
+    ["projections", "rebuild", "kits"],
+    ["projections", "prune"],
+    ["search", "x"],
+    ["log"],
+    ["runs", "list"],
+    ["history", "status"],
+    ["history", "install", "accounts"],
+    ["history", "baseline", "accounts"],
+]
 
 
 @pytest.mark.parametrize("words", WITHOUT, ids=" ".join)
@@ -223,8 +262,12 @@ def test_the_database_is_made_by_the_command_that_makes_it(tmp_path: Path) -> No
     assert tool(url, "log").returncode == 0
 
 
-COMPLETED = {"actionbus run ": "", "actionbus run deposit --": "plain,--", "actionbus lo": "plain,log",
-             "actionbus replay ": "plain,debug"}  # fmt: skip
+COMPLETED = {
+    "actionbus run ": "",
+    "actionbus run deposit --": "plain,--",
+    "actionbus lo": "plain,log",
+    "actionbus replay ": "plain,debug",
+}
 """What there is to offer without the application."""
 
 
@@ -234,9 +277,12 @@ def test_completion_is_silent_where_the_application_cannot_be_loaded(
     sqlite_url: URL, app: str, words: str, offered: str
 ) -> None:
     done = tool(
-        sqlite_url, ACTIONBUS_APP=app, _ACTIONBUS_COMPLETE="bash_complete", COMP_WORDS=words,
+        sqlite_url,
+        ACTIONBUS_APP=app,
+        _ACTIONBUS_COMPLETE="bash_complete",
+        COMP_WORDS=words,
         COMP_CWORD=str(len(words.split(" ")) - 1),
-    )  # fmt: skip
+    )
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith(offered) if offered else done.stdout.strip() == ""

@@ -44,9 +44,11 @@ def test_what_needs_no_command_imports_nothing_heavy(words: tuple[str, ...]) -> 
 @pytest.mark.parametrize("words", ["actionbus pro", "actionbus run cre", "actionbus run create_kit --na"])
 def test_completion_imports_nothing_heavy(words: str) -> None:
     asked = {
-        "_ACTIONBUS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1),
+        "_ACTIONBUS_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
         "ACTIONBUS_APP": "actionbus.adapters.library.app:library",
-    }  # fmt: skip
+    }
     assert imports_of(**asked) == []
 
 

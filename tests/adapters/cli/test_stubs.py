@@ -33,11 +33,17 @@ class Every(ActionHandler):
     """Every kind of declaration."""
 
     arguments = {
-        "id": Arg(UUID, required=True), "at": Arg(datetime), "price": Arg(Decimal, default=Decimal(1)),
-        "colour": Arg(Colour, many=True), "size": Arg(str, options=['s"', "m"], default="m"),
-        "tags": Arg(list[str], default=list), "about": Arg(dict[str, int], required=True), "any": Arg(fields.Url()),
-        "schema": Arg(Schema), "number": Arg(int, options=[1, 2], required=True),
-    }  # fmt: skip
+        "id": Arg(UUID, required=True),
+        "at": Arg(datetime),
+        "price": Arg(Decimal, default=Decimal(1)),
+        "colour": Arg(Colour, many=True),
+        "size": Arg(str, options=['s"', "m"], default="m"),
+        "tags": Arg(list[str], default=list),
+        "about": Arg(dict[str, int], required=True),
+        "any": Arg(fields.Url()),
+        "schema": Arg(Schema),
+        "number": Arg(int, options=[1, 2], required=True),
+    }
 
     def execute(self) -> dict[str, list[UUID]]:
         raise NotImplementedError

@@ -39,9 +39,11 @@ def start(sqlite_url: URL, log: Path) -> Iterator[Start]:
     prepared_library(sqlite_url)
     started: list[subprocess.Popen[bytes]] = []
     env = environment(sqlite_url) | {
-        "ACTIONBUS_APP": "actionbus.adapters.library.app:library", "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-        "ACTIONBUS_BROKER_URL": "", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+        "ACTIONBUS_APP": "actionbus.adapters.library.app:library",
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+        "ACTIONBUS_BROKER_URL": "",
+        "PYTHONPATH": str(ROOT),
+    }
 
     def begin(*words: str) -> subprocess.Popen[bytes]:
         with log.open("ab") as file:

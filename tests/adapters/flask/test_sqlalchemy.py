@@ -70,10 +70,25 @@ def recorded(flask_app: Flask) -> str:
 def from_the_command_line(flask_app: Flask, url: URL, then: str) -> Ran:
     """In a process that makes no Flask application at all."""
     done = processes.run(
-        [Path(sys.executable).with_name("actionbus"), "--app", "tests.adapters.flask.notes:app", "--database",
-         url.render_as_string(hide_password=False), "run", "add_note", "--text", "x", "--then", then, "--json"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            Path(sys.executable).with_name("actionbus"),
+            "--app",
+            "tests.adapters.flask.notes:app",
+            "--database",
+            url.render_as_string(hide_password=False),
+            "run",
+            "add_note",
+            "--text",
+            "x",
+            "--then",
+            then,
+            "--json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return Ran("succeeded" if done.returncode == 0 else "failed", done.stdout + done.stderr)
 
 
@@ -119,9 +134,15 @@ def in_the_testing_kit(flask_app: Flask, url: URL, then: str) -> Ran:
 
 
 WAYS = [
-    from_the_command_line, from_python, in_an_application_context, by_a_worker, by_a_worker_in_a_context, in_a_request,
-    over_the_api, in_the_testing_kit,
-]  # fmt: skip
+    from_the_command_line,
+    from_python,
+    in_an_application_context,
+    by_a_worker,
+    by_a_worker_in_a_context,
+    in_a_request,
+    over_the_api,
+    in_the_testing_kit,
+]
 
 
 @pytest.mark.parametrize("way", WAYS)

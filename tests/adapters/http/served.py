@@ -25,11 +25,15 @@ class Served:
         self, application: str, url: URL, log: Path, token: str = "", more: Sequence[str] = (), **env: str
     ) -> None:
         self.token = token
-        env = os.environ | {
-            "ACTIONBUS_APP": application,
-            "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
-            "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-        } | env  # fmt: skip
+        env = (
+            os.environ
+            | {
+                "ACTIONBUS_APP": application,
+                "ACTIONBUS_DATABASE_URL": url.render_as_string(hide_password=False),
+                "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+            }
+            | env
+        )
         options = [] if token else ["--authenticate", "none"]
         self.log = log
         with log.open("wb") as out:

@@ -142,10 +142,16 @@ def test_a_search_that_the_store_cannot_run_is_the_clients_mistake(
 @pytest.mark.parametrize(
     "query",
     [
-        "filter=_seq_no:1", "facet=_index", "facet=actionbus.position", "filter=name:a", "sort=-_id", "sort=name",
-        "range=_seq_no:gt:1", "range=words:gt:a",
+        "filter=_seq_no:1",
+        "facet=_index",
+        "facet=actionbus.position",
+        "filter=name:a",
+        "sort=-_id",
+        "sort=name",
+        "range=_seq_no:gt:1",
+        "range=words:gt:a",
     ],
-)  # fmt: skip
+)
 def test_only_declared_fields_are_searched_by(web: Web, do: Callable[..., Any], query: str) -> None:
     ana = web.as_("ana")
     kit = do(ana, "create_kit", name="A")["kit_id"]

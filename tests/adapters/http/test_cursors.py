@@ -54,8 +54,17 @@ def test_no_other_cursor_is_taken(web: Web, kit: str, do: Callable[..., Any]) ->
     assert ana.get(f"{where}&cursor={given}").status_code == 200
     inner = given.partition(".")[2]
     forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(inner + "==")[:-3] + b"9]]").decode()
-    for hostile in (inner, f".{inner}", f"AAAA.{inner}", given[:-1], f"{given.partition('.')[0]}.{forged}", "x", "**", "é.é",
-                    Cursors(b"guessed", "ana", "assets").sealed(inner)):  # fmt: skip
+    for hostile in (
+        inner,
+        f".{inner}",
+        f"AAAA.{inner}",
+        given[:-1],
+        f"{given.partition('.')[0]}.{forged}",
+        "x",
+        "**",
+        "é.é",
+        Cursors(b"guessed", "ana", "assets").sealed(inner),
+    ):
         response = ana.get("/search/assets", query_string={"cursor": hostile, "filter": f"kit_id:{kit}", "limit": "2"})
         assert response.status_code == 400, hostile
         assert response.get_json()["errors"]["cursor"]

@@ -27,8 +27,10 @@ def modules(folder: str) -> dict[str, set[str]]:
     """Modules below a folder, and which modules each imports."""
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files, folder
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(path)
-            for path in files}  # fmt: skip
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(path)
+        for path in files
+    }
 
 
 def test_the_layer_imports_no_framework() -> None:

@@ -93,9 +93,18 @@ def test_no_answer_is_kept_by_a_cache_or_taken_for_something_else(web: Web, do: 
     web.project()
     made = ana.post("/actions/create_kit", json={"name": "B"}).get_json()
     paths = [
-        "/actions", f"/actions/{made['action_id']}", f"/search/kits?filter=kit_id:{kit}", f"/search/assets?filter=kit_id:{kit}",
-        "/openapi.json", "/docs", "/health/live", "/health/ready", "/metrics", "/actions/nothing/at/all", "/search/nothing",
-    ]  # fmt: skip
+        "/actions",
+        f"/actions/{made['action_id']}",
+        f"/search/kits?filter=kit_id:{kit}",
+        f"/search/assets?filter=kit_id:{kit}",
+        "/openapi.json",
+        "/docs",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/actions/nothing/at/all",
+        "/search/nothing",
+    ]
     for path in paths:
         response = ana.get(path)
         assert response.headers["X-Content-Type-Options"] == "nosniff", path

@@ -265,9 +265,11 @@ def test_every_request_leaves_a_line_and_no_secret(start: Start, tmp_path: Path)
         "def who(request):\n    return request.headers.get('Authorization', '').partition('Bearer t-')[2] or None\n"
     )
     served = start(
-        "--authenticate", "asking:who", ACTIONBUS_LOG_FORMAT="json",
+        "--authenticate",
+        "asking:who",
+        ACTIONBUS_LOG_FORMAT="json",
         PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-    )  # fmt: skip
+    )
     served.token = "t-ana"
     served.request("POST", "/actions/open_account", {"id": 1, "name": "private-name"})
     served.request("GET", "/actions?q=private-query")
@@ -277,8 +279,11 @@ def test_every_request_leaves_a_line_and_no_secret(start: Start, tmp_path: Path)
     served.request("GET", "/health/live")
     text = served.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    told = [(line["method"], line["path"], line["http_status"], line.get("actor"))
-            for line in lines if line["logger"] == "actionbus.access"]  # fmt: skip
+    told = [
+        (line["method"], line["path"], line["http_status"], line.get("actor"))
+        for line in lines
+        if line["logger"] == "actionbus.access"
+    ]
     assert told == [
         ("POST", "/actions/open_account", 200, "ana"),
         ("GET", "/actions", 200, "ana"),

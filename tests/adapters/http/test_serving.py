@@ -89,10 +89,24 @@ def test_every_answer_conforms_to_the_document(served: Served, library_url: URL,
     tool = Path(sys.executable).with_name("st")
     # One worker: Python 3.11's ast.parse fails now and then when two threads of the tool use it.
     command = [
-        tool, "run", f"http://127.0.0.1:{served.port}/openapi.json", "--header", f"Authorization: Bearer {served.token}",
-        "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--no-color", "--workers", "1",
-        *(["--max-examples", "300"] if TORTURE else ["--max-examples", "2", "--seed", "1", "--exclude-path-regex", ALIKE]),
-    ]  # fmt: skip
+        tool,
+        "run",
+        f"http://127.0.0.1:{served.port}/openapi.json",
+        "--header",
+        f"Authorization: Bearer {served.token}",
+        "--checks",
+        "all",
+        "--phases",
+        "examples,coverage,fuzzing,stateful",
+        "--no-color",
+        "--workers",
+        "1",
+        *(
+            ["--max-examples", "300"]
+            if TORTURE
+            else ["--max-examples", "2", "--seed", "1", "--exclude-path-regex", ALIKE]
+        ),
+    ]
     try:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     finally:

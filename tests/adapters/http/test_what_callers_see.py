@@ -18,9 +18,17 @@ from actionbus.testing import HeldBroker
 from tests.adapters.conftest import Web
 
 TOLD_OF_SUBMITTED = {
-    "position", "action_id", "kind", "action", "actor", "correlation_id", "cause_id", "idempotency_key",
-    "recorded_at", "arguments",
-}  # fmt: skip
+    "position",
+    "action_id",
+    "kind",
+    "action",
+    "actor",
+    "correlation_id",
+    "cause_id",
+    "idempotency_key",
+    "recorded_at",
+    "arguments",
+}
 TOLD_OF_OUTCOME = (TOLD_OF_SUBMITTED - {"idempotency_key"}) | {"status", "started_at", "duration_us", "result", "error"}
 SECRET = "what-only-the-outside-knows"
 

@@ -30,8 +30,19 @@ CORPUS = (
     "x" * 30_000 + "<b>end</b>",
     "e\u0301" * 5 + "Z" + "\u0335" * 60,
 )
-PATHS = ("/?sel=2", "/?part=rows", "/actions/2", "/actions/2?part=panel", "/causes/2", "/tables", "/table?table=reservations", "/diff?a=0",
-         "/about", "/queue", "/projections")  # fmt: skip
+PATHS = (
+    "/?sel=2",
+    "/?part=rows",
+    "/actions/2",
+    "/actions/2?part=panel",
+    "/causes/2",
+    "/tables",
+    "/table?table=reservations",
+    "/diff?a=0",
+    "/about",
+    "/queue",
+    "/projections",
+)
 
 WIDER = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
     .filter(each => each.getBoundingClientRect().right > innerWidth && !each.parentElement.closest('.scroll, nav'))

@@ -32,8 +32,12 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspected]:
     """The inn, and a folder for jobs."""
     folder: Path = tmp_path_factory.mktemp("jobs")
     url = f"sqlite:///{folder / 'inn.db'}"
-    settings = {"ACTIONBUS_APP": "tests.adapters.inspector.inn.app:inn", "ACTIONBUS_DATABASE_URL": url,
-                "PYTHONPATH": str(ROOT), "ACTIONBUS_ELASTICSEARCH_URL": "embedded"}  # fmt: skip
+    settings = {
+        "ACTIONBUS_APP": "tests.adapters.inspector.inn.app:inn",
+        "ACTIONBUS_DATABASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+    }
     with Bus(inn, url) as bus:
         bus.create()
         tell(bus)

@@ -63,9 +63,11 @@ def test_the_command_serves_this_machine_alone_and_opens_what_it_prints(inn_url:
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part\nmv {opened}.part {opened}\n')
     browser.chmod(0o755)
     env = os.environ | {
-        "ACTIONBUS_APP": "tests.adapters.inspector.inn.app:inn", "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-        "ACTIONBUS_DATABASE_URL": inn_url.render_as_string(hide_password=False), "BROWSER": str(browser),
-    }  # fmt: skip
+        "ACTIONBUS_APP": "tests.adapters.inspector.inn.app:inn",
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+        "ACTIONBUS_DATABASE_URL": inn_url.render_as_string(hide_password=False),
+        "BROWSER": str(browser),
+    }
     with log.open("wb") as out:
         process = processes.Popen([*TOOL, "inspect", "--open"], env=env, stdout=out, stderr=out)
     try:

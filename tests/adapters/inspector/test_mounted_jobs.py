@@ -32,9 +32,11 @@ class Mounted:
         self.bus = Bus(inn, url)
         app = Flask("front")
         app.config.update(
-            ACTIONBUS_ELASTICSEARCH_URL="embedded", ACTIONBUS_INSPECTOR=True, ACTIONBUS_APP=APP,
+            ACTIONBUS_ELASTICSEARCH_URL="embedded",
+            ACTIONBUS_INSPECTOR=True,
+            ACTIONBUS_APP=APP,
             ACTIONBUS_JOBS=str(folder),
-        )  # fmt: skip
+        )
         ActionBus(app, bus=self.bus, authenticate=lambda request: request.headers.get("X-Actor"), inspector=True)
         self._client = app.test_client()
 
@@ -106,8 +108,12 @@ from actionbus.adapters.http.jobs import Jobs
 print(Jobs(pathlib.Path({str(tmp_path)!r}), dict(os.environ)).start("verify", ["log", "--follow"]), flush=True)
 time.sleep(1000)
 """
-    env = {**os.environ, "ACTIONBUS_APP": APP, "PYTHONPATH": str(ROOT),
-           "ACTIONBUS_DATABASE_URL": str(two[0].bus.engine.url)}  # fmt: skip
+    env = {
+        **os.environ,
+        "ACTIONBUS_APP": APP,
+        "PYTHONPATH": str(ROOT),
+        "ACTIONBUS_DATABASE_URL": str(two[0].bus.engine.url),
+    }
     worker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
     assert worker.stdout is not None
     name = worker.stdout.readline().strip()
@@ -129,8 +135,13 @@ def test_who_has_not_the_permission_sees_and_begins_none(two: tuple[Mounted, Mou
     one.ended(name)
     for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{name}"), ("DELETE", f"/{name}")):
         one.ask(method, f"/history/jobs{path}", who, 403, **({"json": {"kind": "verify"}} if method == "POST" else {}))
-    for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{name}"), ("GET", f"/{name}/report"),
-                         ("POST", f"/{name}/cancel")):  # fmt: skip
+    for method, path in (
+        ("GET", ""),
+        ("POST", ""),
+        ("GET", f"/{name}"),
+        ("GET", f"/{name}/report"),
+        ("POST", f"/{name}/cancel"),
+    ):
         one.ask(
             method, f"/inspector/jobs{path}", who, 403, **({"data": {"kind": "verify"}} if method == "POST" else {})
         )
@@ -173,10 +184,21 @@ def test_a_query_of_ones_own_is_for_operators(two: tuple[Mounted, Mounted]) -> N
 
 @pytest.mark.parametrize(
     "given",
-    [{}, [], "x", {"kind": "none"}, {"kind": "bisect"}, {"kind": 1}, {"kind": "verify", "more": "x"},
-     {"kind": "revert", "id": "\0"}, {"kind": "verify", "from": "\ud800"}, {"kind": "verify", "from": "x" * 200_000},
-     {"kind": "preview", "action": "--help"}, {"kind": "what-if"}],
-)  # fmt: skip
+    [
+        {},
+        [],
+        "x",
+        {"kind": "none"},
+        {"kind": "bisect"},
+        {"kind": 1},
+        {"kind": "verify", "more": "x"},
+        {"kind": "revert", "id": "\0"},
+        {"kind": "verify", "from": "\ud800"},
+        {"kind": "verify", "from": "x" * 200_000},
+        {"kind": "preview", "action": "--help"},
+        {"kind": "what-if"},
+    ],
+)
 def test_what_makes_no_sense_begins_nothing(two: tuple[Mounted, Mounted], given: Any) -> None:
     one, _ = two
     before = one.ask("GET", "/history/jobs")

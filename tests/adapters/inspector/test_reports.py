@@ -25,8 +25,12 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspected]:
     """The inn, whose code is a later release's by now."""
     folder: Path = tmp_path_factory.mktemp("later")
     url = f"sqlite:///{folder / 'inn.db'}"
-    settings = {"ACTIONBUS_APP": "tests.adapters.inspector.inn.later:later", "ACTIONBUS_DATABASE_URL": url,
-                "PYTHONPATH": str(ROOT), "ACTIONBUS_ELASTICSEARCH_URL": "embedded"}  # fmt: skip
+    settings = {
+        "ACTIONBUS_APP": "tests.adapters.inspector.inn.later:later",
+        "ACTIONBUS_DATABASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+    }
     with Bus(inn, url) as bus:
         bus.create()
         tell(bus)

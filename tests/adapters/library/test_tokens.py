@@ -55,8 +55,11 @@ def test_a_name_that_nobody_can_have_gets_no_token(bus: Bus, holder: str) -> Non
 
 @pytest.mark.parametrize("weak", ["abt_mine", "abt_", "", "mine", "abt_" + "a" * 42, "abt_" + "a" * 44, "x" * 47])
 def test_a_token_that_somebody_thought_up_is_not_accepted(bus: Bus, weak: str) -> None:
-    arguments = {"holder": "ana", "digest": hashlib.sha256(weak.encode()).hexdigest(),
-                 "expires_at": datetime.now(UTC) + timedelta(days=1)}  # fmt: skip
+    arguments = {
+        "holder": "ana",
+        "digest": hashlib.sha256(weak.encode()).hexdigest(),
+        "expires_at": datetime.now(UTC) + timedelta(days=1),
+    }
     bus.execute("add_token", arguments, actor="operator:tests")
     assert authenticator(bus)(Sent(weak)) is None
 

@@ -27,10 +27,21 @@ from tests.shop.app import Base, make_application
 from tests.test_docs import run_blocks
 
 OURS = {
-    "journal", "actionbus_totals", "actionbus_marks", "actionbus_unfinished", "actionbus_identity", "actionbus_incarnation",
-    "actionbus_checkpoints", "actionbus_pauses", "actionbus_verifications", *queue_ddl.TABLES, "actionbus_version",
-    "projection_indices", "projection_aliases", "projection_documents",
-}  # fmt: skip
+    "journal",
+    "actionbus_totals",
+    "actionbus_marks",
+    "actionbus_unfinished",
+    "actionbus_identity",
+    "actionbus_incarnation",
+    "actionbus_checkpoints",
+    "actionbus_pauses",
+    "actionbus_verifications",
+    *queue_ddl.TABLES,
+    "actionbus_version",
+    "projection_indices",
+    "projection_aliases",
+    "projection_documents",
+}
 
 
 def full(engine: Engine, schema: str | None = None) -> None:

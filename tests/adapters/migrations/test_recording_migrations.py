@@ -64,9 +64,11 @@ class Shop:
         """Write a migration and run it."""
         self.count += 1
         script = SCRIPT.format(
-            revision=f"r{self.count}", before=f"r{self.count - 1}" if self.count > 1 else None,
-            upgrade="\n    ".join(upgrade), downgrade=downgrade,
-        )  # fmt: skip
+            revision=f"r{self.count}",
+            before=f"r{self.count - 1}" if self.count > 1 else None,
+            upgrade="\n    ".join(upgrade),
+            downgrade=downgrade,
+        )
         (self.own.folder / "versions" / f"r{self.count}.py").write_text(script)
         self.own.do(command.upgrade, "head")
 
@@ -172,8 +174,14 @@ def test_batch_mode_drops_triggers_silently_which_is_noticed_and_mended(
 
 def test_the_models_say_what_is_withheld(url: URL, tmp_path: Path) -> None:
     shop = Shop(url, tmp_path / "own")
-    Table("items", shop.models, Column("id", Integer, primary_key=True), Column("name", String(9)),
-          Column("secret", String(9), info={"sensitive": True}), Column("later", String, info={"sensitive": True}))  # fmt: skip
+    Table(
+        "items",
+        shop.models,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(9)),
+        Column("secret", String(9), info={"sensitive": True}),
+        Column("later", String, info={"sensitive": True}),
+    )
     shop.migrate(CREATE[0], 'op.record_history("items")')
     assert shop.bus.history.status()[0].withheld == ("secret",)
     shop.bus.close()
@@ -231,8 +239,13 @@ with context.begin_transaction():
 def test_generated_migrations_renew_what_they_change(url: URL, tmp_path: Path) -> None:
     def declared(*more: Column[Any]) -> MetaData:
         models = MetaData()
-        Table("items", models, Column("id", Integer, primary_key=True),
-              Column("secret", String(9), info={"sensitive": True}), *more)  # fmt: skip
+        Table(
+            "items",
+            models,
+            Column("id", Integer, primary_key=True),
+            Column("secret", String(9), info={"sensitive": True}),
+            *more,
+        )
         Table("logs", models, Column("id", Integer, primary_key=True))
         shop.own.config.attributes["models"] = models
         Application("shop", actions=["tests.core.no_actions"], models=models, unrecorded=["logs"])

@@ -88,10 +88,12 @@ def test_an_application_writes_its_tables_and_no_images_by_hand(owned: Owned, ca
     engine = create_engine(owned.at("shop_app"))
     with engine.connect() as connection, pytest.raises(ProgrammingError, match="permission denied for function"):
         connection.execute(text("CREATE TEMP TABLE accounts (id int)"))
-        connection.execute(text(
-            "CREATE TRIGGER forged AFTER INSERT ON pg_temp.accounts REFERENCING NEW TABLE AS n FOR EACH STATEMENT "
-            "EXECUTE FUNCTION actionbus_image_1_insert()"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "CREATE TRIGGER forged AFTER INSERT ON pg_temp.accounts REFERENCING NEW TABLE AS n FOR EACH STATEMENT "
+                "EXECUTE FUNCTION actionbus_image_1_insert()"
+            )
+        )
     engine.dispose()
 
 
@@ -124,9 +126,12 @@ def test_the_owner_installs_and_renews_and_so_does_a_member(owned: Owned, caplog
         assert install(bus.backend, connection, [TableWanted("things")]) == ["public.things"]
         connection.execute(text("ALTER TABLE things ADD more text"))
         assert install(bus.backend, connection, [TableWanted("things")]) == ["public.things"]
-    now(owned.url, f"CREATE ROLE {tables}; CREATE ROLE {member} LOGIN; GRANT {owner}, {tables} TO {member}; "
+    now(
+        owned.url,
+        f"CREATE ROLE {tables}; CREATE ROLE {member} LOGIN; GRANT {owner}, {tables} TO {member}; "
         f"GRANT USAGE, CREATE ON SCHEMA public TO {tables}; CREATE TABLE others (id integer PRIMARY KEY); "
-        f"ALTER TABLE others OWNER TO {tables}")  # fmt: skip
+        f"ALTER TABLE others OWNER TO {tables}",
+    )
     try:
         with Bus(make_application(), owned.url.set(username=member)) as bus:
             with bus.engine.begin() as connection:

@@ -178,9 +178,14 @@ def history(roles: Roles) -> list[Any]:
 
 @pytest.mark.parametrize("hardened", [False, True])
 def test_a_reader_needs_no_more(
-    roles: Roles, history: list[Any], tmp_path: Path, hardened: bool, monkeypatch: pytest.MonkeyPatch, sandbox: URL,
+    roles: Roles,
+    history: list[Any],
+    tmp_path: Path,
+    hardened: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    sandbox: URL,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     if hardened:
         take_functions(roles)
         for block in (block for is_hardened, block in BLOCKS if is_hardened):

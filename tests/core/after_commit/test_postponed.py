@@ -66,12 +66,19 @@ def test_a_call_is_made_after_the_commit_by_an_action_that_the_first_one_caused(
     assert asked is not None
     assert asked.context == {"tenant": "x"}
     assert asked.arguments == {
-        "call": "mailer.charge", "positional": [5], "named": {"note": "for tea"}, "key": outcome.result["key"],
-    }  # fmt: skip
+        "call": "mailer.charge",
+        "positional": [5],
+        "named": {"note": "for tea"},
+        "key": outcome.result["key"],
+    }
     assert performed.calls == [
-        {"call": "mailer.charge", "args": [5], "returned": "receipt 1",
-         "kwargs": {"note": "for tea", "idempotency_key": outcome.result["key"]}}
-    ]  # fmt: skip
+        {
+            "call": "mailer.charge",
+            "args": [5],
+            "returned": "receipt 1",
+            "kwargs": {"note": "for tea", "idempotency_key": outcome.result["key"]},
+        }
+    ]
     assert bus.runs.all() == []
     first = bus.journal.outcome(outcome.action_id)
     assert first is not None

@@ -50,9 +50,12 @@ class Stream:
 
 
 GIVEN: dict[str, Callable[[], Any]] = {
-    "a coroutine": a_coroutine, "an async generator": an_async_generator, "an async context": an_async_context,
-    "an awaitable": Promise, "an async iterator": Stream,
-}  # fmt: skip
+    "a coroutine": a_coroutine,
+    "an async generator": an_async_generator,
+    "an async context": an_async_context,
+    "an awaitable": Promise,
+    "an async iterator": Stream,
+}
 
 
 class CalledAsync:

@@ -16,9 +16,15 @@ from actionbus.core.values.payload import same
 NOT_DECLARED = "another"
 _KINDS = st.sampled_from([str, int, float, bool])
 _VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.sampled_from(["1", "1.5", "true"]),
-    st.lists(st.integers(), max_size=1), st.dictionaries(st.text(max_size=1), st.integers(), max_size=1),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.sampled_from(["1", "1.5", "true"]),
+    st.lists(st.integers(), max_size=1),
+    st.dictionaries(st.text(max_size=1), st.integers(), max_size=1),
+)
 _DEFAULTS = {str: "text", int: 3, float: 0.5, bool: True}
 
 
@@ -84,6 +90,9 @@ def test_what_is_of_the_very_type_does_not_go_through_the_schema() -> None:
 
 def test_what_is_checked_or_converted_is_the_schemas_to_judge() -> None:
     for arg in (
-        Arg(int, validator=lambda value: value > 0), Arg(str, options=["x"]), Arg(int, many=True), Arg(dict),
-    ):  # fmt: skip
+        Arg(int, validator=lambda value: value > 0),
+        Arg(str, options=["x"]),
+        Arg(int, many=True),
+        Arg(dict),
+    ):
         assert plain_of(build_schema("case", {"a": arg})) is None

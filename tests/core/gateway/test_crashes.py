@@ -181,8 +181,11 @@ def test_a_full_disk_on_postgresql_is_told_and_nothing_is_lost(
     make_postgres_bus: BusFactory, postgres_url: URL
 ) -> None:
     bus = opened(make_postgres_bus(), 1, 2)
-    query(postgres_url, "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
-                        "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END$$")  # fmt: skip
+    query(
+        postgres_url,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END$$",
+    )
     query(
         postgres_url,
         "CREATE TRIGGER full_disk BEFORE INSERT ON journal FOR EACH ROW WHEN (NEW.kind = 'outcome') EXECUTE FUNCTION full_disk()",

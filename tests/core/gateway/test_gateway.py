@@ -45,8 +45,9 @@ def test_a_success_leaves_two_records_that_tell_everything(bus: Bus) -> None:
     assert came.started_at.tzinfo is not None
     assert (came.duration_us or 0) > 0
     assert [(change.table.removeprefix("public."), change.operation) for change in came.touched] == [
-        ("accounts", "update"), ("entries", "insert"),
-    ]  # fmt: skip
+        ("accounts", "update"),
+        ("entries", "insert"),
+    ]
     assert submitted.touched == []
 
 
@@ -121,9 +122,13 @@ def test_nested_actions_commit_with_the_outer_one_and_carry_its_id(bus: Bus) -> 
     outcome = bus.execute("transfer", {"source": 1, "target": 2, "amount": 4}, correlation_id="c", actor="ann")
     history = bus.journal.history(outcome.action_id)
     assert [(r.kind, r.action) for r in history] == [
-        ("submitted", "transfer"), ("submitted", "withdraw"), ("outcome", "withdraw"),
-        ("submitted", "deposit"), ("outcome", "deposit"), ("outcome", "transfer"),
-    ]  # fmt: skip
+        ("submitted", "transfer"),
+        ("submitted", "withdraw"),
+        ("outcome", "withdraw"),
+        ("submitted", "deposit"),
+        ("outcome", "deposit"),
+        ("outcome", "transfer"),
+    ]
     assert {r.cause_id for r in history[1:5]} == {outcome.action_id}
     assert {r.correlation_id for r in history} == {"c"}
     assert {r.actor for r in history} == {"ann"}
@@ -136,8 +141,9 @@ def test_a_nested_failure_that_escapes_leaves_the_outer_failure_alone(bus: Bus) 
         bus.execute("transfer", {"source": 1, "target": 2, "amount": 4})
     last = bus.journal.tail(1)[0]
     assert [(r.kind, r.action) for r in bus.journal.history(last.action_id)] == [
-        ("submitted", "transfer"), ("outcome", "transfer"),
-    ]  # fmt: skip
+        ("submitted", "transfer"),
+        ("outcome", "transfer"),
+    ]
     assert balance(bus, 1) == 0
 
 
@@ -146,8 +152,9 @@ def test_a_nested_failure_that_is_caught_stays_on_record(bus: Bus) -> None:
     outcome = bus.execute("transfer", {"source": 1, "target": 2, "amount": 4, "go_on": True})
     history = bus.journal.history(outcome.action_id)
     assert [(r.action, r.status) for r in history if r.kind == "outcome"] == [
-        ("withdraw", "failed"), ("transfer", "succeeded"),
-    ]  # fmt: skip
+        ("withdraw", "failed"),
+        ("transfer", "succeeded"),
+    ]
     assert balance(bus, 1) == 0
 
 
@@ -164,8 +171,9 @@ def test_a_nested_success_inside_a_savepoint_that_is_rolled_back_is_no_success(
     monkeypatch.setattr(CallBack, "function", roll_back)
     outcome = bus.execute("call_back")
     assert [(r.action, r.status) for r in bus.journal.history(outcome.action_id) if r.kind == "outcome"] == [
-        ("deposit", "failed"), ("call_back", "succeeded"),
-    ]  # fmt: skip
+        ("deposit", "failed"),
+        ("call_back", "succeeded"),
+    ]
     record = bus.journal.get(outcome.action_id)
     assert record
     assert record.touched == []

@@ -40,13 +40,29 @@ class Mute:
 
 
 NASTY: dict[str, Any] = {
-    "exception": ValueError("bad"), "path": Path("/x"), "list": ["a", ValueError("b")], "by index": {0: ["bad"]},
-    "other keys": {1.5: "a", None: "b", (1, 2): "c", "1.5": "d"}, "the same twice": {1: ["a"], "1": ["b"]},
-    "nan": math.nan, "cycle": CYCLE, "deep": DEEP, "surrogate": "\ud800 \0", "surrogate key": {"\udfff\0": "x"},
-    "long": "x" * 3_000_000, "long key": {"x" * 3_000_000: "y"}, "wide": list(range(300_000)),
-    "wide mapping": {number: ["bad"] for number in range(100_000)}, "huge number": 10**5000, "mute": Mute(),
-    "unwalkable": Unwalkable(a=1), "set": {1, "a", None}, "bytes": b"\xff", "class": Path, "none": None,
-}  # fmt: skip
+    "exception": ValueError("bad"),
+    "path": Path("/x"),
+    "list": ["a", ValueError("b")],
+    "by index": {0: ["bad"]},
+    "other keys": {1.5: "a", None: "b", (1, 2): "c", "1.5": "d"},
+    "the same twice": {1: ["a"], "1": ["b"]},
+    "nan": math.nan,
+    "cycle": CYCLE,
+    "deep": DEEP,
+    "surrogate": "\ud800 \0",
+    "surrogate key": {"\udfff\0": "x"},
+    "long": "x" * 3_000_000,
+    "long key": {"x" * 3_000_000: "y"},
+    "wide": list(range(300_000)),
+    "wide mapping": {number: ["bad"] for number in range(100_000)},
+    "huge number": 10**5000,
+    "mute": Mute(),
+    "unwalkable": Unwalkable(a=1),
+    "set": {1, "a", None},
+    "bytes": b"\xff",
+    "class": Path,
+    "none": None,
+}
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -214,13 +230,27 @@ def in_a_circle() -> BaseException:
 
 
 RAISED: dict[str, Callable[[], BaseException]] = {
-    "frozen": Frozen, "no notes": NoNotes, "read-only": lambda: ReadOnly("x"), "no text": NoText,
-    "read-only refusal": lambda: ReadOnlyRefusal({"a": ["b"]}), "no arguments": NoArguments, "odd original": OddOriginal,
-    "no original": NoOriginal, "odd notes": with_odd_notes, "circle": in_a_circle,
-    "huge": lambda: ValueError("x" * 3_000_000), "surrogate": lambda: ValueError("\ud800 \0"),
-    "odd errors": OddErrors, "exit": lambda: SystemExit(2), "ctrl-c": KeyboardInterrupt, "group": lambda: BaseExceptionGroup("g", [SystemExit()]),
-    "generator's": GeneratorExit, "stop": StopIteration, "memory": MemoryError, "recursion": RecursionError,
-}  # fmt: skip
+    "frozen": Frozen,
+    "no notes": NoNotes,
+    "read-only": lambda: ReadOnly("x"),
+    "no text": NoText,
+    "read-only refusal": lambda: ReadOnlyRefusal({"a": ["b"]}),
+    "no arguments": NoArguments,
+    "odd original": OddOriginal,
+    "no original": NoOriginal,
+    "odd notes": with_odd_notes,
+    "circle": in_a_circle,
+    "huge": lambda: ValueError("x" * 3_000_000),
+    "surrogate": lambda: ValueError("\ud800 \0"),
+    "odd errors": OddErrors,
+    "exit": lambda: SystemExit(2),
+    "ctrl-c": KeyboardInterrupt,
+    "group": lambda: BaseExceptionGroup("g", [SystemExit()]),
+    "generator's": GeneratorExit,
+    "stop": StopIteration,
+    "memory": MemoryError,
+    "recursion": RecursionError,
+}
 
 
 def raising(error: BaseException) -> Callable[[Any], None]:
@@ -306,6 +336,7 @@ def test_an_outcome_that_the_database_does_not_take_is_kept_without_what_is_too_
     assert "too big" in str(error)
     assert (record.status, record.calls) == ("failed", None)
     assert record.error == {
-        "type": "sqlalchemy.exc:DataError", "message": "(what it says could not be kept: DataError)"
-    }  # fmt: skip
+        "type": "sqlalchemy.exc:DataError",
+        "message": "(what it says could not be kept: DataError)",
+    }
     bus.close()

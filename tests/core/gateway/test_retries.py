@@ -162,5 +162,8 @@ def test_what_a_call_gave_is_not_asked_twice_either(bus: Bus, monkeypatch: pytes
     record = bus.journal.get(outcome.action_id)
     assert record
     assert [call["call"] for call in record.calls or ()] == [
-        "mailer.session", "mailer.session().__enter__", "mailer.session().send", "mailer.session().__exit__",
-    ]  # fmt: skip
+        "mailer.session",
+        "mailer.session().__enter__",
+        "mailer.session().send",
+        "mailer.session().__exit__",
+    ]

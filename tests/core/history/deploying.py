@@ -102,21 +102,25 @@ TABLES = {
 KEYS: dict[str, tuple[str, ...]] = {"items": ("id",), "orders": ("id",), "lines": ("orders", "number"), "visits": ()}
 BYPASSES = [
     [
-        "UPDATE items SET price = price + 1 WHERE id <= {n}", "DELETE FROM orders WHERE id = {n}",
+        "UPDATE items SET price = price + 1 WHERE id <= {n}",
+        "DELETE FROM orders WHERE id = {n}",
         "INSERT INTO visits VALUES ('eve', '/{n}'), ('eve', '/{n}')",
         "UPDATE items SET id = id + 50 WHERE id = {n} AND NOT EXISTS (SELECT 1 FROM orders WHERE item = {n}) "
         "AND NOT EXISTS (SELECT 1 FROM items WHERE id = {n} + 50)",
     ],
     [
-        "UPDATE items SET currency = 'XXX' WHERE id = {n}", "UPDATE orders SET amount = -1 WHERE id = {n}",
-        "DELETE FROM visits WHERE who = 'ann'", "UPDATE lines SET label = NULL WHERE number = {n}",
+        "UPDATE items SET currency = 'XXX' WHERE id = {n}",
+        "UPDATE orders SET amount = -1 WHERE id = {n}",
+        "DELETE FROM visits WHERE who = 'ann'",
+        "UPDATE lines SET label = NULL WHERE number = {n}",
     ],
     [
-        "UPDATE items SET price = 0.25 WHERE id = {n}", "UPDATE visits SET page = '/{n}'",
-        "INSERT INTO visits VALUES ('eve', NULL)", "UPDATE orders SET id = id + 50 WHERE id = {n} "
-        "AND NOT EXISTS (SELECT 1 FROM orders WHERE id = {n} + 50)",
+        "UPDATE items SET price = 0.25 WHERE id = {n}",
+        "UPDATE visits SET page = '/{n}'",
+        "INSERT INTO visits VALUES ('eve', NULL)",
+        "UPDATE orders SET id = id + 50 WHERE id = {n} AND NOT EXISTS (SELECT 1 FROM orders WHERE id = {n} + 50)",
     ],
-]  # fmt: skip
+]
 
 
 class Copy(NamedTuple):
@@ -161,9 +165,11 @@ class Shop:
         for name, (asked, statements) in code.items():
             arguments = ", ".join(f'"{each}": Arg({KINDS[each]}, required=True)' for each in asked.split())
             source = HANDLER.format(
-                name=name, camel=name.title().replace("_", ""), arguments=arguments,
+                name=name,
+                camel=name.title().replace("_", ""),
+                arguments=arguments,
                 statements=tuple(each.replace("{clear}", clear) for each in statements),
-            )  # fmt: skip
+            )
             (package / f"{name}.py").write_text(source)
 
     def close(self) -> None:
@@ -231,10 +237,13 @@ class Shop:
         names = [*CODES[deploy - 1]]
         name = self.chance.choice([*names[:4] * 5, *names[4:]])
         made: dict[str, Callable[[], Any]] = {
-            "id": lambda: self.chance.randint(1, 9), "item": lambda: self.chance.randint(1, 9),
-            "price": lambda: self.chance.randint(1, 500), "many": lambda: self.chance.randint(1, 3),
-            "name": lambda: self.chance.choice(["", "Ünlü, \"x\"", "a\\b", "lamp"]), "who": lambda: self.chance.choice(["ann", "bob"]),
-        }  # fmt: skip
+            "id": lambda: self.chance.randint(1, 9),
+            "item": lambda: self.chance.randint(1, 9),
+            "price": lambda: self.chance.randint(1, 500),
+            "many": lambda: self.chance.randint(1, 3),
+            "name": lambda: self.chance.choice(["", 'Ünlü, "x"', "a\\b", "lamp"]),
+            "who": lambda: self.chance.choice(["ann", "bob"]),
+        }
         arguments = {each: made[each]() for each in CODES[deploy - 1][name][0].split()}
         with suppress(Exception):  # a foreign key, a key that is taken: it fails, and leaves nothing
             bus.execute(name, arguments, actor="ann")

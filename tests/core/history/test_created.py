@@ -22,8 +22,13 @@ def declared(models: MetaData, **options: object) -> Application:
 @pytest.fixture
 def models() -> MetaData:
     models = MetaData()
-    Table("items", models, Column("id", Integer, primary_key=True), Column("name", String(9)),
-          Column("secret", String(9), info={"sensitive": True}))  # fmt: skip
+    Table(
+        "items",
+        models,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(9)),
+        Column("secret", String(9), info={"sensitive": True}),
+    )
     Table("parts", models, Column("id", Integer, primary_key=True), Column("item", ForeignKey("items.id")))
     Table("logs", models, Column("id", Integer, primary_key=True))
     return models
@@ -143,8 +148,9 @@ def test_what_cannot_be_recorded_is_created_all_the_same_and_named(
     assert "unrecorded=" in told
 
 
-def test_a_role_that_may_not_install_creates_its_tables(postgres_url: URL, models: MetaData,
-                                                        caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+def test_a_role_that_may_not_install_creates_its_tables(
+    postgres_url: URL, models: MetaData, caplog: pytest.LogCaptureFixture
+) -> None:
     with Bus(declared(models), postgres_url) as bus:
         bus.journal.create()
         with bus.engine.begin() as connection:
@@ -165,9 +171,9 @@ def test_a_role_that_may_not_install_creates_its_tables(postgres_url: URL, model
 
 def functions(engine: Engine) -> int:
     with engine.connect() as connection:
-        found: int = connection.execute(text(
-            "SELECT count(*) FROM pg_proc WHERE proname LIKE 'actionbus\\_image\\_%'"
-        )).scalar_one()  # fmt: skip
+        found: int = connection.execute(
+            text("SELECT count(*) FROM pg_proc WHERE proname LIKE 'actionbus\\_image\\_%'")
+        ).scalar_one()
     return found
 
 

@@ -76,8 +76,9 @@ def copy(engine: Engine) -> tuple[int, Rows] | None:
             found.update((name, shown(row)) for row in rows)
         waiting = connection.exec_driver_sql(
             "SELECT (SELECT max(image) FROM actionbus_images) > (SELECT max(images_upto) FROM journal)"
-            if engine.dialect.name == "sqlite" else "SELECT false"
-        ).scalar_one()  # fmt: skip
+            if engine.dialect.name == "sqlite"
+            else "SELECT false"
+        ).scalar_one()
         connection.exec_driver_sql("ROLLBACK")
     return None if waiting else (at, found)
 

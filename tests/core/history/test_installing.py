@@ -63,9 +63,15 @@ def test_the_smallest_role_writes_its_table_and_no_images(
 ) -> None:
     captured.run(TABLE)
     captured.install("things")
-    captured.run("DROP ROLE IF EXISTS small", "CREATE ROLE small", "GRANT SELECT, INSERT, UPDATE, DELETE ON things TO small",
-                 "ALTER TABLE things ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON things USING (id < 100)",
-                 "CREATE TABLE own (id int)", "ALTER TABLE own OWNER TO small")  # fmt: skip
+    captured.run(
+        "DROP ROLE IF EXISTS small",
+        "CREATE ROLE small",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON things TO small",
+        "ALTER TABLE things ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON things USING (id < 100)",
+        "CREATE TABLE own (id int)",
+        "ALTER TABLE own OWNER TO small",
+    )
     try:
         captured.run("SET LOCAL ROLE small", "INSERT INTO things VALUES (1, 'a')", "UPDATE things SET v = 'b'")
         [(context, _, _)] = captured.bypasses()

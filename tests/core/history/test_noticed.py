@@ -151,11 +151,12 @@ def test_it_takes_no_second_connection_and_one_look(made: Bus, caplog: pytest.Lo
     engine.dispose()
 
 
-@pytest.mark.parametrize("application", [
-    make_application(unrecorded=["accounts", "entries"]), make_application(models=None)
-])  # fmt: skip
-def test_silent_where_nothing_is_to_be_recorded(url: URL, application: Application,
-                                                caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    "application", [make_application(unrecorded=["accounts", "entries"]), make_application(models=None)]
+)
+def test_silent_where_nothing_is_to_be_recorded(
+    url: URL, application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
     with Bus(application, url) as bus:
         bus.journal.create()
         create_tables(bus.engine)

@@ -14,7 +14,11 @@ CHANGES = {
         "UPDATE things SET v = v || '!' WHERE id > 5",
         "DELETE FROM things WHERE id % 2 = 0",
     ],
-    "no change": ["INSERT INTO things VALUES (1, NULL)", "UPDATE things SET v = v", "UPDATE things SET v = '' WHERE id = 9"],
+    "no change": [
+        "INSERT INTO things VALUES (1, NULL)",
+        "UPDATE things SET v = v",
+        "UPDATE things SET v = '' WHERE id = 9",
+    ],
     "upsert": [
         "INSERT INTO things VALUES (1, 'a'), (2, 'b')",
         "INSERT INTO things VALUES (2, 'c'), (3, 'd') ON CONFLICT (id) DO UPDATE SET v = excluded.v",
@@ -26,7 +30,10 @@ CHANGES = {
         "WHEN MATCHED AND s.v IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET v = s.v "
         "WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.v)",
     ],
-    "keys moved on": ["INSERT INTO things SELECT g, g::text FROM generate_series(1, 5) g", "UPDATE things SET id = id + 10"],
+    "keys moved on": [
+        "INSERT INTO things SELECT g, g::text FROM generate_series(1, 5) g",
+        "UPDATE things SET id = id + 10",
+    ],
     "keys swapped": [
         "ALTER TABLE things DROP CONSTRAINT things_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
         "INSERT INTO things VALUES (1, 'a'), (2, 'b')",
@@ -45,17 +52,34 @@ CHANGES = {
         "FETCH 2 FROM c",
         "UPDATE things SET v = 'c' WHERE CURRENT OF c",
     ],
-    "view": ["CREATE VIEW seen AS SELECT * FROM things WHERE id > 1", "INSERT INTO seen VALUES (2, 'a')", "UPDATE seen SET v = 'b'"],
+    "view": [
+        "CREATE VIEW seen AS SELECT * FROM things WHERE id > 1",
+        "INSERT INTO seen VALUES (2, 'a')",
+        "UPDATE seen SET v = 'b'",
+    ],
     "savepoint": [
-        "INSERT INTO things VALUES (1, 'a')", "SAVEPOINT s", "UPDATE things SET v = 'lost'", "ROLLBACK TO s",
+        "INSERT INTO things VALUES (1, 'a')",
+        "SAVEPOINT s",
+        "UPDATE things SET v = 'lost'",
+        "ROLLBACK TO s",
         "INSERT INTO things VALUES (2, 'b')",
     ],
-    "truncate": ["INSERT INTO things VALUES (1, 'a'), (2, 'b')", "TRUNCATE things", "INSERT INTO things VALUES (3, 'c')"],
-    "as a replica": ["SET LOCAL session_replication_role = replica", "INSERT INTO things VALUES (1, 'a')", "DELETE FROM things"],
-    "two in one": ["INSERT INTO things VALUES (1, 'a'), (2, 'b')",
-                   "WITH gone AS (DELETE FROM things WHERE id = 1 RETURNING *), more AS (UPDATE things SET v = 'z' WHERE id = 2) "
-                   "INSERT INTO things SELECT id + 10, v FROM gone"],
-}  # fmt: skip
+    "truncate": [
+        "INSERT INTO things VALUES (1, 'a'), (2, 'b')",
+        "TRUNCATE things",
+        "INSERT INTO things VALUES (3, 'c')",
+    ],
+    "as a replica": [
+        "SET LOCAL session_replication_role = replica",
+        "INSERT INTO things VALUES (1, 'a')",
+        "DELETE FROM things",
+    ],
+    "two in one": [
+        "INSERT INTO things VALUES (1, 'a'), (2, 'b')",
+        "WITH gone AS (DELETE FROM things WHERE id = 1 RETURNING *), more AS (UPDATE things SET v = 'z' WHERE id = 2) "
+        "INSERT INTO things SELECT id + 10, v FROM gone",
+    ],
+}
 
 
 NEED_A_KEY = {each for each, (first, *_) in CHANGES.items() if each == "upsert" or first.startswith("ALTER")}
@@ -110,8 +134,11 @@ def test_what_foreign_keys_change_is_captured(captured: Captured) -> None:
         "CREATE TABLE split_1 PARTITION OF split FOR VALUES IN (1)",
     )
     captured.install("a", "gone", "cut", "split")
-    captured.run("INSERT INTO a VALUES (1), (2)", *(f"INSERT INTO {t} VALUES (1, 1)" for t in ("gone", "split")),
-                 "INSERT INTO cut VALUES (1, 2)")  # fmt: skip
+    captured.run(
+        "INSERT INTO a VALUES (1), (2)",
+        *(f"INSERT INTO {t} VALUES (1, 1)" for t in ("gone", "split")),
+        "INSERT INTO cut VALUES (1, 2)",
+    )
     captured.run("UPDATE a SET id = 3 WHERE id = 1 AND NOT EXISTS (SELECT FROM split WHERE a = 1)", "DELETE FROM a")
     assert not captured.rows(
         "SELECT 1 FROM gone UNION ALL SELECT 1 FROM split UNION ALL SELECT 1 FROM cut WHERE a IS NOT NULL"
@@ -188,29 +215,50 @@ def test_an_action_s_images_name_it_and_make_no_bypass(captured: Captured) -> No
 
 
 VALUES = {
-    "smallint": ["-32768", "NULL"], "bigint": ["9223372036854775807"], "numeric": ["'NaN'", "1e-300", "1e130", "1.0", "1.00"],
-    "real": ["'-0'", "'1e-45'", "'NaN'", "3.4028235e38"], "double precision": ["'-0'", "5e-324", "'Infinity'", "0.1"],
-    "text": ["''", "'NULL'", "E'a\\n\"b\\\\,('", "repeat('x', 3000)", "'é€𐍈'"], "char(5)": ["'a'"], "varchar(20)": ["' a '"],
-    "bytea": ["'\\x00ff5c'", "''"], "boolean": ["true"], "uuid": ["gen_random_uuid()"],
-    "date": ["'0044-03-15 BC'", "'infinity'", "'2024-11-03'"], "time": ["'24:00'"], "timetz": ["'12:00+05:30:15'"],
+    "smallint": ["-32768", "NULL"],
+    "bigint": ["9223372036854775807"],
+    "numeric": ["'NaN'", "1e-300", "1e130", "1.0", "1.00"],
+    "real": ["'-0'", "'1e-45'", "'NaN'", "3.4028235e38"],
+    "double precision": ["'-0'", "5e-324", "'Infinity'", "0.1"],
+    "text": ["''", "'NULL'", "E'a\\n\"b\\\\,('", "repeat('x', 3000)", "'é€𐍈'"],
+    "char(5)": ["'a'"],
+    "varchar(20)": ["' a '"],
+    "bytea": ["'\\x00ff5c'", "''"],
+    "boolean": ["true"],
+    "uuid": ["gen_random_uuid()"],
+    "date": ["'0044-03-15 BC'", "'infinity'", "'2024-11-03'"],
+    "time": ["'24:00'"],
+    "timetz": ["'12:00+05:30:15'"],
     "timestamp": ["'2024-11-03 01:30:00.123456'", "'-infinity'"],
     "timestamptz": ["'2024-11-03 05:30:00+00'", "'2024-11-03 06:30:00+00'", "'4713-01-01 00:00+00 BC'"],
-    "interval": ["'-1 year 2 days -03:04:05.678'"], "json": ["'{\"a\":1,\"a\": 1e400}'", "'\"\\u0000\"'", "'null'"],
-    "jsonb": ["'null'", "'{\"b\": [1.0, \"é\"]}'"], "inet": ["'::1/64'"], "bit varying": ["B'101'"], "money": ["1234.56"],
-    "point": ["'(0.1,-0)'"], "tsvector": ["'a:1 b'"], "regclass": ["'pg_class'"],
-    "int[]": ["'[2:3]={1,NULL}'", "'{}'"], "timestamptz[]": ["'{2024-11-03 05:30+00}'"], "float8[]": ["'{0.1,-0}'"],
-    "tstzrange": ["'[2024-11-03 05:30+00,)'", "'empty'"], "datemultirange": ["'{[2024-01-02,2024-01-05)}'"],
-    "moment": ["'2024-11-03 05:30+00'"], "pair": ["ROW('2024-11-03 05:30+00', '1 day -1 hour', 0.1, '\\xff')"],
-    "pair[]": ["ARRAY[ROW('2024-11-03 05:30+00', '1 day -1 hour', 0.1, '\\xff')::pair]"], "mood": ["'so, \"so\"'"],
-}  # fmt: skip
+    "interval": ["'-1 year 2 days -03:04:05.678'"],
+    "json": ['\'{"a":1,"a": 1e400}\'', "'\"\\u0000\"'", "'null'"],
+    "jsonb": ["'null'", '\'{"b": [1.0, "é"]}\''],
+    "inet": ["'::1/64'"],
+    "bit varying": ["B'101'"],
+    "money": ["1234.56"],
+    "point": ["'(0.1,-0)'"],
+    "tsvector": ["'a:1 b'"],
+    "regclass": ["'pg_class'"],
+    "int[]": ["'[2:3]={1,NULL}'", "'{}'"],
+    "timestamptz[]": ["'{2024-11-03 05:30+00}'"],
+    "float8[]": ["'{0.1,-0}'"],
+    "tstzrange": ["'[2024-11-03 05:30+00,)'", "'empty'"],
+    "datemultirange": ["'{[2024-01-02,2024-01-05)}'"],
+    "moment": ["'2024-11-03 05:30+00'"],
+    "pair": ["ROW('2024-11-03 05:30+00', '1 day -1 hour', 0.1, '\\xff')"],
+    "pair[]": ["ARRAY[ROW('2024-11-03 05:30+00', '1 day -1 hour', 0.1, '\\xff')::pair]"],
+    "mood": ["'so, \"so\"'"],
+}
 
 
 def test_every_type_comes_back_as_it_was_whatever_the_writer_s_settings(captured: Captured) -> None:
     """Compared as bytes, in another session with settings of its own."""
     captured.run(
-        "CREATE DOMAIN moment AS timestamptz", "CREATE TYPE pair AS (at timestamptz, took interval, x float8, b bytea)",
+        "CREATE DOMAIN moment AS timestamptz",
+        "CREATE TYPE pair AS (at timestamptz, took interval, x float8, b bytea)",
         "CREATE TYPE mood AS ENUM ('so, \"so\"')",
-    )  # fmt: skip
+    )
     tables = {f"t{number}": kind for number, kind in enumerate(VALUES)}
     captured.run(*(f"CREATE TABLE {table} (id int, v {kind})" for table, kind in tables.items()))
     captured.install(*tables)
@@ -219,8 +267,11 @@ def test_every_type_comes_back_as_it_was_whatever_the_writer_s_settings(captured
         for table, kind in tables.items()
         for number, value in enumerate(VALUES[kind])
     ]
-    captured.run(HOSTILE.replace("; SET xmloption = document", "").replace("SET ", "SET LOCAL "), *filled,
-                 *(f"UPDATE {table} SET v = v" for table in tables))  # fmt: skip
+    captured.run(
+        HOSTILE.replace("; SET xmloption = document", "").replace("SET ", "SET LOCAL "),
+        *filled,
+        *(f"UPDATE {table} SET v = v" for table in tables),
+    )
     for table in tables:
         lost = captured.rows(
             f"SELECT t.id, t.v::text FROM {table} t WHERE (SELECT count(*) FROM actionbus_images i "
@@ -267,9 +318,11 @@ def test_columns_that_changed_without_renewal_do_not_break_writes(captured: Capt
     captured.run(DRIFTS[drift], *(["ALTER TABLE things RENAME secret TO hidden"] if "renamed" in drift else []))
     first = captured.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'things'::regclass AND attnum = 1")[0][0]
     captured.run(
-        "SET LOCAL TimeZone = 'America/New_York'", f"INSERT INTO things ({first}) VALUES (7)",
-        f"UPDATE things SET {first} = 8 WHERE {first} = 7", "TRUNCATE things",
-    )  # fmt: skip
+        "SET LOCAL TimeZone = 'America/New_York'",
+        f"INSERT INTO things ({first}) VALUES (7)",
+        f"UPDATE things SET {first} = 8 WHERE {first} = 7",
+        "TRUNCATE things",
+    )
     operations = captured.operations()
     assert operations == "bididdd"[: len(operations)]
     assert "!" not in operations
@@ -312,10 +365,16 @@ SABOTAGE = {
 def test_whatever_is_broken_the_application_writes(captured: Captured, how: str) -> None:
     captured.run(TABLE)
     captured.install("things")
-    owned = "DO $$DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc WHERE proname LIKE 'actionbus_image_%' " \
-        "LOOP EXECUTE 'ALTER FUNCTION ' || f || ' OWNER TO keeper'; END LOOP; END$$"  # fmt: skip
-    captured.run("DROP ROLE IF EXISTS keeper", "CREATE ROLE keeper", "GRANT CREATE, USAGE ON SCHEMA public TO keeper",
-                 "GRANT ALL ON ALL TABLES IN SCHEMA public TO keeper")  # fmt: skip
+    owned = (
+        "DO $$DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc WHERE proname LIKE 'actionbus_image_%' "
+        "LOOP EXECUTE 'ALTER FUNCTION ' || f || ' OWNER TO keeper'; END LOOP; END$$"
+    )
+    captured.run(
+        "DROP ROLE IF EXISTS keeper",
+        "CREATE ROLE keeper",
+        "GRANT CREATE, USAGE ON SCHEMA public TO keeper",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO keeper",
+    )
     try:
         captured.run(*([owned] if how == "no privilege" else []), *SABOTAGE[how].split("; "))
         captured.run(

@@ -116,8 +116,11 @@ def test_parents_come_back_before_children_and_go_after_them(shop: Bus) -> None:
 
 
 def test_names_that_change_places_within_an_action_come_back(shop: Bus) -> None:
-    does("DELETE FROM entries WHERE account_id = 2", "DELETE FROM accounts WHERE id = 2",
-         "INSERT INTO accounts VALUES (3, 'account 2', 4)")  # fmt: skip
+    does(
+        "DELETE FROM entries WHERE account_id = 2",
+        "DELETE FROM accounts WHERE id = 2",
+        "INSERT INTO accounts VALUES (3, 'account 2', 4)",
+    )
     before = rows(shop)
     done = shop.execute("call_back")
     shop.runner(operator=True).revert(done.action_id)
@@ -166,8 +169,12 @@ def test_what_a_trigger_would_write_besides_is_named_and_not_left(make_sqlite_bu
     bus.create()
     bus.execute("open_account", {"id": 1, "name": "one"})
     with bus.engine.begin() as connection:
-        connection.execute(text("CREATE TRIGGER noted AFTER UPDATE ON accounts BEGIN "
-                                "INSERT INTO entries (account_id, amount) VALUES (NEW.id, 0); END"))  # fmt: skip
+        connection.execute(
+            text(
+                "CREATE TRIGGER noted AFTER UPDATE ON accounts BEGIN "
+                "INSERT INTO entries (account_id, amount) VALUES (NEW.id, 0); END"
+            )
+        )
     does("UPDATE accounts SET balance = 5 WHERE id = 1")
     changed = bus.execute("call_back")
     told = in_the_way(bus, changed.action_id)
@@ -177,9 +184,10 @@ def test_what_a_trigger_would_write_besides_is_named_and_not_left(make_sqlite_bu
 def everything(bus: Bus) -> Counter[tuple[str, str]]:
     with bus.engine.connect() as connection:
         return Counter(
-            (name, shown(row)) for name in Base.metadata.tables
+            (name, shown(row))
+            for name in Base.metadata.tables
             for row in connection.exec_driver_sql(f"SELECT * FROM {name}")
-        )  # fmt: skip
+        )
 
 
 def test_any_action_is_put_back_or_what_is_in_the_way_is_named(url: Any) -> None:

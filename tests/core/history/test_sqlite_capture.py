@@ -20,9 +20,26 @@ from tests.core.history.capturing_sqlite import Recorded
 from tests.shop.app import Base, make_application
 
 EXTREMES = [
-    None, "", "a\0b", "é" * 1000, b"", b"\0\xff", 0, -(2**63), 2**63 - 1, 0.1, -0.0, 1.7976931348623157e308, 5e-324,
-    float("inf"), float("-inf"), "1", "1.0", 1.0, 2**53 + 1,
-]  # fmt: skip
+    None,
+    "",
+    "a\0b",
+    "é" * 1000,
+    b"",
+    b"\0\xff",
+    0,
+    -(2**63),
+    2**63 - 1,
+    0.1,
+    -0.0,
+    1.7976931348623157e308,
+    5e-324,
+    float("inf"),
+    float("-inf"),
+    "1",
+    "1.0",
+    1.0,
+    2**53 + 1,
+]
 
 
 @pytest.fixture
@@ -48,9 +65,12 @@ def test_values_of_every_class_in_columns_of_every_affinity(db: Recorded) -> Non
 
 
 VALUE = st.one_of(
-    st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.binary(max_size=20),
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.binary(max_size=20),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -114,8 +134,9 @@ def test_cascades_and_triggers_that_change_later_rows_of_a_statement(db: Recorde
     db.made(
         "CREATE TABLE up (a INTEGER PRIMARY KEY, b); CREATE TABLE down (up REFERENCES up ON DELETE CASCADE);"
         "CREATE TRIGGER aa AFTER INSERT ON up BEGIN UPDATE up SET b = 'changed'; END;",
-        "up", "down",
-    )  # fmt: skip
+        "up",
+        "down",
+    )
     db.client.execute(
         "CREATE TRIGGER zz AFTER UPDATE ON up WHEN NEW.a = 1 BEGIN UPDATE up SET b = 'z' WHERE a = 2; END"
     )
@@ -166,8 +187,10 @@ def test_images_and_shapes_are_neither_changed_nor_replaced(db: Recorded) -> Non
     db.client.execute("INSERT INTO t VALUES (1)")
     for sql in (
         "INSERT OR REPLACE INTO actionbus_images (image, shape, operation, at) VALUES (1, 1, 'd', 0)",
-        "DELETE FROM actionbus_images", "UPDATE actionbus_images SET key = 2", "DELETE FROM actionbus_shapes",
-    ):  # fmt: skip
+        "DELETE FROM actionbus_images",
+        "UPDATE actionbus_images SET key = 2",
+        "DELETE FROM actionbus_shapes",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             db.client.execute(sql)
 
@@ -192,13 +215,20 @@ class TestRenewal:
         [
             ("ALTER TABLE t ADD COLUMN c", "not recorded yet: c", False),
             ("ALTER TABLE t RENAME COLUMN b TO c", "not recorded yet: c", False),
-            ("CREATE TABLE n (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO n SELECT * FROM t; DROP TABLE t;"
-             "ALTER TABLE n RENAME TO t", "are missing", True),
+            (
+                "CREATE TABLE n (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO n SELECT * FROM t; DROP TABLE t;"
+                "ALTER TABLE n RENAME TO t",
+                "are missing",
+                True,
+            ),
             ("DROP TRIGGER actionbus_u_t", "are missing", True),
-            ("DROP TRIGGER actionbus_i_t; CREATE TRIGGER actionbus_i_t AFTER INSERT ON t BEGIN SELECT 1; END",
-             "not those", True),
+            (
+                "DROP TRIGGER actionbus_i_t; CREATE TRIGGER actionbus_i_t AFTER INSERT ON t BEGIN SELECT 1; END",
+                "not those",
+                True,
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_is_told_and_ended(self, db: Recorded, sql: str, told: str, is_anew: bool) -> None:
         assert db.status("t")[0].is_whole
         db.client.executescript(sql)

@@ -194,9 +194,12 @@ def check_bisect(history: History, truth: Truth, table: str, at: int, chance: ra
     found = history.bisect_row(table, key, column, value, at)
     begin = truth.began(table, at)
     held = [
-        p for p in truth.positions
-        if begin <= p <= at and (row := truth.rows(table, p).get(key)) and exact([_named(row).get(column)]) == exact([value])
-    ]  # fmt: skip
+        p
+        for p in truth.positions
+        if begin <= p <= at
+        and (row := truth.rows(table, p).get(key))
+        and exact([_named(row).get(column)]) == exact([value])
+    ]
     assert found.source is not None
     assert found.source.position == held[0], (table, key, column, value, at)
     condition = " AND ".join(f"{n} = {v}" for n, v in zip(KEYS[table], key, strict=True))

@@ -115,9 +115,11 @@ def test_what_was_written_while_triggers_were_off_is_a_gap_once_a_row_shows_it(c
     captured.install("things")
     captured.run("INSERT INTO things VALUES (1, 'a'), (2, 'b')")
     captured.run(
-        "ALTER TABLE things DISABLE TRIGGER ALL", "UPDATE things SET v = 'unseen'", "INSERT INTO things VALUES (3, 'c')",
+        "ALTER TABLE things DISABLE TRIGGER ALL",
+        "UPDATE things SET v = 'unseen'",
+        "INSERT INTO things VALUES (3, 'c')",
         "ALTER TABLE things ENABLE TRIGGER ALL",
-    )  # fmt: skip
+    )
     assert "ENABLE ALWAYS" in captured.status("things")[0].problems[0]
     captured.run("UPDATE things SET v = v || '!' WHERE id = 1", "DELETE FROM things WHERE id = 3")
     answer = captured.bus.history.state("things")
@@ -157,8 +159,12 @@ PARTS = [
 def test_attaching_a_partition_with_rows_is_named_and_a_baseline_ends_it(captured: Captured) -> None:
     captured.run(*PARTS)
     captured.install("things")
-    captured.run("INSERT INTO things VALUES (1, 'a')", "CREATE TABLE more (id int NOT NULL, v text NOT NULL)",
-                 "INSERT INTO more VALUES (7, 'c')", "ALTER TABLE things ATTACH PARTITION more FOR VALUES IN ('c')")  # fmt: skip
+    captured.run(
+        "INSERT INTO things VALUES (1, 'a')",
+        "CREATE TABLE more (id int NOT NULL, v text NOT NULL)",
+        "INSERT INTO more VALUES (7, 'c')",
+        "ALTER TABLE things ATTACH PARTITION more FOR VALUES IN ('c')",
+    )
     assert any("more" in each for each in captured.status("things")[0].problems)
     captured.install("things")
     assert captured.status("things")[0].is_whole
@@ -181,8 +187,10 @@ def test_detaching_a_partition_with_rows_is_named_and_a_baseline_ends_it(capture
 
 def test_another_journal_of_the_database_has_partitions_of_its_own(captured: Captured, postgres_url: URL) -> None:
     """Its shapes have the same numbers. And who records no more takes the triggers of what was detached along."""
-    made = "CREATE TABLE {0} (id int PRIMARY KEY) PARTITION BY RANGE (id); " \
-        "CREATE TABLE {0}_low PARTITION OF {0} FOR VALUES FROM (1) TO (10)"  # fmt: skip
+    made = (
+        "CREATE TABLE {0} (id int PRIMARY KEY) PARTITION BY RANGE (id); "
+        "CREATE TABLE {0}_low PARTITION OF {0} FOR VALUES FROM (1) TO (10)"
+    )
     captured.run("CREATE SCHEMA other", made.format("here"), made.format("other.there"))
     captured.install("here")
     with Bus(make_application(), postgres_url, schema="other") as bus:

@@ -24,8 +24,14 @@ from actionbus.core.values.payload import ERASED
 from tests.core.privacy.actions.admit import Admit
 from tests.core.privacy.clinic import Clinic
 
-ADA = {"patient_id": 1, "name": "Ada Lovelace", "born": "1815-12-10", "phone": 5550199,
-       "details": {"allergy": "penicillin"}, "remark": "calls herself Ada Lovelace"}  # fmt: skip
+ADA = {
+    "patient_id": 1,
+    "name": "Ada Lovelace",
+    "born": "1815-12-10",
+    "phone": 5550199,
+    "details": {"allergy": "penicillin"},
+    "remark": "calls herself Ada Lovelace",
+}
 VALUES = ("Ada Lovelace", "1815-12-10", "5550199", "penicillin")
 
 
@@ -46,8 +52,14 @@ def records(clinic: Clinic, action_id: UUID) -> tuple[Record, Record]:
 
 
 def test_they_are_encrypted_where_they_stand_and_clear_to_who_reads(clinic: Clinic) -> None:
-    told = {"text": "hello Ada Lovelace!", "at": date(1815, 12, 10), "phone": 5550199, "n": 7,
-            "json": '{"allergy": "penicillin"}', "Ada Lovelace": [1]}  # fmt: skip
+    told = {
+        "text": "hello Ada Lovelace!",
+        "at": date(1815, 12, 10),
+        "phone": 5550199,
+        "n": 7,
+        "json": '{"allergy": "penicillin"}',
+        "Ada Lovelace": [1],
+    }
     action = admit(clinic, lambda handler: told)
     assert not [value for value in VALUES if value in stored(clinic)]
     submitted, outcome = records(clinic, action)
@@ -74,8 +86,11 @@ def test_after_erasing_nobody_can_read_them_and_no_record_has_changed(clinic: Cl
     assert clinic.bus.erase(1).keys == 1
     assert stored(clinic).startswith(before)
     submitted, outcome = records(clinic, mine)
-    expected = {"patient_id": 1, "remark": "calls herself [erased]",
-                **dict.fromkeys(("name", "born", "phone", "details"), ERASED)}  # fmt: skip
+    expected = {
+        "patient_id": 1,
+        "remark": "calls herself [erased]",
+        **dict.fromkeys(("name", "born", "phone", "details"), ERASED),
+    }
     assert submitted.arguments == outcome.arguments == expected
     assert outcome.result == {"hello": "[erased]", "n": 7, "phone": ERASED}
     assert records(clinic, bobs)[1].result == {"hello": "Bob Smith"}

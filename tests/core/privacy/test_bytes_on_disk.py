@@ -26,8 +26,13 @@ def written(handler: Any) -> Any:
     handler.session.execute(text("INSERT INTO patients (id, name, born) VALUES (:i, :n, NULL)"), values)
     handler.session.execute(text("INSERT INTO visits VALUES (:i, :i, :n || ' has a cold', 1)"), values)
     handler.session.execute(text("UPDATE patients SET ward = 'B' WHERE id = :i"), values)
-    return {"name": handler.args.name, "json": json.dumps(handler.args.name), "hex": handler.args.name.encode().hex(),
-            "base64": base64.b64encode(handler.args.name.encode()).decode(), "phone": handler.args.phone}  # fmt: skip
+    return {
+        "name": handler.args.name,
+        "json": json.dumps(handler.args.name),
+        "hex": handler.args.name.encode().hex(),
+        "base64": base64.b64encode(handler.args.name.encode()).decode(),
+        "phone": handler.args.phone,
+    }
 
 
 def failing(handler: Any) -> None:

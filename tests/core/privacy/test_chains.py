@@ -61,8 +61,10 @@ def test_pages_states_and_differences_across_an_erasure(clinic: Clinic, is_alter
         with clinic.bus.engine.begin() as connection:
             install(clinic.bus.backend, connection, [TableWanted("visits"), TableWanted("scraps")], baseline=False)
     after = change(clinic)
-    now = {name: [{**row, "extra": None} if is_altered and name != "patients" else row for row in rows]
-           for name, rows in clinic.tables().items()}  # fmt: skip
+    now = {
+        name: [{**row, "extra": None} if is_altered and name != "patients" else row for row in rows]
+        for name, rows in clinic.tables().items()
+    }
     assert canonical(clinic.state()) == canonical(now)
     for table in ("patients", "visits"):
         assert canonical({table: pages(clinic, table)}) == canonical({table: now[table]})
@@ -73,8 +75,9 @@ def test_pages_states_and_differences_across_an_erasure(clinic: Clinic, is_alter
     told = sorted((each.table.rpartition(".")[2], each.before is None, each.after is None) for each in differing)
     scraps = [each for each in told if each[0] == "scraps"]
     assert [each for each in told if each[0] != "scraps"] == [
-        *[("patients", False, False)] * 2, *[("visits", False, False)] * 2,
-    ]  # fmt: skip
+        *[("patients", False, False)] * 2,
+        *[("visits", False, False)] * 2,
+    ]
     assert sum(not is_new for _, is_new, _ in scraps) - sum(not is_gone for _, _, is_gone in scraps) == 1
 
 

@@ -109,8 +109,12 @@ def test_what_changed_is_still_blamed_and_told_as_erased(clinic: Clinic) -> None
     assert [each.key for each in differing] == [{"id": 1}]
     assert clinic.bus.history.bisect("SELECT EXISTS (SELECT 1 FROM patients WHERE ward = 'C')").source is not None
     assert clinic.bus.history.rows("patients", 2).changes[0].after == {
-        "id": 2, "name": "Bob", "born": 1900, "ward": "B", "greeting": "Dear Bob",
-    }  # fmt: skip
+        "id": 2,
+        "name": "Bob",
+        "born": 1900,
+        "ward": "B",
+        "greeting": "Dear Bob",
+    }
 
 
 def test_a_baseline_is_erased_as_well(clinic: Clinic) -> None:

@@ -184,7 +184,9 @@ PLACES: dict[str, Callable[[Any, str], Any]] = {
     "error with a slot": lambda handler, text: _raise(Slotted(text)),
     "error that makes its words": lambda handler, text: _raise(Closed(text)),
     "error in an error": lambda handler, text: _raise(Refused(Private(text))),
-    "group": lambda handler, text: _raise(ExceptionGroup(text, [ExceptionGroup(text, [Closed(text), ValueError(text)])])),
+    "group": lambda handler, text: _raise(
+        ExceptionGroup(text, [ExceptionGroup(text, [Closed(text), ValueError(text)])])
+    ),
     "group of interruptions": lambda handler, text: _raise(
         BaseExceptionGroup(text, [BaseExceptionGroup(text, [KeyboardInterrupt(text)]), ValueError(text)])
     ),
@@ -195,7 +197,7 @@ PLACES: dict[str, Callable[[Any, str], Any]] = {
     "row": _insert,
     "query": _select,
     "bad statement": _bad_statement,
-}  # fmt: skip
+}
 
 
 def _vaulted(make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch, kind: Any) -> Bus:

@@ -20,17 +20,27 @@ from tests.shop.actions.call_back import CallBack
 
 VALUES: list[tuple[Any, Any, list[str]]] = [
     (datetime, "2024-03-05T01:02:03Z", ["2024-03-05T01:02:03", "2024-03-05 01:02:03", "20240305T010203", "1709600523"]),
-    (datetime, "2024-03-05T01:02:03.250000+02:00", ["2024-03-05T01:02:03", "2024-03-04T23:02:03", "04 Mar 2024 23:02:03"]),
+    (
+        datetime,
+        "2024-03-05T01:02:03.250000+02:00",
+        ["2024-03-05T01:02:03", "2024-03-04T23:02:03", "04 Mar 2024 23:02:03"],
+    ),
     (date, "1980-04-07", ["1980-04-07", "19800407", "07.04.1980", "04/07/1980"]),
     (timedelta, "PT2600026H", ["PT2600026H", "PT9360093600S", "P108334DT10H", "108334 days, 10:00:00", "9360093600"]),
-    (UUID, "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55", [
-        "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55", "9a3b6c1e7b524b8e9d610f7d3c2b1a55", "9A3B6C1E-7B52-4B8E-9D61-0F7D3C2B1A55",
-        base64.b64encode(UUID("9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55").bytes).decode(),
-        str(UUID("9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55").int),
-    ]),
+    (
+        UUID,
+        "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55",
+        [
+            "9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55",
+            "9a3b6c1e7b524b8e9d610f7d3c2b1a55",
+            "9A3B6C1E-7B52-4B8E-9D61-0F7D3C2B1A55",
+            base64.b64encode(UUID("9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55").bytes).decode(),
+            str(UUID("9a3b6c1e-7b52-4b8e-9d61-0f7d3c2b1a55").int),
+        ],
+    ),
     (Decimal, "918273.50", ["918273.50", "918273.5"]),
     (int, 918273645, ["918273645", "918,273,645"]),
-]  # fmt: skip
+]
 
 
 class Colour(Enum):
@@ -47,9 +57,14 @@ def utc(moment: datetime) -> datetime:
 @pytest.mark.parametrize(("kind", "sent", "spellings"), VALUES)
 @pytest.mark.parametrize("place", ["result", "call", "error", "log", "row"])
 def test_a_secret_that_is_no_text_is_nowhere_in_its_usual_forms(
-    make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    kind: Any, sent: Any, spellings: list[str], place: str,
-) -> None:  # fmt: skip
+    make_bus: BusFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: Any,
+    sent: Any,
+    spellings: list[str],
+    place: str,
+) -> None:
     bus = _vaulted(make_bus, monkeypatch, kind)
     for made in (str, repr, lambda value: " ".join(spellings), lambda value: _base64(spellings[0], "ann:")):
         everything = run(bus, monkeypatch, caplog, place, made, sent)
@@ -58,9 +73,13 @@ def test_a_secret_that_is_no_text_is_nowhere_in_its_usual_forms(
 
 @pytest.mark.parametrize(("kind", "sent", "spellings"), VALUES)
 def test_nor_where_our_own_json_has_it(
-    make_bus: BusFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    kind: Any, sent: Any, spellings: list[str],
-) -> None:  # fmt: skip
+    make_bus: BusFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: Any,
+    sent: Any,
+    spellings: list[str],
+) -> None:
     bus = _vaulted(make_bus, monkeypatch, kind)
 
     def do(handler: Any) -> Any:
@@ -92,11 +111,16 @@ def test_an_enum_is_hidden_by_name_and_value(
 @pytest.mark.parametrize(
     "spelled",
     [
-        lambda token: base64.b64encode(token).decode(), lambda token: base64.urlsafe_b64encode(token).decode().rstrip("="),
-        lambda token: base64.b64encode(b"user:" + token).decode(), bytes.hex, lambda token: token.hex().upper(), repr,
-        lambda token: urllib.parse.quote(token), lambda token: token.decode("latin-1"),
+        lambda token: base64.b64encode(token).decode(),
+        lambda token: base64.urlsafe_b64encode(token).decode().rstrip("="),
+        lambda token: base64.b64encode(b"user:" + token).decode(),
+        bytes.hex,
+        lambda token: token.hex().upper(),
+        repr,
+        lambda token: urllib.parse.quote(token),
+        lambda token: token.decode("latin-1"),
     ],
-)  # fmt: skip
+)
 def test_bytes_handed_out_by_secrets_are_nowhere(
     vaulted: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, spelled: Callable[[bytes], str]
 ) -> None:

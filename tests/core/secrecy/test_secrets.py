@@ -90,8 +90,12 @@ DOINGS: list[Callable[[Any], Any]] = [
     lambda handler: handler.mailer.store(handler.args.password, deep={"a": [handler.args.pin]}),
     lambda handler: handler.mailer.refuse(handler.args.password),
     lambda handler: handler.session.add(Account(id=handler.args.pin or 3, name=handler.args.password)),
-    violate, violate_by_text, log_it, raise_chained, reject,
-]  # fmt: skip
+    violate,
+    violate_by_text,
+    log_it,
+    raise_chained,
+    reject,
+]
 
 
 @pytest.mark.parametrize("doing", DOINGS)
@@ -105,11 +109,18 @@ def test_a_secret_is_nowhere(
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"pasword": SECRET}, {"Password": SECRET, "pin": NUMBER}, {"password": {"a": SECRET}}, {"password": [SECRET], "x": SECRET},
-        {"pin": SECRET}, {"pin": f"{NUMBER}", "password": None}, {"password": SECRET + "\0"}, {"password": SECRET * 100_000},
-        {"password": SECRET.encode()}, {"name": 5, "password": SECRET},
+        {"pasword": SECRET},
+        {"Password": SECRET, "pin": NUMBER},
+        {"password": {"a": SECRET}},
+        {"password": [SECRET], "x": SECRET},
+        {"pin": SECRET},
+        {"pin": f"{NUMBER}", "password": None},
+        {"password": SECRET + "\0"},
+        {"password": SECRET * 100_000},
+        {"password": SECRET.encode()},
+        {"name": 5, "password": SECRET},
     ],
-)  # fmt: skip
+)
 def test_not_even_with_misspelt_names_or_wrong_types(
     vaulted: Bus, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: Any
 ) -> None:
@@ -200,10 +211,13 @@ def test_a_secret_is_found_with_every_character_escaped(inner: str, outer: str) 
 @pytest.mark.parametrize(
     "text",
     [
-        "nothing at all, 100 % & more", "https://x.org/a%20b/%C3%A4?q=1&c=%2F", json.dumps({"name": "Käthe \n \"x\" 👩"}),
-        "C:\\users\\new", "a\tb\\tc",
+        "nothing at all, 100 % & more",
+        "https://x.org/a%20b/%C3%A4?q=1&c=%2F",
+        json.dumps({"name": 'Käthe \n "x" 👩'}),
+        "C:\\users\\new",
+        "a\tb\\tc",
     ],
-)  # fmt: skip
+)
 def test_ordinary_texts_are_seen_quickly_to_hide_nothing(text: str) -> None:
     assert not may_hide(text)
 

@@ -60,9 +60,13 @@ _SECRETS = st.text(st.characters(exclude_characters="\0", exclude_categories=["C
 @example("&amp;&#38;&amp;amp;", "html", "result")
 @example("    ", "plain", "log")
 def test_any_secret_in_any_spelling_at_any_place(
-    vaulted: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    secret: str, encoding: str, place: str,
-) -> None:  # fmt: skip
+    vaulted: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    secret: str,
+    encoding: str,
+    place: str,
+) -> None:
     assume(secret.strip())
     assume(not re.fullmatch(r"[0-9a-fA-FTZ:+. -]{0,12}", secret))  # ids, seeds and times may hold it by chance
     spellings = {spelled for encode in ENCODINGS.values() if len(spelled := encode(secret)) >= 4}

@@ -26,11 +26,21 @@ CAUSE = UUID(int=7)
 OUTCOMES: tuple[Literal["outcome"], Literal["bypass"]] = ("outcome", "bypass")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FILTERS: list[dict[str, Any]] = [
-    {"actor": "often"}, {"actor": "seldom"}, {"actor": "long ago"}, {"actor": "never"}, {"actor": ["seldom", "long ago"]},
-    {"action": "common"}, {"action": ["rare", "nowhere"]}, {"status": "failed"}, {"status": ["failed", "denied"]},
-    {"correlation_id": "batch"}, {"correlation_id": "c-17"}, {"cause_id": CAUSE},
-    {"actor": "often", "status": "failed"}, {"actor": "often", "excluded": Excluded(action=["common"])},
-]  # fmt: skip
+    {"actor": "often"},
+    {"actor": "seldom"},
+    {"actor": "long ago"},
+    {"actor": "never"},
+    {"actor": ["seldom", "long ago"]},
+    {"action": "common"},
+    {"action": ["rare", "nowhere"]},
+    {"status": "failed"},
+    {"status": ["failed", "denied"]},
+    {"correlation_id": "batch"},
+    {"correlation_id": "c-17"},
+    {"cause_id": CAUSE},
+    {"actor": "often", "status": "failed"},
+    {"actor": "often", "excluded": Excluded(action=["common"])},
+]
 
 
 def fill(url: URL) -> None:
@@ -41,9 +51,15 @@ def fill(url: URL) -> None:
         status = chance.choices(["succeeded", "failed", "rejected"], [97, 1, 2])[0]
         actor = "long ago" if number < 400 else "seldom" if number % 500 == 0 else "often"
         action = "rare" if number % 700 == 0 else "common"
-        own = {"action_id": uuid4(), "action": action, "actor": actor, "recorded_at": moment, "format": 1,
-               "correlation_id": "batch" if number < 1500 else f"c-{number}",
-               "cause_id": CAUSE if number % 900 == 1 else None}  # fmt: skip
+        own = {
+            "action_id": uuid4(),
+            "action": action,
+            "actor": actor,
+            "recorded_at": moment,
+            "format": 1,
+            "correlation_id": "batch" if number < 1500 else f"c-{number}",
+            "cause_id": CAUSE if number % 900 == 1 else None,
+        }
         rows += [own | {"kind": "submitted", "status": None}, own | {"kind": "outcome", "status": status}]
     create_shop(url)
     with Bus(make_application(), url) as bus:
@@ -108,9 +124,13 @@ def plan_of(bus: Bus, sql: str, given: Any) -> str:
 
 
 READS: dict[str, Callable[[Bus], Any]] = {
-    **{str(each): lambda bus, each=each: pages.page(bus.journal, JournalFilter(kind=OUTCOMES, **each), limit=20)
-       for each in FILTERS},
-    "backward": lambda bus: pages.page(bus.journal, JournalFilter(kind=OUTCOMES, actor="long ago"), after=5000, limit=20),
+    **{
+        str(each): lambda bus, each=each: pages.page(bus.journal, JournalFilter(kind=OUTCOMES, **each), limit=20)
+        for each in FILTERS
+    },
+    "backward": lambda bus: pages.page(
+        bus.journal, JournalFilter(kind=OUTCOMES, actor="long ago"), after=5000, limit=20
+    ),
     "no filter": lambda bus: pages.page(bus.journal, limit=20),
     "what nothing has": lambda bus: pages.page(bus.journal, JournalFilter(release="nine"), limit=20),
     "since": lambda bus: pages.page(bus.journal, JournalFilter(since=START + timedelta(minutes=2000)), limit=20),
@@ -128,7 +148,7 @@ READS: dict[str, Callable[[Bus], Any]] = {
     "causes": lambda bus: causes.tree(bus.journal, bus.journal.at(1803).action_id, depth=3, width=5),
     "caused": lambda bus: bus.journal.caused_by([CAUSE], 3),
     "one": lambda bus: bus.journal.get(bus.journal.at(3001).action_id),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", READS)

@@ -97,7 +97,7 @@ CONSUMERS: dict[str, Callable[[Bus, URL], Shown]] = {
     "settled, with patience": lambda bus, url: up_to(bus, url, bus.journal.settled(wait=True, patience=1.0)),
     "at a hole": with_a_hole,
     "past a hole": once_writers_ended,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)

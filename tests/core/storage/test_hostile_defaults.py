@@ -126,8 +126,10 @@ def test_a_read_only_default_is_named_before_anything_runs(postgres_url: URL, wh
     now(postgres_url, f"ALTER {whose} {name} SET default_transaction_read_only = on")
     try:
         with Bus(make_application(), postgres_url.set(username=role), broker=Broker()) as bus:
-            for call in (lambda: bus.execute("open_account", {"id": 1, "name": "a"}),
-                         lambda: bus.runner().execute_async("open_account", {"id": 1, "name": "a"})):  # fmt: skip
+            for call in (
+                lambda: bus.execute("open_account", {"id": 1, "name": "a"}),
+                lambda: bus.runner().execute_async("open_account", {"id": 1, "name": "a"}),
+            ):
                 with pytest.raises(JournalUnavailable, match="default_transaction_read_only"):
                     call()
             assert list(bus.journal.read()) == []
@@ -137,11 +139,21 @@ def test_a_read_only_default_is_named_before_anything_runs(postgres_url: URL, wh
         now(outside, f"DROP ROLE {role}")
 
 
-@pytest.mark.parametrize("setting", ["synchronous_commit = off", "default_transaction_deferrable = on",
-                                     "plan_cache_mode = force_custom_plan", "enable_seqscan = off",
-                                     "standard_conforming_strings = off", "TimeZone = 'Asia/Kathmandu'",
-                                     "DateStyle = 'German, DMY'", "IntervalStyle = 'sql_standard'",
-                                     "client_encoding = 'LATIN1'", "extra_float_digits = 0"])  # fmt: skip
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "synchronous_commit = off",
+        "default_transaction_deferrable = on",
+        "plan_cache_mode = force_custom_plan",
+        "enable_seqscan = off",
+        "standard_conforming_strings = off",
+        "TimeZone = 'Asia/Kathmandu'",
+        "DateStyle = 'German, DMY'",
+        "IntervalStyle = 'sql_standard'",
+        "client_encoding = 'LATIN1'",
+        "extra_float_digits = 0",
+    ],
+)
 def test_other_defaults_change_nothing(postgres_url: URL, setting: str) -> None:
     prepared(postgres_url)
     now(postgres_url, f"ALTER DATABASE {postgres_url.database} SET {setting}")

@@ -126,8 +126,11 @@ def test_history_is_not_read_again_for_what_is_unfinished(make_bus: BusFactory) 
     sent = statements(bus)
     bus.journal.unfinished()
     assert [given for sql, given in sent if "actionbus_unfinished" in sql]
-    assert all(end in (given.values() if isinstance(given, dict) else given)
-               for sql, given in sent if "actionbus_unfinished" in sql)  # fmt: skip
+    assert all(
+        end in (given.values() if isinstance(given, dict) else given)
+        for sql, given in sent
+        if "actionbus_unfinished" in sql
+    )
 
 
 def test_who_may_only_read_gets_the_same_and_changes_nothing(make_bus: BusFactory) -> None:

@@ -239,13 +239,31 @@ def read(bus: Bus, queue: Broker) -> None:
 
 
 PATHS = [
-    execute, execute_unknown, execute_failing, execute_repeated, execute_conflicting, execute_async,
-    execute_async_repeated, execute_async_repeated_when_done, execute_async_refused,
-    execute_async_with_the_broker_away, nested_with_the_broker, nested_with_the_broker_away, recover,
-    recover_with_the_broker_away, run_queued, run_queued_failing, run_queued_unfinished, run_queued_told_to_end,
-    run_queued_of_another_version, run_queued_that_queues_with_the_broker_away, dispatch, require, wait_for_a_ticket,
+    execute,
+    execute_unknown,
+    execute_failing,
+    execute_repeated,
+    execute_conflicting,
+    execute_async,
+    execute_async_repeated,
+    execute_async_repeated_when_done,
+    execute_async_refused,
+    execute_async_with_the_broker_away,
+    nested_with_the_broker,
+    nested_with_the_broker_away,
+    recover,
+    recover_with_the_broker_away,
+    run_queued,
+    run_queued_failing,
+    run_queued_unfinished,
+    run_queued_told_to_end,
+    run_queued_of_another_version,
+    run_queued_that_queues_with_the_broker_away,
+    dispatch,
+    require,
+    wait_for_a_ticket,
     read,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)

@@ -34,9 +34,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, st
     for each in folder.parents[:3]:
         each.chmod(0o755)
     folder.chmod(0o755)
-    got = shutil.which("apt-get") and shutil.which("dpkg") and subprocess.run(
-        ["apt-get", "download", *PACKAGES], cwd=folder, capture_output=True, check=False
-    )  # fmt: skip
+    got = (
+        shutil.which("apt-get")
+        and shutil.which("dpkg")
+        and subprocess.run(["apt-get", "download", *PACKAGES], cwd=folder, capture_output=True, check=False)
+    )
     if not got or got.returncode:
         pytest.skip("neither pgbouncer nor Debian's package of it can be had here: install it to run this")
     for package in folder.glob("*.deb"):
@@ -58,10 +60,17 @@ def start(server: Server, postgres_url: URL, tmp_path: Path, program: tuple[str,
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         lines = [
-            "[databases]", f"{postgres_url.database} = user=postgres host={postgres_url.query['host']}",
-            "[pgbouncer]", "listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir =", "auth_type = any",
-            f"pool_mode = {mode}", "client_login_timeout = 10", *settings,
-        ]  # fmt: skip
+            "[databases]",
+            f"{postgres_url.database} = user=postgres host={postgres_url.query['host']}",
+            "[pgbouncer]",
+            "listen_addr = 127.0.0.1",
+            f"listen_port = {port}",
+            "unix_socket_dir =",
+            "auth_type = any",
+            f"pool_mode = {mode}",
+            "client_login_timeout = 10",
+            *settings,
+        ]
         tmp_path.chmod(0o755)
         for each in tmp_path.parents[:3]:
             each.chmod(0o755)

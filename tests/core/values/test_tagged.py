@@ -68,10 +68,20 @@ def test_a_value_is_written_so_and_comes_back(value: Any, text: str) -> None:
 
 
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary(), st.dates(), st.times(),
-    st.datetimes(timezones=st.none() | st.just(UTC)), st.timedeltas(), st.decimals(allow_nan=False), st.uuids(),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.binary(),
+    st.dates(),
+    st.times(),
+    st.datetimes(timezones=st.none() | st.just(UTC)),
+    st.timedeltas(),
+    st.decimals(allow_nan=False),
+    st.uuids(),
     st.sampled_from(Kind),
-)  # fmt: skip
+)
 VALUES = st.recursive(
     LEAVES,
     lambda within: st.lists(within) | st.lists(within).map(tuple) | st.dictionaries(st.text() | st.integers(), within),

@@ -15,9 +15,17 @@ class Notes(Projection):
     """Every note, with how often it was changed."""
 
     version = int(os.environ.get("NOTES_VERSION", "1"))
-    mappings = {"dynamic": "strict", "properties": {
-        "text": {"type": "text"}, "number": {"type": "long"}, "changes": {"type": "long"},
-        "shelves": {"type": "keyword"}, "extra": {"type": "keyword"}, "flag": {"type": "boolean"}}}  # fmt: skip
+    mappings = {
+        "dynamic": "strict",
+        "properties": {
+            "text": {"type": "text"},
+            "number": {"type": "long"},
+            "changes": {"type": "long"},
+            "shelves": {"type": "keyword"},
+            "extra": {"type": "keyword"},
+            "flag": {"type": "boolean"},
+        },
+    }
 
     @on("put_note", key="note")
     def put(self, document: Document | None, record: Record) -> Document:
@@ -76,6 +84,10 @@ def expected_notes(bus: Bus) -> dict[str, Document]:
         elif record.action == "put_note":
             changes = found[note]["changes"] + 1 if note in found else 0
             given = record.arguments
-            found[note] = {"text": given["text"], "number": given["number"], "changes": changes,
-                           "shelves": given["shelves"]}  # fmt: skip
+            found[note] = {
+                "text": given["text"],
+                "number": given["number"],
+                "changes": changes,
+                "shelves": given["shelves"],
+            }
     return found

@@ -176,7 +176,16 @@ def test_a_file_that_was_altered_is_named(bus: Bus, tmp_path: Path) -> None:
         attach(bus, tmp_path / "a", operator=True, watch=nobody)
 
 
-@pytest.mark.parametrize("sql", ["DELETE FROM journal", "DELETE FROM actionbus_images", "UPDATE actionbus_images SET operation = 'b'", "DELETE FROM actionbus_archives", "UPDATE actionbus_archives SET upto = 99"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM journal",
+        "DELETE FROM actionbus_images",
+        "UPDATE actionbus_images SET operation = 'b'",
+        "DELETE FROM actionbus_archives",
+        "UPDATE actionbus_archives SET upto = 99",
+    ],
+)
 def test_nothing_else_may_be_removed(bus: Bus, tmp_path: Path, sql: str) -> None:
     archived(bus, 4, tmp_path / "a")
     with pytest.raises(Exception, match=r"append-only|on record for good"):

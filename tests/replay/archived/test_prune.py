@@ -45,6 +45,8 @@ def test_what_is_older_than_it_is_to_be_kept_goes(url: URL) -> None:
         assert bus.history.bisect("SELECT balance > 5 FROM accounts").source is not None
         assert len(list(bus.journal.read())) == end + 4, "records stay"
         with bus.engine.connect() as connection:
-            images = text("SELECT count(*) FROM actionbus_images i JOIN actionbus_shapes s ON s.shape = i.shape "
-                          "WHERE s.table_name LIKE '%accounts'")  # fmt: skip
+            images = text(
+                "SELECT count(*) FROM actionbus_images i JOIN actionbus_shapes s ON s.shape = i.shape "
+                "WHERE s.table_name LIKE '%accounts'"
+            )
             assert connection.execute(images).scalar_one() == 2

@@ -29,6 +29,9 @@ def post(actor: str | None) -> Post:
 def make_application(**options: Any) -> Application:
     """The application."""
     return Application(
-        "trade", actions=["tests.replay.trade.actions"], models=Base.metadata, dependencies={"post": outside(Post)},
+        "trade",
+        actions=["tests.replay.trade.actions"],
+        models=Base.metadata,
+        dependencies={"post": outside(Post)},
         **options,
-    )  # fmt: skip
+    )

@@ -28,7 +28,7 @@ from sqlalchemy import (
     event,
     func,
     text,
-)  # fmt: skip
+)
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -74,10 +74,11 @@ class State(enum.Enum):
 
 
 party_tags = Table(
-    "party_tags", Base.metadata,
+    "party_tags",
+    Base.metadata,
     Column("party_id", ForeignKey("parties.id", ondelete="CASCADE"), primary_key=True),
     Column("tag_id", ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True),
-)  # fmt: skip
+)
 
 
 class Tag(Base):
@@ -226,16 +227,26 @@ class Job(Stamped, Base):
 
 
 counters = Table(
-    "counters", Base.metadata, Column("name", String, primary_key=True), Column("n", Integer, nullable=False, default=0),
+    "counters",
+    Base.metadata,
+    Column("name", String, primary_key=True),
+    Column("n", Integer, nullable=False, default=0),
     Column("changed_at", DateTime(timezone=True), server_default=func.now(), onupdate=lambda: datetime.now(UTC)),
-)  # fmt: skip
+)
 readings = Table(
-    "readings", Base.metadata, Column("place", String), Column("value", Integer),
+    "readings",
+    Base.metadata,
+    Column("place", String),
+    Column("value", Integer),
     Column("at", DateTime(timezone=True), server_default=func.now()),
-)  # fmt: skip
+)
 stock_log = Table(
-    "stock_log", Base.metadata, Column("id", Integer, primary_key=True), Column("ware", String), Column("quantity", Integer),
-)  # fmt: skip
+    "stock_log",
+    Base.metadata,
+    Column("id", Integer, primary_key=True),
+    Column("ware", String),
+    Column("quantity", Integer),
+)
 
 _FUNCTION = """CREATE FUNCTION log_stock() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
     INSERT INTO stock_log (ware, quantity) VALUES (NEW.ware, NEW.quantity); RETURN NEW; END$$"""

@@ -32,7 +32,7 @@ BUGS: Final[dict[str, tuple[str, Change, str]]] = {
     "None left out of JSON": ("keep_time", ("1.0, None]", "1.0]"), r"settings\[.*\]\.items"),
     "counted twice": ("onupdate_python", ("n=counters.c.n + 1", "n=counters.c.n + 2"), r"counters\[c\d\]\.n"),
     "other upsert": ("count", ("counters.c.n + given", "counters.c.n - given"), r"counters\[c\d\]\.n"),
-    "other word beside conflicts": ("tag_some", ("Tag(f\"{h.args.word} ", "Tag(f\"{h.args.word}-"), r"tags\[\d+\]\.word"),
+    "other word beside conflicts": ("tag_some", ('Tag(f"{h.args.word} ', 'Tag(f"{h.args.word}-'), r"tags\[\d+\]\.word"),
     "other rows of an upsert": ("upsert_values", ("* 3 + k) % 40", "* 3 + k) % 41 + 50"), r"tags\[\d+\]"),
     "other after a savepoint": ("try_first", ("real {", "unreal {"), r"jobs\[\d+\]\.what"),
     "a lost row is kept": ("try_first", ("            raise LookupError\n", ""), r"(status|result|jobs)"),
@@ -51,7 +51,11 @@ BUGS: Final[dict[str, tuple[str, Change, str]]] = {
     "other leaf": ("grow", ('"leaf"', '"leafs"'), r"nodes\[\d+\]\.name"),
     "one node less": ("grow", (', children=[Node(name="leaf")]', ""), r"nodes\[\d+\]"),
     "restocked too much": ("restock", ("found.quantity += 1", "found.quantity += 2"), r"stock\[ware \d\]\.quantity"),
-    "logged once": ("restock", ("    h.session.flush()\n    found.quantity += 1", "    found.quantity += 1"), r"stock_log\[\d+\]"),
+    "logged once": (
+        "restock",
+        ("    h.session.flush()\n    found.quantity += 1", "    found.quantity += 1"),
+        r"stock_log\[\d+\]",
+    ),
     "other price": ("price", ('"1.1"', '"1.2"'), r"stock\[ware \d\]\.price"),
     "None left out of a list in JSON": ("configure", ("amount, None, 1.0", "amount, 1.0"), r"settings\[set \d\]\.data"),
     "other microsecond": ("remind", ("microseconds=5", "microseconds=6"), r"notes\[\d+\]\.after"),
@@ -62,35 +66,90 @@ BUGS: Final[dict[str, tuple[str, Change, str]]] = {
     "chance without the dependency": ("gamble", ("str(h.ids.uuid())", 'str(__import__("uuid").uuid4())'), "readings"),
     "other call": ("write_letter", ("number {", "no. {"), r"calls\[0\]\.kwargs\.text"),
     "no row after the call": ("write_letter", ("h.session.add(", "str("), r"notes\[\d+\]"),
-    "other nested order": ("nest", ('"order", "write_letter" if h.args.n % 5 else "count"', '"write_letter" if h.args.n % 5 else "count", "order"'), r"act: arguments\.idiom"),
+    "other nested order": (
+        "nest",
+        (
+            '"order", "write_letter" if h.args.n % 5 else "count"',
+            '"write_letter" if h.args.n % 5 else "count", "order"',
+        ),
+        r"act: arguments\.idiom",
+    ),
     "other number in a loop": ("set_of_actions", ("value=h.args.n", "value=h.args.n + 1"), "readings"),
-    "clock of the process": ("keep_time", ("h.clock.now().isoformat()", "__import__('datetime').datetime.now(h.clock.now().tzinfo).isoformat()"), r"settings\[time \d\]\.data"),
-}  # fmt: skip
+    "clock of the process": (
+        "keep_time",
+        ("h.clock.now().isoformat()", "__import__('datetime').datetime.now(h.clock.now().tzinfo).isoformat()"),
+        r"settings\[time \d\]\.data",
+    ),
+}
 
 HARMLESS: Final[dict[str, tuple[str, *tuple[Change, ...]]]] = {
     "another flush": ("enlist", ("h.session.flush()\n", "h.session.flush()\n    h.session.flush()\n")),
-    "another read": ("enlist", ("    h.session.add(made)\n", "    h.session.scalar(select(func.count()).select_from(Tag))\n    h.session.add(made)\n")),
+    "another read": (
+        "enlist",
+        (
+            "    h.session.add(made)\n",
+            "    h.session.scalar(select(func.count()).select_from(Tag))\n    h.session.add(made)\n",
+        ),
+    ),
     "another name": ("enlist_returning", ("row", "line")),
     "added one by one": ("equal_rows", ("h.session.add_all(made)", "[h.session.add(each) for each in made]")),
-    "flushed one by one": ("enlist_many", ("h.session.add_all(made)", "[(h.session.add(each), h.session.flush()) for each in made]")),
-    "ORM instead of the bulk method": ("bulk_save", ('h.session.bulk_insert_mappings(Job, [{"what": "mapped"}, {"what": "mapped too"}])',
-        'h.session.add_all([Job(what="mapped"), Job(what="mapped too")]); h.session.flush()')),
-    "in one statement": ("enlist_executemany", ("insert(Tag.__table__).values(word=bindparam(\"word\")), [", "insert(Tag.__table__), [")),
-    "ORM instead of Core": ("enlist_executemany", ("h.session.execute(insert(Tag.__table__).values(word=bindparam(\"word\")), [\n", "h.session.add_all([\n"),
-        ('{"word": f"{h.args.word} {h.ids.uuid()}"} for', 'Tag(f"{h.args.word} {h.ids.uuid()}") for')),
-    "in a certain order": ("loose_order", ("h.session.add_all(made)", "h.session.add_all(sorted(made, key=lambda each: each.what, reverse=True))")),
-    "updated in two steps": ("touch", ("    found.name =", '    found.name = "for now"\n    h.session.flush()\n    found.name =')),
+    "flushed one by one": (
+        "enlist_many",
+        ("h.session.add_all(made)", "[(h.session.add(each), h.session.flush()) for each in made]"),
+    ),
+    "ORM instead of the bulk method": (
+        "bulk_save",
+        (
+            'h.session.bulk_insert_mappings(Job, [{"what": "mapped"}, {"what": "mapped too"}])',
+            'h.session.add_all([Job(what="mapped"), Job(what="mapped too")]); h.session.flush()',
+        ),
+    ),
+    "in one statement": (
+        "enlist_executemany",
+        ('insert(Tag.__table__).values(word=bindparam("word")), [', "insert(Tag.__table__), ["),
+    ),
+    "ORM instead of Core": (
+        "enlist_executemany",
+        ('h.session.execute(insert(Tag.__table__).values(word=bindparam("word")), [\n', "h.session.add_all([\n"),
+        ('{"word": f"{h.args.word} {h.ids.uuid()}"} for', 'Tag(f"{h.args.word} {h.ids.uuid()}") for'),
+    ),
+    "in a certain order": (
+        "loose_order",
+        ("h.session.add_all(made)", "h.session.add_all(sorted(made, key=lambda each: each.what, reverse=True))"),
+    ),
+    "updated in two steps": (
+        "touch",
+        ("    found.name =", '    found.name = "for now"\n    h.session.flush()\n    found.name ='),
+    ),
     "updated to what it is": ("pay", ("    found.status =", "    found.total = found.total + 0\n    found.status =")),
-    "a statement of text": ("by_hand", ("SELECT count(*) FROM jobs WHERE done_by = :w", "SELECT count(id) FROM jobs WHERE :w = done_by")),
-    "keys in another order": ("order", ('{"id": made.id, "number": made.number, ', '{"number": made.number, "id": made.id, ')),
-    "deleted by Core": ("cancel", ("h.session.delete(found)", "h.session.execute(delete(Order).where(Order.id == found.id))")),
-    "a sorted set": ("label", ("for word in {", "for word in sorted({"), ("11) % 30}\"}", "11) % 30}\"})")),
+    "a statement of text": (
+        "by_hand",
+        ("SELECT count(*) FROM jobs WHERE done_by = :w", "SELECT count(id) FROM jobs WHERE :w = done_by"),
+    ),
+    "keys in another order": (
+        "order",
+        ('{"id": made.id, "number": made.number, ', '{"number": made.number, "id": made.id, '),
+    ),
+    "deleted by Core": (
+        "cancel",
+        ("h.session.delete(found)", "h.session.execute(delete(Order).where(Order.id == found.id))"),
+    ),
+    "a sorted set": ("label", ("for word in {", "for word in sorted({"), ('11) % 30}"}', '11) % 30}"})')),
     "rows in another order": ("measure", ("for k in range(3)", "for k in reversed(range(3))")),
     "another way to load": ("read_all", ("joinedload(Party.tags)", "selectinload(Party.tags)")),
     "added together": ("configure", ("h.session.add(found)", "h.session.add_all([found])")),
     "computed by the database": ("onupdate_python", ("counters.c.n + 1", "1 + counters.c.n")),
     "a lock": ("touch_many", ("limit(3)", "limit(3).with_for_update()")),
-    "a variable": ("write_letter", ("    h.session.add(Note(body=receipt,", "    body = receipt\n    h.session.add(Note(body=body,")),
-    "a log line": ("remind", ("    h.session.add(made)", '    __import__("logging").getLogger("trade").debug("reminding")\n    h.session.add(made)')),
+    "a variable": (
+        "write_letter",
+        ("    h.session.add(Note(body=receipt,", "    body = receipt\n    h.session.add(Note(body=body,"),
+    ),
+    "a log line": (
+        "remind",
+        (
+            "    h.session.add(made)",
+            '    __import__("logging").getLogger("trade").debug("reminding")\n    h.session.add(made)',
+        ),
+    ),
     "a loop over a list": ("set_of_actions", ("in {f", "in [f"), ("range(5)}", "range(5)]")),
-}  # fmt: skip
+}

@@ -21,6 +21,11 @@ class Draw(ActionHandler):
         self.logger.info("drawing for %s", self.actor)  # type: ignore[attr-defined]
         token = self.secrets.token_hex()
         return {
-            "now": self.clock.now(), "again": self.clock.now(), "id": self.ids.uuid(), "other": self.ids.uuid(),
-            "number": self.random.random(), "context": self.context, "token": token,
-        }  # fmt: skip
+            "now": self.clock.now(),
+            "again": self.clock.now(),
+            "id": self.ids.uuid(),
+            "other": self.ids.uuid(),
+            "number": self.random.random(),
+            "context": self.context,
+            "token": token,
+        }

@@ -87,8 +87,10 @@ def test_one_reads_ones_own_writes(ana: Client, bus: Bus, app: Flask) -> None:
         stop.set()
         feeding.join()
     assert (found["total"], found["hits"][0]["key"], found["facets"]) == (
-        1, told["result"]["asset_id"], {"tags": {"happy": 1}},
-    )  # fmt: skip
+        1,
+        told["result"]["asset_id"],
+        {"tags": {"happy": 1}},
+    )
 
 
 def test_a_projection_that_lags_does_not_fail_the_action(ana: Client) -> None:

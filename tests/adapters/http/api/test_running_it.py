@@ -112,8 +112,11 @@ def test_structured_logs(ana: Client, caplog: pytest.LogCaptureFixture) -> None:
     assert [line.get("status") for line in lines] == [None, "succeeded"]
     for line in lines:
         assert (line["action"], line["action_id"], line["actor"], line["correlation_id"]) == (
-            "create_kit", told["action_id"], "ana", "r-7",
-        )  # fmt: skip
+            "create_kit",
+            told["action_id"],
+            "ana",
+            "r-7",
+        )
     assert all("create_kit" in formatter("text").format(record) for record in caplog.records)
 
 

@@ -51,8 +51,10 @@ def test_a_row(told: Web) -> None:
     assert [each["after"]["balance"] for each in row["versions"]] == [47, 50]
     assert (row["versions"][0]["action"], row["has_more"]) == ("withdraw", True)
     assert {each["column"]: (each["value"], each["action"]) for each in row["blame"]} == {
-        "id": (1, "open_account"), "name": ("account 1", "open_account"), "balance": (47, "withdraw"),
-    }  # fmt: skip
+        "id": (1, "open_account"),
+        "name": ("account 1", "open_account"),
+        "balance": (47, "withdraw"),
+    }
     first = told.get("/history/rows/accounts/1", at=str(row["basis"]["tables"] and row["versions"][1]["position"]))
     assert first["versions"][0]["after"]["balance"] == 50
 
@@ -122,21 +124,53 @@ def test_who_has_no_permission_gets_nothing(told: Web, actor: str) -> None:
 
 LONG = "9" * 900
 HOSTILE = [
-    ("tables?at=x", 400), ("tables?at=", 400), ("tables?at=-1", 400), (f"tables?at={LONG}", 400), ("tables?x=1", 400),
-    ("tables?at=0001-01-01T00:00:00%2B23:59", 400), ("state/accounts?at=9999-12-31T23:59:59.999999-23:59", 400),
-    ("diff?from=0001-01-01T00:00:00%2B00:01", 400), ("tables?at=9999-12-31T23:59:59.999999", 200),
-    ("tables?at=0001-01-01", 200), ("tables?at=999999999999999999", 404), ("tables?at=00000000-0000-4000-8000-000000000000", 404), ("status?at=1", 400),
-    ("state/nowhere", 404), ("state/accounts?limit=0", 400), ("state/accounts?limit=201", 400), ("state/%00", 404),
-    ("state/accounts?cursor=x", 400), ("state/accounts?cursor=", 400), (f"state/accounts?cursor={LONG * 10}", 400),
-    ("state/accounts?cursor=W10", 400), ("state/accounts?cursor=bnVsbA", 400), ("state/accounts?cursor=%00", 400),
-    ("state/accounts?cursor=WzEsWzFdXQ", 400), ("state/accounts?cursor=Wy0xLFsiMSJdXQ", 400),
-    ("state/accounts?cursor=WzEsWyIxIiwiMiJdXQ", 400), ("state/accounts?cursor=.WzEsWyIxIiwiMiJdXQ", 400),
-    ("state/accounts?cursor=AAAA.W3RydWUsWyIxIl1d", 400), ("state/accounts?cursor=%C3%A9.W10", 400),
-    ("rows/accounts/x", 404), ("rows/accounts/1,2", 404), (f"rows/accounts/{LONG}", 404), ("rows/nowhere/1", 404),
-    ("rows/accounts/%00", 404), ("rows/accounts/1%27", 404), ("rows/accounts/99", 404), ("rows/accounts/1/2", 404),
-    ("diff", 400), ("diff?from=", 400), ("diff?from=x", 400), ("diff?from=1&to=y", 400), ("diff?from=1&table=nowhere", 404),
-    ("diff?from=1&from=2", 400), ("diff?from=end&to=start", 200), ("diff?from=999999999999", 404), ("nothing", 404),
-]  # fmt: skip
+    ("tables?at=x", 400),
+    ("tables?at=", 400),
+    ("tables?at=-1", 400),
+    (f"tables?at={LONG}", 400),
+    ("tables?x=1", 400),
+    ("tables?at=0001-01-01T00:00:00%2B23:59", 400),
+    ("state/accounts?at=9999-12-31T23:59:59.999999-23:59", 400),
+    ("diff?from=0001-01-01T00:00:00%2B00:01", 400),
+    ("tables?at=9999-12-31T23:59:59.999999", 200),
+    ("tables?at=0001-01-01", 200),
+    ("tables?at=999999999999999999", 404),
+    ("tables?at=00000000-0000-4000-8000-000000000000", 404),
+    ("status?at=1", 400),
+    ("state/nowhere", 404),
+    ("state/accounts?limit=0", 400),
+    ("state/accounts?limit=201", 400),
+    ("state/%00", 404),
+    ("state/accounts?cursor=x", 400),
+    ("state/accounts?cursor=", 400),
+    (f"state/accounts?cursor={LONG * 10}", 400),
+    ("state/accounts?cursor=W10", 400),
+    ("state/accounts?cursor=bnVsbA", 400),
+    ("state/accounts?cursor=%00", 400),
+    ("state/accounts?cursor=WzEsWzFdXQ", 400),
+    ("state/accounts?cursor=Wy0xLFsiMSJdXQ", 400),
+    ("state/accounts?cursor=WzEsWyIxIiwiMiJdXQ", 400),
+    ("state/accounts?cursor=.WzEsWyIxIiwiMiJdXQ", 400),
+    ("state/accounts?cursor=AAAA.W3RydWUsWyIxIl1d", 400),
+    ("state/accounts?cursor=%C3%A9.W10", 400),
+    ("rows/accounts/x", 404),
+    ("rows/accounts/1,2", 404),
+    (f"rows/accounts/{LONG}", 404),
+    ("rows/nowhere/1", 404),
+    ("rows/accounts/%00", 404),
+    ("rows/accounts/1%27", 404),
+    ("rows/accounts/99", 404),
+    ("rows/accounts/1/2", 404),
+    ("diff", 400),
+    ("diff?from=", 400),
+    ("diff?from=x", 400),
+    ("diff?from=1&to=y", 400),
+    ("diff?from=1&table=nowhere", 404),
+    ("diff?from=1&from=2", 400),
+    ("diff?from=end&to=start", 200),
+    ("diff?from=999999999999", 404),
+    ("nothing", 404),
+]
 
 
 def test_hostile_readers(told: Web) -> None:

@@ -39,10 +39,19 @@ def test_density_of_a_range(told: Web) -> None:
 
 
 @pytest.mark.parametrize("counted", [20_000, 14, 3])
-@pytest.mark.parametrize("given", [
-    {"actor": "bob"}, {"action": "deposit"}, {"status": "rejected"}, {"exclude_actor": "bob"}, {"kind": "submitted"},
-    {"actor": ["bob", "cid"], "exclude_status": "rejected"}, {"correlation": "morning"}, {"actor": "nobody"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"actor": "bob"},
+        {"action": "deposit"},
+        {"status": "rejected"},
+        {"exclude_actor": "bob"},
+        {"kind": "submitted"},
+        {"actor": ["bob", "cid"], "exclude_status": "rejected"},
+        {"correlation": "morning"},
+        {"actor": "nobody"},
+    ],
+)
 def test_density_of_what_is_wanted(
     told: Web, given: dict[str, Any], counted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,8 +147,18 @@ def test_of_others_actions_nothing_is_told_to_who_reads_his_own(told: Web) -> No
 
 
 def test_hostile(told: Web) -> None:
-    for path in ("density?buckets=0", "density?buckets=401", "density?since=x", "density?touching=a", "facets?touching=a",
-                 "facets?limit=1", "causes/1?depth=11", "causes/1?width=0", "causes/1?depth=x", "facets?kind=x"):  # fmt: skip
+    for path in (
+        "density?buckets=0",
+        "density?buckets=401",
+        "density?since=x",
+        "density?touching=a",
+        "facets?touching=a",
+        "facets?limit=1",
+        "causes/1?depth=11",
+        "causes/1?width=0",
+        "causes/1?depth=x",
+        "facets?kind=x",
+    ):
         told.get(f"/journal/{path}", expected=400)
     for path in ("causes/x", "causes/0", "causes/" + "9" * 40):
         told.get(f"/journal/{path}", expected=404)

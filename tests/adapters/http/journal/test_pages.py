@@ -61,8 +61,10 @@ CHOSEN: list[tuple[dict[str, Any], set[tuple[str, str | None]]]] = [
     ({"status": "rejected"}, {("deposit", "cid")}),
     ({"correlation": "evening"}, {("deposit", "cid")}),
     ({"exclude_actor": ["ann", ""]}, {("deposit", "bob"), ("deposit", "cid")}),
-    ({"exclude_action": "deposit", "kind": "outcome"},
-     {("open_account", "ann"), ("transfer", "ann"), ("withdraw", "ann")}),
+    (
+        {"exclude_action": "deposit", "kind": "outcome"},
+        {("open_account", "ann"), ("transfer", "ann"), ("withdraw", "ann")},
+    ),
     ({"touching": "accounts:2"}, {("open_account", "ann"), ("deposit", "ann")}),
     ({"touching": "entries", "actor": "ann"}, {("withdraw", "ann"), ("deposit", "ann")}),
     ({"release": "shop 1", "action": "transfer"}, {("transfer", "ann")}),
@@ -72,7 +74,7 @@ CHOSEN: list[tuple[dict[str, Any], set[tuple[str, str | None]]]] = [
     ({"since": "2999-01-01T00:00:00Z"}, set()),
     ({"since": "2001-01-01", "status": "rejected"}, {("deposit", "cid")}),
     ({"actor": "nobody's"}, set()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("query", "expected"), CHOSEN, ids=[str(each[0]) for each in CHOSEN])
@@ -86,9 +88,19 @@ def test_words(told: Web) -> None:
     """In arguments, results and errors; what is a wildcard or an escape elsewhere is a letter here."""
     told.bus.execute("deposit", {"id": 1, "note": '100% caf\u00e9 \\ "x"'}, actor="dan")
     for words, count in (
-        ("note", 8), ("NOTE", 8), ("ote", 8), ("account such", 1), ("100%", 1), ("%", 1), ("0_%", 0), ("caf\u00e9", 1),
-        ("nowhere", 0), ('"x"', 1), ("\\", 1), ("note nowhere", 0),
-    ):  # fmt: skip
+        ("note", 8),
+        ("NOTE", 8),
+        ("ote", 8),
+        ("account such", 1),
+        ("100%", 1),
+        ("%", 1),
+        ("0_%", 0),
+        ("caf\u00e9", 1),
+        ("nowhere", 0),
+        ('"x"', 1),
+        ("\\", 1),
+        ("note nowhere", 0),
+    ):
         found = told.get("/journal", action="deposit", q=words)
         assert (len(found["records"]), found["searched"]) == (count, "window"), words
     for who in ("auditor", "clerk"):
@@ -129,8 +141,9 @@ def test_one_action_whole(told: Web) -> None:
     assert whole["outcome"]["release"] == "shop 1"
     assert whole["outcome"]["duration_us"] >= 0
     assert [(each["action"], each["status"]) for each in whole["caused"]] == [
-        ("withdraw", "succeeded"), ("deposit", "succeeded"),
-    ]  # fmt: skip
+        ("withdraw", "succeeded"),
+        ("deposit", "succeeded"),
+    ]
     nested = told.get(f"/journal/{whole['caused'][0]['position']}")
     changed = {each["table"].rpartition(".")[2]: each for each in nested["changes"]}
     assert (changed["accounts"]["before"]["balance"], changed["accounts"]["after"]["balance"]) == (50, 47)

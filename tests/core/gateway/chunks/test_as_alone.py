@@ -65,20 +65,42 @@ def breaking(handler: Any) -> None:
 
 
 MANY: list[Any] = [
-    put(1), put(2, "raising"), put(3, "nesting"), put(13), put(-1), put(1, name="the key is taken"), ("put", {"id": "x"}),
-    ("no such", {"a": 1}), ("put", None), ("put", "no mapping"), put(4, pin="s3cret"), put(5, "catching"),
-    put(6, "breaking"), put(7, name="\x00"), ("serially", {"id": 1}), ("send", {"to": "ann"}), put(8), ("put", {"id": 9}, "key"),
-    ("put", {"id": 9}, "key"), ("put", {"id": 10}, "key"), put(11), ("put", {"id": 2, "then": "raising"}, "failed"),
+    put(1),
+    put(2, "raising"),
+    put(3, "nesting"),
+    put(13),
+    put(-1),
+    put(1, name="the key is taken"),
+    ("put", {"id": "x"}),
+    ("no such", {"a": 1}),
+    ("put", None),
+    ("put", "no mapping"),
+    put(4, pin="s3cret"),
+    put(5, "catching"),
+    put(6, "breaking"),
+    put(7, name="\x00"),
+    ("serially", {"id": 1}),
+    ("send", {"to": "ann"}),
+    put(8),
+    ("put", {"id": 9}, "key"),
+    ("put", {"id": 9}, "key"),
+    ("put", {"id": 10}, "key"),
+    put(11),
     ("put", {"id": 2, "then": "raising"}, "failed"),
-]  # fmt: skip
+    ("put", {"id": 2, "then": "raising"}, "failed"),
+]
 
 
 def told(bus: Bus) -> list[Any]:
     """The journal, action by action: what does not depend on when and in what transaction it ran."""
     found = []
     everything = list(bus.journal.read(kind="submitted"))
-    ordered = [each for outer in everything if outer.cause_id is None
-               for each in (outer, *(inner for inner in everything if inner.cause_id == outer.action_id))]  # fmt: skip
+    ordered = [
+        each
+        for outer in everything
+        if outer.cause_id is None
+        for each in (outer, *(inner for inner in everything if inner.cause_id == outer.action_id))
+    ]
     assert len(ordered) == len(everything)
     for submitted in ordered:
         outcome = bus.journal.outcome(submitted.action_id)
@@ -86,13 +108,24 @@ def told(bus: Bus) -> list[Any]:
         error = {name: each for name, each in (outcome.error or {}).items() if name in ("type", "errors", "sqlstate")}
         found.append(
             (
-                submitted.action, submitted.arguments, submitted.actor, submitted.context, submitted.handler_version,
-                submitted.idempotency_key, submitted.correlation_id == str(submitted.cause_id or submitted.action_id),
-                outcome.status, outcome.arguments, outcome.result, error, outcome.calls,
-                sorted((each.table, str(each.key), each.operation, str(each.before), str(each.after))
-                       for each in outcome.touched),
+                submitted.action,
+                submitted.arguments,
+                submitted.actor,
+                submitted.context,
+                submitted.handler_version,
+                submitted.idempotency_key,
+                submitted.correlation_id == str(submitted.cause_id or submitted.action_id),
+                outcome.status,
+                outcome.arguments,
+                outcome.result,
+                error,
+                outcome.calls,
+                sorted(
+                    (each.table, str(each.key), each.operation, str(each.before), str(each.after))
+                    for each in outcome.touched
+                ),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -110,9 +143,11 @@ def test_it_tells_the_same_as_one_by_one(
         assert len(given) == len(MANY)
         assert all(bus.journal.outcome(each).status == seen[each].status for each in seen)  # type: ignore[union-attr]
         assert [each.repeated for each in given].count(True) == 2
-    other = request.getfixturevalue("server").database() if url.get_backend_name() != "sqlite" else url.set(
-        database=f"{url.database}-alone"
-    )  # fmt: skip
+    other = (
+        request.getfixturevalue("server").database()
+        if url.get_backend_name() != "sqlite"
+        else url.set(database=f"{url.database}-alone")
+    )
     Post.sent.clear()
     with Bus(make_shelf(), other) as bus:
         bus.create()

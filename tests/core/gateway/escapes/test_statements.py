@@ -43,9 +43,14 @@ def test_what_would_end_the_transaction_is_refused_before_it_is_sent(
 
 
 HARMLESS = [
-    "SELECT 'COMMIT'", "SELECT 1 /* COMMIT */", "SELECT 1 -- ; COMMIT", "SELECT 1 AS \"commit\"",
-    "SELECT CASE WHEN 1 = 1 THEN 2 END", "SAVEPOINT mine", "SELECT '; COMMIT'",
-]  # fmt: skip
+    "SELECT 'COMMIT'",
+    "SELECT 1 /* COMMIT */",
+    "SELECT 1 -- ; COMMIT",
+    'SELECT 1 AS "commit"',
+    "SELECT CASE WHEN 1 = 1 THEN 2 END",
+    "SAVEPOINT mine",
+    "SELECT '; COMMIT'",
+]
 
 
 @pytest.mark.parametrize("sql", HARMLESS)

@@ -63,9 +63,28 @@ def goes_on(bus: Bus) -> None:
 
 
 SAID = [
-    "COMMIT", "commit", "  /* why */ COMMIT", "-- why\nCOMMIT", "/* a /* nested */ one */ COMMIT", "; COMMIT",
-    "END", "ROLLBACK", "ABORT", "COMMIT AND CHAIN", "rollback work", "BEGIN", "START TRANSACTION",
-    "PREPARE TRANSACTION 'x'", "RESET ALL", "SELECT 1; COMMIT", "--x\r COMMIT", "SELECT 1 AS a$b$; COMMIT", "\ufeffCOMMIT",
+    "COMMIT",
+    "commit",
+    "  /* why */ COMMIT",
+    "-- why\nCOMMIT",
+    "/* a /* nested */ one */ COMMIT",
+    "; COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "COMMIT AND CHAIN",
+    "rollback work",
+    "BEGIN",
+    "START TRANSACTION",
+    "PREPARE TRANSACTION 'x'",
+    "RESET ALL",
+    "SELECT 1; COMMIT",
+    "--x\r COMMIT",
+    "SELECT 1 AS a$b$; COMMIT",
+    "\ufeffCOMMIT",
     "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMIT",
-    "CREATE TRIGGER t AFTER INSERT ON accounts BEGIN SELECT CASE WHEN 1 THEN 2 END; END; COMMIT", "SELECT ';'; COMMIT", "SELECT $$;$$; COMMIT", "SELECT E'\\';'; COMMIT",
-]  # fmt: skip
+    "CREATE TRIGGER t AFTER INSERT ON accounts BEGIN SELECT CASE WHEN 1 THEN 2 END; END; COMMIT",
+    "SELECT ';'; COMMIT",
+    "SELECT $$;$$; COMMIT",
+    "SELECT E'\\';'; COMMIT",
+]

@@ -65,9 +65,15 @@ def under_the_session(bind: Any, handler: Any) -> None:
 
 
 WAYS = [
-    session_of, connection_of, transaction_of, reading, driver_of, sessionmaker_of, scoped_session_of,
+    session_of,
+    connection_of,
+    transaction_of,
+    reading,
+    driver_of,
+    sessionmaker_of,
+    scoped_session_of,
     under_the_session,
-]  # fmt: skip
+]
 
 
 def other_name(url: URL, folder: Path) -> URL:
@@ -151,9 +157,15 @@ def before_the_action(way: str, bind: Engine) -> Callable[[Any], Any]:
 
 @pytest.mark.parametrize(
     "way",
-    ["a statement", "an ORM query", "an object, not even flushed", "a driver's SQL", "a commit",
-     "a commit of the connection"],
-)  # fmt: skip
+    [
+        "a statement",
+        "an ORM query",
+        "an object, not even flushed",
+        "a driver's SQL",
+        "a commit",
+        "a commit of the connection",
+    ],
+)
 @pytest.mark.parametrize("whose", ["the bus's", "its own", "by another name"])
 def test_one_that_was_open_before_is_refused_too(
     make_bus: BusFactory, url: URL, function: Any, engines: Any, tmp_path: Path, way: str, whose: str

@@ -26,10 +26,14 @@ def counted(url: URL, table: str) -> int:
 
 
 LEADING_AWAY = [
-    "SET LOCAL search_path = tenant", "SET search_path = tenant", "SET LOCAL ROLE tenant_role", "SET ROLE tenant_role",
-    "SELECT set_config('search_path', 'tenant', true)", "SELECT set_config('role', 'tenant_role', true)",
+    "SET LOCAL search_path = tenant",
+    "SET search_path = tenant",
+    "SET LOCAL ROLE tenant_role",
+    "SET ROLE tenant_role",
+    "SELECT set_config('search_path', 'tenant', true)",
+    "SELECT set_config('role', 'tenant_role', true)",
     "SET LOCAL search_path = ''",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -62,9 +66,13 @@ def test_no_path_or_role_sends_a_record_into_another_schema(
     assert counted(url, f"{schema}.accounts") == 1
     kinds = [(record.action, record.kind, record.status) for record in postgres_bus.journal.read()]
     assert kinds == [
-        ("call_back", "submitted", None), ("draw", "submitted", None), ("draw", "outcome", "succeeded"),
-        ("call_back", "outcome", "succeeded"), ("call_back", "submitted", None), ("call_back", "outcome", "failed"),
-    ]  # fmt: skip
+        ("call_back", "submitted", None),
+        ("draw", "submitted", None),
+        ("draw", "outcome", "succeeded"),
+        ("call_back", "outcome", "succeeded"),
+        ("call_back", "submitted", None),
+        ("call_back", "outcome", "failed"),
+    ]
     assert postgres_bus.recover().interrupted == []
 
 

@@ -22,27 +22,51 @@ from tests.waiting import eventually
 
 LEFT_BEHIND = {
     "postgresql": [
-        "SET default_transaction_read_only = on", "SET statement_timeout = 1", "SET search_path = nowhere",
-        "SET TIME ZONE 'Asia/Tokyo'", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET ROLE pg_monitor",
-        "SELECT set_config('default_transaction_read_only', 'on', false)", "DEALLOCATE ALL", "DEALLOCATE actionbus_end",
-        "/* why */ SET default_transaction_read_only = on", "SELECT 1; SET default_transaction_read_only = on",
-        "CREATE TEMP TABLE accounts (id int)", "SELECT pg_advisory_lock(42)", "LISTEN something",
-        "SET session_replication_role = replica", "PREPARE actionbus_mine AS SELECT 1",
-        "DECLARE mine CURSOR WITH HOLD FOR SELECT 1", "DISCARD SEQUENCES", "SET app.tenant = 'a'",
-        "SELECT set_config('search_path', 'nowhere', 'f')", "SELECT set_config('search_path', 'nowhere', 1 = 0)",
+        "SET default_transaction_read_only = on",
+        "SET statement_timeout = 1",
+        "SET search_path = nowhere",
+        "SET TIME ZONE 'Asia/Tokyo'",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET ROLE pg_monitor",
+        "SELECT set_config('default_transaction_read_only', 'on', false)",
+        "DEALLOCATE ALL",
+        "DEALLOCATE actionbus_end",
+        "/* why */ SET default_transaction_read_only = on",
+        "SELECT 1; SET default_transaction_read_only = on",
+        "CREATE TEMP TABLE accounts (id int)",
+        "SELECT pg_advisory_lock(42)",
+        "LISTEN something",
+        "SET session_replication_role = replica",
+        "PREPARE actionbus_mine AS SELECT 1",
+        "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
+        "DISCARD SEQUENCES",
+        "SET app.tenant = 'a'",
+        "SELECT set_config('search_path', 'nowhere', 'f')",
+        "SELECT set_config('search_path', 'nowhere', 1 = 0)",
         "UPDATE pg_settings SET setting = 'on' WHERE name = 'default_transaction_read_only'",
-        'SELECT "pg_advisory_lock"(42)', "SELECT pg_advisory_lock/**/(42)", "CREATE TABLE pg_temp.accounts (id int)",
-        "CREATE TEMP VIEW accounts AS SELECT 1", "DO $$BEGIN SET search_path = nowhere; END$$",
+        'SELECT "pg_advisory_lock"(42)',
+        "SELECT pg_advisory_lock/**/(42)",
+        "CREATE TABLE pg_temp.accounts (id int)",
+        "CREATE TEMP VIEW accounts AS SELECT 1",
+        "DO $$BEGIN SET search_path = nowhere; END$$",
         "DO $$BEGIN PERFORM pg_advisory_lock(42); CREATE TEMP TABLE accounts (id int); LISTEN something; END$$",
         "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ],
     "sqlite": [
-        "PRAGMA query_only=ON", "PRAGMA recursive_triggers=OFF", "PRAGMA busy_timeout=0", "PRAGMA ignore_check_constraints=ON",
-        'PRAGMA "query_only"=ON', "PRAGMA/**/[query_only]/**/=ON", "CREATE TABLE temp.accounts AS SELECT 1 AS id",
-        "CREATE TEMP VIEW accounts AS SELECT 1 AS id", "ATTACH ':memory:' AS other",
-        "PRAGMA query_only(1)", "CREATE TEMP TABLE accounts (id int)", "/* why */ PRAGMA main.query_only = ON",
+        "PRAGMA query_only=ON",
+        "PRAGMA recursive_triggers=OFF",
+        "PRAGMA busy_timeout=0",
+        "PRAGMA ignore_check_constraints=ON",
+        'PRAGMA "query_only"=ON',
+        "PRAGMA/**/[query_only]/**/=ON",
+        "CREATE TABLE temp.accounts AS SELECT 1 AS id",
+        "CREATE TEMP VIEW accounts AS SELECT 1 AS id",
+        "ATTACH ':memory:' AS other",
+        "PRAGMA query_only(1)",
+        "CREATE TEMP TABLE accounts (id int)",
+        "/* why */ PRAGMA main.query_only = ON",
     ],
-}  # fmt: skip
+}
 
 SESSION = {
     "postgresql": """
@@ -196,9 +220,13 @@ def test_what_the_application_itself_set_when_it_connected_stays(
     def settle_in(dbapi: Any, _record: Any) -> None:
         dbapi.autocommit = True
         for sql in (
-            "SET search_path = public, tenant", "SET app.tenant = 'o''Brien % \\'", "SET statement_timeout = '2min'",
-            "SELECT pg_advisory_lock(7)", "CREATE TEMP TABLE mine (id int)", "LISTEN mine",
-        ):  # fmt: skip
+            "SET search_path = public, tenant",
+            "SET app.tenant = 'o''Brien % \\'",
+            "SET statement_timeout = '2min'",
+            "SELECT pg_advisory_lock(7)",
+            "CREATE TEMP TABLE mine (id int)",
+            "LISTEN mine",
+        ):
             dbapi.cursor().execute(sql)
         dbapi.autocommit = False
 
@@ -278,10 +306,16 @@ def test_what_is_local_to_the_transaction_costs_no_connection(bus: Bus, monkeypa
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE accounts SET balance = 1", "SET LOCAL x = 1", "SET CONSTRAINTS ALL IMMEDIATE", "PRAGMA table_info(accounts)",
-        "SELECT pg_advisory_xact_lock(1)", "PRAGMA defer_foreign_keys = ON", "CREATE TEMP TABLE x (id int) ON COMMIT DROP", "PRAGMA foreign_keys",
+        "UPDATE accounts SET balance = 1",
+        "SET LOCAL x = 1",
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "PRAGMA table_info(accounts)",
+        "SELECT pg_advisory_xact_lock(1)",
+        "PRAGMA defer_foreign_keys = ON",
+        "CREATE TEMP TABLE x (id int) ON COMMIT DROP",
+        "PRAGMA foreign_keys",
     ],
-)  # fmt: skip
+)
 def test_what_ends_with_the_transaction_is_nothing_to_clean_up(sql: str) -> None:
     assert not read(sql).outlasts
 

@@ -71,30 +71,44 @@ class Node(Base):
 
 
 Table(
-    "members", Base.metadata,
+    "members",
+    Base.metadata,
     Column("person_id", ForeignKey("people.id", ondelete="CASCADE"), primary_key=True),
     Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
-)  # fmt: skip
+)
 Table("tallies", Base.metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("nodes", Integer))
 SLOTS: Final = Table(
-    "slots", Base.metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("place", Integer),
+    "slots",
+    Base.metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer),
     Column("mark", String),
-)  # fmt: skip
+)
 SLOTS.append_constraint(UniqueConstraint("place", deferrable=True, initially="DEFERRED").ddl_if(dialect="postgresql"))
 EVENTS: Final = Table(
-    "events", Base.metadata, Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("kind", String, primary_key=True), Column("mark", String), postgresql_partition_by="LIST (kind)",
-)  # fmt: skip
+    "events",
+    Base.metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, primary_key=True),
+    Column("mark", String),
+    postgresql_partition_by="LIST (kind)",
+)
 Table(
-    "pairs", Base.metadata, Column("a", Integer, primary_key=True, autoincrement=False),
-    Column("b", Integer, primary_key=True, autoincrement=False), Column("mark", String),
-)  # fmt: skip
+    "pairs",
+    Base.metadata,
+    Column("a", Integer, primary_key=True, autoincrement=False),
+    Column("b", Integer, primary_key=True, autoincrement=False),
+    Column("mark", String),
+)
 Table("plain", Base.metadata, Column("id", Integer), Column("mark", String))
 Table("audit", Base.metadata, Column("id", Integer), Column("mark", String))
 Table(
-    "shared", Base.metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("n", Integer),
+    "shared",
+    Base.metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("n", Integer),
     Column("mark", String),
-)  # fmt: skip
+)
 
 OWN: Final = ("people", "employees", "documents", "nodes", "members", "tallies", "slots", "events", "pairs", "plain")
 """Tables that a process has rows of its own in. `audit` is written when constraints are checked, `shared` by all."""

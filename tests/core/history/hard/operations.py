@@ -128,8 +128,11 @@ class Work:
 
     def repeat(self) -> None:
         self.run("INSERT INTO plain VALUES (:i, 'same'), (:i, 'same'), (:i, :m)")
-        self.run("UPDATE plain SET id = :j WHERE id = :i AND mark = 'same'" if self.chance.random() < 0.5
-                 else "DELETE FROM plain WHERE id = :j")  # fmt: skip
+        self.run(
+            "UPDATE plain SET id = :j WHERE id = :i AND mark = 'same'"
+            if self.chance.random() < 0.5
+            else "DELETE FROM plain WHERE id = :j"
+        )
 
     def copy_in(self) -> None:
         cursor = self.session.connection().connection.cursor() if not self.is_sqlite else None
@@ -155,7 +158,25 @@ class Work:
 
 
 OPERATIONS: tuple[Callable[[Work], None], ...] = (
-    Work.hire, Work.hire, Work.write, Work.write, Work.fire, Work.fire_by_hand, Work.grow, Work.grow, Work.cut,
-    Work.cut_by_hand, Work.join, Work.swap, Work.happen, Work.move, Work.write_to_a_leaf, Work.pair, Work.change_keys,
-    Work.repeat, Work.copy_in, Work.lose, Work.keep,
-)  # fmt: skip
+    Work.hire,
+    Work.hire,
+    Work.write,
+    Work.write,
+    Work.fire,
+    Work.fire_by_hand,
+    Work.grow,
+    Work.grow,
+    Work.cut,
+    Work.cut_by_hand,
+    Work.join,
+    Work.swap,
+    Work.happen,
+    Work.move,
+    Work.write_to_a_leaf,
+    Work.pair,
+    Work.change_keys,
+    Work.repeat,
+    Work.copy_in,
+    Work.lose,
+    Work.keep,
+)

@@ -42,9 +42,16 @@ class Book:
         self.bus.close()
 
     def shape(
-        self, table: str, columns: str, key: str = "id", *, is_baseline: bool = False, xid: int = 0, withheld: str = "",
+        self,
+        table: str,
+        columns: str,
+        key: str = "id",
+        *,
+        is_baseline: bool = False,
+        xid: int = 0,
+        withheld: str = "",
         numbers: tuple[int, ...] = (),
-    ) -> int:  # fmt: skip
+    ) -> int:
         """A shape of text columns, but for `id`, which is a number. `columns` and `key` are names with spaces between."""
         names, keys = tuple(columns.split()), tuple(key.split())
         types = ["integer" if each == "id" else "text" for each in names]
@@ -69,9 +76,15 @@ class Book:
         return found
 
     def image(
-        self, shape: int, before: tuple[Any, ...] | None, after: tuple[Any, ...] | None, *, operation: str | None = None,
-        action: UUID | None = None, xid: int = 0,
-    ) -> int:  # fmt: skip
+        self,
+        shape: int,
+        before: tuple[Any, ...] | None,
+        after: tuple[Any, ...] | None,
+        *,
+        operation: str | None = None,
+        action: UUID | None = None,
+        xid: int = 0,
+    ) -> int:
         """An image; its number. What happened is told by which sides there are."""
         operation = operation or {(True, False): "i", (True, True): "u", (False, True): "d"}.get(
             (after is not None, before is not None), "!"
@@ -97,10 +110,17 @@ class Book:
         self._run(sql, (xid,))
 
     def record(
-        self, kind: str = "outcome", action_id: UUID | None = None, *, xid: int = 0, seen: str | None = None,
-        after: int | None = None, upto: int | None = None, cause: UUID | None = None,
+        self,
+        kind: str = "outcome",
+        action_id: UUID | None = None,
+        *,
+        xid: int = 0,
+        seen: str | None = None,
+        after: int | None = None,
+        upto: int | None = None,
+        cause: UUID | None = None,
         context: str = '{"user": "eve"}',
-    ) -> int:  # fmt: skip
+    ) -> int:
         """A record; its position. On SQLite it covers the images beyond `after`."""
         own = action_id or uuid4()
         status, name = ("succeeded", "change") if kind == "outcome" else (None, "")

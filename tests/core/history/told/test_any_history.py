@@ -20,7 +20,9 @@ from tests.core.history.told.byhand import Book
 SETTINGS = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from("wwwwdkc"), st.sampled_from("xyz")), max_size=30)  # fmt: skip
+STEPS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from("wwwwdkc"), st.sampled_from("xyz")), max_size=30
+)
 """Which transaction, which row, what it does (writes, deletes, changes the key, commits), with which value."""
 NUMBERS = count()
 
@@ -110,7 +112,11 @@ def test_the_state_at_each_position_is_the_one_that_was(book: Book, keyed: bool,
             assert (tuple(held.values()) if held else None) == next((row for row in earlier if row[0] == key), None)
 
 
-CHANGES = st.lists(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("wwwwwdug"), st.sampled_from("xy")), min_size=1, max_size=4), min_size=1, max_size=8)  # fmt: skip
+CHANGES = st.lists(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("wwwwwdug"), st.sampled_from("xy")), min_size=1, max_size=4),
+    min_size=1,
+    max_size=8,
+)
 """Of each transaction, which rows it writes, deletes, changes unseen or again; `g` gives the table one more column."""
 
 
@@ -218,6 +224,8 @@ def test_the_quick_ways_tell_what_all_images_tell(book: Book, keyed: bool, trans
         for at in positions:
             whole = book.history.state(table, at).tables.popitem()[1]
             paged: list[Any] = []
-            while page := book.history.state(table, at, limit=2, after=paged[-1]["id"] if paged else None).tables.popitem()[1]:  # fmt: skip
+            while page := book.history.state(
+                table, at, limit=2, after=paged[-1]["id"] if paged else None
+            ).tables.popitem()[1]:
                 paged += page
             assert paged == whole

@@ -29,12 +29,15 @@ def test_state_rows_blame_and_diff_of_two_actions(book: Book) -> None:
     assert book.state("items") == [c]
     changes = book.history.rows("items", 1).changes
     assert [(each.operation, each.after, each.who.shown()["position"]) for each in changes] == [
-        ("insert", a, first), ("update", c, second),
-    ]  # fmt: skip
+        ("insert", a, first),
+        ("update", c, second),
+    ]
     blamed = {each.column: each.change.who.source for each in book.history.blame("items", "1").columns}
     assert {name: source and source.position for name, source in blamed.items()} == {
-        "id": first, "name": second, "note": first,
-    }  # fmt: skip
+        "id": first,
+        "name": second,
+        "note": first,
+    }
     differing = book.history.diff(first, second).rows
     assert sorted((each.key["id"], each.before, each.after) for each in differing)[0] == (1, a, c)
     assert [each.after for each in differing if each.key["id"] == 2] == [None]
@@ -90,11 +93,14 @@ def test_a_row_that_is_changed_unseen_is_a_gap_and_its_last_image_is_told(book: 
     assert sorted(str(gap.key.get("id")) for gap in answer.basis.gaps) == ["1", "2", "None"]
 
 
-@pytest.mark.parametrize("changes", [
-    [(None, "b"), ("b", None)],  # as after a REPLACE that no trigger saw, or while triggers were switched off
-    [("b", "c"), ("c", None)],
-    [("b", "c"), ("c", "b"), ("b", None)],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(None, "b"), ("b", None)],  # as after a REPLACE that no trigger saw, or while triggers were switched off
+        [("b", "c"), ("c", None)],
+        [("b", "c"), ("c", "b"), ("b", None)],
+    ],
+)
 @pytest.mark.parametrize("are_together", [True, False])
 def test_a_row_that_went_unseen_does_not_come_back_when_what_took_its_place_goes(
     book: Book, changes: list[tuple[str | None, str | None]], are_together: bool
@@ -127,8 +133,9 @@ def test_a_column_that_was_not_recorded_is_unknown_not_null(book: Book) -> None:
     book.record("bypass", xid=6, after=mark)
     answer = book.history.state("items")
     assert sorted(answer.tables.popitem()[1], key=repr) == [
-        {"id": 1, "name": "a", "size": UNKNOWN}, {"id": 2, "name": "b", "size": "6"},
-    ]  # fmt: skip
+        {"id": 1, "name": "a", "size": UNKNOWN},
+        {"id": 2, "name": "b", "size": "6"},
+    ]
     assert answer.basis.gaps == ()
     assert book.state("items", before)[0] == {"id": 1, "name": "a"}
 
@@ -146,8 +153,9 @@ def test_what_became_known_stays_known_though_the_row_came_out_as_it_was(book: B
     at = book.record("bypass", xid=6, after=mark)
     known = {"id": 1, "name": "a", "size": "5"}
     assert sorted(book.history.state("items").tables.popitem()[1], key=repr) == [
-        known, {"id": 2, "name": "b", "size": UNKNOWN},
-    ]  # fmt: skip
+        known,
+        {"id": 2, "name": "b", "size": UNKNOWN},
+    ]
     assert {each.column: each.value for each in book.history.blame("items", 1).columns} == known
     assert book.history.bisect("SELECT EXISTS (SELECT 1 FROM items WHERE size = '5')").source.position == at  # type: ignore[union-attr]
 
@@ -245,8 +253,9 @@ def test_with_a_baseline_the_table_begins_anew(book: Book) -> None:
     assert [each["name"] for each in book.state("items", before)] == ["a", "gone unseen"]
     assert book.history.state("items", before).basis.tables[0].withheld == ("secret",)
     assert [(each.key["id"], each.after) for each in book.history.diff(before).rows] == [
-        (1, {"id": 1, "name": "unseen"}), (2, None),
-    ]  # fmt: skip
+        (1, {"id": 1, "name": "unseen"}),
+        (2, None),
+    ]
     assert found(book, "name = 'unseen'") == at
     gone = "SELECT count(*) = 0 FROM items WHERE id = 2"
     assert book.history.bisect(gone, good=before).source.position == at  # type: ignore[union-attr]
@@ -308,7 +317,9 @@ def test_a_query_sees_a_text_that_is_no_utf8_as_it_was_stored(sqlite_book: Book)
     book = sqlite_book
     shape = book.shape("items", "id name")
     book.image(shape, None, (1, "fine"))
-    book._run("INSERT INTO actionbus_images (shape, operation, key, at, n1, n2) VALUES (1, 'i', 2, 1.0, 2, CAST(x'ff41' AS TEXT))")  # fmt: skip
+    book._run(
+        "INSERT INTO actionbus_images (shape, operation, key, at, n1, n2) VALUES (1, 'i', 2, 1.0, 2, CAST(x'ff41' AS TEXT))"
+    )
     at = book.record("bypass")
     assert book.state("items")[1]["name"] == "\udcffA"
     assert found(book, "typeof(name) = 'text' AND hex(name) = 'FF41'") == at

@@ -17,7 +17,7 @@ from tests.replay.trade.models import (
     Setting,
     Tag,
     counters,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from tests.replay.trade.actions.act import Act

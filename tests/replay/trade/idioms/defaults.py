@@ -20,7 +20,7 @@ from tests.replay.trade.models import (
     Reminder,
     Tag,
     random_text,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from tests.replay.trade.actions.act import Act
@@ -33,8 +33,18 @@ def enlist(h: Act) -> Any:
     h.session.add(made)
     h.session.flush()
     assert made.created_at is not None
-    return [made.id, made.state.upper(), len(made.token), made.token, made.label, str(made.uid), made.nick, made.loud,
-            made.seen_at is not None, made.updated_at]  # fmt: skip
+    return [
+        made.id,
+        made.state.upper(),
+        len(made.token),
+        made.token,
+        made.label,
+        str(made.uid),
+        made.nick,
+        made.loud,
+        made.seen_at is not None,
+        made.updated_at,
+    ]
 
 
 @idiom
@@ -89,9 +99,10 @@ def enlist_values(h: Act) -> Any:
 @idiom
 def enlist_executemany(h: Act) -> Any:
     """Core, many parameter sets."""
-    h.session.execute(insert(Tag.__table__).values(word=bindparam("word")), [
-        {"word": f"{h.args.word} {h.ids.uuid()}"} for _ in range(h.args.n % 3 + 2)
-    ])  # fmt: skip
+    h.session.execute(
+        insert(Tag.__table__).values(word=bindparam("word")),
+        [{"word": f"{h.args.word} {h.ids.uuid()}"} for _ in range(h.args.n % 3 + 2)],
+    )
     return h.session.scalar(select(func.count()).select_from(Tag).where(Tag.word.like(f"{h.args.word} %")))
 
 

@@ -29,7 +29,7 @@ from tests.replay.trade.models import (
     random_text,
     readings,
     stock_log,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from tests.replay.trade.actions.act import Act
@@ -43,8 +43,13 @@ def order(h: Act) -> Any:
         made.lines.append(Line(ware=f"ware {place}", place=place, quantity=place + 1))
     h.session.add(made)
     h.session.flush()
-    return {"id": made.id, "number": made.number, "status": made.status.value, "total": made.total,
-            "first": made.lines[0].quantity}  # fmt: skip
+    return {
+        "id": made.id,
+        "number": made.number,
+        "status": made.status.value,
+        "total": made.total,
+        "first": made.lines[0].quantity,
+    }
 
 
 @idiom
@@ -138,11 +143,17 @@ def fell(h: Act) -> Any:
 def read_all(h: Act) -> Any:
     """Polymorphic loading, eager and lazy, of aliases."""
     other = aliased(Order)
-    rows = h.session.scalars(
-        select(Party).options(joinedload(Party.tags), selectinload(Party.orders).selectinload(Order.lines))
-        .where(or_(Party.loud == h.args.word.upper(), exists().where(other.party_id == Party.id)))
-        .order_by(Party.id).limit(5)
-    ).unique().all()  # fmt: skip
+    rows = (
+        h.session.scalars(
+            select(Party)
+            .options(joinedload(Party.tags), selectinload(Party.orders).selectinload(Order.lines))
+            .where(or_(Party.loud == h.args.word.upper(), exists().where(other.party_id == Party.id)))
+            .order_by(Party.id)
+            .limit(5)
+        )
+        .unique()
+        .all()
+    )
     return [[type(each).__name__, each.id, len(each.orders), sorted(each.words)] for each in rows]
 
 
@@ -177,10 +188,12 @@ def sell(h: Act) -> Any:
 @idiom
 def price(h: Act) -> Any:
     """Arithmetic of the database; CASE."""
-    done = h.session.execute(update(Stock).values(
-        price=case((Stock.quantity > 10, Stock.price * Decimal("1.1")), else_=Stock.price + Decimal("0.05")),
-        version=Stock.version + 1,
-    ))  # fmt: skip
+    done = h.session.execute(
+        update(Stock).values(
+            price=case((Stock.quantity > 10, Stock.price * Decimal("1.1")), else_=Stock.price + Decimal("0.05")),
+            version=Stock.version + 1,
+        )
+    )
     return done.rowcount
 
 
@@ -292,8 +305,10 @@ def write_letter(h: Act) -> Any:
 @idiom
 def nest(h: Act) -> Any:
     """Nested actions, one of which fails; at times so does the outer one."""
-    made = [h.runner.execute("act", {"idiom": each, "n": h.args.n, "word": h.args.word}).result
-            for each in ("order", "write_letter" if h.args.n % 5 else "count", "mixed_insert")]  # fmt: skip
+    made = [
+        h.runner.execute("act", {"idiom": each, "n": h.args.n, "word": h.args.word}).result
+        for each in ("order", "write_letter" if h.args.n % 5 else "count", "mixed_insert")
+    ]
     with suppress(IntegrityError):
         h.runner.execute("act", {"idiom": "break_rule", "n": h.args.n})
     if h.args.n % 4 == 3:

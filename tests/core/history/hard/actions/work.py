@@ -15,9 +15,12 @@ class Work(ActionHandler):
 
     requires = ("session", "runner")
     arguments = {
-        "owner": Arg(int, required=True), "seed": Arg(int, required=True), "mark": Arg(str, required=True),
-        "nested": Arg(int, default=0), "fails": Arg(bool, default=False),
-    }  # fmt: skip
+        "owner": Arg(int, required=True),
+        "seed": Arg(int, required=True),
+        "mark": Arg(str, required=True),
+        "nested": Arg(int, default=0),
+        "fails": Arg(bool, default=False),
+    }
     session: Session
     runner: NestedRunner
 
