@@ -88,6 +88,7 @@ def test_what_was_is_verified_and_the_report_is_kept(page: Page, working: Inspec
     assert "1 same" in ended(page)
     kept = page.url
     page.get_by_role("link", name="the report").click()
+    page.wait_for_url("**/report*")
     assert page.locator("body").inner_text().startswith("$ actionbus replay verify --json --from=")
     again = Jobs(working.jobs._folder, {})
     assert again.get(kept.rpartition("/")[2]).state == "done", "whichever process looks"

@@ -111,4 +111,4 @@ def test_a_table_as_it_was_walks_from_change_to_change(look: Look) -> None:
     assert page.locator("tr", has_text="r-dora").inner_text().split()[4] == "720"
     page.get_by_label("text").fill("cleo")
     page.get_by_role("button", name="Show").click()
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)

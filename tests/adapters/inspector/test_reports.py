@@ -83,6 +83,7 @@ def test_a_verify_shows_what_was_recorded_and_what_is_now_side_by_side(page: Pag
     page.go_back()
     assert "--format=junit" in page.locator(".copies").inner_text()
     page.get_by_role("link", name="the report").click()
+    page.wait_for_url("**/report*")
     text = page.locator("body").inner_text()
     assert "divergent: reprice at" in text
     assert "result.rounded: recorded (absent), now true" in text

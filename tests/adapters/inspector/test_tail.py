@@ -139,8 +139,8 @@ def test_without_a_script_there_is_a_link_that_reloads(browser: Browser, followe
     reserve(followed.bus, "more")
     page.get_by_role("link", name="reload").press("Enter")
     expect(page.locator(ROWS)).to_have_count(2)
-    assert page.url.endswith("/?actor=clerk")
-    assert not page.locator("#live").is_visible()
+    page.wait_for_url("**/?actor=clerk")
+    expect(page.locator("#live")).to_be_hidden()
     context.close()
 
 
