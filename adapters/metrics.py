@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from actionbus.core import ActionCall, Bus, Middleware, Outcome, UnknownAction
-from actionbus.core.errors import AttemptUnfinished
-from actionbus.core.gateway.failures import as_ours, status_of
+from actionbus.core.gateway.failures import came_of
 from actionbus.projections import Projections, Subscriptions
 from actionbus.projections.counters import COUNTERS, DELIVERIES, Counters
 from actionbus.projections.operating import Pauses
@@ -39,7 +38,7 @@ class ActionMetrics(Middleware):
         try:
             result = proceed()
         except BaseException as error:
-            status = "unfinished" if isinstance(error, AttemptUnfinished) else status_of(as_ours(error))
+            status = came_of(error)
             # Names that callers made up must not become time series.
             self._note(_UNKNOWN if isinstance(error, UnknownAction) else name, status, began)
             raise

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import click
 
+from actionbus.core.errors import ActionBusError
+
 DEFAULT_APPLICATION: Final = "actionbus.adapters.library.app:library"
 DEFAULT_DATABASE: Final = "sqlite:///var/library.db"
 """What the command line takes where nobody names another."""
@@ -32,7 +34,7 @@ class Setting(NamedTuple):
     option: str = ""
 
 
-class BadSetting(ValueError):
+class BadSetting(ActionBusError, ValueError):
     """A setting of the environment says what cannot be meant."""
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from actionbus.core.bus import Bus
     from actionbus.core.declare.application import Application
     from actionbus.core.declare.arg import Arg
-    from actionbus.core.declare.broker import Broker, BrokerUnavailable, Message
+    from actionbus.core.declare.broker import Broker, Message
     from actionbus.core.declare.dependencies import outside, pure
     from actionbus.core.declare.handler import ActionHandler
     from actionbus.core.declare.middleware import ActionCall, Middleware
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ActionInterrupted,
         ActionTimeout,
         AttemptsExhausted,
+        BrokerUnavailable,
         ConfigurationError,
         HistoryArchived,
         HistoryError,
@@ -115,7 +116,7 @@ _HOMES: Final = {
     "bus": "Bus",
     "declare.application": "Application",
     "declare.arg": "Arg",
-    "declare.broker": "Broker BrokerUnavailable Message",
+    "declare.broker": "Broker Message",
     "declare.dependencies": "outside pure",
     "declare.handler": "ActionHandler",
     "declare.middleware": "ActionCall Middleware",

@@ -1,4 +1,7 @@
-"""The errors that the gateway raises; callers catch these, adapters translate them."""
+"""The errors that the core raises, all of them public: callers catch these, adapters translate them.
+
+What rooms of core raise for each other is in `core.internal_errors`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from actionbus.core.internal_errors import CommitConflict as CommitConflict
+from actionbus.core.values.base_error import ActionBusError as ActionBusError
 from actionbus.core.values.public import public
 from actionbus.core.values.readable import WHOLE_ACTION as WHOLE_ACTION
 from actionbus.core.values.readable import readable
@@ -15,13 +20,6 @@ _TOLD: Final = 50
 """Conflicts that a message names."""
 FieldErrors = dict[str, Any]
 """Field name -> list of messages; for nested schemas and lists a dict, by name or by index as text (`"0"`)."""
-
-
-@public
-class ActionBusError(Exception):
-    """Base of every error raised by actionbus."""
-
-    action_id: UUID | None = None
 
 
 @public
@@ -134,12 +132,6 @@ class AttemptsExhausted(ActionBusError):
     """A queued action was begun as often as is allowed, and no attempt came to an end; the last outcome it gets."""
 
 
-class AttemptUnfinished(ActionBusError):
-    """Internal: an attempt at a queued action came to no end and is made again, after `pause` seconds if given."""
-
-    pause: float | None = None
-
-
 @public
 class ActionTimeout(ActionBusError):
     """An attempt at a queued action took longer than its handler's `timeout`."""
@@ -158,6 +150,11 @@ class NotUnique(InvalidArguments):
 
 
 @public
+class BrokerUnavailable(ActionBusError):
+    """The broker did not take the message. The action stays queued, and is published again later."""
+
+
+@public
 class Misuse(ActionBusError):
     """A handler or caller did what the gateway cannot allow; the message says what to do instead."""
 
@@ -165,10 +162,6 @@ class Misuse(ActionBusError):
 @public
 class NotInPreview(ActionBusError):
     """A handler that is previewed asked the outside world, and nothing is declared to answer it there."""
-
-
-class CommitConflict(ActionBusError):
-    """Internal: an outcome for the action is already in the journal. It is the answer."""
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

@@ -2,14 +2,20 @@
 
 from actionbus.projections.documents import documents_at
 from actionbus.projections.errors import (
+    DocumentsRefused,
+    ForeignWrites,
     IndexBusy,
+    IndexMissing,
     Lagging,
     NeedsRebuild,
     NotOurs,
     ProjectionError,
     ProjectionStopped,
+    QueryRefused,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
+    StoreUnsuitable,
     UnknownProjection,
 )
 from actionbus.projections.operations import Projections
@@ -20,7 +26,10 @@ from actionbus.projections.subscriptions import Subscriptions, SubscriptionStatu
 
 __all__ = [
     "STATUSES",
+    "DocumentsRefused",
+    "ForeignWrites",
     "IndexBusy",
+    "IndexMissing",
     "Lagging",
     "NeedsRebuild",
     "NotOurs",
@@ -29,8 +38,11 @@ __all__ = [
     "ProjectionStopped",
     "Projections",
     "Projector",
+    "QueryRefused",
     "StoreError",
+    "StoreRefused",
     "StoreUnavailable",
+    "StoreUnsuitable",
     "Subscription",
     "SubscriptionStatus",
     "Subscriptions",

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from actionbus.core import Bus, Record
+from actionbus.core import ActionBusError, Bus, Record
 from actionbus.projections.claim import Claim
 from actionbus.projections.counters import DELIVERIES
 from actionbus.projections.errors import IndexBusy, ProjectionStopped, shortened
@@ -43,7 +43,7 @@ def place_of(ledger: Ledger, name: str, start: int = 0) -> Checkpoint:
     return found
 
 
-class DeliveryFailed(Exception):
+class DeliveryFailed(ActionBusError):
     """A receiver raised; `records` are those that it was given."""
 
     def __init__(self, records: Sequence[Record], error: Exception) -> None:

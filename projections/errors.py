@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from actionbus.core import ActionBusError
+from actionbus.core.values.public import public
 
 LONGEST_TOLD: Final = 4_000
 
@@ -21,18 +22,22 @@ def shortened(text: str) -> str:
     return f"{text[:head]}… {len(text) - head - tail:,} characters …{text[-tail:]}"
 
 
+@public
 class ProjectionError(ActionBusError):
     """Base of the errors of projections."""
 
 
+@public
 class UnknownProjection(ProjectionError):
     """No projection of the application has that name."""
 
 
+@public
 class Lagging(ProjectionError):
     """A projection did not reach a position in the time given."""
 
 
+@public
 class ProjectionStopped(ProjectionError):
     """A projection cannot go on by itself. `detail` says why, as `projections status` shows it."""
 
@@ -41,34 +46,42 @@ class ProjectionStopped(ProjectionError):
         self.detail = {"message": message, **(detail or {})}
 
 
+@public
 class NeedsRebuild(ProjectionStopped):
     """The index does not belong to what the journal says; only a rebuild makes it so."""
 
 
+@public
 class NotOurs(NeedsRebuild):
     """What readers see under a projection's name is of another journal or no projection's at all."""
 
 
+@public
 class ForeignWrites(NeedsRebuild):
     """Somebody else writes to the index."""
 
 
+@public
 class IndexBusy(ProjectionError):
     """Another process feeds the same index."""
 
 
+@public
 class StoreError(ProjectionError):
     """Base of what a store raises."""
 
 
+@public
 class StoreUnavailable(StoreError):
     """The store does not answer, or not yet: try again later. Nothing is lost meanwhile."""
 
 
+@public
 class IndexMissing(StoreError):
     """There is no such index."""
 
 
+@public
 class DocumentsRefused(StoreError):
     """The store took the other documents of a batch but not these; `refused` has (key, version, reason).
 
@@ -83,13 +96,16 @@ class DocumentsRefused(StoreError):
         self.refused, self.left_out = refused, left_out
 
 
+@public
 class StoreUnsuitable(StoreError):
     """What answers is no store that this can work with; the message says what it is, and what to do."""
 
 
+@public
 class StoreRefused(StoreError):
     """The store does not accept a request, and would not later either; the message has its reason."""
 
 
+@public
 class QueryRefused(StoreError):
     """A search that the store cannot run; the message says what is wrong with it."""

@@ -16,18 +16,19 @@ from tests.helpers import ROOT
 FOLDERS = ("core", "projections", "replay", "adapters")
 FLOORS = {
     "core.values": 1,
-    "core.errors": 2,
-    "core.secrecy": 3,
-    "core.declare": 4,
-    "core.storage": 4,
-    "core.journal": 5,
-    "core.history": 6,
-    "core.browsing": 6,
-    "core.gateway": 7,
-    "core.queueing": 8,
-    "core.runner": 9,
-    "core.bus": 10,
-    "core": 11,
+    "core.internal_errors": 2,
+    "core.errors": 3,
+    "core.secrecy": 4,
+    "core.declare": 5,
+    "core.storage": 5,
+    "core.journal": 6,
+    "core.history": 7,
+    "core.browsing": 7,
+    "core.gateway": 8,
+    "core.queueing": 9,
+    "core.runner": 10,
+    "core.bus": 11,
+    "core": 12,
 }
 """What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.error import URLError
 
+from actionbus.core.errors import ActionBusError
+
 HERE: Final = Path(__file__).parent
 MAIN: Final = "LocalNode"
 NODE: Final = "node.jar"
@@ -28,7 +30,7 @@ _NETTY: Final = "modules/transport-netty4"
 _TRIES: Final = 3
 
 
-class NotInstallable(Exception):
+class NotInstallable(ActionBusError):
     """The local server cannot be had here; the message says why and what to do."""
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from actionbus.adapters.testing.search_contract import INDEX, MAPPINGS, SearchContract, tombstone, write
 from actionbus.core import Broker, BrokerUnavailable, Message
-from actionbus.core.errors import CommitConflict
+from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.rows import Row

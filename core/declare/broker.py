@@ -24,11 +24,6 @@ class Message(NamedTuple):
 
 
 @public
-class BrokerUnavailable(Exception):
-    """The broker did not take the message. The action stays queued, and is published again later."""
-
-
-@public
 class Broker(ABC):
     """What wakes workers. Thread-safe.
 

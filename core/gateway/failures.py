@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from marshmallow import ValidationError
@@ -23,6 +23,7 @@ from actionbus.core.errors import (
     PermissionDenied,
     UnknownAction,
 )
+from actionbus.core.internal_errors import AttemptUnfinished
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_error
 from actionbus.core.values.readable import readable, words
@@ -40,6 +41,11 @@ def status_of(error: BaseException) -> Status:
     if isinstance(error, (InvalidArguments, UnknownAction, IdempotencyConflict)):
         return "rejected"
     return "denied" if isinstance(error, PermissionDenied) else "failed"
+
+
+def came_of(error: BaseException) -> Status | Literal["unfinished"]:
+    """What a call ended in that raised, as a middleware sees it: `unfinished` if it is tried again later."""
+    return "unfinished" if isinstance(error, AttemptUnfinished) else status_of(as_ours(error))
 
 
 def as_ours(error: BaseException) -> BaseException:

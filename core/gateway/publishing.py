@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from actionbus.core.declare.broker import BrokerUnavailable, Message
+from actionbus.core.declare.broker import Message
 from actionbus.core.declare.registry import Action
-from actionbus.core.errors import WHOLE_ACTION, InvalidArguments
+from actionbus.core.errors import WHOLE_ACTION, BrokerUnavailable, InvalidArguments
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.transaction import QueuedAction
 from actionbus.core.storage.runs import Run

@@ -18,13 +18,13 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from actionbus.core.declare.broker import Message
-from actionbus.core.errors import ActionCancelled, AttemptUnfinished
+from actionbus.core.errors import ActionCancelled
 from actionbus.core.gateway.leftovers import leave_nothing_open
 from actionbus.core.gateway.publishing import publish
 from actionbus.core.gateway.recovery import row_without_run
 from actionbus.core.gateway.services import Services
+from actionbus.core.internal_errors import AttemptUnfinished, ForAnotherWorker
 from actionbus.core.queueing.queued import QueuedCall
-from actionbus.core.queueing.versions import ForAnotherWorker
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.storage.runs import Run
 from actionbus.core.values.backoff import LONGEST_PAUSE_S

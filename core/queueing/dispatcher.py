@@ -14,8 +14,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from actionbus.core.declare.broker import BrokerUnavailable
-from actionbus.core.errors import JournalUnavailable
+from actionbus.core.errors import BrokerUnavailable, JournalUnavailable
 from actionbus.core.gateway.publishing import RETRY_PUBLISHING_S, message_of
 from actionbus.core.gateway.recovery import recover
 from actionbus.core.gateway.services import HasServices

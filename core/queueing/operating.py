@@ -25,8 +25,9 @@ from actionbus.core.gateway.nested import NestedRunner
 from actionbus.core.gateway.publishing import publish
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import moment
+from actionbus.core.internal_errors import ForAnotherWorker
 from actionbus.core.queueing.claiming import settle_cancelled
-from actionbus.core.queueing.versions import ForAnotherWorker, adopted
+from actionbus.core.queueing.versions import adopted
 from actionbus.core.storage.pooling import ACTING
 from actionbus.core.storage.queue_state import QueuesInside
 from actionbus.core.values import payload

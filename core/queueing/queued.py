@@ -22,8 +22,6 @@ from actionbus.core.declare.registry import Action
 from actionbus.core.errors import (
     ActionCancelled,
     AttemptsExhausted,
-    AttemptUnfinished,
-    CommitConflict,
     InvalidArguments,
     JournalUnavailable,
     NotUnique,
@@ -41,6 +39,7 @@ from actionbus.core.gateway.publishing import message_of, publish, refuse_secret
 from actionbus.core.gateway.sealing import erased_names
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import Ticket, moment
+from actionbus.core.internal_errors import AttemptUnfinished, CommitConflict
 from actionbus.core.queueing.limits import asks_cancelled, limited
 from actionbus.core.queueing.versions import adopted
 from actionbus.core.secrecy.scrubbing import Scrubber

@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from actionbus.core.declare.registry import Action, Registry
-from actionbus.core.errors import ActionBusError
+from actionbus.core.internal_errors import ForAnotherWorker
 from actionbus.core.values.record import Record
-
-
-class ForAnotherWorker(ActionBusError):
-    """Internal: this process's code cannot run it; a worker of another version can. The message says why."""
 
 
 def adopted(registry: Registry, submitted: Record) -> tuple[Action, dict[str, Any]]:

@@ -1,11 +1,13 @@
-"""`public`: says of a class that applications import it from `actionbus`. Used by every class that they do."""
+"""`public`: says of a class that applications import it from `actionbus`, or from its `projections` or `replay`."""
 
 from __future__ import annotations
 
 import inspect
-from typing import ForwardRef, TypeVar
+from typing import Final, ForwardRef, TypeVar
 
 Class = TypeVar("Class", bound=type)
+_PARTS: Final = ("projections", "replay")
+"""Of `actionbus`, with public names of their own."""
 
 
 def public(found: Class) -> Class:
@@ -15,7 +17,8 @@ def public(found: Class) -> Class:
     """
     where, annotations = found.__module__, inspect.get_annotations(found)
     found.__annotations__ = {name: _looked_up_in(where, each) for name, each in annotations.items()}
-    found.__module__ = "actionbus"
+    part = where.split(".")[1]
+    found.__module__ = f"actionbus.{part}" if part in _PARTS else "actionbus"
     return found
 
 
