@@ -106,11 +106,11 @@ HARMLESS: Final[dict[str, tuple[str, *tuple[Change, ...]]]] = {
     ),
     "in one statement": (
         "enlist_executemany",
-        ('insert(Tag.__table__).values(word=bindparam("word")), [', "insert(Tag.__table__), ["),
+        ('insert(Tag.__table__).values(word=bindparam("word")),', "insert(Tag.__table__),"),
     ),
     "ORM instead of Core": (
         "enlist_executemany",
-        ('h.session.execute(insert(Tag.__table__).values(word=bindparam("word")), [\n', "h.session.add_all([\n"),
+        ('h.session.execute(\n        insert(Tag.__table__).values(word=bindparam("word")),\n', "h.session.add_all(\n"),
         ('{"word": f"{h.args.word} {h.ids.uuid()}"} for', 'Tag(f"{h.args.word} {h.ids.uuid()}") for'),
     ),
     "in a certain order": (
@@ -128,7 +128,10 @@ HARMLESS: Final[dict[str, tuple[str, *tuple[Change, ...]]]] = {
     ),
     "keys in another order": (
         "order",
-        ('{"id": made.id, "number": made.number, ', '{"number": made.number, "id": made.id, '),
+        (
+            '"id": made.id,\n        "number": made.number,\n',
+            '"number": made.number,\n        "id": made.id,\n',
+        ),
     ),
     "deleted by Core": (
         "cancel",
