@@ -80,6 +80,14 @@ def postgres_url(server: Server) -> Iterator[URL]:
 
 
 @pytest.fixture
+def empty_postgres_url(server: Server) -> Iterator[URL]:
+    """Another database on PostgreSQL, with nothing in it."""
+    url = server.database()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> URL:
     """A new SQLite file."""
     return make_url(f"sqlite:///{tmp_path / 'shop.db'}")

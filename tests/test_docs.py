@@ -18,11 +18,11 @@ from sqlalchemy.engine import URL
 from actionbus.adapters import settings
 from actionbus.adapters.cli.main import group as actionbus
 from tests.conftest import BusFactory, query
+from tests.doc_blocks import INSTALLED, NAMED, blocks, run_blocks, run_blocks_with
 from tests.helpers import ROOT, opened, subcommands
 from tests.servers import Redis
 from tests.shells import forking
 
-INSTALLED = str(Path(sys.executable).parent)
 GUIDES = (
     "actions",
     "projections",
@@ -38,40 +38,6 @@ GUIDES = (
     "replay",
     "inspector",
 )
-NAMED = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
-BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
-
-
-def blocks(file: str) -> list[tuple[str, str, str]]:
-    return BLOCK.findall((ROOT / file).read_text())
-
-
-def run_blocks(file: str, folder: Path, **settings: str) -> int:
-    """Run the blocks of a document; those that begin with a file's name become that file. How many were run."""
-    with forking("actionbus", "python") as commands:
-        return run_blocks_with(commands, file, folder, **settings)
-
-
-def run_blocks_with(commands: str, file: str, folder: Path, **settings: str) -> int:
-    """With the commands of this folder."""
-    path = os.pathsep.join((commands, INSTALLED, os.environ["PATH"]))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACTIONBUS_")}
-    env = kept | {"PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"} | settings
-    ran = 0
-    for language, _, code in blocks(file):
-        if language == "text":
-            continue
-        if named := NAMED.match(code):
-            put(folder, folder / named[1], code)
-            continue
-        if language == "python":
-            command, given = ["python", "-c", code], env | {"PYTHONWARNINGS": "error"}
-        else:
-            command, given = ["bash", "-euo", "pipefail", "-c", code], env
-        done = subprocess.run(["env", *command], cwd=folder, env=given, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
-        ran += 1
-    return ran
 
 
 def script_of(file: str, folder: Path) -> str:
@@ -85,15 +51,6 @@ def script_of(file: str, folder: Path) -> str:
         else:
             lines += [f"{{ {code.strip()}; }} > {folder}/background-{number}.log 2>&1 &" if how else code]
     return "\n".join(lines)
-
-
-def put(folder: Path, file: Path, code: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(code)
-    for each in (file.parent, *file.parent.parents):
-        if each == folder:
-            break
-        (each / "__init__.py").touch()
 
 
 def test_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:

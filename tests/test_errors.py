@@ -10,7 +10,7 @@ import pytest
 
 import actionbus
 from tests.helpers import ROOT
-from tests.test_structure import PUBLIC, files
+from tests.sources import PUBLIC, files
 
 PLACES = {
     "actionbus": "core/errors.py",

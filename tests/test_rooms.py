@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import ROOT
+from tests.sources import FOLDERS
 
-FOLDERS = ("core", "projections", "replay", "adapters")
 FLOORS = {
     "core.values": 1,
     "core.internal_errors": 2,
@@ -144,6 +144,17 @@ def test_no_file_is_long() -> None:
         path for folder in (*FOLDERS, "actionbus", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
     ]
     assert [str(path.relative_to(ROOT)) for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_no_test_is_imported_from() -> None:
+    """What tests share lies in a conftest or in a file of its own: run alone, a test takes no others along."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {node.module}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and re.search(r"\.test_[^.]+$", f"{node.module}")
+    ]
+    assert wrong == []
 
 
 def test_the_formatter_is_never_overruled() -> None:

@@ -21,18 +21,10 @@ import actionbus.core
 from actionbus.core.values.tagged import class_name
 from tests.conftest import TORTURE
 from tests.helpers import ROOT
+from tests.sources import FOLDERS, PUBLIC, files
 
-FOLDERS = ("core", "projections", "replay", "adapters")
-"""Packages of `actionbus`, each from a folder of the repository."""
 ALLOWED_IN_CORE = {"cronsim", "cryptography", "marshmallow", "orjson", "psycopg2", "sqlalchemy"}
 MAY_IMPORT = {"core": {"core"}, "projections": {"core", "projections"}, "replay": {"core", "projections", "replay"}}
-PUBLIC = {
-    "actionbus",
-    "actionbus.projections",
-    "actionbus.replay",
-    *(f"actionbus.{p.stem}" for p in (ROOT / "actionbus").glob("*.py")),
-}
-"""What applications import from."""
 
 
 def imported(path: Path) -> set[str]:
@@ -50,10 +42,6 @@ def imported(path: Path) -> set[str]:
 def ours(path: Path) -> set[str]:
     """Of the modules a file imports, ours, without the first name."""
     return {name.removeprefix("actionbus.") for name in imported(path) if name.partition(".")[0] == "actionbus"}
-
-
-def files(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("folder", [folder for folder in MAY_IMPORT if (ROOT / folder).exists()])

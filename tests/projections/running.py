@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from actionbus import Bus
 from actionbus.projections import Projector
+from actionbus.projections.store import Store
 from tests import processes
 from tests.projections.conftest import World
 from tests.projections.waiting import PATIENCE_S
@@ -22,9 +24,10 @@ project(*sys.argv[1:])
 
 
 @contextmanager
-def running(world: World, **options: int) -> Iterator[threading.Event]:
+def projecting(bus: Bus, store: Store, **options: int) -> Iterator[threading.Event]:
+    """A projector in a thread of this process."""
     stop = threading.Event()
-    projector = Projector(world.bus, world.store, **options)  # type: ignore[arg-type]
+    projector = Projector(bus, store, **options)  # type: ignore[arg-type]
     thread = threading.Thread(target=projector.run, args=(stop,))
     thread.start()
     try:
@@ -33,6 +36,10 @@ def running(world: World, **options: int) -> Iterator[threading.Event]:
         stop.set()
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
+
+
+def running(world: World, **options: int) -> AbstractContextManager[threading.Event]:
+    return projecting(world.bus, world.store, **options)
 
 
 def start_projector(world: World, *more: str) -> subprocess.Popen[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -13,34 +12,14 @@ from sqlalchemy.pool import NullPool
 
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from tests.conftest import TORTURE
-from tests.projections.conftest import MakeWorld, World
+from tests.projections.conftest import MakeWorld
 from tests.projections.notes.app import Notes
 from tests.projections.running import start_projector
-from tests.projections.test_kills import scribble
+from tests.projections.scribbling import in_sql, scribble
 from tests.projections.waiting import PATIENCE_S, eventually
 
 KILLS = 50 if TORTURE else 3
 THEIRS = "the projectors"
-NOTES_IN_SQL = """
-WITH changed AS (
-    SELECT position, action, arguments->>'note' AS note, arguments FROM journal
-    WHERE kind = 'outcome' AND status = 'succeeded' AND action IN ('put_note', 'drop_note')
-), since AS (
-    SELECT note, coalesce(max(position) FILTER (WHERE action = 'drop_note'), 0) AS dropped FROM changed GROUP BY note
-), put AS (
-    SELECT note, arguments, row_number() OVER (PARTITION BY note ORDER BY position DESC) AS age,
-        count(*) OVER (PARTITION BY note) AS times
-    FROM changed JOIN since USING (note) WHERE action = 'put_note' AND position > dropped
-)
-SELECT note, arguments->>'text' AS text, (arguments->>'number')::int AS number, times - 1 AS changes,
-    arguments->'shelves' AS shelves FROM put WHERE age = 1"""
-
-
-def in_sql(world: World) -> dict[str, Any]:
-    """What the documents must be."""
-    with world.bus.engine.connect() as connection:
-        rows = [row._asdict() for row in connection.execute(text(NOTES_IN_SQL))]
-    return {row.pop("note"): row for row in rows}
 
 
 @pytest.mark.skipif(

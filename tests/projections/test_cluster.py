@@ -15,8 +15,7 @@ from tests.other_servers.cluster import cluster
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes
 from tests.projections.running import running
-from tests.projections.test_backends import in_sql
-from tests.projections.test_kills import scribble
+from tests.projections.scribbling import in_sql, scribble
 from tests.projections.waiting import PATIENCE_S, eventually
 
 

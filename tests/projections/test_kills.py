@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from actionbus import Bus
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from actionbus.projections import Projections, Projector, StoreUnavailable, on
@@ -22,25 +21,12 @@ from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.running import running, start_projector
+from tests.projections.scribbling import scribble
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 from tests.servers import Server
 
 PROJECTOR_KILLS = 100 if TORTURE else 2
 ELASTICSEARCH_KILLS = 20 if TORTURE else 1
-
-
-def scribble(bus: Bus, chance: random.Random, count: int) -> int:
-    """Puts, changes and drops; the last position."""
-    position = 0
-    for _ in range(count):
-        note = f"n{chance.randrange(60)}"
-        name, given = (
-            ("drop_note", {"note": note})
-            if chance.random() < 0.3
-            else ("put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})
-        )
-        position = bus.execute(name, given).position
-    return position
 
 
 def test_a_projector_killed_at_random_moments_leaves_the_documents_of_a_plain_fold(make_world: MakeWorld) -> None:

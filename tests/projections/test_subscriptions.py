@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from tests.projections.following import (
     noticed,
     start,
 )
+from tests.projections.running import projecting
 from tests.projections.waiting import PATIENCE_S, end_leases, eventually
 
 
@@ -56,18 +57,9 @@ class Followed:
         """Whether everything was handed over by now."""
         return {each for batch in noticed(self.path) for each in batch} >= set(self.expected())
 
-    @contextmanager
-    def running(self) -> Iterator[threading.Event]:
+    def running(self) -> AbstractContextManager[threading.Event]:
         """A projector of this process."""
-        stop = threading.Event()
-        thread = threading.Thread(target=Projector(self.bus, EmbeddedStore(self.bus.engine)).run, args=(stop,))
-        thread.start()
-        try:
-            yield stop
-        finally:
-            stop.set()
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
+        return projecting(self.bus, EmbeddedStore(self.bus.engine))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from actionbus import Application, Bus
 from actionbus.replay import Step
 from tests.replay.copies import Copy
 from tests.servers import Server
+from tests.shop.app import make_application
 
 MakeCopy = Callable[[], Copy]
 NewSandbox = Callable[[], URL]
@@ -49,6 +50,18 @@ def new_sandbox(url: URL, request: pytest.FixtureRequest) -> Iterator[NewSandbox
 def sandbox_url(new_sandbox: NewSandbox) -> URL:
     """A sandbox of the same dialect."""
     return new_sandbox()
+
+
+@pytest.fixture
+def elsewhere(url: URL, server: Server, tmp_path: Path) -> Iterator[Bus]:
+    """A journal with nothing in it, in another database of the same kind."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    other = make_url(f"sqlite:///{tmp_path / 'other.db'}") if is_sqlite else server.database()
+    with Bus(make_application(), other) as bus:
+        bus.journal.create()
+        yield bus
+    if not is_sqlite:
+        server.drop(other)
 
 
 def open_bus(application: Application, url: URL) -> Bus:

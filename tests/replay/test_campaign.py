@@ -14,27 +14,17 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
-from actionbus.replay import Replayer, Step, clocks
+from actionbus.replay import Replayer, clocks
 from tests.conftest import TORTURE
 from tests.processes import CONTEXT
 from tests.replay.conftest import NewSandbox, assert_hardly_any, attempt, open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.models import Base
+from tests.replay.trade.verifying import ALL, arguments, told, verified
 
-ALL = ("succeeded", "rejected", "denied", "failed")
 HEAP = {"any_one", "any_order"}
 """Where nothing but the heap decides."""
-
-
-def arguments(chance: random.Random, idiom: str) -> dict[str, Any]:
-    """Some for an idiom."""
-    return {
-        "idiom": idiom,
-        "n": chance.randrange(60),
-        "word": chance.choice("abcdefgh"),
-        "amount": chance.randint(1, 9),
-    }
 
 
 def live(bus: Bus, chance: random.Random, actions: int) -> None:
@@ -43,28 +33,6 @@ def live(bus: Bus, chance: random.Random, actions: int) -> None:
     chosen = [names[k % len(names)] if k < len(names) else chance.choice(names) for k in range(actions)]
     for idiom in ["restock", "count", *chosen]:
         attempt(bus, "ann", "act", **arguments(chance, idiom))
-
-
-def verified(bus: Bus, sandbox: URL | str) -> list[Step]:
-    """All of it."""
-    with Replayer(bus.journal, make_application(), sandbox) as replayer:
-        return list(replayer.verify(statuses=ALL))
-
-
-def told(steps: list[Step], *verdicts: str) -> list[Any]:
-    """Those of some verdicts, for people."""
-    return [
-        (
-            s.position,
-            s.record.arguments.get("idiom"),
-            s.record.status,
-            s.verdict,
-            s.why,
-            [str(d) for d in s.differences],
-        )
-        for s in steps
-        if s.verdict in verdicts
-    ]
 
 
 def test_what_sqlalchemy_offers_comes_out_again(url: URL, sandbox_url: URL) -> None:

@@ -5,29 +5,21 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, select, text
+from sqlalchemy import select, text
 from sqlalchemy.engine import URL
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from actionbus import Application, Bus
 from actionbus.replay import Replayer
 from tests.conftest import TORTURE, prepared
 from tests.replay.conftest import MakeCopy, assert_hardly_any, attempt, open_bus
-from tests.servers import Server
+from tests.replay.racing_models import Base, Tally, between, gates
 from tests.shop.app import make_application
 
 ALL = ("succeeded", "rejected", "denied", "failed")
-
-
-@pytest.fixture
-def sandbox(server: Server) -> Iterator[URL]:
-    made = server.database()
-    yield made
-    server.drop(made)
 
 
 def side_by_side(count: int, work: Callable[[random.Random], None]) -> None:
@@ -38,7 +30,7 @@ def side_by_side(count: int, work: Callable[[random.Random], None]) -> None:
         thread.join()
 
 
-def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
+def test_eight_writers_of_the_shop(postgres_url: URL, empty_postgres_url: URL) -> None:
     """Autoincrement keys, keys lost in rollbacks, nested actions, outside calls, failures."""
     prepared(postgres_url, recorded=True)
     with Bus(make_application(), postgres_url) as bus:
@@ -60,7 +52,7 @@ def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
                 attempt(bus, "ann", action, **arguments)
 
         side_by_side(8, work)
-        with Replayer(bus.journal, make_application(), sandbox) as replayer:
+        with Replayer(bus.journal, make_application(), empty_postgres_url) as replayer:
             steps = list(replayer.verify(statuses=ALL))
             assert [(s, s.why) for s in steps if s.verdict == "unplayable"] == []
             assert_hardly_any([s for s in steps if s.verdict == "divergent"], steps)
@@ -73,7 +65,7 @@ def test_eight_writers_of_the_shop(postgres_url: URL, sandbox: URL) -> None:
                     assert real.execute(rows).all() == replayed.execute(rows).all()
 
 
-def test_eight_writers_of_the_library(postgres_url: URL, sandbox: URL, make_copy: MakeCopy) -> None:
+def test_eight_writers_of_the_library(postgres_url: URL, empty_postgres_url: URL, make_copy: MakeCopy) -> None:
     with open_bus(make_copy().application(), postgres_url) as bus:
         kits = [attempt(bus, "ana", "create_kit", name=f"k{n}")["kit_id"] for n in range(4)]
         for kit in kits:
@@ -97,35 +89,18 @@ def test_eight_writers_of_the_library(postgres_url: URL, sandbox: URL, make_copy
                     attempt(bus, "ben", "duplicate_kit", kit_id=kit, name=f"copy{chance.randrange(99)}")
 
         side_by_side(8, work)
-        with Replayer(bus.journal, make_copy().application(), sandbox) as replayer:
+        with Replayer(bus.journal, make_copy().application(), empty_postgres_url) as replayer:
             steps = list(replayer.verify(statuses=ALL))
         assert [(s, s.why) for s in steps if s.verdict == "unplayable"] == []
         assert_hardly_any([s for s in steps if s.verdict == "divergent"], steps)
         assert {s.record.status for s in steps} == set(ALL)
 
 
-class Base(DeclarativeBase):
-    """Counters without locks."""
-
-
-class Tally(Base):
-    """A counter."""
-
-    __tablename__ = "tallies"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    value: Mapped[int]
-    parent: Mapped[int | None] = mapped_column(ForeignKey("tallies.id"))
-
-
-gates: dict[str, threading.Barrier] = {}
-between: list[Callable[[], None]] = []
-
-
 def racing() -> Application:
     return Application("racing", actions=["tests.replay.racing"], models=Base.metadata)
 
 
-def test_races_come_out_as_concurrent(postgres_url: URL, sandbox: URL) -> None:
+def test_races_come_out_as_concurrent(postgres_url: URL, empty_postgres_url: URL) -> None:
     """Two read a value, then both write it: the second writes what no order of the two would give."""
     with open_bus(racing(), postgres_url) as bus:
         bus.execute("count_up", {"id": 1})
@@ -140,7 +115,7 @@ def test_races_come_out_as_concurrent(postgres_url: URL, sandbox: URL) -> None:
             bus.execute("count_up", {"id": 1})
         with bus.engine.connect() as connection:
             assert connection.execute(select(Tally.value)).scalar_one() == 11, "five updates were lost"
-        with Replayer(bus.journal, racing(), sandbox) as replayer:
+        with Replayer(bus.journal, racing(), empty_postgres_url) as replayer:
             steps = list(replayer.verify())
             counted = Counter(step.verdict for step in steps)
             assert counted["divergent"] == counted["unplayable"] == 0, [(s, s.differences) for s in steps]
@@ -152,7 +127,9 @@ def test_races_come_out_as_concurrent(postgres_url: URL, sandbox: URL) -> None:
             assert rows == 11, "the sandbox went the way that history went"
 
 
-def test_what_was_read_before_and_after_another_commit_is_concurrent(postgres_url: URL, sandbox: URL) -> None:
+def test_what_was_read_before_and_after_another_commit_is_concurrent(
+    postgres_url: URL, empty_postgres_url: URL
+) -> None:
     """No single state explains that; that the other committed between two of its statements does. Nothing follows."""
     with open_bus(racing(), postgres_url) as bus:
         for number in (1, 2, 3):
@@ -167,7 +144,7 @@ def test_what_was_read_before_and_after_another_commit_is_concurrent(postgres_ur
         assert bus.execute("add_up").result == {"total": 12}, "the old value of the first, the new one of the second"
         between.clear()
         bus.execute("count_up", {"id": 3})
-        with Replayer(bus.journal, racing(), sandbox) as replayer:
+        with Replayer(bus.journal, racing(), empty_postgres_url) as replayer:
             steps = list(replayer.verify())
         assert [(s.record.action, s.verdict) for s in steps[3:]] == [
             ("count_both", "same"),
@@ -178,7 +155,7 @@ def test_what_was_read_before_and_after_another_commit_is_concurrent(postgres_ur
 
 
 def test_a_bug_among_races_is_still_a_divergence(
-    postgres_url: URL, sandbox: URL, monkeypatch: pytest.MonkeyPatch
+    postgres_url: URL, empty_postgres_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.replay.racing import count_up
 
@@ -188,6 +165,6 @@ def test_a_bug_among_races_is_still_a_divergence(
         side_by_side(2, lambda _: bus.execute("count_up", {"id": next(numbers), "wait": True}) and None)
         gates.clear()
         monkeypatch.setattr(count_up, "STEP", 2)
-        with Replayer(bus.journal, racing(), sandbox) as replayer:
+        with Replayer(bus.journal, racing(), empty_postgres_url) as replayer:
             steps = list(replayer.verify())
         assert [step.verdict for step in steps] == ["divergent"] * 2, "they overlap, and it makes no difference"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,6 @@ from tests.core.history.told.byhand import Book
 from tests.helpers import Run
 from tests.servers import Server
 from tests.shop.app import make_application
-
-
-@pytest.fixture
-def other(url: URL, server: Server, tmp_path: Path) -> Iterator[Bus]:
-    """A database of the same kind with a journal, empty."""
-    is_sqlite = url.get_backend_name() == "sqlite"
-    place = make_url(f"sqlite:///{tmp_path / 'other.db'}") if is_sqlite else server.database()
-    with Bus(make_application(), place) as bus:
-        bus.journal.create()
-        yield bus
-    if not is_sqlite:
-        server.drop(place)
 
 
 def write(bus: Bus, *statements: str) -> None:
@@ -101,7 +88,7 @@ def bisected(history: History, sql: str) -> int | None:
     return source and source.position
 
 
-def test_what_is_told_of_an_import_is_what_was_told_of_the_original(url: URL, other: Bus, tmp_path: Path) -> None:
+def test_what_is_told_of_an_import_is_what_was_told_of_the_original(url: URL, elsewhere: Bus, tmp_path: Path) -> None:
     path = tmp_path / "journal.gz"
     with lived(url) as bus:
         steps: list[int] = []
@@ -109,49 +96,51 @@ def test_what_is_told_of_an_import_is_what_was_told_of_the_original(url: URL, ot
         assert len(steps) > count == bus.journal.count(kind=None)
         assert header(path)["history"] is True
         taken: list[int] = []
-        assert import_into(other, path, lambda: taken.append(1)) == count
+        assert import_into(elsewhere, path, lambda: taken.append(1)) == count
         assert len(taken) == len(steps)
         end, begin = bus.journal.last(), bus.history.rows("accounts", 2).changes[0].who.source
         assert begin is not None
         for at in [*random.Random(1).sample(range(begin.position, end), 12), end]:
-            assert told(other.history, at) == told(bus.history, at)
+            assert told(elsewhere.history, at) == told(bus.history, at)
             lower = random.Random(at).randint(begin.position, at)
-            ours, theirs = bus.history.diff(lower, at), other.history.diff(lower, at)
+            ours, theirs = bus.history.diff(lower, at), elsewhere.history.diff(lower, at)
             assert sorted(map(repr, ours.rows)) == sorted(map(repr, theirs.rows))
         for sql in ("SELECT count(*) > 4 FROM words", "SELECT max(balance) > 90 FROM accounts"):
-            assert bisected(other.history, sql) == bisected(bus.history, sql) is not None
+            assert bisected(elsewhere.history, sql) == bisected(bus.history, sql) is not None
         with pytest.raises(ReplayError, match="is not empty"):
-            import_into(other, path)
+            import_into(elsewhere, path)
 
 
 def test_after_an_import_history_goes_on_and_begins_anew_with_what_is_there(
-    url: URL, other: Bus, tmp_path: Path
+    url: URL, elsewhere: Bus, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal.gz"
     with lived(url) as bus:
         export(bus.journal, path, history=bus.history)
-        import_into(other, path)
-        create_tables(other.engine)
-        write(other, "ALTER TABLE accounts ADD COLUMN note TEXT")
-        with bus.engine.begin() as ours, other.engine.begin() as theirs:
+        import_into(elsewhere, path)
+        create_tables(elsewhere.engine)
+        write(elsewhere, "ALTER TABLE accounts ADD COLUMN note TEXT")
+        with bus.engine.begin() as ours, elsewhere.engine.begin() as theirs:
             for row in ours.execute(text("SELECT id, name, balance, note FROM accounts")).mappings():
                 theirs.execute(text("INSERT INTO accounts VALUES (:id, :name, :balance, :note)"), dict(row))
-        record(other, "accounts", "entries")
+        record(elsewhere, "accounts", "entries")
         end = bus.journal.last()
         before = {at: told(bus.history, at) for at in (end // 2, end)}
         states = {}
         for number in range(6):
-            at = other.execute("deposit", {"id": number % 3, "amount": 7}).position
+            at = elsewhere.execute("deposit", {"id": number % 3, "amount": 7}).position
             if number % 2:
-                write(other, "UPDATE accounts SET balance = balance - 3 WHERE id = 2")
-            with other.engine.connect() as connection:
+                write(elsewhere, "UPDATE accounts SET balance = balance - 3 WHERE id = 2")
+            with elsewhere.engine.connect() as connection:
                 found = connection.execute(text("SELECT id, name, balance, note FROM accounts")).mappings()
                 states[at if not number % 2 else None] = sorted(map(repr, map(dict, found)))
         for position, expected in states.items():
-            assert sorted(map(repr, next(iter(other.history.state("accounts", position).tables.values())))) == expected
-        assert {at: told(other.history, at) for at in before} == before
-        assert other.history.rows("accounts", 2).changes[0].operation == "baseline"
-        assert other.history.state("accounts").basis.gaps == ()
+            assert (
+                sorted(map(repr, next(iter(elsewhere.history.state("accounts", position).tables.values())))) == expected
+            )
+        assert {at: told(elsewhere.history, at) for at in before} == before
+        assert elsewhere.history.rows("accounts", 2).changes[0].operation == "baseline"
+        assert elsewhere.history.state("accounts").basis.gaps == ()
 
 
 def test_numbers_of_transactions_that_come_again_are_not_taken_for_the_imported_ones(
@@ -202,7 +191,7 @@ def test_numbers_of_transactions_that_come_again_are_not_taken_for_the_imported_
 
 
 def test_a_history_goes_into_the_same_kind_of_database_of_which_nothing_is_recorded(
-    url: URL, other: Bus, server: Server, tmp_path: Path
+    url: URL, elsewhere: Bus, server: Server, tmp_path: Path
 ) -> None:
     path, kind = tmp_path / "journal.gz", url.get_backend_name()
     with lived(url) as bus:
@@ -218,11 +207,11 @@ def test_a_history_goes_into_the_same_kind_of_database_of_which_nothing_is_recor
         assert unlike.history.state().tables == {}
     if kind == "sqlite":
         server.drop(place)
-    other.create()
-    before = other.journal.last()
+    elsewhere.create()
+    before = elsewhere.journal.last()
     with pytest.raises(ReplayError, match=r"are recorded already|is not empty"):
-        import_into(other, path)
-    assert other.journal.last() == before
+        import_into(elsewhere, path)
+    assert elsewhere.journal.last() == before
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - 40])
     empty = Book(make_url(f"sqlite:///{tmp_path / 'empty.db'}") if kind == "sqlite" else server.database())
@@ -232,20 +221,20 @@ def test_a_history_goes_into_the_same_kind_of_database_of_which_nothing_is_recor
     empty.close()
 
 
-def test_what_a_later_version_says_of_tables_is_carried_or_refused(url: URL, other: Bus, tmp_path: Path) -> None:
+def test_what_a_later_version_says_of_tables_is_carried_or_refused(url: URL, elsewhere: Bus, tmp_path: Path) -> None:
     path = tmp_path / "journal.gz"
     with lived(url) as bus:
         write(bus, "ALTER TABLE actionbus_shapes ADD COLUMN added TEXT DEFAULT 'more'")
         export(bus.journal, path, history=bus.history)
     with pytest.raises(HistoryError, match="says added of tables, for which this database has no place"):
-        import_into(other, path)
-    write(other, "ALTER TABLE actionbus_shapes ADD COLUMN added TEXT")
-    import_into(other, path)
-    with other.engine.connect() as connection:
+        import_into(elsewhere, path)
+    write(elsewhere, "ALTER TABLE actionbus_shapes ADD COLUMN added TEXT")
+    import_into(elsewhere, path)
+    with elsewhere.engine.connect() as connection:
         assert set(connection.execute(text("SELECT added FROM actionbus_shapes")).scalars()) == {"more"}
 
 
-def test_a_part_of_a_history_and_that_of_an_older_format(url: URL, other: Bus, tmp_path: Path) -> None:
+def test_a_part_of_a_history_and_that_of_an_older_format(url: URL, elsewhere: Bus, tmp_path: Path) -> None:
     path = tmp_path / "journal.gz"
     with lived(url) as bus:
         middle = bus.journal.last()
@@ -253,9 +242,9 @@ def test_a_part_of_a_history_and_that_of_an_older_format(url: URL, other: Bus, t
         record(bus, "afterwards")
         bus.execute("deposit", {"id": 1, "amount": 1})
         export(bus.journal, path, upto=middle, history=bus.history)
-        import_into(other, path)
-        assert other.journal.last() == middle
-        assert told(other.history, middle)[:3] == told(bus.history, middle)[:3]
+        import_into(elsewhere, path)
+        assert elsewhere.journal.last() == middle
+        assert told(elsewhere.history, middle)[:3] == told(bus.history, middle)[:3]
         export(bus.journal, path)
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     head = json.loads(lines[0]) | {"format": 1}

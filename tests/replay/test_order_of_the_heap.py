@@ -12,10 +12,10 @@ from sqlalchemy.engine import URL
 from actionbus.replay import Step
 from tests.conftest import in_turn
 from tests.replay.conftest import open_bus
-from tests.replay.test_campaign import told, verified
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.models import Setting, readings
+from tests.replay.trade.verifying import told, verified
 
 Way = Callable[[Any, Any], Any]
 """What a handler does with the rows of a query, which says an order or does not."""

@@ -15,11 +15,10 @@ from sqlalchemy.engine import URL
 
 from actionbus.replay import Replayer
 from tests.replay.conftest import open_bus
-from tests.replay.test_campaign import told, verified
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.models import Base, Order, Party, Stock, stock_log
-from tests.servers import Server
+from tests.replay.trade.verifying import told, verified
 
 Way = Callable[[Any], Any]
 LOGS_ORDERS = (
@@ -27,14 +26,6 @@ LOGS_ORDERS = (
         INSERT INTO stock_log (ware, quantity) VALUES ('gone', OLD.id); RETURN OLD; END$$""",
     "CREATE TRIGGER log_order AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION log_order()",
 )
-
-
-@pytest.fixture
-def sandbox(server: Server) -> Iterator[URL]:
-    """SQLite's rows lie in the order of their keys: there is nothing to be seen."""
-    made = server.database()
-    yield made
-    server.drop(made)
 
 
 @pytest.fixture
@@ -48,7 +39,7 @@ def logs_orders() -> Iterator[None]:
         event.remove(Base.metadata, "after_create", each)
 
 
-def test_an_update_of_rows_that_a_vacuum_let_lie_elsewhere(postgres_url: URL, sandbox: URL) -> None:
+def test_an_update_of_rows_that_a_vacuum_let_lie_elsewhere(postgres_url: URL, empty_postgres_url: URL) -> None:
     with open_bus(make_application(), postgres_url) as bus:
         for n in range(3):
             bus.execute("act", {"idiom": "restock", "n": n, "amount": 9})
@@ -59,18 +50,18 @@ def test_an_update_of_rows_that_a_vacuum_let_lie_elsewhere(postgres_url: URL, sa
         engine.dispose()
         bus.execute("act", {"idiom": "sell", "n": 1, "amount": 1})
         bus.execute("act", {"idiom": "price"})
-        steps = verified(bus, sandbox)
+        steps = verified(bus, empty_postgres_url)
     assert [step.verdict for step in steps] == ["same"] * 5 + ["order"], told(steps, "divergent")
     assert {str(each).partition("[")[0] for each in steps[-1].differences} == {"stock_log"}
 
 
-def test_an_update_of_rows_that_a_replay_begins_with(postgres_url: URL, sandbox: URL) -> None:
+def test_an_update_of_rows_that_a_replay_begins_with(postgres_url: URL, empty_postgres_url: URL) -> None:
     with open_bus(make_application(), postgres_url) as bus:
         for n in (0, 1, 2, 1):
             bus.execute("act", {"idiom": "restock", "n": n, "amount": 9})
         begin = bus.journal.last()
         bus.execute("act", {"idiom": "price"})
-        with Replayer(bus.journal, make_application(), sandbox) as replayer:
+        with Replayer(bus.journal, make_application(), empty_postgres_url) as replayer:
             steps = list(replayer.verify(begin))
     assert [(step.verdict, step.overlapped) for step in steps] == [("order", ())], told(steps, "divergent")
 
@@ -125,7 +116,7 @@ WAYS: dict[str, tuple[Way, Way, str]] = {
 @pytest.mark.usefixtures("logs_orders")
 @pytest.mark.parametrize("way", WAYS)
 def test_what_triggers_number_as_it_is_gone_through(
-    postgres_url: URL, sandbox: URL, way: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: URL, empty_postgres_url: URL, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     then, now, verdict = WAYS[way]
     monkeypatch.setitem(IDIOMS, "fill", fill)
@@ -134,5 +125,5 @@ def test_what_triggers_number_as_it_is_gone_through(
         bus.execute("act", {"idiom": "fill"})
         bus.execute("act", {"idiom": "way"})
         monkeypatch.setitem(IDIOMS, "way", now)
-        steps = verified(bus, sandbox)
+        steps = verified(bus, empty_postgres_url)
     assert [step.verdict for step in steps] == ["same", verdict], told(steps, "divergent", "order")

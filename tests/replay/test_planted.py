@@ -22,10 +22,10 @@ from actionbus import Bus
 from actionbus.replay import Replayer, Step
 from tests.conftest import TORTURE
 from tests.replay.conftest import assert_hardly_any, attempt, open_bus
-from tests.replay.test_campaign import ALL, arguments
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.planted import BUGS, HARMLESS
+from tests.replay.trade.verifying import ALL, arguments
 
 VALUES = ": recorded .+, now .+"
 

@@ -7,26 +7,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy.engine import URL
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from actionbus import Application, Bus
 from actionbus.replay import Replayer, Step
 from tests.replay.conftest import attempt, open_bus
 from tests.replay.secretive.sign_up import SignUp
-
-
-class Base(DeclarativeBase):
-    """Members."""
-
-
-class Member(Base):
-    """Somebody who signed up."""
-
-    __tablename__ = "members"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    hashed: Mapped[str]
-    points: Mapped[int]
+from tests.replay.secretive_models import Base
 
 
 def secretive() -> Application:

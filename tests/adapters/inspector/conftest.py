@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from actionbus import Bus
 from actionbus.adapters.flask.connections import Server
 from actionbus.adapters.http.access import STOPPING
+from actionbus.adapters.http.jobs import Jobs
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import THREADS, app_behind
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
 from tests.chromium import chromium
+from tests.helpers import ROOT
 
 
 class Inspected:
@@ -78,6 +81,39 @@ def visitor(browser: Browser, inspected: Inspected) -> Iterator[BrowserContext]:
     page.goto(f"{inspected.address}/enter?token={inspected.door.token}")
     page.close()
     yield context
+    context.close()
+
+
+@contextmanager
+def with_jobs(folder: Path, code: str = "inn.app:inn") -> Iterator[Inspected]:
+    """The inn, and a folder for jobs, whose commands run the code that is named."""
+    url = f"sqlite:///{folder / 'inn.db'}"
+    settings = {
+        "ACTIONBUS_APP": f"tests.adapters.inspector.{code}",
+        "ACTIONBUS_DATABASE_URL": url,
+        "PYTHONPATH": str(ROOT),
+        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
+    }
+    with Bus(inn, url) as bus:
+        bus.create()
+        tell(bus)
+        jobs, door = Jobs(folder / "kept", settings), Door(bus)
+        found = Inspected(bus, app_behind(door, bus, "embedded", jobs))
+        found.door, found.jobs = door, jobs
+        yield found
+        jobs.close()
+        found.close()
+
+
+@contextmanager
+def entered(browser: Browser, inspected: Inspected, width: int = 1100, height: int = 900) -> Iterator[Page]:
+    """A page of somebody who was let in; at the end nothing may have gone wrong on it."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    watched = Watched(page, inspected.address)
+    page.goto(f"{inspected.address}/enter?token={inspected.door.token}")
+    yield page
+    assert watched.wrong == []
     context.close()
 
 

@@ -20,7 +20,7 @@ from actionbus.flask import ActionBus
 from actionbus.inspector import inspector_app
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
-from tests.adapters.inspector.test_pages import PAGES
+from tests.adapters.inspector.looking import PAGES, mounted, who
 
 SECRETS = ("Dora is allergic", "allergic")
 
@@ -32,18 +32,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
         bus.create()
         tell(bus)
         yield bus
-
-
-def who(request: Any) -> str | None:
-    found: str | None = request.headers.get("X-Actor")
-    return found
-
-
-def mounted(bus: Bus, **config: Any) -> Any:
-    app = Flask("front")
-    app.config.update(config, ACTIONBUS_ELASTICSEARCH_URL="embedded")
-    ActionBus(app, bus=bus, authenticate=who, inspector=True)
-    return app.test_client()
 
 
 def test_the_token_opens_once_and_the_cookie_is_of_one_process(told: Bus) -> None:

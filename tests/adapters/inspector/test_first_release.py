@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from tests.adapters.inspector.conftest import Look, Watched
-from tests.adapters.inspector.test_timeline import ROWS, positions
+from tests.adapters.inspector.looking import ROWS, positions
 
 
 def tab_to(page: Page, selector: str) -> None:

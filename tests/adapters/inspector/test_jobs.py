@@ -11,59 +11,27 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from actionbus import Bus
 from actionbus.adapters.http.job_kinds import FIELDS, KINDS, Asker
 from actionbus.adapters.http.jobs import MOST_AT_A_TIME, Jobs
 from actionbus.adapters.http.refusals import Busy, Malformed
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
-from tests.adapters.inspector.conftest import Inspected, Watched
-from tests.adapters.inspector.inn.app import inn
-from tests.adapters.inspector.inn.story import tell
-from tests.adapters.inspector.test_pages import violations
-from tests.helpers import ROOT
-from tests.waiting import PATIENCE_S, eventually
-
-PATIENCE_MS = PATIENCE_S * 1000
+from tests.adapters.inspector.conftest import Inspected, entered, with_jobs
+from tests.adapters.inspector.looking import ended, violations
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspected]:
     """The inn, and a folder for jobs."""
-    folder: Path = tmp_path_factory.mktemp("jobs")
-    url = f"sqlite:///{folder / 'inn.db'}"
-    settings = {
-        "ACTIONBUS_APP": "tests.adapters.inspector.inn.app:inn",
-        "ACTIONBUS_DATABASE_URL": url,
-        "PYTHONPATH": str(ROOT),
-        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-    }
-    with Bus(inn, url) as bus:
-        bus.create()
-        tell(bus)
-        jobs, door = Jobs(folder / "kept", settings), Door(bus)
-        found = Inspected(bus, app_behind(door, bus, "embedded", jobs))
-        found.door, found.jobs = door, jobs
+    with with_jobs(tmp_path_factory.mktemp("working")) as found:
         yield found
-        jobs.close()
-        found.close()
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, working: Inspected) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1100, "height": 900})
-    page = context.new_page()
-    watched = Watched(page, working.address)
-    page.goto(f"{working.address}/enter?token={working.door.token}")
-    yield page
-    assert watched.wrong == []
-    context.close()
-
-
-def ended(page: Page) -> str:
-    page.wait_for_url("**/jobs/*-*")
-    expect(page.locator("#job")).not_to_have_attribute("data-state", "running", timeout=PATIENCE_MS)
-    return page.locator("main").inner_text()
+    with entered(browser, working) as page:
+        yield page
 
 
 def test_a_bisect_finds_the_first_action_and_leads_to_it(page: Page, working: Inspected) -> None:

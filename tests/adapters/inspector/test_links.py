@@ -19,7 +19,7 @@ from actionbus.adapters.inspector.mounting import app_behind
 from tests import processes
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
-from tests.adapters.inspector.test_pages import OTHERS, PAGES
+from tests.adapters.inspector.looking import OTHERS, PAGES
 from tests.helpers import TOOL
 from tests.waiting import PATIENCE_S, eventually
 

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import axe_playwright_python
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from actionbus.adapters.inspector.pages import ROUTES
 from tests.adapters.inspector.conftest import Look, Watched
-
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-PAGES = {
-    "/": "/?sel=24",
-    "/go": "/go?to=24",
-    "/actions/<which>": "/actions/24",
-    "/causes/<which>": "/causes/23",
-    "/row": "/row?table=reservations&key=r-dora",
-    "/origin": "/origin?table=reservations&key=r-dora&column=price",
-    "/tables": "/tables",
-    "/table": "/table?table=reservations&at=20",
-    "/diff": "/diff?a=12&b=24",
-    "/projections": "/projections",
-    "/queue": "/queue",
-    "/about": "/about",
-}
-OTHERS = ("/actions/18", "/actions/28", "/?status=interrupted", "/diff", "/row?table=reservations&key=none")
-"""A failure, a bypass, and what is empty."""
+from tests.adapters.inspector.looking import OTHERS, PAGES, violations
 
 
 def test_every_page_is_looked_at_here() -> None:
     assert set(PAGES) == set(ROUTES)
-
-
-def violations(page: Page) -> list[str]:
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [f"{each['id']}: {node['html'][:200]} {node['failureSummary']}" for each in found for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("path", [*PAGES.values(), *OTHERS])

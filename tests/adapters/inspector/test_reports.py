@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from actionbus import Bus
-from actionbus.adapters.http.jobs import Jobs
-from actionbus.adapters.inspector.door import Door
-from actionbus.adapters.inspector.mounting import app_behind
-from tests.adapters.inspector.conftest import Inspected, Watched
-from tests.adapters.inspector.inn.app import inn
-from tests.adapters.inspector.inn.story import tell
-from tests.adapters.inspector.test_jobs import ended
-from tests.adapters.inspector.test_pages import violations
-from tests.helpers import ROOT
+from tests.adapters.inspector.conftest import Inspected, entered, with_jobs
+from tests.adapters.inspector.looking import ended, violations
 
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspected]:
     """The inn, whose code is a later release's by now."""
-    folder: Path = tmp_path_factory.mktemp("later")
-    url = f"sqlite:///{folder / 'inn.db'}"
-    settings = {
-        "ACTIONBUS_APP": "tests.adapters.inspector.inn.later:later",
-        "ACTIONBUS_DATABASE_URL": url,
-        "PYTHONPATH": str(ROOT),
-        "ACTIONBUS_ELASTICSEARCH_URL": "embedded",
-    }
-    with Bus(inn, url) as bus:
-        bus.create()
-        tell(bus)
-        jobs, door = Jobs(folder / "kept", settings), Door(bus)
-        found = Inspected(bus, app_behind(door, bus, "embedded", jobs))
-        found.door = door
+    with with_jobs(tmp_path_factory.mktemp("later"), "inn.later:later") as found:
         yield found
-        jobs.close()
-        found.close()
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, later: Inspected) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1100, "height": 900})
-    page = context.new_page()
-    watched = Watched(page, later.address)
-    page.goto(f"{later.address}/enter?token={later.door.token}")
-    yield page
-    assert watched.wrong == []
-    context.close()
+    with entered(browser, later) as page:
+        yield page
 
 
 def kept_out(page: Page) -> list[str]:

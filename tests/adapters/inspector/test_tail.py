@@ -15,10 +15,9 @@ from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.waiting import Waits
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
-from tests.adapters.inspector.conftest import Inspected, Watched
+from tests.adapters.inspector.conftest import Inspected, Watched, entered
 from tests.adapters.inspector.inn.app import inn
-from tests.adapters.inspector.test_access import mounted
-from tests.adapters.inspector.test_timeline import ROWS, positions
+from tests.adapters.inspector.looking import ROWS, mounted, positions
 
 
 @pytest.fixture
@@ -34,13 +33,8 @@ def followed(tmp_path: Path) -> Iterator[Inspected]:
 
 @pytest.fixture
 def page(browser: Browser, followed: Inspected) -> Iterator[Page]:
-    context = browser.new_context()
-    page = context.new_page()
-    watched = Watched(page, followed.address)
-    page.goto(f"{followed.address}/enter?token={followed.door.token}")
-    yield page
-    assert watched.wrong == []
-    context.close()
+    with entered(browser, followed) as page:
+        yield page
 
 
 def reserve(bus: Bus, name: str, actor: str = "clerk") -> None:

@@ -10,13 +10,8 @@ from playwright.sync_api import Browser, expect
 from actionbus import Bus
 from tests.adapters.inspector.conftest import Inspected, Look, Watched
 from tests.adapters.inspector.inn.app import inn
+from tests.adapters.inspector.looking import ROWS, positions
 from tests.waiting import eventually
-
-ROWS = "#records tbody tr"
-
-
-def positions(page) -> list[int]:
-    return [int(each) for each in page.locator(f"{ROWS} td:first-child").all_inner_texts()]
 
 
 def test_the_newest_come_first_and_a_filter_is_in_the_address(look: Look) -> None:

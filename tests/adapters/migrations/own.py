@@ -36,6 +36,17 @@ def downgrade():
 """
 
 
+def run_script(engine: Engine, script: str) -> None:
+    """Run a printed script as a DBA would."""
+    raw = engine.raw_connection()
+    if engine.dialect.name == "sqlite":
+        raw.driver_connection.executescript(script)  # type: ignore[union-attr]
+    else:
+        raw.cursor().execute(script)
+    raw.commit()
+    raw.close()
+
+
 class Own:
     """An application's history."""
 

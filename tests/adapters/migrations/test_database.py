@@ -20,6 +20,7 @@ from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import IndexInfo, StoredDocument, Write
 from actionbus.replay.transfer import export, import_into
 from actionbus.testing import HeldBroker
+from tests.adapters.migrations.own import run_script
 from tests.conftest import create_tables, query
 from tests.helpers import Run
 from tests.shop.app import Base, make_application
@@ -67,13 +68,7 @@ def test_the_printed_sql_makes_the_same(url: URL) -> None:
     engine = create_engine(url)
     printed = database.upgrade_sql(engine.dialect.name)
     assert VERSION_TABLE in printed
-    raw = engine.raw_connection()
-    if engine.dialect.name == "sqlite":
-        raw.driver_connection.executescript(printed)  # type: ignore[union-attr]
-    else:
-        raw.cursor().execute(printed)
-    raw.commit()
-    raw.close()
+    run_script(engine, printed)
     assert database.current(engine) == database.head()
     engine.dispose()
 

@@ -19,12 +19,12 @@ from actionbus.alembic import include_name
 from actionbus.core.storage import queue_ddl
 from actionbus.core.storage.ddl import KEEPER
 from actionbus.projections import Projector
-from tests.adapters.migrations.own import Own
+from tests.adapters.migrations.own import Own, run_script
 from tests.conftest import query
+from tests.doc_blocks import run_blocks
 from tests.projections.notes.app import Notes
 from tests.projections.notes.app import make_application as notes
 from tests.shop.app import Base, make_application
-from tests.test_docs import run_blocks
 
 OURS = {
     "journal",
@@ -153,14 +153,7 @@ def test_our_own_tables_are_removed_by_no_downgrade(url: URL, made_by: str) -> N
     elif made_by == "create":
         Bus(make_application(), engine).journal.create()
     else:
-        raw = engine.raw_connection()
-        printed = database.upgrade_sql(engine.dialect.name)
-        if engine.dialect.name == "sqlite":
-            raw.driver_connection.executescript(printed)  # type: ignore[union-attr]
-        else:
-            raw.cursor().execute(printed)
-        raw.commit()
-        raw.close()
+        run_script(engine, database.upgrade_sql(engine.dialect.name))
     before = tables(engine)
     config = database._config(None)
     with pytest.raises(RuntimeError, match="append-only"), engine.begin() as connection:

@@ -160,14 +160,6 @@ def test_without_a_queue_reading_the_runs_is_enough(roles: Roles) -> None:
 
 
 @pytest.fixture
-def sandbox(server: Server) -> Iterator[URL]:
-    """An empty database."""
-    made = server.database()
-    yield made
-    server.drop(made)
-
-
-@pytest.fixture
 def history(roles: Roles) -> list[Any]:
     """Something to read."""
     with Bus(make_application(), roles.url, broker=Broker()) as owner:
@@ -183,7 +175,7 @@ def test_a_reader_needs_no_more(
     tmp_path: Path,
     hardened: bool,
     monkeypatch: pytest.MonkeyPatch,
-    sandbox: URL,
+    empty_postgres_url: URL,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if hardened:
@@ -199,7 +191,7 @@ def test_a_reader_needs_no_more(
         assert bus.journal.stats()["records"] == len(history)
         assert len(bus.runs.all()) == 1
         assert transfer.export(bus.journal, tmp_path / "export.gz", history=bus.history) == len(history)
-        with Replayer(bus.journal, make_application(), sandbox) as replayer:
+        with Replayer(bus.journal, make_application(), empty_postgres_url) as replayer:
             assert [step.verdict for step in replayer.verify()] == ["same"]
     for name, value in environment(roles.at("shop_reader")).items():
         monkeypatch.setenv(name, value)

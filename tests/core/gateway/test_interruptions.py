@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import gc
-import linecache
 import os
 import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 from uuid import uuid4
@@ -22,17 +19,16 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-import actionbus.core
 from actionbus import Bus
 from actionbus.core.declare.dependencies import being_made
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import Guard
 from tests.conftest import TORTURE, prepared, query
+from tests.core.gateway import interrupting
+from tests.core.gateway.interrupting import interrupted
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Account, make_application
 from tests.waiting import PATIENCE_S, eventually
-
-CORE = str(Path(actionbus.core.__file__).parent) + os.sep
 
 
 class Watchdog(BaseException):
@@ -49,51 +45,6 @@ def bus(request: pytest.FixtureRequest, databases: dict[str, URL], monkeypatch: 
     with Bus(make_application(), engine) as bus:
         yield bus
     engine.dispose()
-
-
-class Interrupter:
-    """Raises at the n-th line that core executes, once, and notes whether it came to that."""
-
-    def __init__(self, at: int, error: type[BaseException]) -> None:
-        self.at = at
-        self.error = error
-        self.lines = 0
-        self.where: str | None = None
-
-    def __call__(self, frame: FrameType, what: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(CORE):
-            return None
-        if what == "line" and not _is_with(frame) and not _is_asked_by_sqlite(frame):
-            self.lines += 1
-            if self.lines == self.at and self.where is None:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                raise self.error
-        return self
-
-
-def _is_with(frame: FrameType) -> bool:
-    """Whether a block may be about to exit here: where a trace can strike, but no signal before `__exit__` is called."""
-    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
-
-
-def _is_asked_by_sqlite(frame: FrameType) -> bool:
-    """Whether sqlite3 would make a denial of what is raised here: see the test of its own below."""
-    return frame.f_code in (Guard.__call__.__code__, Guard._answer.__code__)
-
-
-def interrupted(at: int, error: type[BaseException], do: Callable[[], Any]) -> tuple[Interrupter, type | None]:
-    """Do it, and be interrupted; with what it was raised, without its traceback, which would keep connections alive."""
-    interrupter = Interrupter(at, error)
-    before = sys.gettrace()
-    sys.settrace(interrupter)
-    try:
-        do()
-    except BaseException as raised:
-        sys.settrace(before)
-        return interrupter, type(raised)
-    finally:
-        sys.settrace(before)
-    return interrupter, None
 
 
 def whole(bus: Bus, number: int) -> None:
@@ -264,7 +215,7 @@ def test_what_says_which_actions_run_is_never_left_locked(
     sqlite_url: URL, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """At whichever line it is interrupted, where a block exits too, another thread takes the same action up."""
-    monkeypatch.setattr(sys.modules[__name__], "_is_with", lambda frame: False)
+    monkeypatch.setattr(interrupting, "_is_with", lambda frame: False)
     database = sqlite3.connect(str(sqlite_url.database), check_same_thread=False)
     database.execute("CREATE TABLE t (x)")
     for at in range(1, 100):

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from actionbus import Bus, HistoryArchived
 from actionbus.replay import transfer
 from actionbus.replay.archive import JOURNAL
 from tests.replay.archived.history import archived, live, told
-from tests.servers import Server
 from tests.shop.app import make_application
-
-
-@pytest.fixture
-def elsewhere(url: URL, server: Server, tmp_path: Path) -> Iterator[Bus]:
-    """A journal with nothing in it, in another database of the same kind."""
-    is_sqlite = url.get_backend_name() == "sqlite"
-    other = make_url(f"sqlite:///{tmp_path / 'other.db'}") if is_sqlite else server.database()
-    with Bus(make_application(), other) as bus:
-        bus.journal.create()
-        yield bus
-    if not is_sqlite:
-        server.drop(other)
 
 
 @pytest.mark.parametrize("what", ["the archive", "what is left"])

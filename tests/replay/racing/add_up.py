@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from actionbus import ActionHandler
+from tests.replay.racing_models import Tally, between
 
 
 class AddUp(ActionHandler):
@@ -14,8 +15,6 @@ class AddUp(ActionHandler):
     session: Session
 
     def execute(self) -> dict[str, Any]:
-        from tests.replay.test_concurrency import Tally, between
-
         first = self.session.get_one(Tally, 1).value
         for meanwhile in between:
             meanwhile()

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from actionbus import ActionHandler
+from tests.replay.racing_models import Tally
 
 
 class CountBoth(ActionHandler):
@@ -14,8 +15,6 @@ class CountBoth(ActionHandler):
     session: Session
 
     def execute(self) -> dict[str, Any]:
-        from tests.replay.test_concurrency import Tally
-
         for number in (1, 2):
             self.session.get_one(Tally, number).value += 10
         return {}

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from actionbus import ActionHandler, Arg
+from tests.replay.racing_models import Tally, gates
 
 STEP = 1
 
@@ -17,8 +18,6 @@ class CountUp(ActionHandler):
     session: Session
 
     def execute(self) -> dict[str, Any]:
-        from tests.replay.test_concurrency import Tally, gates
-
         found = self.session.get(Tally, self.args.id)
         if self.args.wait and "read" in gates:
             gates["read"].wait(10)

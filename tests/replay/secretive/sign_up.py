@@ -7,6 +7,7 @@ from marshmallow import validate
 from sqlalchemy.orm import Session
 
 from actionbus import ActionHandler, Arg, Secrets
+from tests.replay.secretive_models import Member
 
 
 class SignUp(ActionHandler):
@@ -22,8 +23,6 @@ class SignUp(ActionHandler):
     secrets: Secrets
 
     def execute(self) -> dict[str, Any]:
-        from tests.replay.test_secrets import Member
-
         token = self.secrets.token_hex()
         hashed = hashlib.sha256((token + self.args.password).encode()).hexdigest()
         self.session.add(Member(name=self.args.name, hashed=hashed, points=1))

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from actionbus import Application, PermissionDenied, outside
+from actionbus import Application, Bus, PermissionDenied, outside
+from actionbus.core.values.record import Record
 
 
 class Base(DeclarativeBase):
@@ -55,3 +56,20 @@ def make_shelf(**options: Any) -> Application:
         "dependencies": {"checkpoint": checkpoint, "post": outside(Post)},
     }
     return Application("shelf", **(defaults | options))
+
+
+def put(number: int, then: str = "nothing", **more: Any) -> tuple[str, dict[str, Any]]:
+    return "put", {"id": number, "then": then, **more}
+
+
+def outcomes(bus: Bus) -> list[Record]:
+    return [record for record in bus.journal.read(kind="outcome") if record.cause_id is None]
+
+
+def transactions(bus: Bus) -> int:
+    """How many wrote the outcomes (PostgreSQL)."""
+    return len({record.xid for record in outcomes(bus)})
+
+
+def raising(handler: Any) -> None:
+    raise ValueError("no")

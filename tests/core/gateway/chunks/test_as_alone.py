@@ -11,28 +11,10 @@ from sqlalchemy.engine import URL
 
 from actionbus import ActionInProgress, Bus, Middleware, Misuse, Outcome
 from actionbus.core.gateway import chunk
-from actionbus.core.values.record import Record
 from tests.conftest import elsewhere, query
-from tests.core.gateway.chunks.shelf import Post, make_shelf
+from tests.core.gateway.chunks.shelf import Post, make_shelf, outcomes, put, raising, transactions
 
 Functions = dict[str, Callable[[Any], Any]]
-
-
-def put(number: int, then: str = "nothing", **more: Any) -> tuple[str, dict[str, Any]]:
-    return "put", {"id": number, "then": then, **more}
-
-
-def outcomes(bus: Bus) -> list[Record]:
-    return [record for record in bus.journal.read(kind="outcome") if record.cause_id is None]
-
-
-def transactions(bus: Bus) -> int:
-    """How many wrote the outcomes (PostgreSQL)."""
-    return len({record.xid for record in outcomes(bus)})
-
-
-def raising(handler: Any) -> None:
-    raise ValueError("no")
 
 
 def nesting(handler: Any) -> Any:

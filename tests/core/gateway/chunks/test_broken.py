@@ -22,9 +22,8 @@ from actionbus import Bus
 from actionbus.core.gateway import chunk
 from actionbus.core.values.record import Record
 from tests.conftest import TORTURE, elsewhere, query
-from tests.core.gateway.chunks.shelf import Post, make_shelf
-from tests.core.gateway.chunks.test_as_alone import outcomes, put, raising, transactions
-from tests.core.gateway.test_interruptions import interrupted
+from tests.core.gateway.chunks.shelf import Post, make_shelf, outcomes, put, raising, transactions
+from tests.core.gateway.interrupting import interrupted
 
 Functions = dict[str, Callable[[Any], Any]]
 

@@ -1,0 +1,66 @@
+"""What tests of the inspector look at, and with: its pages, whom they keep out (axe), rows, a job that ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+from flask import Flask
+from playwright.sync_api import Page, expect
+
+from actionbus import Bus
+from actionbus.flask import ActionBus
+from tests.waiting import PATIENCE_S
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+PAGES = {
+    "/": "/?sel=24",
+    "/go": "/go?to=24",
+    "/actions/<which>": "/actions/24",
+    "/causes/<which>": "/causes/23",
+    "/row": "/row?table=reservations&key=r-dora",
+    "/origin": "/origin?table=reservations&key=r-dora&column=price",
+    "/tables": "/tables",
+    "/table": "/table?table=reservations&at=20",
+    "/diff": "/diff?a=12&b=24",
+    "/projections": "/projections",
+    "/queue": "/queue",
+    "/about": "/about",
+}
+OTHERS = ("/actions/18", "/actions/28", "/?status=interrupted", "/diff", "/row?table=reservations&key=none")
+"""A failure, a bypass, and what is empty."""
+
+
+def violations(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [f"{each['id']}: {node['html'][:200]} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+ROWS = "#records tbody tr"
+
+
+def positions(page) -> list[int]:
+    return [int(each) for each in page.locator(f"{ROWS} td:first-child").all_inner_texts()]
+
+
+PATIENCE_MS = PATIENCE_S * 1000
+
+
+def ended(page: Page) -> str:
+    page.wait_for_url("**/jobs/*-*")
+    expect(page.locator("#job")).not_to_have_attribute("data-state", "running", timeout=PATIENCE_MS)
+    return page.locator("main").inner_text()
+
+
+def who(request: Any) -> str | None:
+    found: str | None = request.headers.get("X-Actor")
+    return found
+
+
+def mounted(bus: Bus, **config: Any) -> Any:
+    app = Flask("front")
+    app.config.update(config, ACTIONBUS_ELASTICSEARCH_URL="embedded")
+    ActionBus(app, bus=bus, authenticate=who, inspector=True)
+    return app.test_client()
