@@ -186,7 +186,7 @@ def _sorted_by(search: Search, fields: Fields) -> list[Any]:
 
 
 def _facets_of(search: Search) -> dict[str, Any]:
-    """What is counted."""
+    """What is counted, by field, as asked of Elasticsearch."""
     return {name: {"terms": {"field": name, "size": _FACET_SIZE}} for name in search.facets}
 
 

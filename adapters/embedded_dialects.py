@@ -99,7 +99,7 @@ class Dialect(ABC):
         """A parameter as it is compared with values of a kind."""
 
     def beside(self, words: Sequence[str] | None) -> tuple[Any, ...]:
-        """The values of `columns`."""
+        """The values of `columns`, for a document with these words."""
         return ()
 
     @abstractmethod

@@ -184,7 +184,7 @@ def number(name: str, kind: Callable[[str], N], least: N, expected: str) -> N:
 
 
 def page() -> str:
-    """docs/settings.md."""
+    """The text of docs/settings.md."""
     return _PAGE.format(rows="\n".join(_row(each) for each in SETTINGS))
 
 

@@ -137,12 +137,12 @@ class Bus:
 
     @property
     def registry(self) -> Registry:
-        """The application's actions."""
+        """The application's actions by name, checked."""
         return self.services.registry
 
     @property
     def engine(self) -> Engine:
-        """The business database's engine."""
+        """The business database's engine, which the journal lies in too."""
         return self.services.engine
 
     @property
@@ -162,7 +162,7 @@ class Bus:
 
     @property
     def broker(self) -> Broker:
-        """What wakes workers."""
+        """The broker, which wakes the workers of queued actions."""
         return self.services.broker
 
     @property

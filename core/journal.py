@@ -390,7 +390,7 @@ class Journal:
         return self._backend.comparable(aware(moment))
 
     def require(self) -> None:
-        """Raises ConfigurationError if the table is not there."""
+        """Raises ConfigurationError if the table is not there, JournalUnavailable if that cannot be asked."""
         try:
             there = self.exists()
         except Exception as error:

@@ -34,7 +34,7 @@ class Counters:
         self._counts: dict[str, dict[str, float]] = {}
 
     def add(self, name_of: str, **more: float) -> None:
-        """Count more of some."""
+        """Count more of some kind, for the metrics."""
         with self._lock:
             counts = self._counts.setdefault(name_of, defaultdict(float))
             for name, number in more.items():

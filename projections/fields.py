@@ -97,7 +97,7 @@ class Fields:
 
     @cached_property
     def dates(self) -> list[str]:
-        """Where times stand."""
+        """The fields of a mapping that hold times."""
         return list(dict.fromkeys(each.path for each in self.exact.values() if each.kind == "date"))
 
     def refuse_undeclared(self, whose: str, fields: Iterable[str]) -> None:

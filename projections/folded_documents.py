@@ -33,7 +33,7 @@ class FoldedDocuments:
         self._file.executescript(_TABLES)
 
     def close(self) -> None:
-        """Remove it."""
+        """Let go of the file that the documents lie in."""
         self._file.close()
 
     def put(self, writes: Iterable[Write]) -> None:
@@ -80,7 +80,7 @@ class FoldedDocuments:
         return self._in_order("suspects")
 
     def count_suspects(self) -> int:
-        """How many these are."""
+        """How many documents may differ and are looked at again."""
         return int(self._file.execute("SELECT count(*) FROM suspects").fetchone()[0])
 
     def _in_order(self, table: str) -> Iterator[str]:

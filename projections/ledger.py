@@ -83,7 +83,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        """`detail`, decoded."""
+        """`detail`, decoded from its JSON."""
         found: dict[str, Any] = json.loads(self.detail) if self.detail else {}
         return found
 
@@ -170,7 +170,7 @@ class Ledger:
             return [Checkpoint(*tuple(row)) for row in connection.execute(statement)]
 
     def checkpoint(self, index: str, part: int) -> Checkpoint | None:
-        """One row, or None."""
+        """The row of a slice of an index, or None."""
         return next((row for row in self.checkpoints(index=index) if row.slice == part), None)
 
     def add(self, index: str, projection: str, version: int, slices: int, *, first: bool) -> bool:
@@ -354,7 +354,7 @@ class Ledger:
             return connection.execute(statement.values(state="new", detail=None)).rowcount
 
     def remove(self, index: str) -> None:
-        """Forget an index."""
+        """Forget an index and its checkpoints."""
         with self._begin() as connection:
             connection.execute(delete(self._table).where(self._table.c.index_name == index))
 

@@ -41,7 +41,7 @@ class Projections:
         self._pauses = Pauses(bus.backend)
 
     def names(self) -> list[str]:
-        """The application's projections."""
+        """The names of the application's projections."""
         return list(self._catalogue.projections)
 
     def status(self) -> list[Status]:

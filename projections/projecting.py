@@ -35,7 +35,7 @@ class ProjectionWork(Work):
         self._catalogue, self._feeder = catalogue, feeder
 
     def feed(self, claim: Claim) -> None:
-        """Until stopped."""
+        """Feed one slice of an index until stopped."""
         feeder = self._feeder(claim)
         checked, last_sign = False, 0.0
         while not self.stop.is_set():

@@ -36,7 +36,10 @@ log = logging.getLogger("actionbus")
 
 
 class Projector:
-    """Feeds the projections and subscriptions named, or all. `part` of `parts` slices each projection by key."""
+    """Feeds the projections and subscriptions named, or all. `part` of `parts` slices each projection by key.
+
+    Raises UnknownProjection for a name, and ValueError for a part that is not between 1 and `parts`.
+    """
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ MOST_HITS: Final = 10_000
 
 @dataclass(frozen=True)
 class Hit:
-    """A document found."""
+    """A document that was found, with its score and what is marked in it."""
 
     key: str
     score: float
@@ -100,7 +100,7 @@ class Search:
 
     @property
     def orders(self) -> list[Order]:
-        """What is sorted by."""
+        """What is sorted by, field and direction."""
         return [Order(each.removeprefix("-"), each.startswith("-")) for each in self.sort]
 
     def fields(self) -> list[str]:

@@ -70,7 +70,7 @@ class WantedRecords(NamedTuple):
         )
 
     def among(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Those wanted."""
+        """Those of some records that are wanted."""
         actions, kinds = self.actions, self.kinds
         if actions is None and kinds is None:
             return rows

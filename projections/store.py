@@ -146,7 +146,7 @@ class Store(ABC):
 
     @abstractmethod
     def sample(self, index: str, size: int) -> list[str]:
-        """Keys of some documents."""
+        """Keys of at most `size` documents of an index, by chance."""
 
     @abstractmethod
     def greatest_tombstone(self, index: str, below: int, before: str) -> int:
@@ -184,4 +184,4 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; called when it is done with."""

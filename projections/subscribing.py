@@ -50,7 +50,7 @@ class SubscriptionWork(Work):
                 return done.position
 
     def feed(self, claim: Claim) -> None:
-        """Until stopped."""
+        """Hand over records of one subscription until stopped."""
         delivery = self._delivery(claim)
         is_current, last_sign = False, 0.0
         while not self.stop.is_set():

@@ -37,13 +37,13 @@ class Subscription(FedDeclaration):
 
         When it returns they are done with. Until then they may come again, with more or fewer at once: after an error,
         and after a process died. Whatever it raises is tried again with growing pauses, record by record; what goes on
-        failing stops the subscription just before that record.
+        failing stops the subscription just before that record. NotImplementedError: it is not written.
         """
         raise NotImplementedError
 
     @classmethod
     def wanted(cls) -> WantedRecords:
-        """Which records it wants."""
+        """Which records it wants: `actions` and `kinds`, for the reader."""
         return WantedRecords(None if cls.actions is None else frozenset(cls.actions), frozenset(cls.kinds))
 
     @classmethod

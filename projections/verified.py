@@ -40,7 +40,7 @@ class VerifiedIndex:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing was found."""
+        """Whether no document differs, and nothing kept it from being seen."""
         return not self.differences and not self.problem
 
     @property

@@ -36,7 +36,7 @@ class Feeds(Protocol):
         """Show a state. Raises IndexBusy."""
 
     def sign_of_life(self) -> None:
-        """Only that. Raises IndexBusy."""
+        """Say that the holder still lives, and no more. Raises IndexBusy if another has taken over."""
 
 
 class Work(ABC):

@@ -11,4 +11,4 @@ class SandboxBroker(Broker):
     reserves = False
 
     def publish(self, message: Message) -> None:
-        """Send nothing."""
+        """Send nothing: a sandbox has no workers."""

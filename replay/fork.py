@@ -54,7 +54,7 @@ class ChangedOutcome:
 
 @dataclass(slots=True)
 class Fork:
-    """What came of it."""
+    """What came of a fork: outcomes that changed, and rows that differ in the end."""
 
     ended: list[ChangedOutcome] = field(default_factory=list)
     rows: list[RowChange] = field(default_factory=list)
@@ -245,7 +245,7 @@ class Lines:
                 (self._parted.add if counted[1] else self._parted.discard)(row)
 
     def differ(self) -> bool:
-        """Whether any row does."""
+        """Whether any row differs between the two lines."""
         return bool(self._parted)
 
     def differing(self) -> list[RowChange]:

@@ -98,7 +98,7 @@ class ReadWays:
 
 
 class NarrowForking(Forking):
-    """See the module."""
+    """Forks by running only what the change reaches; the module says how."""
 
     def _follow(self, fork: Fork, progress: Callable[[Entry], None] | None) -> None:
         self._replayer.check_versions(fork.begun_at)

@@ -73,7 +73,7 @@ class Net(NamedTuple):
         return self.before is not None and self.after is not None and self.before.mark() == self.after.mark()
 
     def name(self) -> str:
-        """`table[key]`, for people."""
+        """The row as `table[key]`, for people."""
         held = self.after or self.before
         assert held is not None
         if not self.shape.key:

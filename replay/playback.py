@@ -225,7 +225,7 @@ class PlayedItems(Iterator[Any]):
 
 
 class StandIns(Secrets):
-    """Secrets that are none."""
+    """Random values in the place of secrets, which were never recorded."""
 
     def __init__(self, world: PlayedWorld, remember: Callable[[object], None]) -> None:
         super().__init__(remember)

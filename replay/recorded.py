@@ -60,7 +60,7 @@ class OfRecord(NamedTuple):
     shapes: Mapping[int, Shape]
 
     def nets(self) -> list[Net]:
-        """What they come to."""
+        """What the changes of each row come to, taken together."""
         return net_of(self.images, self.shapes)
 
     def begun(self) -> list[str]:

@@ -17,7 +17,7 @@ INFO: Final = "renamed_from"
 
 
 class Renaming:
-    """Of an application's tables."""
+    """The present names of what an application's tables and columns were called before."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self._tables: dict[str, str] = {}

@@ -40,7 +40,7 @@ class Compares(Protocol):
 
 
 def row_differences(recorded: Sequence[Net], now: Sequence[Net], how: Compares, clocks: Clocks) -> Iterator[Told]:
-    """All of them."""
+    """All differences between the recorded rows and those of the re-run."""
     was = [each for each in recorded if each.table in how.tables]
     came = [each for each in now if each.table in how.tables]
     if are_identical(was, came):

@@ -66,7 +66,7 @@ def computed(parameter: BindParameter[Any]) -> ColumnElement[Any]:
 
 
 def name_of(savepoint: NestedTransaction) -> str:
-    """As SQL has it."""
+    """The name of a savepoint, as SQL has it."""
     name: str = savepoint._savepoint
     return name
 

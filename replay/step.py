@@ -18,7 +18,7 @@ Verdict = Literal["same", "divergent", "concurrent", "order", "retired", "unplay
 
 @dataclass(slots=True)
 class Step:
-    """One action run again."""
+    """One action run again, and what is said of it: its verdict."""
 
     entry: Entry
     rerun: Rerun | None

@@ -187,7 +187,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
 
 
 def _refuse_history(bus: Bus, connection: Connection, head: dict[str, Any]) -> None:
-    """Raises ReplayError."""
+    """Refuse an export whose history cannot be carried here. Raises ReplayError."""
     here = connection.dialect.name
     if head["dialect"] != here:
         raise ReplayError(

@@ -10,7 +10,7 @@ _WORD: Final = re.compile(r"[^\W\d][\w$]*")
 
 
 def words_of(statements: Iterable[str]) -> set[str]:
-    """All of them."""
+    """All words of some statements: whatever may be a name."""
     return {word for statement in statements for word in _WORD.findall(statement)}
 
 

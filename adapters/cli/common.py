@@ -63,7 +63,7 @@ class Environment:
 
     @cached_property
     def application(self) -> Application:
-        """The application of --app."""
+        """The application that --app names. Raises UsageError if it cannot be had."""
         try:
             found: Application = _wiring().load_application(self.app_path)
         except ValueError as error:
@@ -188,7 +188,7 @@ def json_line(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """That, for programs."""
+    """Print a value as JSON, for programs."""
     click.echo(json_line(value))
 
 

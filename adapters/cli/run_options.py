@@ -27,7 +27,7 @@ def options_of_lines(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def own_options() -> list[click.Parameter]:
-    """Those of each action."""
+    """The options that `run` gives every action, beside those of its arguments."""
     return [
         click.Option(["own_actor", "--actor"], envvar="ACTIONBUS_ACTOR", show_envvar=True, help="Who acts."),
         click.Option(

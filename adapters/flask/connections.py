@@ -101,7 +101,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         super().__init__(server, *rest, **options)
 
     def task_class(self, channel: Connection, request: Any) -> Task:
-        """What serves a request."""
+        """What serves a request: liveness apart from all others."""
         return (_Live if self.server.is_liveness(request) else _Application)(channel, request)
 
     def received(self, data: bytes) -> bool:

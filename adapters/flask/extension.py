@@ -39,7 +39,7 @@ class ActionBus:
     ACTIONBUS_APP (MODULE:ATTRIBUTE), or in the modules that were imported.
 
     `authenticate(request)` names the actor; None refuses the request with 401. Without it everybody is let in as
-    nobody.
+    nobody. Raises ValueError for both an `application` and a `bus`, or neither.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from actionbus.adapters.http.reading import json_of
 
 
 def add_journal(api: Blueprint) -> None:
-    """Add them."""
+    """Add the routes of the journal to a blueprint."""
     api.add_url_rule("/journal", "journal", _page)
     api.add_url_rule("/journal/density", "journal_density", _density)
     api.add_url_rule("/journal/stream", "journal_stream", _stream)

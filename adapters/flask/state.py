@@ -33,7 +33,7 @@ Authenticate = Callable[[FlaskRequest], str | None]
 
 @dataclass
 class State:
-    """In `app.extensions["actionbus"]`."""
+    """What the extension keeps in `app.extensions["actionbus"]`."""
 
     api: Api
     authenticate: Authenticate | None

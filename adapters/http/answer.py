@@ -16,7 +16,7 @@ class Stream(Protocol):
     """Bytes, as WSGI takes them."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Bit by bit."""
+        """The body bit by bit, as it comes."""
 
     def close(self) -> None:
         """Give back what it holds; any number of times."""

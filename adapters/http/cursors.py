@@ -24,7 +24,7 @@ class Place(NamedTuple):
     is_older: bool
 
     def text(self) -> str:
-        """As clients have it."""
+        """The cursor as clients have it: opaque text."""
         return f"{'o' if self.is_older else 'n'}{self.position}"
 
 

@@ -59,7 +59,7 @@ class Docs:
         return Answer(200, self._made[key])
 
     def page(self, root: str) -> Answer:
-        """The page."""
+        """The page from which requests are tried."""
         text = _PAGE.format(title=escape(self._bus.application.name), root=escape(root))
         return Answer(200, text.encode(), "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY})
 

@@ -29,7 +29,7 @@ _RETRY_MS: Final = 500
 
 
 class Events:
-    """One stream."""
+    """One client's stream of records, as server-sent events."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Events:
             self.close()
 
     def close(self) -> None:
-        """Give back its place."""
+        """Give back its place, for another client."""
         if self._ended.acquire(blocking=False):
             self._end()
 

@@ -77,7 +77,7 @@ _ONE: Final = (*_READ, "404")
 
 
 def add_journal(spec: APISpec) -> None:
-    """Add the paths."""
+    """Add the paths of the journal to a specification."""
     _add(spec, "/journal", "list_journal", "The newest records; others by cursor", [*FILTERS, _LIMIT, _CURSOR], _READ)
     _add(
         spec,

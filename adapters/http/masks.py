@@ -99,6 +99,6 @@ class Masks:
         }
 
     def who(self, who: Who) -> dict[str, Any]:
-        """Whose a change was."""
+        """Whose a change was, as far as the reader may know."""
         told = who.shown()
         return told if self.access.payloads or told["bypass"] is None else told | {"bypass": MASKED}

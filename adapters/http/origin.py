@@ -48,7 +48,7 @@ class Gate:
             raise CrossSite("a page of another site may not run actions here; allow its origin if it should")
 
     def check_host(self, request: Request) -> None:
-        """Raises Misdirected."""
+        """Let a request pass that is for this host. Raises Misdirected."""
         if "*" in self._hosts:
             return
         found = _HOST.fullmatch(request.header("Host").strip())

@@ -53,7 +53,7 @@ class Problem:
     retry: bool = False
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The problem as JSON of RFC 9457."""
         told: dict[str, Any] = {
             "type": f"urn:actionbus:{self.kind}",
             "title": self.title,
@@ -65,7 +65,7 @@ class Problem:
         return told | ({"action_id": str(self.action_id)} if self.action_id is not None else {})
 
     def answer(self) -> Answer:
-        """As a response."""
+        """The problem as a response, with its headers."""
         headers = {"Retry-After": RETRY_AFTER_S} if self.retry else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="actionbus"'

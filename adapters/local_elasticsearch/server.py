@@ -36,7 +36,7 @@ class LocalServer:
 
     @property
     def log(self) -> Path:
-        """What the node prints."""
+        """The file of what the node prints."""
         return self.folder / "server.log"
 
     def url(self) -> str | None:

@@ -15,7 +15,7 @@ class HeldBroker(Broker):
         self.messages: list[Message] = []
 
     def publish(self, message: Message) -> None:
-        """Keep it."""
+        """Keep the message until somebody takes it."""
         self.messages.append(message)
 
     def run(self, bus: Bus, fakes: Mapping[str, Any] | None = None) -> list[Outcome]:

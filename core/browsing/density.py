@@ -50,7 +50,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Density:
-    """The buckets, in order."""
+    """What happened when: buckets, in their order."""
 
     buckets: list[Bucket]
     is_exact: bool

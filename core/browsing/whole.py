@@ -32,7 +32,7 @@ class Whole:
 
     @property
     def outcome(self) -> Record | None:
-        """What came of it."""
+        """The record of what came of it: its outcome, or the bypass that it is. None while it runs."""
         return next((each for each in self.records if each.kind != "submitted"), None)
 
 

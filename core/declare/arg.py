@@ -54,7 +54,7 @@ class Arg(NamedTuple):
 
     @property
     def nullable(self) -> bool:
-        """Whether null is accepted."""
+        """Whether null is accepted: where it is optional and has no default."""
         return not self.required and (not self.has_default or self.default is None)
 
 

@@ -115,7 +115,10 @@ class ActionHandler:
         """Check the arguments against the state; call `reject` for what is wrong. Optional."""
 
     def execute(self) -> Any:
-        """Change the state; what is returned, in its JSON form, becomes the outcome's result."""
+        """Change the state; what is returned, in its JSON form, becomes the outcome's result.
+
+        Whatever it raises fails the action and reaches the caller as itself. NotImplementedError: it is not written.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no execute()")
 
     def reject(self, field: str | None, message: str) -> None:

@@ -29,7 +29,7 @@ class TableDeclaration(NamedTuple):
 
 
 def declared_of(models: MetaData | None, unrecorded: Collection[str] = ()) -> list[TableDeclaration]:
-    """Of each recorded table."""
+    """What the models declare of each recorded table."""
     tables = (each for each in (models.sorted_tables if models is not None else ()) if each.key not in unrecorded)
     return [TableDeclaration(each.name, each.schema, _personal(each), each.info.get("keep")) for each in tables]
 

@@ -43,7 +43,7 @@ class Absent:
         self._refuse(f"with {self._name}")
 
     def __exit__(self, *_: object) -> None:
-        """Never entered."""
+        """Is never called: what is absent is never entered."""
 
     def __hash__(self) -> int:
         self._refuse(f"hash({self._name})")

@@ -45,6 +45,7 @@ class NestedRunner:
         """Run an action in a savepoint. Its records are written with the outer outcome, or not at all.
 
         Raises what the action raises; a handler that catches it goes on as if the action had not been tried.
+        Misuse is raised for an idempotency key.
         """
         if idempotency_key is not None:
             raise Misuse("a nested action takes no idempotency key: it repeats only with the action that caused it")

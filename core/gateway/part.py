@@ -76,12 +76,12 @@ class InChunk(World):
         self.was_wanted = False
 
     def reach(self, calls: CallLog, provider: Provider, make: Callable[[], Any]) -> Any:
-        """Raises ReachesOut."""
+        """Refuse a call to the outside from a chunk. Raises ReachesOut."""
         self.was_wanted = True
         raise ReachesOut(provider.name)
 
     def replaced(self, calls: CallLog, provider: Provider, given: Any) -> Any:
-        """Raises ReachesOut."""
+        """Refuse a dependency of the outside in a chunk. Raises ReachesOut."""
         self.was_wanted = True
         raise ReachesOut(provider.name)
 
@@ -172,7 +172,7 @@ class PartCall(Call):
 
     @property
     def action_id(self) -> UUID:
-        """Of the call."""
+        """The id of the call's action."""
         return self._identity.action_id
 
     @property
@@ -270,7 +270,7 @@ class PartCall(Call):
         return self._failure(told)
 
     def note_outcome(self, row: Row, position: int) -> None:
-        """Its outcome is committed."""
+        """Take note that its outcome is committed, at this position."""
         self.outcome = outcome_of(row, position, self._execution.result if self._execution else None)
         self._tell_outcome(row, position)
 

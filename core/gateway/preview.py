@@ -39,7 +39,7 @@ from actionbus.core.values.preview import Preview
 
 
 class Previewing:
-    """One preview."""
+    """One preview: an action that is run, looked at and rolled back."""
 
     def __init__(self, services: Services, caller: Caller, name: Any, arguments: Any) -> None:
         self._services = services

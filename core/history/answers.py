@@ -59,7 +59,7 @@ class Basis:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """Of all tables."""
+        """Gaps in the history of any of the tables."""
         return tuple(gap for table in self.tables for gap in table.gaps)
 
 

@@ -82,7 +82,7 @@ class Bringing:
         self._last = 0
 
     def shapes(self, told: Sequence[dict[str, Any]]) -> None:
-        """Before the images."""
+        """What tables looked like: goes before the images."""
         here = _columns_of_shapes(self._dbapi, self._prefix, self._is_postgresql)
         if unknown := [name for each in told for name in each if name not in here]:
             raise HistoryError(
@@ -103,7 +103,7 @@ class Bringing:
             self._go_on(SHAPES, "shape", max(each["shape"] for each in told))
 
     def images(self, told: Iterable[list[Any]]) -> None:
-        """After the shapes."""
+        """Row images, which need their shapes: goes after them."""
         images = iter(told)
         while batch := list(islice(images, _BATCH)):
             if self._is_postgresql:

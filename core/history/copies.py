@@ -72,7 +72,7 @@ class Copy(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of what the copies lie in; called when nothing more is asked."""
 
     @abstractmethod
     def _run(self, sql: str, rows: Sequence[Sequence[Any]] | None = None) -> None:

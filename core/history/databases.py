@@ -29,7 +29,7 @@ class Installs(Protocol):
 
 
 class Looks(Protocol):
-    """Sees how tables stand."""
+    """Sees how tables stand: whether they are recorded, and as they are now."""
 
     def home_of(self, connection: Connection, schema: str | None) -> str:
         """What stands before a name of ours in SQL. Raises JournalUnavailable where there is no journal."""

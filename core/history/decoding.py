@@ -94,7 +94,7 @@ def _unescaped(escaped: re.Match[str]) -> str:
 
 
 def row_text(fields: Sequence[str | ErasedValue | None]) -> str:
-    """What `fields_of` reads."""
+    """A row as the text that `fields_of` reads."""
     return "(" + ",".join(map(_field_text, fields)) + ")"
 
 

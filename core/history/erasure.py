@@ -24,7 +24,7 @@ _ACTIONS: Final = "actionbus.core.history.actions"
 @public
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What an erasure did."""
+    """What an erasure did, and where it had nothing to do."""
 
     outcome: Outcome
     """Of the action that is on record."""
@@ -61,7 +61,7 @@ class Work:
         return narrowed(application, _ACTIONS, erasing=self)
 
     def told(self, outcome: Outcome) -> Erasure:
-        """What came of it."""
+        """What came of it as JSON, for the outcome's result."""
         return Erasure(
             outcome, self.receipt, outcome.result["images"], outcome.result["standing"], outcome.result["keys"]
         )

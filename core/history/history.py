@@ -92,6 +92,8 @@ class History:
 
         With `limit`, a page of so many rows of one table, in the order of its key, beyond the key `after`: the last one
         of the page before. On PostgreSQL that is the order of the key's text.
+
+        Raises HistoryError for a table or a point that is not there, and HistoryArchived for what lies in an archive.
         """
         with self.streamed(table, at, after=after, limit=limit) as streamed:
             tables = {name: list(rows) for name, rows in streamed}
@@ -103,7 +105,7 @@ class History:
     ) -> Iterator[StateStream]:
         """The same, of however many rows: each table's name and its rows, to be read one after the other.
 
-        What it rests on is in `basis` afterwards.
+        What it rests on is in `basis` afterwards. Raises HistoryError, for a page of all tables too.
         """
         if table is None and (after is not None or limit is not None):
             raise HistoryError("rows are told page by page of one table; say which")
@@ -116,7 +118,7 @@ class History:
             streamed.basis = opened.basis(bases, everything=table is None)
 
     def rows(self, table: str, key: Key, at: At = None, *, most: int | None = None) -> Changes:
-        """What became of one row: all its changes, oldest first. With `most` it must not be more of them."""
+        """What became of one row: all its changes, oldest first. Raises HistoryError if they are more than `most`."""
         with self.opened(at) as opened:
             recorded = opened.one(table)
             if most is not None:
@@ -125,7 +127,10 @@ class History:
             return Changes(told.changes, opened.basis(opened.bases_of([recorded], [told.broken])))
 
     def blame(self, table: str, key: Key, column: str | None = None, at: At = None) -> Blame:
-        """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it."""
+        """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it.
+
+        Raises HistoryError for a table, column or point that is not there.
+        """
         with self.opened(at) as opened:
             recorded = opened.one(table)
             if column is not None:
@@ -165,7 +170,7 @@ class History:
     def diff(self, a: At, b: At = None, table: str | None = None, *, most: int | None = None) -> Differences:
         """The rows that differ between two points: `before` is at the first, `after` at the other.
 
-        With `most`, no more changes may lie between.
+        Raises HistoryError if more than `most` changes lie between.
         """
         with self.opened(b) as opened:
             before = opened.at(self.position(a))
@@ -180,7 +185,10 @@ class History:
             return Differences(found, opened.basis(bases, everything=table is None))
 
     def changes(self, which: At, *, most: int | None = None) -> Changes:
-        """What an action did to rows, or what was written past the gateway at a position; with `most`, no more."""
+        """What an action did to rows, or what was written past the gateway at a position.
+
+        Raises HistoryError for an action that is not there or has no outcome yet, and for more changes than `most`.
+        """
         record = self._record_of(which) if isinstance(which, UUID) else self.journal.at(self.position(which))
         if record is None:
             raise self._unknown(which)
@@ -201,7 +209,8 @@ class History:
         """The first position after `good` at which a query's first value is true, by halving up to `bad`.
 
         The query is the database's own SQL; it sees copies of the recorded tables, by their names without schema, as
-        they were. Where what it asks comes and goes, the position found is one at which it came.
+        they were. Where what it asks comes and goes, the position found is one at which it came. Raises
+        HistoryError for a query of no recorded table.
         """
         with self.opened(bad, with_copies=True) as opened:
             asked = sql.lower().replace('""', '"')
@@ -309,7 +318,10 @@ class History:
 
     @contextmanager
     def opened(self, at: At, *, with_copies: bool = False) -> Iterator[OpenedPosition]:
-        """One snapshot of the database at a point, waited for until it is settled; for whoever reads images itself."""
+        """One snapshot of the database at a point, waited for until it is settled; for whoever reads images itself.
+
+        Raises HistoryError for a point that is not there yet.
+        """
         self.journal.require()
         end = self.journal.settled()
         position = end if at is None or at == "end" else self.position(at)

@@ -278,7 +278,7 @@ class Images(ABC):
 
     @abstractmethod
     def _place_of(self, shape: Shape) -> int | None:
-        """Looked up once."""
+        """The position at which a shape begins, if a record tells it; asked once of each shape."""
 
     @abstractmethod
     def values(self, shape: Shape, rows: Sequence[Row]) -> Iterable[Values]:

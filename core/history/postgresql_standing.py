@@ -65,7 +65,7 @@ class NamedTable(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The table's name for people."""
         return f"{self.wanted.schema}.{self.wanted.name}" if self.wanted.schema else self.wanted.name
 
 

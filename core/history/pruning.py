@@ -71,7 +71,7 @@ def _of_table(history: History, name: str, place: Place) -> tuple[Place, int]:
 
 
 class Pruning:
-    """The work of `prune_history`."""
+    """The work of `prune_history`: removes images that are older than is kept."""
 
     def __init__(self, history: History, tables: Sequence[Due]) -> None:
         self._backend, self._tables = history.journal.backend, tables

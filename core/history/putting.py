@@ -55,7 +55,7 @@ class Rows(ABC):
         return self._run(f"DELETE FROM {self._name(shape)} WHERE {where}", values)
 
     def insert(self, shape: Shape, values: Values) -> int:
-        """Add a row."""
+        """Put a row back that was removed."""
         names = ", ".join(map(quoted, values))
         marks = ", ".join(self._mark(shape, name, value) for name, value in values.items())
         told = f"({names}) {self._overriding}VALUES ({marks})" if values else "DEFAULT VALUES"
@@ -74,7 +74,7 @@ class Rows(ABC):
 
     @abstractmethod
     def _read(self, row: Sequence[Any]) -> Sequence[Any]:
-        """Its fields."""
+        """The fields of a row as `_row` selected it."""
 
     @abstractmethod
     def _alike(self, shape: Shape, row: Values) -> tuple[str, list[Any]]:

@@ -130,7 +130,7 @@ def sqlite_shapes(connection: Connection, home: str) -> list[Shape]:
 
 
 def postgresql_shapes(connection: Connection, home: str) -> list[Shape]:
-    """The same on PostgreSQL."""
+    """The shapes of recorded tables on PostgreSQL."""
     return [_of_postgresql(row) for row in _rows(connection, home, _POSTGRESQL)]
 
 

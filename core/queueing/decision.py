@@ -32,6 +32,6 @@ class QueueDecision(Decision):
             self.reject("name", problem)
 
     def execute(self) -> dict[str, Any]:
-        """Whether that changed anything."""
+        """Decide; whether that changed anything."""
         changed = self.operating.pause(self.session, self.args.name, paused=self.paused)
         return {"queue": self.args.name, "changed": changed}

@@ -105,7 +105,7 @@ class Recovery:
         self._next_at = 0.0
 
     def is_due(self) -> bool:
-        """Whether it is time."""
+        """Whether it is time to do it again."""
         return time.monotonic() >= self._next_at
 
     def turn(self) -> None:

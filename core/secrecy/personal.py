@@ -41,7 +41,7 @@ class SubjectKey(NamedTuple):
 
     @classmethod
     def new(cls) -> SubjectKey:
-        """One that nobody has."""
+        """A new key, which nobody has yet."""
         return cls(os.urandom(16).hex(), urlsafe_b64encode(os.urandom(32)).decode())
 
 

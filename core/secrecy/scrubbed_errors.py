@@ -15,10 +15,10 @@ class Scrubs(Protocol):
     """Takes secrets out of values: `secrecy.scrubbing` answers."""
 
     def text(self, text: str) -> str:
-        """A text without them."""
+        """A text without the secrets of the call."""
 
     def value(self, value: Any) -> Any:
-        """Any value without them."""
+        """Any value without the secrets of the call."""
 
     def holds(self, value: object) -> bool:
         """Whether there is one in it."""

@@ -83,7 +83,7 @@ def postgresql_triggers(prefix: str) -> list[str]:
 
 
 def sqlite() -> list[str]:
-    """The same for SQLite."""
+    """The statements that make these tables on SQLite."""
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
     kept = " AND ".join(f"NEW.{each} IS OLD.{each}" for each in _KEPT)
     steps = " OR ".join(f"(OLD.state = '{before}' AND NEW.state = '{after}')" for before, after in _STEPS)

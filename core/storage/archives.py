@@ -77,7 +77,7 @@ class Archive(NamedTuple):
         )
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The archive as JSON, for results and commands."""
         return {
             "archive": self.archive,
             "table": self.table_name,

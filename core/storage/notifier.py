@@ -43,7 +43,7 @@ class Announcer:
                     self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread that listens; waits up to 5 s for it."""
         self._closed = True
         self._new.set()
         thread = self._thread

@@ -19,7 +19,7 @@ def postgresql(prefix: str) -> list[str]:
 
 
 def sqlite() -> list[str]:
-    """The same for SQLite."""
+    """The statements that make these tables on SQLite."""
     return _tables("main.", "CHAR(32)", "number INTEGER PRIMARY KEY", "main.", "")
 
 

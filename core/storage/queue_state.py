@@ -52,7 +52,7 @@ class Queues:
         return float(self._rows(f"SELECT {self._backend.now}")[0][0])
 
     def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
-        """The latest first."""
+        """Actions that were given up, the latest first."""
         names = ", ".join(DeadLetter._fields)
         rows = self._rows(f"SELECT {names} FROM {{home}}{DEAD} ORDER BY ended_at DESC, action_id LIMIT :n", n=limit)
         return [DeadLetter(UUID(str(row[0])), *row[1:]) for row in rows]

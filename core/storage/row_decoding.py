@@ -107,7 +107,7 @@ class RowDecoder:
             raise _unreadable(row, why) from why
 
     def decoded(self, row: Sequence[Any], name: str) -> Any:
-        """One column."""
+        """One column's value as a record has it."""
         value = row[_PLACES[name]]
         if value is None:
             return {} if name == "arguments" else None

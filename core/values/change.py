@@ -26,7 +26,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whose change it was."""
+    """Whose change it was: an action's, or somebody's past the gateway."""
 
     source: Source | None
     """None for what is not at a position yet."""
@@ -44,7 +44,7 @@ class Who:
         return dict((self.source and self.source.context) or {})
 
     def shown(self) -> dict[str, Any]:
-        """As JSON."""
+        """Whose it was as JSON, for commands and HTTP."""
         is_action = self.bypass is None
         source = self.source
         return {

@@ -63,7 +63,7 @@ class Clock:
         return self._instant
 
     def today(self) -> date:
-        """Its date in UTC."""
+        """The date of its one instant, in UTC."""
         return self._instant.date()
 
 

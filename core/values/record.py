@@ -67,7 +67,7 @@ class Decodes(Protocol):
     teller: Teller
 
     def decoded(self, row: Sequence[Any], name: str) -> Any:
-        """One column's value."""
+        """The value of one column, decoded when it is asked for."""
 
 
 @public

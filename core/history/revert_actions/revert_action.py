@@ -27,5 +27,5 @@ class RevertAction(ActionHandler):
     session: Any
 
     def execute(self) -> dict[str, Any]:
-        """Raises RevertConflict."""
+        """Put back what the action changed. Raises RevertConflict if a row moved on."""
         return self.reverting.run(self.session, self.args.action_id)

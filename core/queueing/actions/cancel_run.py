@@ -15,7 +15,7 @@ class CancelRun(Decision):
     arguments = {"action_id": Arg(type=UUID, required=True, description="the queued action")}
 
     def execute(self) -> dict[str, Any]:
-        """What was decided about."""
+        """Cancel it; the id of what was decided about."""
         state = self.operating.cancel(self.session, self.args.action_id)
         if state is None:
             self.reject("action_id", "is no action that waits or runs in a queue, nor a dead letter")

@@ -19,7 +19,7 @@ class RescheduleRun(Decision):
     }
 
     def execute(self) -> dict[str, Any]:
-        """When it is due."""
+        """Move it; when it is due now."""
         due = self.operating.reschedule(self.session, self.args.action_id, self.args.due_at)
         if isinstance(due, str):
             self.reject("action_id", due)

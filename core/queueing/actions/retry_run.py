@@ -17,7 +17,7 @@ class RetryRun(Decision):
     runner: Any
 
     def execute(self) -> dict[str, Any]:
-        """What was decided about."""
+        """Let it run again; the id of what was decided about."""
         again = self.operating.again(self.session, self.runner, self.args.action_id)
         if again is None:
             self.reject("action_id", "is no dead letter, or no more; `actionbus runs list --dead` shows them")
