@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -19,6 +20,8 @@ from sqlalchemy.pool import NullPool
 from actionbus import Application, Bus
 from actionbus.core.history.created import LEFT_TO_CALLER
 from tests.copies import copied
+from tests.line_coverage import TOLD
+from tests.rewriting import compile_all
 from tests.servers import Redis, Server, in_memory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
@@ -36,7 +39,14 @@ TORTURE = os.environ.get("ACTIONBUS_TORTURE") == "1"
 if (memory := in_memory()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where pytest makes the folders of tests
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands are started, each of which would compile us anew
+sys.dont_write_bytecode = False
 gc.set_threshold(200_000, 20, 100)  # what is imported and collected stays: looking through it is a third of that time
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile once what all workers will import."""
+    if session.config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        compile_all(session.config.rootpath, ours=TOLD not in os.environ)
 
 
 def pytest_collection_finish() -> None:
