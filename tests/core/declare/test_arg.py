@@ -193,6 +193,7 @@ def read(kind: Any, value: Any) -> tuple[str, Any]:
         return "refused", error.messages
 
 
+@settings(deadline=None)
 @given(
     st.integers()
     | st.integers(min_value=2**53 - 9, max_value=2**53 + 9)
@@ -203,6 +204,7 @@ def test_a_whole_number_and_its_text_are_read_alike(number: int) -> None:
         assert read(kind, number) == read(kind, str(number))
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         scalars.filter(lambda v: not isinstance(v, float) or math.isfinite(v)),
@@ -216,6 +218,7 @@ def test_json_text_is_ascii_and_comes_back_exactly(value: Any) -> None:
     assert repr(payload.loads(text)) == repr(value) == repr(shown)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_parse_refuses_or_reads_any_text(text: str) -> None:
     try:

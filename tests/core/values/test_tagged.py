@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actionbus import Misuse
@@ -89,6 +89,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_whatever_is_written_comes_back_through_json(value: Any) -> None:
     """But for `fold`, which a text of ISO 8601 has not: beside an offset it says nothing."""
