@@ -39,7 +39,9 @@ def _copied_file(url: URL, what: str, make: Callable[[URL], None]) -> bool:
         folder = Path(mkdtemp(prefix="actionbus-copies-", dir=in_memory()))
         atexit.register(_remove, folder, os.getpid())
         make(make_url(f"sqlite:///{folder / 'made.db'}"))
-        [_files[what]] = folder.iterdir()  # nothing stands beside it: what was written is in it
+        made, *beside = sorted(folder.iterdir())
+        assert not any(each.stat().st_size for each in beside), "what was written is in it; beside it are at most locks"
+        _files[what] = made
     shutil.copyfile(_files[what], url.database)
     with closing(sqlite3.connect(url.database)) as connection, connection:
         connection.execute("UPDATE actionbus_identity SET identity = ?", (uuid4().hex,))

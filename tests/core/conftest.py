@@ -9,7 +9,9 @@ from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
 from tests.conftest import BusFactory, prepared
+from tests.copies import copied
 from tests.servers import Server
+from tests.shop.app import make_application
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +26,17 @@ def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def shop(make_bus: BusFactory) -> Bus:
+def shop(url: URL, make_bus: BusFactory) -> Bus:
     """The shop, recorded, with two accounts that hold a hundred each."""
-    bus = make_bus()
-    bus.create()
-    for number in (1, 2):
-        bus.execute("open_account", {"id": number, "name": f"account {number}"})
-        bus.execute("deposit", {"id": number, "amount": 100})
-    return bus
+    if not copied(url, "shop with accounts", create_accounts):
+        create_accounts(url)
+    return make_bus()
+
+
+def create_accounts(url: URL) -> None:
+    """The shop, recorded, and what `shop` says of it."""
+    with Bus(make_application(), url) as bus:
+        bus.create()
+        for number in (1, 2):
+            bus.execute("open_account", {"id": number, "name": f"account {number}"})
+            bus.execute("deposit", {"id": number, "amount": 100})

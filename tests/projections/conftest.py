@@ -18,6 +18,7 @@ from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.projections import Projection, Projections, Projector
 from actionbus.projections.store import Store
 from tests.conftest import TORTURE, in_turn
+from tests.copies import copied
 from tests.projections.notes.app import make_application
 
 collect_ignore = [] if TORTURE else ["test_cluster.py"]
@@ -85,8 +86,9 @@ def worlds(request: pytest.FixtureRequest, database_name: str, store_name: str) 
     made: list[World] = []
 
     def make(*projections: type[Projection]) -> World:
+        if not made and not copied(url, "notes", create_notes):
+            create_notes(url)
         bus = Bus(make_application(*projections), url)
-        database.upgrade(bus.engine)
         store: Store = EmbeddedStore(bus.engine) if where == "embedded" else ElasticsearchStore(where, timeout=10)
         made.append(World(url, bus, store, where, Projections(bus, store)))
         return made[-1]
@@ -95,6 +97,12 @@ def worlds(request: pytest.FixtureRequest, database_name: str, store_name: str) 
     for world in made:
         world.store.close()
         world.bus.close()
+
+
+def create_notes(url: URL) -> None:
+    """A journal, as migrations make it."""
+    with Bus(make_application(), url) as bus:
+        database.upgrade(bus.engine)
 
 
 @pytest.fixture
