@@ -20,12 +20,31 @@ from tests.waiting import eventually
 FIXTURES = {"elasticsearch_server", "elasticsearch_url", "elasticsearch_store", "make_real_world"}
 
 
-LONG = frozenset({"test_docs.py", "test_packaging.py", "test_serving.py", "test_structure.py"})
+LONG = frozenset(
+    {
+        "test_any_history.py",
+        "test_campaign.py",
+        "test_concurrency.py",
+        "test_deaths.py",
+        "test_docs.py",
+        "test_packaging.py",
+        "test_payments.py",
+        "test_serving.py",
+        "test_structure.py",
+    }
+)
+"""Files with tests of many seconds: begun last, they would run alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need a node first, and those of long files next: begun last, they would run alone."""
-    items.sort(key=lambda item: (not needs_node(item), item.path.name not in LONG))
+    """Put the tests that need a node first, and those of long files where the second process begins."""
+    first, long, rest = [], [], []
+    for item in items:
+        (first if needs_node(item) else long if item.path.name in LONG else rest).append(item)
+    others = first + rest
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    begin = len(items) // processes if processes > 1 else len(first)
+    items[:] = [*others[:begin], *long, *others[begin:]]
 
 
 def needs_node(item: pytest.Item) -> bool:
@@ -73,6 +92,7 @@ def elasticsearch_store(elasticsearch_url: str) -> Iterator[ElasticsearchStore]:
 
 
 def clear(store: ElasticsearchStore) -> None:
-    """Remove all indices."""
-    for index in list(store.client.indices.get(index="*", features="aliases").body):
-        store.client.indices.delete(index=index)
+    """Remove all indices, many at a time: each request changes the state of the cluster, whatever it removes."""
+    found = list(store.client.indices.get(index="*", features="aliases").body)
+    for start in range(0, len(found), 20):
+        store.client.indices.delete(index=found[start : start + 20])
