@@ -19,12 +19,17 @@ PATIENCE_S = 120.0
 
 
 def eventually(condition: Callable[[], T], what: str | Callable[[], str], *, patience: float = PATIENCE_S) -> T:
-    """What `condition` gives as soon as that is true; `what` says in the failure which state was never reached."""
-    deadline = time.monotonic() + patience
+    """What `condition` gives as soon as that is true; `what` says in the failure which state was never reached.
+
+    Who asks with much work (a command, say) rests the longer: it has the processor that it waits for others to use.
+    """
+    asked = time.monotonic()
+    deadline = asked + patience
     while not (found := condition()):
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(f"not within {patience:.0f} s: {what() if callable(what) else what}")
-        time.sleep(0.01)
+        time.sleep(max(0.01, 2 * (now - asked)))
+        asked = time.monotonic()
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
 from actionbus.adapters.library.app import library
@@ -24,7 +24,7 @@ from actionbus.adapters.library.models import Base
 from actionbus.adapters.library.tokens import issue
 from tests import processes
 from tests.adapters.http.served import Served
-from tests.conftest import TORTURE
+from tests.conftest import TORTURE, prepared
 from tests.helpers import TOOL
 from tests.servers import Redis
 from tests.waiting import PATIENCE_S, eventually
@@ -56,10 +56,19 @@ def served(library_url: URL, redis: Redis, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def shop(sqlite_url: URL, tmp_path: Path) -> Iterator[Served]:
-    from tests.conftest import prepared
-
     prepared(sqlite_url)
     found = Served("tests.adapters.shop_app:app", sqlite_url, tmp_path / "serve.log")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def lasting_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for many tests: what the clients of one do, those of the next are not to notice."""
+    folder = tmp_path_factory.mktemp("shop")
+    url = make_url(f"sqlite:///{folder / 'shop.db'}")
+    prepared(url)
+    found = Served("tests.adapters.shop_app:app", url, folder / "serve.log")
     yield found
     found.close()
 
@@ -117,18 +126,18 @@ def test_every_answer_conforms_to_the_document(served: Served, library_url: URL,
     assert " 500 " not in served.log.read_text()
 
 
-def test_slow_bodies_hold_nobody_up(shop: Served) -> None:
+def test_slow_bodies_hold_nobody_up(lasting_shop: Served) -> None:
     """Many more slow clients than threads: others are served all the while."""
-    slow = [shop.socket() for _ in range(40)]
+    slow = [lasting_shop.socket() for _ in range(40)]
     for each in slow:
         each.sendall(b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
         each.sendall(b"Content-Length: 1000\r\n\r\n{")
-    assert shop.request("POST", "/actions/open_account", {"id": 1, "name": "one"})[0] == 200
+    assert lasting_shop.request("POST", "/actions/open_account", {"id": 1, "name": "one"})[0] == 200
     assert select.select(slow, [], [], 0)[0] == [], "all of them are still there, unanswered"
     for each in slow:
         each.sendall(b" ")
         each.close()
-    assert shop.request("GET", "/health/ready")[0] == 200
+    assert lasting_shop.request("GET", "/health/ready")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -145,11 +154,11 @@ def test_slow_bodies_hold_nobody_up(shop: Served) -> None:
         b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
     ],
 )
-def test_what_is_not_http_gets_a_4xx_or_nothing(shop: Served, sent: bytes) -> None:
-    answer = answer_to(shop, sent)
+def test_what_is_not_http_gets_a_4xx_or_nothing(lasting_shop: Served, sent: bytes) -> None:
+    answer = answer_to(lasting_shop, sent)
     lines = [line for line in answer.split(b"\r\n") if line.startswith(b"HTTP/")]
     assert all(int(line.split()[1]) in range(100, 500) for line in lines), answer[:200]
-    assert shop.request("GET", "/health/live")[0] == 200
+    assert lasting_shop.request("GET", "/health/live")[0] == 200
 
 
 def answer_to(shop: Served, sent: bytes) -> bytes:
