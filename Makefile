@@ -31,7 +31,7 @@ test: $(STAMP)  ## Run all tests, on SQLite, a real PostgreSQL, Elasticsearch an
 	$(BIN)/python -m pytest -p tests.line_coverage --floor 90 --numprocesses 4 --dist worksteal
 
 test-fast: $(STAMP)  ## Run what needs no server, on SQLite: a minute
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" -k "not postgresql and not elasticsearch" \
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not server" \
 		tests/core tests/test_rooms.py tests/projections/test_declaration.py
 
 torture: $(STAMP)  ## Run the long campaigns: hundreds of kills, 200,000 records

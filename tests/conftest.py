@@ -43,6 +43,19 @@ sys.dont_write_bytecode = False
 gc.set_threshold(200_000, 20, 100)  # what is imported and collected stays: looking through it is a third of that time
 
 
+NEEDS_SERVER = {"server", "redis", "elasticsearch_url", "elasticsearch_server"}
+"""Fixtures that start one, whoever asks for them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, by fixtures, or what it is on: `make test-fast` leaves it out."""
+    for item in items:
+        _, _, on = item.name.partition("[")
+        if NEEDS_SERVER & set(getattr(item, "fixturenames", ())) or "postgres" in on or "elasticsearch" in on:
+            item.add_marker("server")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile once what all workers will import."""
     if session.config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:

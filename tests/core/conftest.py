@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import URL, make_url
@@ -14,15 +14,27 @@ from tests.servers import Server
 from tests.shop.app import make_application
 
 
+class Databases(dict[str, URL]):
+    """One of each kind with journal and shop, made when it is first asked for."""
+
+    def __init__(self, request: pytest.FixtureRequest, folder: Path) -> None:
+        self._request, self._folder = request, folder
+
+    def __missing__(self, kind: str) -> URL:
+        if kind == "sqlite":
+            self[kind] = make_url(f"sqlite:///{self._folder / 'shop.db'}")
+        else:
+            server: Server = self._request.getfixturevalue("server")
+            self[kind] = server.database()
+            self._request.addfinalizer(lambda: server.drop(self[kind]))
+        prepared(self[kind])
+        return self[kind]
+
+
 @pytest.fixture(scope="module")
-def databases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, URL]]:
-    """One of each with journal and shop, for all tests of a module, which empty the tables that they use."""
-    made = {"sqlite": make_url(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shop.db'}")}
-    made["postgresql"] = server.database()
-    for url in made.values():
-        prepared(url)
-    yield made
-    server.drop(made["postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """For all tests of a module, which empty the tables that they use."""
+    return Databases(request, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture

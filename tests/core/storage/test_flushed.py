@@ -23,6 +23,8 @@ from tests.core.storage.writers import APPEND
 from tests.servers import Server
 from tests.shop.app import make_application
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def lazy() -> Iterator[Server]:

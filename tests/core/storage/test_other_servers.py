@@ -20,6 +20,7 @@ from tests.core.storage.writers import APPEND
 from tests.servers import Server
 from tests.shop.app import make_application
 
+pytestmark = pytest.mark.server
 READS: dict[str, Callable[[Bus], Any]] = {
     "read": lambda bus: list(bus.journal.read()),
     "read without waiting": lambda bus: list(bus.journal.read(wait=False)),

@@ -22,6 +22,7 @@ from tests.servers import Server
 from tests.shop.app import make_application
 
 ENDED = "pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+pytestmark = pytest.mark.server
 READS: dict[str, Callable[[Bus, UUID], Any]] = {
     "read": lambda bus, _: len(list(bus.journal.read())),
     "tail": lambda bus, _: len(bus.journal.tail(5)),
