@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import threading
-import time
 from datetime import timedelta
 from typing import Literal
 
@@ -78,7 +77,7 @@ def _kill(_: Exception) -> None:
 
 
 def write(url: str, seed: str) -> None:
-    """Puts and drops notes, some dozens a second, until it is killed."""
+    """Puts and drops notes, until it is killed."""
     chance = random.Random(int(seed))
     bus = Bus(make_application(Notes), url)
     while True:
@@ -87,4 +86,3 @@ def write(url: str, seed: str) -> None:
             bus.execute("drop_note", {"note": note})
         else:
             bus.execute("put_note", {"note": note, "text": str(chance.random()), "number": chance.randrange(9)})
-        time.sleep(chance.random() * 0.03)  # no test counts them: at full speed, they take the time of what is tested
