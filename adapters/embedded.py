@@ -17,8 +17,8 @@ from sqlalchemy.exc import DatabaseError, DataError, SQLAlchemyError
 from actionbus.adapters.embedded_dialects import PAGE, Dialect, PostgresDialect, SqliteDialect
 from actionbus.adapters.embedded_search import EmbeddedSearch
 from actionbus.adapters.words import indexed_words, texts_of
-from actionbus.core.storage.backend import in_text, quoted
 from actionbus.core.storage.ddl import verbatim
+from actionbus.core.storage.names import in_text, quoted
 from actionbus.projections.errors import DocumentsRefused, IndexMissing, QueryRefused, StoreRefused, StoreUnavailable
 from actionbus.projections.fields import Fields, milliseconds
 from actionbus.projections.search import Hits, Search

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, text
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 
 _FACTS: Final = """SELECT current_setting('server_version_num')::int / 10000 AS major,
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database, {cluster} AS cluster"""

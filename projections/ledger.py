@@ -34,7 +34,8 @@ from sqlalchemy import (
     update,
 )
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.shared import shared, shared_table
 from actionbus.core.values.payload import dumps
 from actionbus.projections.incarnation import Incarnation

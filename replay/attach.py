@@ -28,7 +28,8 @@ from actionbus.core.history.carrying import Bringing
 from actionbus.core.history.databases import database_of
 from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS, ATTACHED, ATTACHING
 from actionbus.core.storage.archives import Archive, archives
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.replay import transfer
 from actionbus.replay.archive import JOURNAL, MANIFEST, Watch, digest_of, verify
 from actionbus.replay.errors import ReplayError
@@ -117,7 +118,7 @@ class Attaching:
 
     def _records(self, connection: Connection, told: Iterator[dict[str, Any]]) -> None:
         while batch := list(islice(told, _RECORDS)):
-            transfer.append(connection, self._backend.journal_name, batch, has_history=True, is_own=True)
+            transfer.append(connection, self._backend, batch, has_history=True, is_own=True)
             for _ in batch:
                 self._advance()
 

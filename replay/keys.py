@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, SmallInteger
 
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import quoted
 from actionbus.replay.nets import Net
 from actionbus.replay.tables import Tables
 

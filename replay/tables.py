@@ -19,8 +19,8 @@ from sqlalchemy.types import TypeEngine
 from actionbus.core import Application
 from actionbus.core.history.decoding import ErasedValue, has_erased
 from actionbus.core.history.shapes import Shape
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import quoted
 from actionbus.replay.nets import HeldRow, Net
 from actionbus.replay.standins import StandInValue, holds_default, values_needed
 

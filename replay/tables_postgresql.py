@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table
 from actionbus.core.history.decoding import fields_of
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import Shape
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.tables import MOST_LAID_OUT, Layout, Row, Tables
 

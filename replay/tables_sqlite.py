@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 from actionbus.replay.tables import OURS, Layout, Row, Tables
 
 

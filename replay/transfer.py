@@ -32,9 +32,10 @@ from actionbus.core.history import carrying
 from actionbus.core.history.carrying_archives import bring_gone, gone_of
 from actionbus.core.history.carrying_privacy import bring, keys_of, privacy_of
 from actionbus.core.secrecy.personal import keys_in
-from actionbus.core.storage.backend import in_text
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.ddl import LATEST
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import COLUMNS, PAYLOADS, SEALED, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
 from actionbus.replay.errors import ReplayError
@@ -165,7 +166,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
         for kind, found in groupby(_counted(lines, progress), key=kind_of):
             if kind == "record":
                 while batch := list(islice(found, _BATCH)):
-                    append(connection, bus.backend.journal_name, batch, has_history=has_history)
+                    append(connection, bus.backend, batch, has_history=has_history)
                     count += len(batch)
                     upto = max(upto, *(each.get("images_upto") or 0 for each in batch))
             elif kind == "privacy":
@@ -217,11 +218,12 @@ def _counted(lines: Iterator[Any], progress: Progress | None) -> Iterator[Any]:
 
 
 def append(
-    connection: Connection, journal: str, batch: list[dict[str, Any]], *, has_history: bool, is_own: bool = False
+    connection: Connection, backend: Backend, batch: list[dict[str, Any]], *, has_history: bool, is_own: bool = False
 ) -> None:
     """Append records that are told; with `is_own` they are this database's, and keep the numbers of transactions."""
     postgresql = connection.dialect.name == "postgresql"
-    rows = [_read(each, postgresql, is_own) for each in batch]
+    rows = [_read(each, backend, postgresql, is_own) for each in batch]
+    journal = backend.journal_name
     if has_history:
         rows = [
             row | {n: each[n] for n in ("images_after", "images_upto")} for row, each in zip(rows, batch, strict=True)
@@ -266,16 +268,16 @@ def _written(record: Record) -> dict[str, Any]:
     return told
 
 
-def _read(told: dict[str, Any], postgresql: bool, is_own: bool) -> dict[str, Any]:
+def _read(told: dict[str, Any], backend: Backend, postgresql: bool, is_own: bool) -> dict[str, Any]:
     row = {name: told.get(name) for name in COLUMNS}
     for name in PAYLOADS:
         row[name] = payload.dumps(row[name]) if row[name] is not None else None
     for name in ("action_id", "cause_id"):
         row[name] = _id(row[name], postgresql)
     for name in TIMES:
-        row[name] = _time(row[name], postgresql)
+        row[name] = backend.stored(datetime.fromisoformat(moment)) if (moment := told.get(name)) else None
     if postgresql and not is_own:
-        # A record out of SQLite has no transaction id; in no snapshot is 0 invisible.
+        # A record out of SQLite has no transaction id; every snapshot shows 0.
         row["xid"] = carrying.older(row["xid"]) or 0
         row["seen"] = carrying.older_snapshot(row["seen"])
     return row
@@ -283,13 +285,6 @@ def _read(told: dict[str, Any], postgresql: bool, is_own: bool) -> dict[str, Any
 
 def _id(value: str | None, postgresql: bool) -> str | None:
     return value if value is None or postgresql else UUID(value).hex
-
-
-def _time(value: str | None, postgresql: bool) -> Any:
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value)
-    return moment if postgresql else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 class Pseudonyms:

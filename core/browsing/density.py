@@ -18,9 +18,9 @@ from sqlalchemy import Connection, select, text
 
 from actionbus.core.browsing.narrowed_density import counted
 from actionbus.core.journal import Journal
-from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.conditions import aware
 from actionbus.core.storage.moments import numbers
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import journal_table
 from actionbus.core.values.journal_filter import EVERYTHING, JournalFilter
 from actionbus.core.values.record import STATUSES

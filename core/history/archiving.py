@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -25,7 +24,8 @@ from actionbus.core.history.thinning import Thinning
 from actionbus.core.journal import Journal
 from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS, ARCHIVES, REMOVED, REMOVING
 from actionbus.core.storage.archives import Archive, archives
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.pooling import HOLDING
 from actionbus.core.storage.privacy_ddl import ERASURES
 from actionbus.core.storage.totals import keep_totals
@@ -203,7 +203,7 @@ def note(backend: Backend, connection: Connection, place: Place, table: str | No
         "upto": place.upto,
         "image": place.cut.image,
         "ended": place.cut.ended,
-        "moment": moment if is_postgresql else _text(backend, moment),
+        "moment": backend.stored(moment),
         "shapes": list(place.shapes) if is_postgresql else json.dumps(place.shapes),
         **told,
         "action_id": backend.written_id(own),
@@ -212,10 +212,6 @@ def note(backend: Backend, connection: Connection, place: Place, table: str | No
     actor = f"(SELECT actor FROM {home}journal WHERE action_id = :action_id AND kind = 'submitted')"
     into = f"INSERT INTO {home}{ARCHIVES} ({', '.join(given)}, actor) VALUES ({values}, {actor}) RETURNING archive"
     return int(connection.execute(text(into), given).scalar_one())
-
-
-def _text(backend: Backend, moment: datetime) -> str:
-    return backend.comparable(moment).isoformat(" ", "microseconds")
 
 
 def set_state(backend: Backend, connection: Connection, archive: int, state: str) -> None:

@@ -22,9 +22,10 @@ from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.history.recorded import holds
 from actionbus.core.history.sqlite import widen
 from actionbus.core.history.sqlite_texts import bound, marks
-from actionbus.core.storage.backend import Backend, quoted
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES, SHAPES
+from actionbus.core.storage.names import quoted
 
 _BATCH: Final = 5_000
 _BEFORE: Final = 2**48

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, text
 from actionbus.core.history.carrying import older
 from actionbus.core.storage.archive_ddl import ARCHIVES, ATTACHED, REMOVED
 from actionbus.core.storage.archives import Archive, archives
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 
 
 def gone_of(backend: Backend) -> list[dict[str, Any]]:
@@ -36,7 +37,7 @@ def bring_gone(backend: Backend, connection: Connection, told: Iterable[dict[str
             "shapes": each["shapes"] if is_postgresql else json.dumps(each["shapes"]),
         }
         for name, moment in moments.items():
-            row[name] = moment if is_postgresql else backend.comparable(moment).isoformat(" ", "microseconds")
+            row[name] = backend.stored(moment)
         del row["archive"]
         columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
         connection.execute(text(f"INSERT INTO {in_text(backend.prefix)}{ARCHIVES} ({columns}) VALUES ({values})"), row)

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, bindparam, text
 
 from actionbus.core.history.carrying import older
 from actionbus.core.history.opened import OpenedPosition
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.privacy_ddl import DECLARED, ERASURES, KEYS
 
 _BATCH: Final = 500

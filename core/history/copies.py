@@ -22,7 +22,7 @@ from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import Shape
 from actionbus.core.history.sqlite_texts import bound, marks
 from actionbus.core.history.versions import FOREVER, Version, of_keys, without_keys
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 
 _BATCH: Final = 5_000
 _ROUND: Final = 250

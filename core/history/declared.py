@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from actionbus.core.declare.personal import TableDeclaration
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.privacy_ddl import DECLARED
 
 

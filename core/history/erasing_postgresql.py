@@ -13,8 +13,8 @@ from actionbus.core.errors import JournalUnavailable
 from actionbus.core.history.decoding import fields_of, row_text
 from actionbus.core.history.erasing import MarkedImage, Part, Store, Version
 from actionbus.core.history.shapes import Shape
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import quoted
 from actionbus.core.values.backoff import growing
 
 _PATIENCE_S: Final = 60.0

@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.erasing import MarkedImage, Part, Store, Value, Version
 from actionbus.core.history.shapes import Shape
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.storage.names import quoted
 from actionbus.core.storage.privacy_ddl import ERASURES, KEYS, TAG_SIZE
 
 _AS_IT_IS: Final = 2

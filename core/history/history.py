@@ -36,8 +36,9 @@ from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.history.states import Rows
 from actionbus.core.history.unseen import is_unseen
 from actionbus.core.journal import Journal
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
+from actionbus.core.storage.names import in_text
 from actionbus.core.values.change import Change, Columns
 from actionbus.core.values.journal_filter import ANY_TABLE
 from actionbus.core.values.points import Point, point_of

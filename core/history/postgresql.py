@@ -25,9 +25,9 @@ from actionbus.core.history.postgresql_standing import (
     set_for,
 )
 from actionbus.core.history.shapes import TableWanted
-from actionbus.core.storage.backend import in_text, quoted
 from actionbus.core.storage.ddl import begin_alone, verbatim
 from actionbus.core.storage.history_ddl import last_image
+from actionbus.core.storage.names import in_text, quoted
 
 _LOCK_TIMEOUT: Final = "10s"
 

@@ -14,8 +14,8 @@ import json
 from typing import Final, NamedTuple
 
 from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Column, Member
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.history_ddl import last_image
+from actionbus.core.storage.names import quoted
 
 OPERATIONS: Final = ("insert", "update", "delete")
 TRUNCATE: Final = "truncate"

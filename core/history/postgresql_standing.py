@@ -17,9 +17,9 @@ from actionbus.core.history import postgresql_functions as sql
 from actionbus.core.history.postgresql_catalogue import CatalogueTable, children, detached, look, relations_of
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest, postgresql_shapes
 from actionbus.core.history.withholding import withheld_of
-from actionbus.core.storage.backend import in_text, quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.names import in_text, quoted
 from actionbus.core.storage.positions import find_home
 
 _WITHIN: Final = (

@@ -20,8 +20,8 @@ from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import read_declared
 from actionbus.core.history.fold import by_table
 from actionbus.core.history.history import History
-from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.storage.names import in_text
 
 
 class Due(NamedTuple):

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from actionbus.core.history.decoding import fields_of
 from actionbus.core.history.shapes import Shape
 from actionbus.core.history.sqlite_texts import BrokenText, bound
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import quoted
 
 Values = Mapping[str, Any]
 _MARK: Final = "\0"

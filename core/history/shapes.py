@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from actionbus.core.storage.backend import in_text
 from actionbus.core.storage.history_ddl import SHAPES
+from actionbus.core.storage.names import in_text
 
 BASELINE: Final = "b"
 GAP: Final = "!"

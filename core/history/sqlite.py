@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from actionbus.core.history.shapes import BASELINE, Shape, TableWanted, sqlite_shapes
 from actionbus.core.history.sqlite_standing import find, fits, shapes_of, triggers_of, was_recorded
 from actionbus.core.history.sqlite_triggers import Table, into, values, wanted_triggers
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES, SHAPES
+from actionbus.core.storage.names import quoted
 from actionbus.core.storage.sqlite_images import append_bypass, cover, last_image
 
 _NEW: Final = re.compile(r'NEW\."((?:[^"]|"")*)"')

@@ -17,10 +17,10 @@ from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.history.shapes import Shape, Standing, TableWanted, latest
 from actionbus.core.history.sqlite_triggers import Table, wanted_triggers
 from actionbus.core.history.withholding import withheld_of
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES, SHAPES
 from actionbus.core.storage.missing import NO_JOURNAL
+from actionbus.core.storage.names import quoted
 
 _HOME: Final = "main."
 _OWN_COLUMNS: Final = 5

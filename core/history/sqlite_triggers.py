@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from actionbus.core.storage.backend import quoted
 from actionbus.core.storage.history_ddl import IMAGES
+from actionbus.core.storage.names import quoted
 from actionbus.core.storage.sqlite_images import key_part
 
 

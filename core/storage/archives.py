@@ -15,7 +15,8 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.errors import HistoryArchived, OutcomeArchived
 from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS, ARCHIVES, ATTACHED, REMOVING
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.values.change import Source
 
 ARCHIVE_ACTION: Final = "archive_history"

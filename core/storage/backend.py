@@ -1,14 +1,14 @@
 """What the journal asks of a database; `storage.postgresql` and `storage.sqlite` answer, `storage.engines` chooses.
 
-All SQL on the write path of an action is in those two files.
+All SQL on the write path of an action is in those two files. How connections are had is in `storage.connections`.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
@@ -16,16 +16,14 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
 
 from actionbus.core.errors import JournalUnavailable, chain_of
-from actionbus.core.secrecy.engine_log import keep_secrets_out
-from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
-from actionbus.core.storage.kept import KeptConnections, survive_fork
+from actionbus.core.storage.connections import GatewayConnections
+from actionbus.core.storage.connections import TakenConnection as TakenConnection
+from actionbus.core.storage.drivers import driver_connection, driver_error
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
+from actionbus.core.storage.names import quoted as quoted
 from actionbus.core.storage.parts import HeldRecords, Parts
-from actionbus.core.storage.pooling import GATEWAY, watch_pool
 from actionbus.core.storage.rows import RecordPlace, Row, Statement
 from actionbus.core.values.backoff import scattered
 
@@ -43,7 +41,7 @@ class TransactionState(Enum):
     """Open, but an error has taken all of it back already."""
 
 
-class Backend(ABC):
+class Backend(GatewayConnections):
     """One database: its engine, every statement of an action's write path, and in what it differs from the other."""
 
     has_one_writer: bool
@@ -56,21 +54,12 @@ class Backend(ABC):
     """The SQL function that gives the lesser of two values."""
 
     def __init__(self, engine: Engine, schema: str | None, *, own_engine: bool) -> None:
-        self.engine = engine
+        super().__init__(engine, own_engine=own_engine)
         self.schema = schema
         self.home = schema
         """The schema where the journal is; None on PostgreSQL while nobody has looked, or if there is none."""
-        # A second engine over the same pool, so that only actions are listened to. One that was handed in may have
-        # listeners, which must hear of actions too; a joined engine costs more, hence not always.
-        self.gateway = Engine(engine.pool, engine.dialect, engine.url) if own_engine else engine.execution_options()
-        watch_pool(engine)
-        keep_secrets_out(self.gateway)
-        self.kept: KeptConnections | None = None
-        if own_engine:
-            self.keep_connections()
         self.uses = {"append"}
         """What the bus does with its connections; see `storage.rights`."""
-        survive_fork(self)
 
     @abstractmethod
     def utc(self, stored: Any) -> datetime:
@@ -79,6 +68,11 @@ class Backend(ABC):
     @abstractmethod
     def comparable(self, moment: datetime) -> datetime:
         """An aware time as it is compared with the journal's."""
+
+    def stored(self, moment: datetime) -> datetime | str:
+        """An aware time as the driver takes it for a column of ours: as text where the database has no type for it."""
+        found = self.comparable(moment)
+        return found if found.tzinfo else found.isoformat(" ", "microseconds")
 
     @property
     def prefix(self) -> str:
@@ -100,71 +94,6 @@ class Backend(ABC):
     def placed(self, connection: Connection) -> Iterator[None]:
         """Meanwhile, names of ours that have no schema mean what is beside the journal."""
         yield
-
-    def connection(self) -> AbstractContextManager[Connection]:
-        """A connection of the gateway, for one action or one read.
-
-        Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that COMMIT
-        rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
-        nothing open (see `_given_back`), or not at all.
-        """
-        return TakenConnection(self)
-
-    def connection_for_action(self) -> TakenConnection:
-        """The same for an action, which may have one that is kept for the next one and not in the pool meanwhile."""
-        return TakenConnection(self, kept=self.kept)
-
-    def keep_connections(self) -> None:
-        """Keep an action's connection for the next one, past the pool; see `storage.kept`."""
-        self.kept = KeptConnections(self.engine) if isinstance(self.engine.pool, QueuePool) else None
-
-    def take(self, connection: Connection) -> None:
-        """Make a pooled connection the gateway's, until the pool has it back."""
-        dbapi = driver_connection(connection)
-        # Noted first: an interruption between the two must not leave the driver as it is meant for actions alone.
-        connection.info[GATEWAY] = self, self.driver_mode(dbapi)
-        self.prepare_driver(dbapi)
-
-    @abstractmethod
-    def driver_mode(self, dbapi: Any) -> Any:
-        """What `prepare_driver` is about to change."""
-
-    @contextmanager
-    def on(self, held: Connection | None) -> Iterator[Connection]:
-        """The connection that the caller holds, outside of any transaction; or else one for the moment.
-
-        Whoever holds a connection must not wait for a second one: with all of a pool's taken so, all wait for ever.
-        """
-        if held is None:
-            with self.connection() as own:
-                yield own
-            return
-        try:
-            yield held
-        finally:
-            held.rollback()  # ends what SQLAlchemy takes for a transaction; the driver commits by itself
-
-    @abstractmethod
-    def prepare_driver(self, dbapi: Any) -> None:
-        """Put a driver's connection into autocommit mode."""
-
-    @abstractmethod
-    def give_back(self, dbapi: Any, info: dict[Any, Any], mode: Any) -> bool:
-        """Put a driver's connection back into `mode`, with no transaction open and no action's lock held.
-
-        False if it is not as it was before, so that nobody else is to have it.
-        """
-
-    def renew_pool(self, *, close: bool = True) -> None:
-        """Let go of all idle connections; `close=False` leaves them to the process that they were forked from."""
-        self.engine.dispose(close=close)
-        if type(self.gateway) is Engine:
-            self.gateway.pool = self.engine.pool
-
-    def renew(self, connection: Connection) -> None:
-        """Replace a connection that is lost by a new one from the pool."""
-        connection.invalidate()
-        self.take(connection)
 
     def read(self, work: Callable[[Connection], T], connection: Connection | None = None) -> T:
         """What `work` reads by a statement of its own, on a pooled connection or on one that is given.
@@ -316,16 +245,6 @@ class Backend(ABC):
     def is_transient(self, error: BaseException) -> bool:
         """Whether the database asks for the transaction to be run again."""
 
-    def is_lost(self, error: BaseException, connection: Connection) -> bool:
-        """Whether `error` means that the connection is gone."""
-        if isinstance(error, DBAPIError):
-            return error.connection_invalidated
-        dialect = self.engine.dialect
-        dbapi = dialect.loaded_dbapi
-        if not isinstance(error, dbapi.Error):
-            return False
-        return not is_usable(connection) or dialect.is_disconnect(error, driver_connection(connection), None)
-
     def is_denial(self, error: BaseException) -> bool:
         """Whether an error says no more than that the database was not let do something."""
         return False
@@ -342,59 +261,3 @@ class Backend(ABC):
 def pause(attempt: int) -> None:
     """Wait a little before a statement is tried again."""
     time.sleep(scattered(attempt, 0.002, 0.13))
-
-
-class TakenConnection(AbstractContextManager[Connection]):
-    """A connection while it is the gateway's, and a turn in which nobody else has one.
-
-    No generator's context manager: that sets the traceback of what is raised, which a frozen exception refuses.
-    """
-
-    __slots__ = ("_backend", "_connection", "_kept", "_turn")
-
-    def __init__(
-        self, backend: Backend, turn: AbstractContextManager[Any] | None = None, kept: KeptConnections | None = None
-    ) -> None:
-        self._backend = backend
-        self._turn = turn
-        self._kept = kept
-        self._connection: Connection | None = None
-
-    def __enter__(self) -> Connection:
-        if self._turn is not None:
-            self._turn.__enter__()
-        try:
-            gateway = self._backend.gateway
-            connection = self._connection = (self._kept and self._kept.take(gateway)) or gateway.connect()
-            self._backend.take(connection)
-            return connection
-        except BaseException:
-            self._close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        connection, kept = self._connection, self._kept
-        try:
-            if connection is not None and kept is not None and kept.leave(connection):
-                self._connection = None
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        try:
-            if connection is not None:
-                connection.close()
-        finally:
-            if self._turn is not None:
-                self._turn.__exit__(None, None, None)
-
-
-def quoted(name: str) -> str:
-    """A name as SQL takes it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def in_text(name: str) -> str:
-    """A quoted name as `sqlalchemy.text` takes it, to whom a colon may begin a parameter."""
-    return name.replace(":", r"\:")

@@ -11,7 +11,7 @@ from sqlalchemy import DDL, Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from actionbus.core.storage import archive_ddl, history_ddl, privacy_ddl, queue_ddl
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 
 VERSION_TABLE = "actionbus_version"
 """Alembic's version table for our history; an application's own keeps its own."""

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 
 ROOM: Final = timedelta(seconds=10)
 """By so much the times of two records may contradict their positions, as when a clock is put right."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actionbus.core.errors import JournalUnavailable
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 
 _TAKE_OVER: Final = "to let this server take over, drop the subscription and then run {statement}"
 _SUBSCRIBED: Final = "this journal is filled by logical replication, in the order in which transactions committed; "

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.queue_ddl import DEAD, QUEUES, RUNS, TICKS, UNIQUE
 from actionbus.core.storage.rows import Statement
 from actionbus.core.storage.together import run_inside

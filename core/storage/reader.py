@@ -62,7 +62,8 @@ from sqlalchemy import (
 
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.storage.archive_ddl import ENDS
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.positions import refused_to_read
 from actionbus.core.storage.rights import STANDBY
 from actionbus.core.storage.row_decoding import fetch, size_of

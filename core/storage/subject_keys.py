@@ -10,7 +10,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection, bindparam, text
 
 from actionbus.core.secrecy.personal import SubjectKey
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.privacy_ddl import KEYS
 from actionbus.core.storage.rows import Statement
 

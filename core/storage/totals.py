@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import journal_table
 
 log = logging.getLogger("actionbus")

@@ -15,7 +15,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, Uuid, column, insert, select, table, text
 from sqlalchemy.exc import DBAPIError
 
-from actionbus.core.storage.backend import Backend, in_text
+from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.records import Records
 from actionbus.core.storage.totals import MANY, mark_of, move_mark
 from actionbus.core.values.record import Record

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from actionbus import Bus
 from actionbus.core.history.install import install, status
 from actionbus.core.history.shapes import TableStatus, TableWanted, sqlite_shapes
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 from tests.shop.app import make_application
 
 

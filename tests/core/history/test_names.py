@@ -9,7 +9,7 @@ from actionbus import Bus
 from actionbus.core.errors import HistoryError
 from actionbus.core.history.install import install
 from actionbus.core.history.wanted import by_name
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 from tests.core.history.capturing import Captured
 from tests.shop.app import make_application
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from actionbus import Bus, ConfigurationError
 from actionbus.core.history.decoding import UNKNOWN
 from actionbus.core.history.shapes import latest, sqlite_shapes
-from actionbus.core.storage.backend import quoted
+from actionbus.core.storage.names import quoted
 from tests.core.history.capturing_sqlite import Recorded
 from tests.shop.app import Base, make_application
 
