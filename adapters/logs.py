@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
         told |= {name: value for name in _ABOUT_THE_ACTION if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        # Whatever an application logs with: a log takes anything.
+        # Whatever an application logs with: a log takes anything, which `values.payload` does not.
         return json.dumps(told, default=str).replace("\x7f", "\\u007f")
 
 

@@ -164,6 +164,7 @@ def _of(arg: Arg, names: _Names) -> str:
 
 
 def _literal(value: object) -> str:
+    # A literal of Python's, whose strings JSON's are; hence not `values.payload`.
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 

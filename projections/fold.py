@@ -294,7 +294,7 @@ def _of_status(reducers: Sequence[Reducer], status: str) -> list[Reducer]:
 
 
 def _refuse_nan(reducer: Reducer, document: dict[str, Any]) -> None:
-    """Refuse what has no place in JSON: the floats of which orjson makes null."""
+    """Refuse what has no place in JSON: the floats of which orjson makes null, and the stdlib an error."""
     try:
         json.dumps(document, allow_nan=False, default=lambda other: getattr(other, "__dict__", None))
     except ValueError:

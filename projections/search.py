@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from actionbus.core.values import payload
 from actionbus.core.values.payload import unstorable_text
 from actionbus.projections.errors import QueryRefused
 from actionbus.projections.fields import Fields
@@ -195,7 +196,7 @@ class Place(NamedTuple):
 
 def cursor(search: Search, alias: str, place: Place) -> str:
     """An opaque text for it, that no other search takes."""
-    return base64.urlsafe_b64encode(orjson.dumps([_digest(search, alias), *place])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(payload.dumps([_digest(search, alias), *place]).encode()).decode().rstrip("=")
 
 
 def place_of(search: Search, alias: str) -> Place | None:

@@ -79,6 +79,7 @@ def _written(bus: Bus, place: Place, folder: Path, watch: Watch) -> tuple[dict[s
     partial.mkdir()
     try:
         manifest = _export(bus, place, partial, watch)
+        # Indented, for whoever looks into the folder, hence not `values.payload`.
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         for each in (partial / JOURNAL, partial / MANIFEST, partial):
             _sync(each)

@@ -146,6 +146,28 @@ def test_no_file_is_long() -> None:
     assert [str(path.relative_to(ROOT)) for path in files if len(path.read_text().splitlines()) > 400] == []
 
 
+FOR_PEOPLE = {
+    "adapters.http.job_process",
+    "adapters.inspector.values",
+    "adapters.logs",
+    "adapters.typed_module",
+    "core.actions.export_kit",
+    "core.history.postgresql_functions",
+    "core.history.sqlite",
+    "projections.fold",
+    "replay.archive",
+}
+"""Write JSON by the stdlib, and say why; `core.values.payload` has the rule."""
+DOCUMENTS = ("projections.", "adapters.e", "adapters.testing.search_contract")
+"""Handle documents of projections, as orjson writes them."""
+
+
+def test_json_is_written_in_one_place() -> None:
+    by = {name: {ast.unparse(n.func) for n in ast.walk(_tree(name)) if isinstance(n, ast.Call)} for name in MODULES}
+    assert {name for name, calls in by.items() if calls & {"json.dumps", "json.dump"}} == FOR_PEOPLE
+    assert {m for m in MODULES if "orjson" in _needs(m) and not m.startswith(DOCUMENTS)} == {"core.values.payload"}
+
+
 def test_no_test_is_imported_from() -> None:
     """What tests share lies in a conftest or in a file of its own: run alone, a test takes no others along."""
     wrong = [

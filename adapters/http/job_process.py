@@ -43,6 +43,7 @@ def main(folder: str, held: str, *command: str) -> None:
     home = Path(folder)
     code = run(home, [int(each) for each in held.split(",")], list(command))
     partial = home / "ended.part"
+    # Not `values.payload`, since nothing of ours is imported here.
     partial.write_text(json.dumps({"code": code}))
     partial.rename(home / "ended.json")
 

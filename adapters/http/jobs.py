@@ -26,6 +26,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from actionbus.adapters.http import job_process
 from actionbus.adapters.http.refusals import Busy, NotFound
+from actionbus.core.values import payload
 
 MOST_AT_A_TIME: Final = 2
 _MOST_LISTED: Final = 100
@@ -91,7 +92,7 @@ class Jobs:
                 (home / option).write_text(text, encoding="utf-8")
             line = [words[0], words[1], *given, *words[2:]] if given else list(words)
             told = {"kind": kind, "words": line, "actor": actor, "began": datetime.now(UTC).isoformat()}
-            (home / "job.json").write_text(json.dumps(told))
+            (home / "job.json").write_text(payload.dumps(told))
             process = self._process(home, line, place, settings or {})
         with self._lock:
             self._begun[name] = process

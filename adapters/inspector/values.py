@@ -164,7 +164,7 @@ def gist(record: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """JSON in the letters that people read."""
+    """JSON in the letters that people read, indented or not, of whatever it is: hence not `values.payload`."""
     return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
 
 

@@ -7,7 +7,6 @@ index, in each bucket up to a limit. So a year costs as much as a day. What a fi
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from actionbus.core.storage.conditions import aware
 from actionbus.core.storage.moments import numbers
 from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import journal_table
+from actionbus.core.values import payload
 from actionbus.core.values.journal_filter import EVERYTHING, JournalFilter
 from actionbus.core.values.record import STATUSES
 
@@ -121,7 +121,7 @@ def _count_failures(connection: Connection, journal: Journal, positions: Sequenc
     source = numbers(journal.dialect, "ranges", "number", "low", "high")
     sql = text(_FAILURES.format(journal=in_text(journal.backend.journal_name), buckets=source))
     for status in _UNSUCCESSFUL:
-        given: dict[str, Any] = {"ranges": json.dumps(ranges), "status": status, "most": _NOTICED}
+        given: dict[str, Any] = {"ranges": payload.dumps(ranges), "status": status, "most": _NOTICED}
         for number, count in connection.execute(sql, given):
             if count:
                 buckets[number].statuses[status] = count

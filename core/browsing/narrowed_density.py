@@ -6,7 +6,6 @@ records of each bucket are looked at, spread evenly over its positions, and stan
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from actionbus.core.storage import by_value
 from actionbus.core.storage.conditions import conditions_of
 from actionbus.core.storage.moments import numbers
 from actionbus.core.storage.table import journal_table
+from actionbus.core.values import payload
 from actionbus.core.values.journal_filter import JournalFilter
 
 Counts = list[Counter[str | None]]
@@ -62,7 +62,7 @@ def _at(journal: Journal, where: JournalFilter, positions: Sequence[int]) -> Sel
     wanted = conditions_of(where, table, journal.backend.comparable)
     there = select(func.coalesce(cast(table.c.status, Text), "")).where(table.c.position == _PLACE, *wanted)
     source = text(f"{numbers(journal.dialect, 'chosen', 'place')} m")
-    chosen = source.bindparams(chosen=json.dumps([[each] for each in positions]))
+    chosen = source.bindparams(chosen=payload.dumps([[each] for each in positions]))
     found = there.scalar_subquery().label("found")
     looked_up = select(_PLACE, found).select_from(chosen).subquery()
     return select(looked_up.c.place, looked_up.c.found).where(looked_up.c.found.is_not(None))

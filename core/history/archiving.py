@@ -30,6 +30,7 @@ from actionbus.core.storage.pooling import HOLDING
 from actionbus.core.storage.privacy_ddl import ERASURES
 from actionbus.core.storage.totals import keep_totals
 from actionbus.core.storage.unfinished import forget_finished
+from actionbus.core.values import payload
 
 ACTIONS: Final = "actionbus.core.history.archive_actions"
 _RECORDS: Final = 2_000
@@ -204,7 +205,7 @@ def note(backend: Backend, connection: Connection, place: Place, table: str | No
         "image": place.cut.image,
         "ended": place.cut.ended,
         "moment": backend.stored(moment),
-        "shapes": list(place.shapes) if is_postgresql else json.dumps(place.shapes),
+        "shapes": list(place.shapes) if is_postgresql else payload.dumps(list(place.shapes)),
         **told,
         "action_id": backend.written_id(own),
     }

@@ -5,7 +5,6 @@ Used by `replay.transfer`: without it the baseline at the cut of an archive woul
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ from actionbus.core.storage.archive_ddl import ARCHIVES, ATTACHED, REMOVED
 from actionbus.core.storage.archives import Archive, archives
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
+from actionbus.core.values import payload
 
 
 def gone_of(backend: Backend) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def bring_gone(backend: Backend, connection: Connection, told: Iterable[dict[str
             "state": REMOVED,
             "ended": older(each["ended"]),
             "action_id": backend.written_id(UUID(each["action_id"])),
-            "shapes": each["shapes"] if is_postgresql else json.dumps(each["shapes"]),
+            "shapes": each["shapes"] if is_postgresql else payload.dumps(each["shapes"]),
         }
         for name, moment in moments.items():
             row[name] = backend.stored(moment)

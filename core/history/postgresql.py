@@ -5,7 +5,6 @@ What a trigger does is written by `history.postgresql_functions`; how tables sta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from actionbus.core.history.shapes import TableWanted
 from actionbus.core.storage.ddl import begin_alone, verbatim
 from actionbus.core.storage.history_ddl import last_image
 from actionbus.core.storage.names import in_text, quoted
+from actionbus.core.values import payload
 
 _LOCK_TIMEOUT: Final = "10s"
 
@@ -165,7 +165,7 @@ def _record(connection: Connection, home: str, begun: Sequence[str]) -> None:
             f"CAST({in_text(home)}actionbus_who() AS jsonb) || jsonb_build_object('baseline', CAST(:begun AS jsonb)) "
             "AS text) AS json) FROM (SELECT gen_random_uuid() AS own) AS made"
         ),
-        {"begun": json.dumps(list(begun))},
+        {"begun": payload.dumps(list(begun))},
     )
 
 

@@ -67,6 +67,7 @@ def noting(table: CatalogueTable, function: Function, home: str) -> list[str]:
     """What notes the partitions there are: of one that is dropped nothing else is left, neither rows nor triggers."""
     if table.kind != "p":
         return []
+    # In the letters that a person reads who looks at the comment, hence not `values.payload`.
     noted = json.dumps({str(member.relation): member.sql for member in table.members}, ensure_ascii=False)
     return [f"COMMENT ON FUNCTION {home}{function.name}() IS {_literal(noted)}"]
 

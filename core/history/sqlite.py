@@ -76,6 +76,7 @@ def _renew(dbapi: Any, table: Table, numbers: Sequence[int], *, is_baseline: boo
     widen(dbapi, len(table.columns))
     before = last_image(dbapi)
     told = (table.columns, table.types, table.key, table.withheld, numbers)
+    # In the letters of the names, as SQLite compares them and people read them, hence not `values.payload`.
     lists = [json.dumps(each, ensure_ascii=False) for each in told]
     shape = dbapi.execute(
         f"INSERT INTO main.{SHAPES} (table_name, columns, types, key, withheld, numbers, is_baseline, since_image, "

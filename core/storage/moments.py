@@ -8,7 +8,6 @@ what lies in that room is compared one by one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -17,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
+from actionbus.core.values import payload
 
 ROOM: Final = timedelta(seconds=10)
 """By so much the times of two records may contradict their positions, as when a clock is put right."""
@@ -56,7 +56,7 @@ class Moments:
         """The last record at or before each of these positions, and its time."""
         upto = _UPTO.format(journal=in_text(self._backend.journal_name))
         probe = _PROBE.format(upto=upto, numbers=numbers(self._backend.engine.dialect.name, "middles", "middle"))
-        rows = connection.execute(text(probe), {"middles": json.dumps([[each] for each in middles])})
+        rows = connection.execute(text(probe), {"middles": payload.dumps([[each] for each in middles])})
         return {middle: (position, recorded) for middle, position, recorded in rows}
 
 

@@ -1,6 +1,9 @@
 """JSON text of the journal's payload columns: what callers sent becomes ASCII text and back, exactly.
 
-Called by the runner for arguments, results and context, by Journal when records are read.
+Called by the runner for arguments, results and context, by Journal when records are read, and by whoever writes JSON of
+ours anywhere. Two do not: documents of projections go through orjson alone, as bytes and as they are (UTF-8, with what
+orjson knows besides), since stores take and compare millions of them; and what is written for people to read is the
+stdlib's, in their letters or indented, and says so at the place (`tests/test_rooms.py` has the list).
 """
 
 from __future__ import annotations
