@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from actionbus.core.history.decoding import Decode, ErasedValue, Values, decoder_of, fields_of, has_erased
 from actionbus.core.history.images import Image
-from actionbus.core.history.shapes import GAP, Shape
+from actionbus.core.history.shapes import GAP, Shape, short
 
 _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes."""
@@ -77,14 +77,9 @@ class Net(NamedTuple):
         held = self.after or self.before
         assert held is not None
         if not self.shape.key:
-            return bare(self.table)
+            return short(self.table)
         values = held.values()
-        return f"{bare(self.table)}[{','.join(str(values[each]) for each in self.shape.key)}]"
-
-
-def bare(table: str) -> str:
-    """A table's name without the schema that everybody's are in."""
-    return table.removeprefix("public.")
+        return f"{short(self.table)}[{','.join(str(values[each]) for each in self.shape.key)}]"
 
 
 def net_of(images: Iterable[Image], shapes: Mapping[int, Shape]) -> list[Net]:
@@ -167,7 +162,7 @@ class RowChange:
         """A net as it is shown."""
         before, after = (None if held is None else held.values() for held in (net.before, net.after))
         whole = after or before or {}
-        return cls(bare(net.table), tuple(whole[each] for each in net.shape.key), before, after)
+        return cls(short(net.table), tuple(whole[each] for each in net.shape.key), before, after)
 
     @property
     def operation(self) -> str:

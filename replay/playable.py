@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from actionbus.core.history.erasure import ACTION
 from actionbus.core.history.reverting import ACTION as REVERT
+from actionbus.core.history.shapes import short
 from actionbus.core.secrecy.personal import is_erased
 from actionbus.core.values import payload
 from actionbus.core.values.record import Record
 from actionbus.replay.history import Entry
-from actionbus.replay.nets import Net, bare
+from actionbus.replay.nets import Net
 from actionbus.replay.rerun import Rerun
 from actionbus.replay.tables import Tables
 from actionbus.replay.words import named_in, words_of
@@ -72,7 +73,7 @@ def why_rows_not_known(recorded: Iterable[Net]) -> str | None:
     for net in recorded:
         for held in (net.before, net.after):
             if held is not None and (erased := held.erased()):
-                return f"it wrote a row of {bare(net.table)} whose {erased[0]} was erased with its subject"
+                return f"it wrote a row of {short(net.table)} whose {erased[0]} was erased with its subject"
     return None
 
 
@@ -98,9 +99,9 @@ def why_not_known(
     for name in named_in(tables.shapes, words):
         if beginnings.get(name, position) >= position:
             begins = beginnings.get(name, "the end")
-            return f"it reads or writes {bare(name)}, of which nothing is recorded before position {begins}"
+            return f"it reads or writes {short(name)}, of which nothing is recorded before position {begins}"
         if withheld := words.intersection(tables.shapes[name].withheld):
-            return f"it reads or writes {bare(name)}.{min(withheld)}, which is withheld from history"
+            return f"it reads or writes {short(name)}.{min(withheld)}, which is withheld from history"
         if erased := words.intersection(tables.erased.get(name, ())):
-            return f"it reads or writes {bare(name)}.{min(erased)}, of which values were erased with their subject"
+            return f"it reads or writes {short(name)}.{min(erased)}, of which values were erased with their subject"
     return None

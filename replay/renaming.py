@@ -37,7 +37,7 @@ class Renaming:
         """A shape under the present names."""
         if not self:
             return shape
-        bare = last_name(shape.table_name)
+        bare = shape.bare
         schema = shape.table_name[: len(shape.table_name) - len(bare)]
         name = self._tables.get(bare, bare)
         known = self._columns.get(name, {})

@@ -105,9 +105,9 @@ class _Revert:
             raise RevertConflict([self._besides(place, expected, now) for place in others])
         counts: dict[str, int] = {}
         for each in changing:
-            counts[_bare(each.shape)] = counts.get(_bare(each.shape), 0) + 1
+            counts[each.shape.short] = counts.get(each.shape.short, 0) + 1
         unknown = {
-            f"{_bare(one.shape)}.{each}" for one in changing if one.before and one.after for each in one.shape.withheld
+            f"{one.shape.short}.{each}" for one in changing if one.before and one.after for each in one.shape.withheld
         }
         return {"rows": counts} | ({"withheld": sorted(unknown)} if unknown else {})
 
@@ -130,7 +130,7 @@ class _Revert:
     def _unseen(self, images: Sequence[Image]) -> Iterator[Conflict]:
         for image in images:
             shape = self._shapes.get(image.shape)
-            name = _bare(shape) if shape else "?"
+            name = shape.short if shape else "?"
             if image.operation == GAP:
                 yield Conflict(name, "", None, None, None, "a change could not be recorded")
             elif shape is not None and shape.table_name not in self._present:
@@ -233,7 +233,7 @@ class _Revert:
     def _besides(self, place: Any, expected: Mapping[Any, Any], now: Sequence[NetChange]) -> Conflict:
         table, key, column = place
         row = next((each for each in now if each.shape.table_name == table and repr(each.key) == key), None)
-        name = _bare(self._present[table])
+        name = self._present[table].short
         told = self._key(row) if row else ""
         if place in expected:
             why = (
@@ -252,7 +252,7 @@ class _Revert:
         now: str | None = None,
         why: str | None = None,
     ) -> Conflict:
-        return Conflict(_bare(made.shape), self._key(made), column, was, now, why)
+        return Conflict(made.shape.short, self._key(made), column, was, now, why)
 
     def _key(self, made: NetChange) -> str:
         return ",".join(self._shown(made.shape, name, value) for name, value in made.key.items())
@@ -270,10 +270,6 @@ class _Revert:
 def _turn(made: NetChange) -> tuple[int, int]:
     """Rows that come back first, those that go last; of each kind the last that was changed first."""
     return 0 if made.after is None else 2 if made.before is None else 1, -made.order
-
-
-def _bare(shape: Shape) -> str:
-    return shape.table_name.removeprefix("public.")
 
 
 def _said(error: Exception) -> str:

@@ -68,6 +68,11 @@ class Shape(NamedTuple):
         """The table's name without its schema; on SQLite, where it has none, a dot is one of the name."""
         return self.table_name if self.relation is None else self.table_name.partition(".")[2]
 
+    @property
+    def short(self) -> str:
+        """The table's name for people: with its schema, unless that is the one that everybody's are in."""
+        return short(self.table_name)
+
     def parts_of(self, key: Any) -> tuple[Any, ...]:
         """A key as a caller gives it, one or a tuple; in the text of one of several columns commas stand between."""
         parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
@@ -195,3 +200,8 @@ def _of_postgresql(row: Sequence[Any]) -> Shape:
         xid,
         tuple(withheld_numbers),
     )
+
+
+def short(table: str) -> str:
+    """A table's name for people; see `Shape.short`."""
+    return table.removeprefix("public.")
