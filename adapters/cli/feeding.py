@@ -24,8 +24,10 @@ class Operations(Protocol):
     def resume(self, name: str, *, actor: str | None = None) -> Outcome: ...
 
 
-def add_commands(group: click.Group, what: str, operations: Callable[[Environment], Operations]) -> None:
-    """Add them to a group; `what` they are about, in their help."""
+def add_commands(
+    group: click.Group, what: str, operations: Callable[[Environment], Operations], *, of_rebuilds: str = ""
+) -> None:
+    """Add them to a group; `what` they are about, in their help, and what a pause means for rebuilds of it."""
     name_argument = click.argument("name")
     actor_option = click.option("--actor", help="On whose behalf.")
 
@@ -49,7 +51,7 @@ def add_commands(group: click.Group, what: str, operations: Callable[[Environmen
         say(f"{name} goes on without record {record} (action {outcome.action_id})")
 
     @group.command(
-        help=f"Let a {what} stand still, wherever it is fed, until `resume`; through restarts and rebuilds.\n\n"
+        help=f"Let a {what} stand still, wherever it is fed, until `resume`, through restarts.{of_rebuilds}\n\n"
         "The decision is an action in the journal, and `status` says whose it is."
     )
     @name_argument

@@ -226,4 +226,9 @@ def prune(env: Environment, older_than: timedelta) -> None:
     say(f"removed {counted(removed['indices'], 'index', 'indices')} and {counted(removed['tombstones'], 'tombstone')}")
 
 
-add_commands(projections, "projection", lambda env: env.operations)
+add_commands(
+    projections,
+    "projection",
+    lambda env: env.operations,
+    of_rebuilds=" It holds through rebuilds too; a rebuild that is asked for meanwhile goes on.",
+)
