@@ -43,7 +43,8 @@ from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import RecordedImages, beginnings, images_between, rows_at
 from actionbus.replay.renaming import Renaming
 from actionbus.replay.rerun import Rerun
-from actionbus.replay.sandbox import Prepare, Sandbox
+from actionbus.replay.sandbox import Sandbox
+from actionbus.replay.sandbox_database import Prepare
 from actionbus.replay.step import Step
 from actionbus.replay.upcasting import upcast
 
