@@ -104,7 +104,7 @@ def _refuse_unusable(broker: str) -> None:
         if not known:
             # Not more of the URL: it may hold a password.
             raise ValueError(
-                f"{scheme[:40] if separator else ''}://… is no broker's URL, by its scheme, host, port or options; "
+                f"{scheme[:40] if separator else ''}://… is not a broker's URL (scheme, host, port or options); "
                 "expected such as redis://localhost:6379/0"
             )
 

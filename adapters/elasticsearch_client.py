@@ -114,7 +114,7 @@ def hosts_of(where: str) -> list[str]:
             shown = each.rsplit("@", 1)[-1]
             raise ValueError(f"{shown!r} is not the URL of a node, such as https://search.example:9200")
     if not hosts:
-        raise ValueError("no URL of a node of Elasticsearch was given")
+        raise ValueError("give the URL of at least one node of Elasticsearch, such as http://localhost:9200")
     return hosts
 
 

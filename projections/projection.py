@@ -150,7 +150,7 @@ def _looked_up(name: str, record: Record) -> Any:
         place = getattr(record, each)
         if isinstance(place, dict) and (found := place.get(name)) is not None:
             return found
-    raise ValueError(f"neither result nor arguments of {record.action!r} have a {name!r} to be the document's key")
+    raise ValueError(f"neither result nor arguments of {record.action!r} have {name!r}, the document's key")
 
 
 def _key_text(key: Any) -> str:

@@ -52,7 +52,7 @@ class Projector:
         batch: int = BATCH,
     ) -> None:
         if not 1 <= part <= parts:
-            raise ValueError(f"slice {part}/{parts}: the first number goes from 1 to the second")
+            raise ValueError(f"there is no slice {part} of {parts}: `part` must be from 1 to `parts`")
         self._bus, self._store, self._batch = bus, store, batch
         self._part, self._parts = part, parts
         self.catalogue = Catalogue(bus, store)

@@ -198,7 +198,7 @@ def _remove_partial(partial: Path) -> None:
     if not partial.is_dir() or any(
         each.name not in (JOURNAL, MANIFEST) and each.suffix != ".tmp" for each in partial.iterdir()
     ):
-        raise ReplayError(f"{partial} is in the way, and is not what an archive that was cut off has left; move it")
+        raise ReplayError(f"{partial} is in the way: it was not left by an archive that was cut off; move it")
     shutil.rmtree(partial)
 
 

@@ -87,7 +87,7 @@ def why_not_comparable(entry: Entry, rerun: Rerun) -> str | None:
     if was.status == now.status and before.keys() == errors.keys():
         return None
     return (
-        f"with a stand-in for a secret argument it {now.status}; the real one, with which it {was.status}, is not kept"
+        f"with a stand-in for a secret argument it is {now.status}; the real one, which is not kept, gave {was.status}"
     )
 
 

@@ -61,7 +61,7 @@ class SandboxDatabase:
 
     def _open(self, prepare: Prepare | None) -> None:
         if self.bus.journal.exists():
-            raise ReplayError("the sandbox's database has a journal already; give an empty one, which is thrown away")
+            raise ReplayError("the sandbox's database has a journal already; give an empty database: it is thrown away")
         self._make_tables(prepare)
         self.connection = self._held.enter_context(self.bus.backend.connection())
         keep_inside(self.connection)

@@ -250,12 +250,12 @@ def lines_of(path: Path) -> Iterator[Any]:
         with gzip.open(path, "rt", encoding="ascii") as file:
             head = payload.loads(file.readline() or "null")
             if not isinstance(head, dict) or head.get("format") not in _READ:
-                raise ReplayError(f"{path} is no exported journal of a format that is known here, {_READ}")
+                raise ReplayError(f"{path} is not an exported journal in a format that this version reads ({_READ})")
             yield head
             for line in file:
                 yield payload.loads(line)
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise ReplayError(f"{path} is no exported journal, or cut off: {error}") from None
+        raise ReplayError(f"{path} is not an exported journal, or was cut off: {error}") from None
 
 
 def _written(record: Record) -> dict[str, Any]:

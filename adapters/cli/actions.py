@@ -39,7 +39,7 @@ def _show(action: Action) -> None:
     for told in ("", *summary(action, whole=True).splitlines(), ""):
         say(f"  {told}" if told else "")
     if action.for_operators:
-        say("  for operators: no part of what callers over HTTP are offered")
+        say("  for operators: not offered over HTTP")
         say("")
     if action.handler.permission:
         say(f"  asks for the permission {action.handler.permission}")

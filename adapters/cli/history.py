@@ -75,7 +75,7 @@ def state(env: Environment, table: str | None, at: str, after: str | None, limit
     printed as soon as it is read, however many there are.
     """
     if table is None and (after is not None or limit is not None):
-        raise click.UsageError("--after and --limit are of one table; say which with --table")
+        raise click.UsageError("--after and --limit page through one table; name it with --table")
     page(unless=as_json)
     with _history(env).streamed(table, at, after=after, limit=limit) as streamed:
         is_any = False

@@ -142,7 +142,7 @@ def named(value: Any) -> Asked:
     """What a line asks that names its action. Raises ValueError."""
     keys = {"action", "arguments", "idempotency_key"}
     if not isinstance(value, dict) or "action" not in value or not set(value) <= keys:
-        raise ValueError(f"expected an object of {', '.join(sorted(keys))}, of which `action` must be there")
+        raise ValueError(f"expected an object with `action`; it may have: {', '.join(sorted(keys))}")
     return value["action"], value.get("arguments"), value.get("idempotency_key")
 
 

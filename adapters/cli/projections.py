@@ -162,7 +162,7 @@ def rebuild(
     with watched() as watch:
         if not dry_run:
             index = env.operations.rebuild(name, take_over=take_over, rate=rate, watch=watch)
-            say(f"{name} is served by {index}; the one before is kept until `prune`; while current, for --rollback")
+            say(f"{name} is served by {index}; the one before is kept until `prune`, for --rollback")
             return
         count = 0
         for each in env.operations.differences(name, watch=watch):

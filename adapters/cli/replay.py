@@ -298,7 +298,7 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
         rerun, differences = debugging.run(None if post_mortem else under_debugger)
         if post_mortem:
             if rerun.error is None or rerun.error.__traceback__ is None:
-                raise fail(f"it raises nothing; it {rerun.outcome.status}", FAILED)
+                raise fail(f"the action raises nothing when it is run again; it {rerun.outcome.status}", FAILED)
             say((f"{type(rerun.error).__name__}: {rerun.error}", "red"), stderr=True)
             pdb.post_mortem(rerun.error.__traceback__)
         replay_output.print_rerun(debugging.entry, rerun, differences)

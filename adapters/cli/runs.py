@@ -72,7 +72,7 @@ def list_(
     env.bus.journal.require()
     if dead:
         if queue or action or state:
-            raise click.UsageError("--dead goes with --limit and --json alone")
+            raise click.UsageError("--dead can be combined with --limit and --json only")
         _list_dead(env, limit, as_json)
         return
     found = env.bus.runs.all(limit, queue=queue, action=action, state=state)

@@ -53,7 +53,7 @@ def up(env: Environment, concurrency: int, serves: bool | None, port: int, authe
         parts = [*_workers(env, concurrency), *_projector(env), *_server(env, serves, port, authenticate)]
         say(f"running {', '.join(part.name for part in parts)}; Ctrl-C ends all")
         if serves is None and not any(part.name == _API for part in parts):
-            say(f"no {_API}: {_why_not_served()} (--no-serve says nothing)", stderr=True)
+            say(f"no {_API}: {_why_not_served()} (--no-serve leaves this line out)", stderr=True)
         sys.stdout.flush()
         env.bus.backend.renew_pool()  # what was asked is no connection of the children's
         raise SystemExit(Supervisor(parts).run())

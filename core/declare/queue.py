@@ -171,7 +171,7 @@ class Schedule:
             next(CronSim(self._fields, now().astimezone(self.zone)))
         except (CronSimError, StopIteration):
             raise ValueError(
-                f"every: {self._fields!r} is no time that ever comes, in the five fields of cron"
+                f"every: {self._fields!r} never comes; write a time that does in the five fields of cron"
             ) from None
 
     def after(self, moment: Any) -> Iterator[Any]:

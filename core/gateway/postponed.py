@@ -85,7 +85,7 @@ def _require_callable(provider: Provider, name: str, args: Sequence[Any], kwargs
     """Raise TypeError for arguments that a method does not take, where its class is known: later nobody would see."""
     key = provider.after_commit.key
     if key is not None and key in kwargs:
-        raise Misuse(f"{name}: {key} is given with the key of the call when that is made; leave it out")
+        raise Misuse(f"{name}: {key} is set to the call's own key when the call is made; leave it out")
     found: Any = provider.factory
     if not isinstance(found, type):
         return

@@ -30,9 +30,9 @@ def first_true(low: int, high: int, check: Callable[[int], bool]) -> tuple[int |
     Between two records nothing changes, so that the first position found is that of a record.
     """
     if check(low):
-        raise HistoryError(f"it holds at position {low} already; begin with an earlier one")
+        raise HistoryError(f"the query is true at position {low} already, where the search begins; begin earlier")
     if not check(high):
-        return None, 2, "it does not hold at the end; if it came and went, end earlier"
+        return None, 2, "the query is not true at the end; if it was true for a while, end the search earlier"
     checks = 2
     while high - low > 1:
         middle = (low + high) // 2

@@ -109,7 +109,7 @@ class History:
         What it rests on is in `basis` afterwards. Raises HistoryError, for a page of all tables too.
         """
         if table is None and (after is not None or limit is not None):
-            raise HistoryError("rows are told page by page of one table; say which")
+            raise HistoryError("`after` and `limit` page through one table; name it: state('assets', limit=100)")
         with self.opened(at) as opened:
             chosen = opened.chosen(table)
             told = [(each, Rows(opened.images, each, opened.cut)) for each in chosen]
@@ -199,7 +199,7 @@ class History:
         with self.opened(outcome.position) as opened:
             source = opened.images.sources([outcome.position])[outcome.position]
             if most is not None and opened.images.is_longer(source, most):
-                raise HistoryError(f"more than {most} changes of rows were made at this position: more than is read")
+                raise HistoryError(f"more than {most} rows were changed at this position; ask for single ones")
             found = opened.images.of_record(opened.shapes, source)
             changes = opened.changes_of(found)
             used = {each.table for each in changes}

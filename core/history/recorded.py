@@ -61,7 +61,7 @@ class RecordedTable:
         parts = self.shape.parts_of(key)
         names = self.shape.key
         if not names:
-            raise HistoryError(f"{self.name} has no key, so that no row of it can be named; ask for its state")
+            raise HistoryError(f"{self.name} has no key, so no row of it can be named; ask for its state instead")
         if len(parts) != len(names):
             raise HistoryError(f"the key of {self.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
         return parts
@@ -77,7 +77,7 @@ class RecordedTable:
     def no_key(self, parts: Sequence[Any], error: ValueError) -> HistoryError:
         """What is raised where these values cannot be those of the key's columns."""
         told = ",".join(map(str, parts))
-        return HistoryError(f"{told!r} is no key of {self.name} ({', '.join(self.shape.key)}): {error}")
+        return HistoryError(f"{told!r} is not a key of {self.name} ({', '.join(self.shape.key)}): {error}")
 
 
 def holds(images: Images, shape: Shape, cut: Cut) -> bool:

@@ -103,7 +103,7 @@ def parse(text: str | bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError(f"the name {printable_text(_twice(pairs))!r} stands twice in one object")
+        raise ValueError(f"the name {printable_text(_twice(pairs))!r} occurs twice in one object")
     return made
 
 

@@ -20,7 +20,7 @@ def point_of(text: str) -> Point:
             return read(text)
         except (ValueError, OverflowError):  # one that lies before or after all times in UTC is none
             pass
-    raise ValueError(f"{text!r} is no position, ISO 8601 time, action id, `start` or `end`")
+    raise ValueError(f"{text!r} is not a point in history; give a position, ISO 8601 time, action id, `start` or `end`")
 
 
 def position_of(text: str) -> int | None:

@@ -57,7 +57,7 @@ def test_a_stand_in_that_is_refused_is_no_divergence(bus: Bus, sandbox_url: Any)
     first, second = steps(bus, sandbox_url)
     assert first.verdict == "unplayable"
     assert first.why is not None
-    assert first.why.startswith("with a stand-in for a secret argument it rejected")
+    assert first.why.startswith("with a stand-in for a secret argument it is rejected")
     assert second.verdict == "same", "its key was imposed, whatever became of the first"
 
 

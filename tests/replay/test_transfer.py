@@ -61,7 +61,7 @@ def test_an_import_is_whole_or_not_at_all(sqlite_url: URL, tmp_path: Path) -> No
     for cut in (whole[: len(whole) // 2], b"not gzip", gzip.compress(b'{"format": 99}\n')):
         path.write_bytes(cut)
         with open_bus(make_application(), make_url("sqlite://")) as laptop:
-            with pytest.raises(ReplayError, match="is no exported journal"):
+            with pytest.raises(ReplayError, match="is not an exported journal"):
                 import_into(laptop, path)
             assert laptop.journal.last() == 0
 

@@ -129,6 +129,6 @@ def test_a_broker_that_is_none_is_told_in_a_sentence(sqlite_url: URL, broker: st
     done = processes.run(started, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--broker" in done.stderr
-    assert ("needs what is not installed" if broker == "sqs://" else "no broker's URL") in done.stderr
+    assert ("needs what is not installed" if broker == "sqs://" else "not a broker's URL") in done.stderr
     assert "Traceback" not in done.stderr
     assert "cret" not in done.stderr

@@ -84,7 +84,7 @@ def test_lines_that_name_their_actions(run: Run) -> None:
     assert [each["status"] for each in found] == ["succeeded"] * 3 + ["rejected"] * 2 + ["failed"]
     assert [each["line"] for each in found] == [1, 2, 3, 4, 5, 6]
     assert [each.get("repeated") for each in found[1:3]] == [False, True]
-    assert "`action` must be there" in found[4]["message"]
+    assert "expected an object with `action`" in found[4]["message"]
     assert {record["actor"] for record in documents(run("log", "--json")) if record["kind"] == "outcome"} == {"ana"}
     assert "leave ACTION out" in run("run", "--lines", "-", "deposit", "--id", "1", code=2).stderr
     assert "@FILE" in run("run", "--lines", "{}", code=2).stderr

@@ -79,7 +79,7 @@ def test_a_state_is_told_page_by_page(told: tuple[Book, UUID], run: Run) -> None
     assert [each["row"]["id"] for each in lines(run, "state", "--table", "items", "--limit", "1")] == [1]
     assert [each["row"]["id"] for each in lines(run, "state", "--table", "items", "--after", "1", "-n", "5")] == [2]
     assert lines(run, "state", "--table", "items", "--after", "2") == []
-    assert "say which with --table" in run("history", "state", "--limit", "1", code=2).stderr
+    assert "name it with --table" in run("history", "state", "--limit", "1", code=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,10 @@ def test_a_state_is_told_page_by_page(told: tuple[Book, UUID], run: Run) -> None
         (("state", "--table", "item"), "no table 'item' was ever recorded; recorded are:"),
         (("state", "--at", "900"), "there is no position 900 yet; the journal ends at 2"),
         (("state", "--at", "0", "--table", "items"), "nothing is known of it before"),
-        (("state", "--at", "noon"), "'noon' is no position, ISO 8601 time, action id, `start` or `end`"),
+        (
+            ("state", "--at", "noon"),
+            "'noon' is not a point in history; give a position, ISO 8601 time, action id, `start` or `end`",
+        ),
         (("blame", "items", "7"), "no row 7 of items is on record up to position 2"),
         (("blame", "items", "1", "card"), "no recorded column 'card' (it is withheld)"),
         (("changes", "77"), "the journal has no action 77"),
@@ -110,7 +113,7 @@ def test_walking_through_history(run: Run) -> None:
     assert "open_account succeeded by ann" in done.stdout
     assert "balance: 0 → 10" in done.stdout
     assert re.search(r"\((\d+) of \1\)", done.stdout), "the last one"
-    assert "is no position" in done.stderr
+    assert "is not a point in history" in done.stderr
     assert "no table 'nothing' was ever recorded" in done.stderr
 
 

@@ -239,4 +239,4 @@ def test_run_says_where_it_parts_from_history(cli: Run, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_sandbox_of_another_kind_is_refused(cli: Run) -> None:
     done = cli("replay", "verify", "--sandbox", "sqlite://", code=1)
-    assert "the journal is of postgresql, and so must the sandbox be" in done.stderr
+    assert "the journal is on PostgreSQL, so the sandbox must be too" in done.stderr

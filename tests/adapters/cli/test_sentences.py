@@ -92,9 +92,9 @@ def test_a_value_out_of_range_is_said_in_a_sentence(sqlite_url: URL, words: list
 
 
 WRONG = [
-    (["--broker", "redis://h/0?bad=1", "runs", "list"], "no broker's URL"),
-    (["--broker", "amqp://h?bad=1", "runs", "list"], "no broker's URL"),
-    (["--broker", "nosuch://h", "runs", "list"], "no broker's URL"),
+    (["--broker", "redis://h/0?bad=1", "runs", "list"], "not a broker's URL"),
+    (["--broker", "amqp://h?bad=1", "runs", "list"], "not a broker's URL"),
+    (["--broker", "nosuch://h", "runs", "list"], "not a broker's URL"),
     (["--broker", "confluentkafka://h", "runs", "list"], "needs what is not installed"),
     (["--database", "postgresql://h:abc/x", "log"], "database URL cannot be read"),
     (["--database", "postgresql://h:abc/x", "db", "current"], "database URL cannot be read"),

@@ -270,7 +270,7 @@ def test_what_is_not_there_is_said_in_a_sentence(book: Book) -> None:
         (lambda: book.history.state(at=99), "there is no position 99 yet; the journal ends at 2"),
         (lambda: book.history.rows("items", (1, 2)), "has 1 parts: id"),
         (lambda: book.history.blame("items", 1, "nme"), "no recorded column 'nme'; it has: id, name"),
-        (lambda: book.history.state(at="tomorrow"), "is no position"),
+        (lambda: book.history.state(at="tomorrow"), "is not a point in history"),
         (lambda: book.history.bisect("SELECT 1"), "names no recorded table"),
     ]
     for ask, told in cases:
@@ -353,7 +353,7 @@ def test_what_has_no_order_is_not_told_page_by_page(book: Book) -> None:
         book.history.state("log", limit=1)
     with pytest.raises(HistoryError, match=r"the key of .*moved was another one earlier"):
         book.history.state("moved", after="x")
-    with pytest.raises(HistoryError, match="of one table; say which"):
+    with pytest.raises(HistoryError, match="page through one table; name it"):
         book.history.state(limit=1)
     with pytest.raises(HistoryError, match="has 1 parts: id"):
         book.shape("items", "id name")
