@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from actionbus.core.journal import Journal
     from actionbus.core.queueing.dispatcher import Dispatcher
     from actionbus.core.runner import ActionRunner
+    from actionbus.core.values.details import ActionCount, ErrorDetails, JournalStats, RecordedCall
     from actionbus.core.values.determinism import Clock, Ids, Secrets
     from actionbus.core.values.journal_filter import Excluded, JournalFilter
     from actionbus.core.values.limits import Limits
@@ -60,6 +61,7 @@ __all__ = [
     "ActionBusError",
     "ActionCall",
     "ActionCancelled",
+    "ActionCount",
     "ActionFailed",
     "ActionHandler",
     "ActionInProgress",
@@ -76,6 +78,7 @@ __all__ = [
     "ConfigurationError",
     "Dispatcher",
     "Erasure",
+    "ErrorDetails",
     "Excluded",
     "History",
     "HistoryArchived",
@@ -85,6 +88,7 @@ __all__ = [
     "InvalidArguments",
     "Journal",
     "JournalFilter",
+    "JournalStats",
     "JournalUnavailable",
     "LimitExceeded",
     "Limits",
@@ -102,6 +106,7 @@ __all__ = [
     "Preview",
     "Queue",
     "Record",
+    "RecordedCall",
     "Retry",
     "RevertConflict",
     "Secrets",
@@ -129,6 +134,7 @@ _HOMES: Final = {
     "journal": "Journal",
     "queueing.dispatcher": "Dispatcher",
     "runner": "ActionRunner",
+    "values.details": "ActionCount ErrorDetails JournalStats RecordedCall",
     "values.determinism": "Clock Ids Secrets",
     "values.journal_filter": "Excluded JournalFilter",
     "values.limits": "Limits",

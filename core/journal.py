@@ -27,6 +27,7 @@ from actionbus.core.storage.table import identity_table
 from actionbus.core.storage.totals import told, totals
 from actionbus.core.storage.unfinished import unfinished
 from actionbus.core.storage.windows import Window, near
+from actionbus.core.values.details import JournalStats
 from actionbus.core.values.identifiers import AnyId, action_id_of
 from actionbus.core.values.journal_filter import EVERYTHING, Filters, JournalFilter, Touching
 from actionbus.core.values.public import public
@@ -371,7 +372,7 @@ class Journal:
         older = [] if before is None else [self._table.c.recorded_at < self._time(before)]
         return unfinished(self._records, self._backend, self.settled(), older)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> JournalStats:
         """Counts by action and status up to the settled end, the first and last record's time, the last position."""
         end, c = self.settled(), self._table.c
         parts = totals(self._backend, end)

@@ -36,7 +36,7 @@ _NOT_THE_HANDLERS: Final = frozenset(
 def why_not_replayable(entry: Entry) -> str | None:
     """Why an action cannot be run again at all, or None."""
     asked, outcome = entry.submitted, entry.outcome
-    error = outcome.error or {}
+    error: Mapping[str, Any] = outcome.error or {}
     name = str(error.get("type", "")).rpartition(":")[2]
     if outcome.status == "interrupted":
         return "it was interrupted, so nobody knows how far it came"
@@ -54,14 +54,12 @@ def why_not_replayable(entry: Entry) -> str | None:
         return f"it ended by {name or 'an error'}, which is not the handler's doing"
     if "idempotency_key" in (error.get("errors") or {}):
         return "its idempotency key was refused, and is not kept"
-    if outcome.status == "failed" and "withdrawn" in error:
-        return "it was withdrawn"
     return None
 
 
 def was_unknown(outcome: Record) -> bool:
     """Whether there was no such action then either."""
-    return str((outcome.error or {}).get("type")).endswith(":UnknownAction")
+    return outcome.error is not None and outcome.error["type"].endswith(":UnknownAction")
 
 
 def _is_left_out(value: Any) -> bool:
@@ -83,7 +81,7 @@ def why_not_comparable(entry: Entry, rerun: Rerun) -> str | None:
     if not rerun.redacted:
         return None
     errors = (payload.loads(now.error) if now.error else {}).get("errors") or {}
-    before = (was.error or {}).get("errors") or {}
+    before = (was.error.get("errors") if was.error else None) or {}
     if was.status == now.status and before.keys() == errors.keys():
         return None
     return (

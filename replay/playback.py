@@ -15,6 +15,7 @@ from actionbus.core.gateway.outside_calls import CallLog, OutsideCall, RecordedD
 from actionbus.core.gateway.world import World
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload, tagged
+from actionbus.core.values.details import RecordedCall
 from actionbus.core.values.determinism import Secrets
 from actionbus.core.values.limits import Limits
 from actionbus.replay.errors import CannotPlayBack, NotRecorded
@@ -71,7 +72,7 @@ class PlayedWorld(World):
         self.stood_in = True
         return self._chance.randbytes(count)
 
-    def take(self, action_id: UUID, name: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+    def take(self, action_id: UUID, name: str, asked: dict[str, Any]) -> RecordedCall | None:
         """The recorded call, which is then used up: the action's own next one that matches, else any nested one's."""
         own, question = self._pools.get(action_id, []), {"call": name, **asked}
         for pool in (own, *(pool for pool in self._pools.values() if pool is not own)):

@@ -37,11 +37,11 @@ def stats(env: Environment, as_json: bool) -> None:
         print_json({**told, "settled": env.bus.journal.settled(), "waiting_for": waiting})
         return
     say(f"{told['records']} records, last position {told['last_position']}")
-    if told["records"]:
+    if told["first"] and told["last"]:
         say(f"from {told['first'].isoformat()} to {told['last'].isoformat()}")
     for who in waiting:
         say(f"readers wait for {who}")
-    rows = [(each["action"], each["status"], str(each["count"]), f"{each['mean_ms']:.1f}") for each in told["actions"]]
+    rows = [(n["action"], n["status"] or "", str(n["count"]), f"{n['mean_ms']:.1f}") for n in told["actions"]]
     print_table(["action", "status", "count", "mean ms"], rows, whole=("action",))
 
 

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -131,9 +131,10 @@ def in_chunks(runner: ActionRunner) -> Each:
 def _result(outcome: Outcome) -> Result:
     if outcome.status == "succeeded":
         return outcome.status, "", described_outcome(outcome)
-    error = outcome.error or {}
+    error: Mapping[str, Any] = outcome.error or {}
     message = (str(error.get("message") or "").splitlines() or [""])[0]
-    told = {"status": outcome.status, "error": str(error.get("type", "")).rpartition(":")[2], "message": message}
+    kind = str(error.get("type", "")).rpartition(":")[2]
+    told: dict[str, Any] = {"status": outcome.status, "error": kind, "message": message}
     told |= {"action_id": outcome.action_id} | ({"errors": error["errors"]} if "errors" in error else {})
     return outcome.status, message or outcome.status, told
 

@@ -24,7 +24,7 @@ from actionbus.adapters.cli.graph import branches
 from actionbus.adapters.cli.mistyped import refuse_unknown_action, refuse_unknown_table
 from actionbus.adapters.cli.paging import page
 from actionbus.adapters.cli.printing import USAGE, Part, fail, line, say, say_short
-from actionbus.core import Journal, JournalFilter, Record
+from actionbus.core import Journal, JournalFilter, Record, RecordedCall
 from actionbus.core.browsing.causes import records_of
 from actionbus.core.browsing.pages import newest
 from actionbus.core.values.payload import dumps
@@ -235,11 +235,14 @@ def _told(value: Any) -> str:
     return dumps(value)
 
 
-def _short_call(call: dict[str, Any]) -> str:
+_ENDS = ("returned", "raised", "opaque", "items")
+
+
+def _short_call(call: RecordedCall) -> str:
     asked = ", ".join(
         [*map(_short, call.get("args", [])), *(f"{k}={_short(v)}" for k, v in call.get("kwargs", {}).items())]
     )
-    for how in ("returned", "raised", "opaque", "items", "context"):
-        if how in call:
-            return f"{call['call']}({asked}) {how} {_short(call[how])}"
+    ends: dict[str, Any] = {how: each for how, each in call.items() if how in _ENDS}
+    for how, each in ends.items():
+        return f"{call['call']}({asked}) {how} {_short(each)}"
     return f"{call['call']}({asked})"

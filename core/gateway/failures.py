@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from marshmallow import ValidationError
@@ -26,6 +26,7 @@ from actionbus.core.errors import (
 from actionbus.core.internal_errors import AttemptUnfinished
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import driver_error
+from actionbus.core.values.details import ErrorDetails
 from actionbus.core.values.readable import readable, words
 from actionbus.core.values.record import Status
 from actionbus.core.values.tagged import class_name
@@ -63,7 +64,7 @@ def as_ours(error: BaseException) -> BaseException:
     return error
 
 
-def undescribed(error: BaseException, why: BaseException) -> dict[str, Any]:
+def undescribed(error: BaseException, why: BaseException) -> ErrorDetails:
     """An error as the outcome keeps it where no more of it can be kept."""
     return {"type": _class(error), "message": f"(what it says could not be kept: {type(why).__name__})"}
 
@@ -81,13 +82,13 @@ def unsettled(error: BaseException, unwritten: Exception, was_lost: bool) -> Act
     )
 
 
-def describe_error(error: BaseException, scrubber: Scrubber) -> dict[str, Any]:
+def describe_error(error: BaseException, scrubber: Scrubber) -> ErrorDetails:
     """An error as the outcome keeps it: type, message, fields, database's codes, and where it was raised."""
     try:
         message = str(error)
     except Exception:
         message = "(its message cannot be read)"
-    told: dict[str, Any] = {"type": _class(error), "message": scrubber.text(message)[:_LONGEST_MESSAGE]}
+    told: ErrorDetails = {"type": _class(error), "message": scrubber.text(message)[:_LONGEST_MESSAGE]}
     if isinstance(error, InvalidArguments):
         told["errors"] = scrubber.json(error.errors)
     original = driver_error(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
 from actionbus.core.declare.middleware import ActionCall
@@ -12,6 +12,7 @@ from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.rows import Row
 from actionbus.core.values import payload
 from actionbus.core.values.caller import Caller
+from actionbus.core.values.details import ErrorDetails
 from actionbus.core.values.determinism import new_action_id, new_seed
 from actionbus.core.values.record import Status
 
@@ -69,7 +70,7 @@ class Identity:
         started_at: datetime | None = None,
         arguments: str | None = None,
         result: str | None = None,
-        error: dict[str, Any] | None = None,
+        error: ErrorDetails | None = None,
         calls: str | None = None,
         seen: str | None = None,
         duration_us: int | None = None,

@@ -74,13 +74,12 @@ def given(record: Record, *, repeated: bool = False) -> Outcome:
     outcome = Outcome.of(record, repeated=repeated)
     if outcome.status == "succeeded":
         return outcome
+    message = outcome.error.get("message", "") if outcome.error else ""
     if outcome.status == "interrupted":
         error: ActionInterrupted | ActionFailed = ActionInterrupted(
-            f"the action {record.action_id} was interrupted; see what was done outside before you call again: "
-            f"{(outcome.error or {}).get('message', '')}"
+            f"the action {record.action_id} was interrupted; see what was done outside before you call again: {message}"
         )
     else:
-        message = (outcome.error or {}).get("message", "")
         error = ActionFailed(f"the action {record.action_id} ended as {outcome.status}: {message}", outcome)
     error.action_id = record.action_id
     raise error

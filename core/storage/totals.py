@@ -9,7 +9,7 @@ the transaction that changes the sums.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import journal_table
+from actionbus.core.values.details import ActionCount
 
 log = logging.getLogger("actionbus")
 TOTALS: Final = "actionbus_totals"
@@ -119,7 +120,7 @@ def _sum(parts: list[Total]) -> list[Total]:
     return sorted(found.values())
 
 
-def told(parts: list[Total]) -> list[dict[str, Any]]:
+def told(parts: list[Total]) -> list[ActionCount]:
     """Outcomes by action and status, with their mean duration."""
     return [
         {

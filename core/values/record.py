@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 from uuid import UUID
 
 from actionbus.core.values.change import Change
+from actionbus.core.values.details import ErrorDetails, RecordedCall
 from actionbus.core.values.public import public
 
 Kind = Literal["submitted", "outcome", "bypass"]
@@ -125,8 +126,8 @@ class Record:
     context: dict[str, Any] | None
     arguments: dict[str, Any]
     result: Any
-    error: dict[str, Any] | None
-    calls: list[dict[str, Any]] | None
+    error: ErrorDetails | None
+    calls: list[RecordedCall] | None
     seed: str | None
     xid: int | None
     seen: str | None
@@ -155,8 +156,8 @@ class Record:
         context: dict[str, Any] | None,
         arguments: dict[str, Any],
         result: Any,
-        error: dict[str, Any] | None,
-        calls: list[dict[str, Any]] | None,
+        error: ErrorDetails | None,
+        calls: list[RecordedCall] | None,
         seed: str | None,
         xid: int | None,
         seen: str | None,
@@ -312,7 +313,7 @@ class Outcome:
     result: Any
     position: int
     repeated: bool = False
-    error: dict[str, Any] | None = None
+    error: ErrorDetails | None = None
 
     @classmethod
     def of(cls, record: Record, *, repeated: bool = False) -> Outcome:
