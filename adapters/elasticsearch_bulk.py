@@ -23,7 +23,7 @@ _Refused = tuple[str, int, str]
 """A document's key, its version and why it was refused."""
 
 
-class Busy(StoreUnavailable):
+class NoRoom(StoreUnavailable):
     """It has no room for a request, now or, if the request alone is too big for it, ever."""
 
 
@@ -54,7 +54,7 @@ def error_of(kind: str, reason: str, status: int = 0) -> StoreUnavailable | Inde
     """What it means that an answer holds an error in place of an item."""
     if "index_not_found" in kind:
         return IndexMissing(reason)
-    return (Busy if status == BUSY else StoreUnavailable)(f"Elasticsearch refuses for now: {kind}: {reason}")
+    return (NoRoom if status == BUSY else StoreUnavailable)(f"Elasticsearch refuses for now: {kind}: {reason}")
 
 
 def _send(post: Post, bulk: Sequence[tuple[Write, bytes]], there: list[Write]) -> list[_Refused]:
@@ -64,13 +64,13 @@ def _send(post: Post, bulk: Sequence[tuple[Write, bytes]], there: list[Write]) -
     """
     try:
         return _send_at_once(post, bulk, there)
-    except (StoreRefused, Busy):
+    except (StoreRefused, NoRoom):
         _see_that_small_ones_are_taken(post, bulk[0][0].key)
     if half := len(bulk) // 2:
         return _send(post, bulk[:half], there) + _send(post, bulk[half:], there)
     try:
         return _send_at_once(post, bulk, there)  # once more: what was too busy may just have become less so
-    except (StoreRefused, Busy) as error:
+    except (StoreRefused, NoRoom) as error:
         alone, lines = bulk[0]
         return [(alone.key, alone.version, f"{error} (alone, with {len(lines):,} bytes)")]
 

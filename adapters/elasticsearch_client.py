@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
-from actionbus.adapters.elasticsearch_bulk import BUSY, TOO_BUSY, Busy
+from actionbus.adapters.elasticsearch_bulk import BUSY, TOO_BUSY, NoRoom
 from actionbus.adapters.elasticsearch_tls import advice_on, see_files
 from actionbus.projections.errors import IndexMissing, StoreRefused, StoreUnavailable, StoreUnsuitable
 
@@ -143,7 +143,7 @@ def told() -> Iterator[None]:
     except ApiError as error:
         status = error.meta.status
         if status == BUSY:
-            raise Busy(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
+            raise NoRoom(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
         if status in _NOT_LET_IN:
             raise StoreUnavailable(
                 f"Elasticsearch does not let us in ({status}): {_reason(error)}; see ACTIONBUS_ELASTICSEARCH_USER, "

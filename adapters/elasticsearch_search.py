@@ -13,7 +13,7 @@ from actionbus.adapters.words import is_paired, phrases_in, without_tail
 from actionbus.projections.errors import IndexMissing, QueryRefused, StoreError
 from actionbus.projections.fields import Fields
 from actionbus.projections.projection import RESERVED
-from actionbus.projections.search import NO_CURSOR, REBUILT, START, Hit, Hits, Place, Search, cursor, iso, place_of
+from actionbus.projections.search import NO_CURSOR, REBUILT, START, Hit, Hits, PageEnd, Search, cursor, iso, place_of
 from actionbus.projections.store import StoredDocument
 
 DELETED: Final = f"{RESERVED}.deleted_at"
@@ -77,7 +77,7 @@ class ElasticsearchSearch:
             return query
         return {"bool": {"must": [query], "filter": [ALIVE, {"term": {"_index": self._names.real_index}}]}}
 
-    def _where(self, place: Place | None) -> dict[str, Any]:
+    def _where(self, place: PageEnd | None) -> dict[str, Any]:
         """What readers see now; or with a cursor what they saw when its first page was read."""
         if self._search.after is None:
             return {"index": self._names.real_alias, "from_": self._search.offset}
@@ -104,7 +104,7 @@ class ElasticsearchSearch:
             return None
         if len(hits) == self._search.limit:
             store = f"{self._names.index_name}/{answer['pit_id']}"
-            return cursor(self._search, self._names.alias, Place(hits[-1]["sort"], total, store))
+            return cursor(self._search, self._names.alias, PageEnd(hits[-1]["sort"], total, store))
         with suppress(StoreError), self._told():
             self._client.close_point_in_time(id=answer["pit_id"])
         return None

@@ -13,7 +13,7 @@ from actionbus.adapters.highlights import highlights
 from actionbus.adapters.words import Phrase, phrases_in
 from actionbus.projections.errors import QueryRefused
 from actionbus.projections.fields import Field, Fields, Kind, is_number
-from actionbus.projections.search import NO_CURSOR, REBUILT, Hit, Hits, Place, Search, cursor, place_of
+from actionbus.projections.search import NO_CURSOR, REBUILT, Hit, Hits, PageEnd, Search, cursor, place_of
 
 _FACET_SIZE: Final = 50
 _COMPARED: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -47,7 +47,7 @@ class EmbeddedSearch:
         rows = self._page(where, place)
         return Hits(total, [self._hit(row) for row in rows], facets, self._next(rows, total))
 
-    def _place(self) -> Place | None:
+    def _place(self) -> PageEnd | None:
         place = place_of(self._search, self._alias)
         if place and place.store != self._index:
             raise QueryRefused(REBUILT)
@@ -120,7 +120,7 @@ class EmbeddedSearch:
     def _count(self, where: str) -> int:
         return int(self._ask(f"SELECT count(*) FROM {self._source} WHERE {where}", **self._values)[0][0])
 
-    def _page(self, where: str, place: Place | None) -> list[Any]:
+    def _page(self, where: str, place: PageEnd | None) -> list[Any]:
         orders = self._orders()
         asked = "".join(f", {order.asked} AS sorted{number}" for number, order in enumerate(orders))
         score = self._dialect.score if self._phrases and not self._search.sort else "0.0"
@@ -148,7 +148,7 @@ class EmbeddedSearch:
             found.append(_Order(asked, field.kind, descending, self._collated(field)))
         return found
 
-    def _after(self, orders: list[_Order], place: Place) -> str:
+    def _after(self, orders: list[_Order], place: PageEnd) -> str:
         """What comes after a place: later in one order while even in those before it; what has no value comes last."""
         if len(place.values) != len(orders) + 1:
             raise QueryRefused(NO_CURSOR)
@@ -175,7 +175,7 @@ class EmbeddedSearch:
         if self._search.after is None or len(rows) < self._search.limit:
             return None
         sorted_by = [_plain(value) for value in rows[-1][3:]]
-        return cursor(self._search, self._alias, Place([*sorted_by, rows[-1].key], total, self._index))
+        return cursor(self._search, self._alias, PageEnd([*sorted_by, rows[-1].key], total, self._index))
 
 
 class _Order(NamedTuple):

@@ -185,7 +185,7 @@ def _shown(value: Any) -> str:
     return repr(value)[:100]
 
 
-class Place(NamedTuple):
+class PageEnd(NamedTuple):
     """Where a page ended: what its last hit was sorted by, how many hits there are, and what its store remembers."""
 
     values: list[Any]
@@ -194,12 +194,12 @@ class Place(NamedTuple):
     """The index, so that a rebuild between two pages is noticed; a point in time, where there is one."""
 
 
-def cursor(search: Search, alias: str, place: Place) -> str:
+def cursor(search: Search, alias: str, place: PageEnd) -> str:
     """An opaque text for it, that no other search takes."""
     return base64.urlsafe_b64encode(payload.dumps([_digest(search, alias), *place]).encode()).decode().rstrip("=")
 
 
-def place_of(search: Search, alias: str) -> Place | None:
+def place_of(search: Search, alias: str) -> PageEnd | None:
     """Where the page before ended; None for a first page. Raises QueryRefused for a cursor of anything else."""
     if search.after is None or search.after == START:
         return None
@@ -219,7 +219,7 @@ def place_of(search: Search, alias: str) -> Place | None:
         raise QueryRefused(NO_CURSOR)
     if digest != _digest(search, alias):
         raise QueryRefused(f"the cursor is of another search than this one; begin with {START!r}")
-    return Place(values, total, store)
+    return PageEnd(values, total, store)
 
 
 def _digest(search: Search, alias: str) -> str:

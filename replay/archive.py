@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from actionbus.core import Bus
-from actionbus.core.history.archiving import Archiving, Place, Removal, erasures_made, place_at
+from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, erasures_made, place_at
 from actionbus.core.storage.archives import ARCHIVE_ACTION, Archive, archives
 from actionbus.projections.incarnation import Incarnation
 from actionbus.replay import transfer
@@ -68,7 +68,7 @@ def _found(bus: Bus, number: int) -> Archive:
     return next(each for each in archives(bus.backend) if each.archive == number)
 
 
-def _written(bus: Bus, place: Place, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
+def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
     """The manifest of an archive that is there, whole and verified, and its digest. Raises ReplayError."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         return _as_left(bus, place, folder, watch)
@@ -93,7 +93,7 @@ def _written(bus: Bus, place: Place, folder: Path, watch: Watch) -> tuple[dict[s
     return manifest, digest_of(folder / MANIFEST)
 
 
-def _as_left(bus: Bus, place: Place, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
+def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
     """One of this very part that was written before what was to come after it was cut off."""
     with suppress(ReplayError, OSError):
         manifest = read_manifest(folder)
@@ -110,7 +110,7 @@ def _is_free(bus: Bus, folder: Path) -> bool:
     return all(each.folder != str(folder) for each in archives(bus.backend))
 
 
-def _export(bus: Bus, place: Place, partial: Path, watch: Watch) -> dict[str, Any]:
+def _export(bus: Bus, place: ArchiveCut, partial: Path, watch: Watch) -> dict[str, Any]:
     begun = bus.journal.begins.archive()
     erased = bus.backend.read(lambda connection: erasures_made(bus.backend, connection))
     path = partial / JOURNAL

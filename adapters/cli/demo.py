@@ -18,7 +18,7 @@ from actionbus.adapters.cli.printing import USAGE, fail, say
 from actionbus.adapters.cli.progress import watched
 from actionbus.adapters.cli.search import show_hits, show_total
 from actionbus.adapters.es_repo import EsRepo
-from actionbus.adapters.library.emoji_input import CURATOR, Step, steps
+from actionbus.adapters.library.emoji_input import CURATOR, ImportStep, steps
 from actionbus.adapters.local_elasticsearch.install import NotInstallable
 from actionbus.adapters.local_elasticsearch.server import LocalServer
 from actionbus.adapters.wiring import EMBEDDED
@@ -66,7 +66,7 @@ def _prepare(env: Environment) -> None:
     Path(os.environ.get("ACTIONBUS_EXPORTS", "var/exports")).mkdir(parents=True, exist_ok=True)
 
 
-def _import(env: Environment, planned: list[Step]) -> None:
+def _import(env: Environment, planned: list[ImportStep]) -> None:
     importing = Import(env.bus)
     importing.run("importing emoji", planned)
     importing.run("the curator adds what others may not", [replace(step, actor=CURATOR) for step in importing.denied])

@@ -32,7 +32,7 @@ from actionbus.replay.slices import slices
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 
 
-class Place(NamedTuple):
+class SandboxPlace(NamedTuple):
     """Where history is run again."""
 
     sandbox: str | None
@@ -44,7 +44,7 @@ def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run_there(*args: Any, sandbox: str | None, prepare: str | None, **options: Any) -> Any:
-        return command(*args, place=Place(sandbox, prepare), **options)
+        return command(*args, place=SandboxPlace(sandbox, prepare), **options)
 
     options = (
         click.option(
@@ -77,7 +77,7 @@ def replay() -> None:
 
 @contextmanager
 def _replayer(
-    env: Environment, place: Place, *, confined: bool = True, writing: Path | None = None
+    env: Environment, place: SandboxPlace, *, confined: bool = True, writing: Path | None = None
 ) -> Iterator[Replayer]:
     """A replayer in a database of its own, which is gone afterwards; in a process of its own, which is confined.
 
@@ -121,7 +121,7 @@ _all_option = click.option("--all", "every", is_flag=True, help="Run rejected, d
 @_placed
 @json_option
 @pass_environment
-def run(env: Environment, low: str, high: str, every: bool, changes: bool, place: Place, as_json: bool) -> None:
+def run(env: Environment, low: str, high: str, every: bool, changes: bool, place: SandboxPlace, as_json: bool) -> None:
     """Run history forward, each action on what those before it make now, and show where that parts from history."""
     with _replayer(env, place) as replayer:
         begin, end = replayer.history.position(low), replayer.history.position(high)
@@ -166,7 +166,7 @@ def verify(
     form: str,
     jobs: int,
     is_slice: bool,
-    place: Place,
+    place: SandboxPlace,
     as_json: bool,
 ) -> None:
     """Check that the present code does what it did: exit code 1 if an action diverges.
@@ -230,7 +230,7 @@ def fork(
     insert: Path | None,
     fakes: tuple[str, ...],
     narrow: bool,
-    place: Place,
+    place: SandboxPlace,
     as_json: bool,
 ) -> None:
     """What if? Run history on with actions skipped, edited or inserted, and show what would be different."""
@@ -291,7 +291,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 @click.option("--post-mortem", is_flag=True, help="Stop where it raises, instead of at its first line.")
 @_placed
 @pass_environment
-def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) -> None:
+def debug(env: Environment, action_id: UUID, post_mortem: bool, place: SandboxPlace) -> None:
     """Run one action again in a debugger, on the state that it saw: pdb, or what PYTHONBREAKPOINT names."""
     with _replayer(env, place, confined=False) as replayer:  # a debugger does as it likes
         debugging = Debugging(replayer, action_id)
@@ -315,7 +315,7 @@ def debug(env: Environment, action_id: UUID, post_mortem: bool, place: Place) ->
 )
 @_placed
 @pass_environment
-def export_test(env: Environment, action_id: UUID, path: Path | None, place: Place) -> None:
+def export_test(env: Environment, action_id: UUID, path: Path | None, place: SandboxPlace) -> None:
     """Write a pytest file out of one action: the rows it needs, its outside calls, the call, its outcome."""
     with _replayer(env, place, writing=path or Path("test.py")) as replayer:
         debugging = Debugging(replayer, action_id)

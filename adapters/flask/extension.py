@@ -11,7 +11,7 @@ from flask import Flask
 
 from actionbus.adapters.flask.api import make_api
 from actionbus.adapters.flask.problems import register_errors
-from actionbus.adapters.flask.state import Authenticate, State, runner_of_request
+from actionbus.adapters.flask.state import Authenticate, ExtensionState, runner_of_request
 from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.job_settings import FOLDER, jobs_of
 from actionbus.adapters.http.jobs import Jobs
@@ -70,7 +70,7 @@ class ActionBus:
         )
         waits = Waits(int(config.get("ACTIONBUS_MOST_WAITING", MOST)))
         api = Api(bus, config.get("ACTIONBUS_ELASTICSEARCH_URL"), gate=gate, waits=waits, jobs=self._jobs(app, bus))
-        app.extensions["actionbus"] = State(api, self._authenticate, prefix)
+        app.extensions["actionbus"] = ExtensionState(api, self._authenticate, prefix)
         register_errors(app, prefix)
         if app.config.get("ACTIONBUS_API", True):
             app.register_blueprint(make_api(bus), url_prefix=prefix or None)

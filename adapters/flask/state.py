@@ -32,7 +32,7 @@ Authenticate = Callable[[FlaskRequest], str | None]
 
 
 @dataclass
-class State:
+class ExtensionState:
     """What the extension keeps in `app.extensions["actionbus"]`."""
 
     api: Api
@@ -49,12 +49,12 @@ class State:
         return self.api.projections()
 
 
-def state() -> State:
+def state() -> ExtensionState:
     """The extension's state for the current app. Raises RuntimeError if it has none."""
     found = current_app.extensions.get("actionbus")
     if found is None:
         raise RuntimeError("this Flask app has no actionbus; bind it: ActionBus(app, application=…)")
-    return cast("State", found)
+    return cast("ExtensionState", found)
 
 
 def current_bus() -> Bus:

@@ -17,7 +17,7 @@ LONGEST_CURSOR: Final = 60_000
 _SEAL_BYTES: Final = 16
 
 
-class Place(NamedTuple):
+class JournalPlace(NamedTuple):
     """A place in the journal, and in which direction it goes on from there. Whoever reads it may make one up."""
 
     position: int
@@ -28,7 +28,7 @@ class Place(NamedTuple):
         return f"{'o' if self.is_older else 'n'}{self.position}"
 
 
-def place_of(text: str | None) -> Place | None:
+def place_of(text: str | None) -> JournalPlace | None:
     """What a client handed back; None for the first page. Raises Malformed."""
     if text is None:
         return None
@@ -36,7 +36,7 @@ def place_of(text: str | None) -> Place | None:
         raise Malformed(
             "cursor is none that was given here; take `older` or `newer` of a page", {"cursor": ["is unknown"]}
         )
-    return Place(int(found[2]), found[1] == "o")
+    return JournalPlace(int(found[2]), found[1] == "o")
 
 
 class Seals:

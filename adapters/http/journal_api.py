@@ -6,7 +6,7 @@ import threading
 from typing import Any, Final
 
 from actionbus.adapters.http.answer import Answer, StreamedAnswer, shown
-from actionbus.adapters.http.cursors import Place, place_of
+from actionbus.adapters.http.cursors import JournalPlace, place_of
 from actionbus.adapters.http.journal_access import Access, VisibleActions, access_of, require_payloads
 from actionbus.adapters.http.journal_asked import (
     FILTERS,
@@ -208,8 +208,8 @@ def _around(found: Page, where: JournalFilter) -> dict[str, Any]:
     is_everything = not found.has_older and not found.has_newer and not found.begins
     total = {"count": len(found.records), "is": "exact"} if is_everything else None
     return {
-        "older": Place(found.low, is_older=True).text() if found.has_older else None,
-        "newer": Place(found.high, is_older=False).text(),
+        "older": JournalPlace(found.low, is_older=True).text() if found.has_older else None,
+        "newer": JournalPlace(found.high, is_older=False).text(),
         "has_newer": found.has_newer,
         "looked_at": {"beyond": found.low, "upto": found.high},
         "settled": found.settled,

@@ -18,7 +18,7 @@ _TURNS = ("ana", "ben", "ana", "ben", "ana", "ben", "ana", "cleo", "ben", "dora"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ImportStep:
     """One action: who runs what. `kit` is the name of the kit whose id goes in as `kit_id`."""
 
     actor: str
@@ -32,7 +32,7 @@ def kit_name(version: float) -> str:
     return f"Emoji {version:g}"
 
 
-def steps(most: int | None = None) -> list[Step]:
+def steps(most: int | None = None) -> list[ImportStep]:
     """Every step, in order; of what is added, the first `most` alone. Raises ImportError, naming the extra, without
     the package.
     """
@@ -47,17 +47,17 @@ def steps(most: int | None = None) -> list[Step]:
     return [*added[:most], *_afterwards(data)]
 
 
-def _kits(versions: list[float]) -> Iterator[Step]:
+def _kits(versions: list[float]) -> Iterator[ImportStep]:
     for number, version in enumerate(versions):
         name = kit_name(version)
-        yield Step(CURATOR, "create_kit", {"name": name, "description": f"New in version {version:g} of the set"})
-        yield Step(CURATOR, "share_kit", {"member": "ben", "role": "viewer" if number % 2 else "editor"}, name)
-        yield Step(CURATOR, "share_kit", {"member": "cleo"}, name)
+        yield ImportStep(CURATOR, "create_kit", {"name": name, "description": f"New in version {version:g} of the set"})
+        yield ImportStep(CURATOR, "share_kit", {"member": "ben", "role": "viewer" if number % 2 else "editor"}, name)
+        yield ImportStep(CURATOR, "share_kit", {"member": "cleo"}, name)
 
 
-def _assets(data: dict[str, dict[str, Any]]) -> Iterator[Step]:
+def _assets(data: dict[str, dict[str, Any]]) -> Iterator[ImportStep]:
     for number, (symbol, about) in enumerate(data.items()):
-        yield Step(
+        yield ImportStep(
             _TURNS[number % len(_TURNS)],
             "add_asset",
             {
@@ -70,14 +70,14 @@ def _assets(data: dict[str, dict[str, Any]]) -> Iterator[Step]:
         )
 
 
-def _afterwards(data: dict[str, dict[str, Any]]) -> Iterator[Step]:
+def _afterwards(data: dict[str, dict[str, Any]]) -> Iterator[ImportStep]:
     versions = sorted({float(each["E"]) for each in data.values()})
-    yield Step("dora", "rename_kit", {"name": "Mine now"}, kit_name(versions[0]))
-    yield Step("ana", "create_kit", {"name": kit_name(versions[0])})
-    yield Step("ana", "rename_kit", {"name": "The first emoji"}, kit_name(versions[0]))
-    yield Step("ana", "tag_found", {"words": "grinning", "tags": ["smile"]})  # there is nothing to search in yet
-    yield Step("cleo", "export_kit", {"file": "first.json"}, kit_name(versions[0]))
-    yield Step("ana", "add_asset", {"name": "", "kind": "smell", "colour": "red"}, kit_name(versions[-1]))
+    yield ImportStep("dora", "rename_kit", {"name": "Mine now"}, kit_name(versions[0]))
+    yield ImportStep("ana", "create_kit", {"name": kit_name(versions[0])})
+    yield ImportStep("ana", "rename_kit", {"name": "The first emoji"}, kit_name(versions[0]))
+    yield ImportStep("ana", "tag_found", {"words": "grinning", "tags": ["smile"]})  # there is nothing to search in yet
+    yield ImportStep("cleo", "export_kit", {"file": "first.json"}, kit_name(versions[0]))
+    yield ImportStep("ana", "add_asset", {"name": "", "kind": "smell", "colour": "red"}, kit_name(versions[-1]))
 
 
 def _plain(name: str) -> str:

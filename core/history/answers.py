@@ -93,7 +93,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """A row that is not the same at two positions."""
 
     table: str
@@ -106,7 +106,7 @@ class Difference:
 class Differences:
     """The rows that differ between two positions."""
 
-    rows: list[Difference]
+    rows: list[RowDifference]
     basis: Basis
 
 

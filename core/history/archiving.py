@@ -39,7 +39,7 @@ Progress = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArchiveCut:
     """Where history is cut."""
 
     after: int
@@ -54,7 +54,7 @@ class Place:
         return self.cut.position
 
 
-def place_at(journal: Journal, upto: int) -> Place:
+def place_at(journal: Journal, upto: int) -> ArchiveCut:
     """Where to cut so that a position is the last that goes, or one shortly before it that ends no transaction midway.
 
     Raises HistoryError for one that there is not yet, or that lies before history begins.
@@ -74,7 +74,7 @@ def place_at(journal: Journal, upto: int) -> Place:
                 raise HistoryError(f"there is nothing to archive up to position {upto}: history begins after {after}")
             cut = images.cut(upto, is_end=False)
             shapes = database.shapes(connection, backend.prefix)
-            return Place(after, cut, tuple(each.shape for each in shapes if holds(images, each, cut)))
+            return ArchiveCut(after, cut, tuple(each.shape for each in shapes if holds(images, each, cut)))
 
 
 _SPLIT: Final = (
@@ -96,7 +96,7 @@ def _inside(rows_of: Callable[..., Sequence[Any]], upto: int) -> int | None:
 class Archiving:
     """The work of `archive_history`, for one archive that was written and verified."""
 
-    def __init__(self, journal: Journal, place: Place, manifest: dict[str, Any], digest: str, folder: str) -> None:
+    def __init__(self, journal: Journal, place: ArchiveCut, manifest: dict[str, Any], digest: str, folder: str) -> None:
         self._journal, self._backend = journal, journal.backend
         self._place, self._manifest, self._digest, self._folder = place, manifest, digest, folder
 
@@ -192,7 +192,7 @@ def refuse_unfinished(backend: Backend, connection: Connection) -> None:
         raise _refused("an earlier archive is still being removed: `actionbus history archive` goes on with it")
 
 
-def note(backend: Backend, connection: Connection, place: Place, table: str | None, told: dict[str, Any]) -> int:
+def note(backend: Backend, connection: Connection, place: ArchiveCut, table: str | None, told: dict[str, Any]) -> int:
     """Note what is to be removed, in the transaction of the action that decides it; its number."""
     own, moment, home = connection.info[HOLDING], place.cut.moment, in_text(backend.prefix)
     assert moment is not None, "a record was there"

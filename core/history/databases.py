@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from actionbus.core.history import postgresql, postgresql_standing, sqlite, sqlite_standing
-from actionbus.core.history.erasing import Store
+from actionbus.core.history.erasing import ErasedImages
 from actionbus.core.history.erasing_postgresql import PostgreSQLStore
 from actionbus.core.history.erasing_sqlite import SQLiteStore
 from actionbus.core.history.images import Images
@@ -60,7 +60,7 @@ class Database(NamedTuple):
     images: type[Images]
     shapes: Callable[[Connection, str], list[Shape]]
     """All shapes, oldest first; takes a `home`."""
-    store: Callable[[Connection, str, str], Store]
+    store: Callable[[Connection, str, str], ErasedImages]
     """What erases, in the connection's transaction; takes a `home`, and what the record says of the subject."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from actionbus.core.history.answers import Difference
+from actionbus.core.history.answers import RowDifference
 from actionbus.core.history.fold import BrokenRow, Fold
 from actionbus.core.history.images import Residual
 from actionbus.core.history.opened import OpenedPosition
@@ -31,7 +31,7 @@ class Differing:
         self._earlier = before.find(recorded.name)
         self.broken: list[BrokenRow] = []
 
-    def rows(self) -> list[Difference]:
+    def rows(self) -> list[RowDifference]:
         """As they were and as they are, in pairs where they have a key."""
         is_one_era = self._earlier is not None and self._earlier.since_image == self._recorded.since_image
         return _paired(self._recorded, self._between() if is_one_era else self._of_states())
@@ -84,7 +84,7 @@ class Differing:
         return fold.reconciled([each for each in sums.values() if each.times])
 
 
-def _paired(recorded: RecordedTable, residue: Sequence[Residual]) -> list[Difference]:
+def _paired(recorded: RecordedTable, residue: Sequence[Residual]) -> list[RowDifference]:
     told: dict[int, Iterator[Columns]] = {}
     for shape in dict.fromkeys(each.shape for each in residue):
         told[shape] = iter(recorded.columns_of(shape, [each.row for each in residue if each.shape == shape]))
@@ -97,5 +97,5 @@ def _paired(recorded: RecordedTable, residue: Sequence[Residual]) -> list[Differ
     found = []
     for before, after in rows.values():
         whole = after or before or {}
-        found.append(Difference(recorded.name, {name: whole[name] for name in recorded.shape.key}, before, after))
+        found.append(RowDifference(recorded.name, {name: whole[name] for name in recorded.shape.key}, before, after))
     return found

@@ -21,7 +21,7 @@ Value = Any
 """What a field of an image holds: its text on PostgreSQL, what was stored on SQLite; an Erased where it was erased."""
 
 
-class Version(NamedTuple):
+class ImageSides(NamedTuple):
     """A row before and after a change, as an image holds it; a side that is not there is None."""
 
     image: int
@@ -30,7 +30,7 @@ class Version(NamedTuple):
     after: Sequence[Value] | None
 
 
-class Part(NamedTuple):
+class SubjectColumns(NamedTuple):
     """The columns of a shape that hold data of one subject; by their places."""
 
     shape: Shape
@@ -42,12 +42,12 @@ class Part(NamedTuple):
 class MarkedImage(NamedTuple):
     """An image, and which of its sides hold values that are to go."""
 
-    version: Version
+    version: ImageSides
     before: bool
     after: bool
 
 
-class Store(ABC):
+class ErasedImages(ABC):
     """Images of one database, as erasing reads and changes them; one of `databases.Database.store` answers."""
 
     @abstractmethod
@@ -55,15 +55,15 @@ class Store(ABC):
         """Wait until whoever writes these tables now has ended. Raises JournalUnavailable after a minute."""
 
     @abstractmethod
-    def naming(self, part: Part, subjects: Collection[str]) -> Iterator[Version]:
+    def naming(self, part: SubjectColumns, subjects: Collection[str]) -> Iterator[ImageSides]:
         """Images of a shape that may name one of these; what they are is looked at by the caller."""
 
     @abstractmethod
-    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[Version]:
+    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[ImageSides]:
         """All images of these rows."""
 
     @abstractmethod
-    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
+    def erase(self, part: SubjectColumns, marked: Sequence[MarkedImage]) -> int:
         """Put stand-ins in place of these values; how many images were changed."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ def spellings(subject: str) -> set[str]:
 
 
 def erase(
-    store: Store, shapes: Mapping[str, Sequence[Shape]], personal: Mapping[str, Mapping[str, str]], subject: str
+    store: ErasedImages, shapes: Mapping[str, Sequence[Shape]], personal: Mapping[str, Mapping[str, str]], subject: str
 ) -> dict[str, Any]:
     """Erase a subject in every table with personal columns; what was done, and what stands in the tables still.
 
@@ -124,9 +124,9 @@ def erase(
     return {"images": images, "standing": standing, "keys": keys}
 
 
-def _part(shapes: Sequence[Shape], shape: Shape, named: str, columns: Iterable[str]) -> Part:
+def _part(shapes: Sequence[Shape], shape: Shape, named: str, columns: Iterable[str]) -> SubjectColumns:
     places = {place for each in columns for place in [_place(shapes, shape, each)] if place is not None}
-    return Part(shape, _place(shapes, shape, named), tuple(sorted(places)))
+    return SubjectColumns(shape, _place(shapes, shape, named), tuple(sorted(places)))
 
 
 def _place(shapes: Sequence[Shape], shape: Shape, name: str) -> int | None:
@@ -141,11 +141,11 @@ def _place(shapes: Sequence[Shape], shape: Shape, name: str) -> int | None:
     return next((place for place, number in enumerate(shape.numbers) if number in numbers), None)
 
 
-def _erase(store: Store, parts: Sequence[Part], wanted: Collection[str]) -> int:
+def _erase(store: ErasedImages, parts: Sequence[SubjectColumns], wanted: Collection[str]) -> int:
     named: set[Any] = set()
-    found: list[tuple[Part, dict[int, Version]]] = []
+    found: list[tuple[SubjectColumns, dict[int, ImageSides]]] = []
     for part in parts:
-        versions: dict[int, Version] = {}
+        versions: dict[int, ImageSides] = {}
         for version in store.naming(part, wanted) if part.subject is not None else ():
             if _names(part, version.before, wanted) or _names(part, version.after, wanted):
                 versions[version.image] = version
@@ -161,7 +161,7 @@ def _erase(store: Store, parts: Sequence[Part], wanted: Collection[str]) -> int:
     return count
 
 
-def _marked(part: Part, version: Version, named: Collection[Any], wanted: Collection[str]) -> MarkedImage:
+def _marked(part: SubjectColumns, version: ImageSides, named: Collection[Any], wanted: Collection[str]) -> MarkedImage:
     is_of_row = version.key in named if part.shape.key else False
     before, after = (
         row is not None
@@ -172,11 +172,11 @@ def _marked(part: Part, version: Version, named: Collection[Any], wanted: Collec
     return MarkedImage(version, before, after)
 
 
-def _names(part: Part, row: Sequence[Value] | None, wanted: Collection[str]) -> bool:
+def _names(part: SubjectColumns, row: Sequence[Value] | None, wanted: Collection[str]) -> bool:
     return row is not None and part.subject is not None and _text(row[part.subject]) in wanted
 
 
-def _names_nobody(part: Part, row: Sequence[Value]) -> bool:
+def _names_nobody(part: SubjectColumns, row: Sequence[Value]) -> bool:
     return part.subject is None or row[part.subject] is None
 
 

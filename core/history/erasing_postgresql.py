@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.history.decoding import fields_of, row_text
-from actionbus.core.history.erasing import MarkedImage, Part, Store, Version
+from actionbus.core.history.erasing import ErasedImages, ImageSides, MarkedImage, SubjectColumns
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.names import quoted
@@ -27,7 +27,7 @@ _HOLDERS: Final = """
         SELECT r FROM unnest(%s::oid[]) r UNION SELECT relid FROM unnest(%s::oid[]) r, pg_partition_tree(r))"""
 
 
-class PostgreSQLStore(Store):
+class PostgreSQLStore(ErasedImages):
     """Within the transaction of an action, at READ COMMITTED: each statement sees what was committed before it."""
 
     def __init__(self, connection: Connection, prefix: str, subject: str) -> None:
@@ -55,7 +55,7 @@ class PostgreSQLStore(Store):
     def _holders(self, tables: Sequence[int | None]) -> set[str]:
         return {name for (name,) in self._rows(_HOLDERS, (tables, tables))}
 
-    def naming(self, part: Part, subjects: Collection[str]) -> Iterator[Version]:
+    def naming(self, part: SubjectColumns, subjects: Collection[str]) -> Iterator[ImageSides]:
         assert part.subject is not None
         if part.shape.key == (part.shape.columns[part.subject],):
             yield from self.of_keys(part.shape, [row_text([each]) for each in subjects])
@@ -70,18 +70,18 @@ class PostgreSQLStore(Store):
             looked_for,
         )
 
-    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[Version]:
+    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[ImageSides]:
         yield from self._versions("key = ANY (%s)", shape, sorted(keys))
 
-    def _versions(self, where: str, shape: Shape, wanted: list[str]) -> Iterator[Version]:
+    def _versions(self, where: str, shape: Shape, wanted: list[str]) -> Iterator[ImageSides]:
         rows = self._rows(
             f"SELECT image, key, before, after FROM {self._home}actionbus_images WHERE shape = %s AND {where}",
             (shape.shape, wanted),
         )
         for image, key, before, after in rows:
-            yield Version(image, key, before and fields_of(before), after and fields_of(after))
+            yield ImageSides(image, key, before and fields_of(before), after and fields_of(after))
 
-    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
+    def erase(self, part: SubjectColumns, marked: Sequence[MarkedImage]) -> int:
         places = [place + 1 for place in part.places]
         count = 0
         for start in range(0, len(marked), _BATCH):

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from actionbus.core.history.decoding import ErasedValue
-from actionbus.core.history.erasing import MarkedImage, Part, Store, Value, Version
+from actionbus.core.history.erasing import ErasedImages, ImageSides, MarkedImage, SubjectColumns, Value
 from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.history_ddl import IMAGES
@@ -23,7 +23,7 @@ _AS_IT_IS: Final = 2
 """The form of `marshal` in which only equal values have equal bytes."""
 
 
-class SQLiteStore(Store):
+class SQLiteStore(ErasedImages):
     """Within the transaction of an action, which is the only one that writes."""
 
     def __init__(self, connection: Connection, prefix: str, subject: str) -> None:
@@ -36,7 +36,7 @@ class SQLiteStore(Store):
     def wait_for_writers(self, shapes: Sequence[Shape]) -> None:
         """There is none: this transaction has the write lock."""
 
-    def naming(self, part: Part, subjects: Collection[str]) -> Iterator[Version]:
+    def naming(self, part: SubjectColumns, subjects: Collection[str]) -> Iterator[ImageSides]:
         assert part.subject is not None
         if part.shape.key == (part.shape.columns[part.subject],):
             yield from self.of_keys(part.shape, [form for each in subjects for form in _stored(each)])
@@ -48,11 +48,11 @@ class SQLiteStore(Store):
         named = " OR ".join(f"CAST({side}{number} AS TEXT) IN ({marks}) OR {side}{number} = ?" for side in "on")
         yield from self._versions(part.shape, f"({named})", [*spelled, blobs[0]] * 2)
 
-    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[Version]:
+    def of_keys(self, shape: Shape, keys: Collection[Any]) -> Iterator[ImageSides]:
         for key in keys:
             yield from self._versions(shape, "key = ?", [key])
 
-    def _versions(self, shape: Shape, where: str, values: Sequence[Any]) -> Iterator[Version]:
+    def _versions(self, shape: Shape, where: str, values: Sequence[Any]) -> Iterator[ImageSides]:
         width = len(shape.columns)
         columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, width + 1))
         factory, self._dbapi.text_factory = self._dbapi.text_factory, _text
@@ -66,7 +66,7 @@ class SQLiteStore(Store):
         for image, operation, key, *held in rows:
             before = self._told(held[:width]) if operation in "ud" else None
             after = self._told(held[width:]) if operation in "iub" else None
-            yield Version(image, key, before, after)
+            yield ImageSides(image, key, before, after)
 
     def _told(self, row: Sequence[Value]) -> list[Value]:
         return [
@@ -74,7 +74,7 @@ class SQLiteStore(Store):
             for each in row
         ]
 
-    def erase(self, part: Part, marked: Sequence[MarkedImage]) -> int:
+    def erase(self, part: SubjectColumns, marked: Sequence[MarkedImage]) -> int:
         for version, before, after in marked:
             sides = [("o", version.before)] * before + [("n", version.after)] * after
             new = {

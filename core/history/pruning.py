@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from actionbus.core.declare.application import Application, narrowed
 from actionbus.core.declare.personal import keep_of
 from actionbus.core.errors import HistoryError
-from actionbus.core.history.archiving import ACTIONS, Place, alone, note, place_at, refuse_unfinished
+from actionbus.core.history.archiving import ACTIONS, ArchiveCut, alone, note, place_at, refuse_unfinished
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import read_declared
 from actionbus.core.history.fold import by_table
@@ -29,7 +29,7 @@ class Due(NamedTuple):
 
     table: str
     keep: str
-    place: Place
+    place: ArchiveCut
     images: int
     """How many lie before; some of them become the baseline."""
 
@@ -53,7 +53,7 @@ def due(history: History, now: datetime, counted: Callable[[], None]) -> list[Du
     return found
 
 
-def _of_table(history: History, name: str, place: Place) -> tuple[Place, int]:
+def _of_table(history: History, name: str, place: ArchiveCut) -> tuple[ArchiveCut, int]:
     """The same of one table alone, and how many of its images are no baseline there yet."""
     backend = history.journal.backend
     with backend.connection() as connection:
@@ -67,7 +67,7 @@ def _of_table(history: History, name: str, place: Place) -> tuple[Place, int]:
             if later := images.later(place.cut):
                 of_later = ", ".join("?" * len(later))
                 count -= images.rows_of(f"{sql} AND image IN ({of_later})", (*own, *later))[0][0]
-            return Place(place.after, place.cut, own), int(count)
+            return ArchiveCut(place.after, place.cut, own), int(count)
 
 
 class Pruning:

@@ -23,7 +23,7 @@ from actionbus.projections.errors import (
     StoreUnavailable,
     UnknownProjection,
 )
-from actionbus.projections.search import START, Place, Search, cursor, place_of
+from actionbus.projections.search import START, PageEnd, Search, cursor, place_of
 from actionbus.projections.store import Store
 from actionbus.search import EsRepo
 
@@ -186,7 +186,7 @@ def test_a_cursor_made_up_for_another_index_shows_nothing_of_it(elasticsearch_st
     store.client.index(index="secrets", id="1", document={"title": "red"}, refresh=True)
     foreign = store.client.open_point_in_time(index="secrets", keep_alive="1m").body["id"]
     asked = Search("red", after=START)
-    made_up = cursor(asked, "things", Place([9.0, -1], 1, f"{INDEX.name}/{foreign}"))
+    made_up = cursor(asked, "things", PageEnd([9.0, -1], 1, f"{INDEX.name}/{foreign}"))
     assert store.search("things", replace(asked, after=made_up)).hits == []
 
 
