@@ -54,7 +54,7 @@ class _Greeting(Transport):
 
 
 def _is_elasticsearch(answer: TransportApiResponse) -> bool:
-    """Whether it is known to be one; False where that cannot be told now. Raises StoreUnsuitable if it is none."""
+    """Whether it is known to be one; False where that cannot be told now. Raises StoreUnsuitable if it is not."""
     status = answer.meta.status
     node = answer.meta.node
     at = f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}"
@@ -107,7 +107,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def hosts_of(where: str) -> list[str]:
-    """The URLs of several nodes, with commas between. Raises ValueError for one that is none."""
+    """The URLs of several nodes, with commas between. Raises ValueError for what is not a URL."""
     hosts = [each.strip() for each in where.split(",") if each.strip()]
     for each in hosts:
         if not each.startswith(("http://", "https://")):
@@ -119,7 +119,7 @@ def hosts_of(where: str) -> list[str]:
 
 
 def client_for(hosts: list[str], timeout: float, options: Mapping[str, Any]) -> Elasticsearch:
-    """A client. Raises ValueError for a file of certificates that cannot be read, or an address that is none."""
+    """A client. Raises ValueError for a file of certificates that cannot be read, or an address that is not a URL."""
     see_files(options)
     return Elasticsearch(
         hosts,

@@ -235,7 +235,7 @@ class Bus:
         `erase_subject`, which does not say who it was: that can be shown with the receipt. The application's own rows
         are its own to remove, best before this; those that stand are counted. Any number of times. A checkpoint is
         asked for `history:erase`, unless an `operator` does it; where there is none, whoever has the bus may. Raises
-        PermissionDenied, JournalUnavailable where writers do not make room, ValueError for a subject that is none.
+        PermissionDenied, JournalUnavailable where writers do not make room, ValueError if no subject is given.
         """
         if subject is None or not str(subject):
             raise ValueError("say who is to be erased: `subject` is the id that the application knows them by")

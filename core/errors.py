@@ -129,7 +129,7 @@ class JournalUnavailable(ActionBusError):
 
 @public
 class AttemptsExhausted(ActionBusError):
-    """A queued action was begun as often as is allowed, and no attempt came to an end; the last outcome it gets."""
+    """A queued action was begun as often as is allowed, and no attempt finished; the last outcome it gets."""
 
 
 @public

@@ -280,7 +280,7 @@ class Journal:
         """Wait until all who were appending records when this was called have ended."""
         self._reader.outlast_writers()
 
-    def look_anew(self, known: int = 0) -> None:
+    def look_again(self, known: int = 0) -> None:
         """Forget how far the journal is settled beyond `known`: the database may have been replaced by an older one."""
         self._reader.forget(known)
 

@@ -124,7 +124,7 @@ class ActionRunner:
         """Validate an action now and let a worker run it; the ticket leads to its outcome.
 
         `eta` is when it is due (naive: UTC), `countdown` in how many seconds; at once if neither is given. Raises
-        UnknownAction, InvalidArguments, PermissionDenied as `execute` does, ValueError for a time that is none.
+        UnknownAction, InvalidArguments, PermissionDenied as `execute` does, ValueError for an invalid time.
         Permissions are asked again when it runs. A broker that is away loses nothing: `ticket.problem` says so, and the
         message is sent later. Where the handler is `unique`, the ticket may lead to another one, and is `repeated`.
         """

@@ -86,7 +86,7 @@ class Delivery:
                 f"{self.name} is at position {self.row.position}, but the journal ends at {last}: the database is an "
                 f"older one; `actionbus subscriptions reset {self.name} --to POSITION` says where to go on"
             )
-        self._bus.journal.look_anew(self.row.position)
+        self._bus.journal.look_again(self.row.position)
 
     def step(self) -> StepResult:
         """Hand over one batch.

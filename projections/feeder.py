@@ -108,7 +108,7 @@ class Feeder:
             self._is_to_be_counted = True
             self._count()
             # What was absorbed was settled; what we believe beyond that may be of a database that is no more.
-            self._bus.journal.look_anew(self.row.position)
+            self._bus.journal.look_again(self.row.position)
             self._journal.forget()
         self.left_out, self._to_take_out = set(self.row.without), set()
         self._hear_decisions()

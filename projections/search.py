@@ -25,7 +25,7 @@ MATCHES: Final[tuple[Match, ...]] = ("words", "phrase", "prefix")
 BOUNDS: Final = ("gt", "gte", "lt", "lte")
 START: Final = "*"
 """The cursor of a first page."""
-NO_CURSOR: Final = f"the cursor is none that a search gave; begin with {START!r}"
+NO_CURSOR: Final = f"the cursor was not given by a search; begin with {START!r}"
 REBUILT: Final = f"the index was rebuilt since the cursor was given; begin with {START!r}"
 LONGEST_TEXT: Final = 10_000
 MOST_PARTS: Final = 200

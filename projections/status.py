@@ -18,7 +18,7 @@ from actionbus.projections.verified import VerifiedIndex
 @dataclass(frozen=True)
 class Status:
     """One slice of one index. `lag_seconds` is the age of the oldest record not yet absorbed, `eta_seconds` the time
-    that catching up will take at the rate of late (positions per second); None where nobody can tell."""
+    that catching up will take at the latest rate (positions per second); None where nobody can tell."""
 
     projection: str
     index: str | None

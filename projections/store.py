@@ -80,7 +80,7 @@ class Totals(NamedTuple):
 
 class Store(ABC):
     """All methods raise StoreUnavailable when the store does not answer, IndexMissing when there is no such index,
-    StoreUnsuitable when what answers is none that this can work with."""
+    StoreUnsuitable when it cannot work with what answers."""
 
     is_apart: ClassVar[bool] = True
     """Whether it lies outside of the journal's database, so that it is not copied or restored along with that, and

@@ -110,7 +110,7 @@ class Verification:
         self._catalogue.verifications.put(self.outcome)
 
     def _served(self) -> str:
-        """The index that readers see. Raises NeedsRebuild if it is none that this code feeds."""
+        """The index that readers see. Raises NeedsRebuild if this code does not feed it."""
         served = self._store.aliased(self._projection.name)
         rows = [row for row in self._ledger.checkpoints(self._projection.name) if row.index_name == served]
         if served is None or any(row.version != self._projection.version for row in rows):
@@ -259,7 +259,7 @@ class Verification:
     def _is_settled_to(self, position: int) -> None:
         """Let the journal know what this process has not seen for itself, and may be long in finding out."""
         if self._bus.journal.settled() < position:
-            self._bus.journal.look_anew(position)
+            self._bus.journal.look_again(position)
 
     def _expected(
         self, basis: Holding, stored: Mapping[str, StoredDocument], keys: Sequence[str], written_to: int

@@ -61,7 +61,7 @@ class Replayer:
 
     `database` is the sandbox: a URL or Engine of an empty database of the journal's kind; for a journal on SQLite it is
     one in memory by default. `prepare` makes its tables, given an Engine; by default the models do. `overrides` puts
-    objects in place of dependencies. Raises ReplayError where the database is missing, or is none that will do.
+    objects in place of dependencies. Raises ReplayError where the database is missing, or will not do.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ _TYPES: Final = {
 }
 """Of the journal's columns on PostgreSQL, those that are no text."""
 _LATE: Final = 300
-"""So many values met of late are looked for as words of longer texts too, such as messages of errors."""
+"""So many of the last values met are looked for as words of longer texts too, such as messages of errors."""
 Progress = Callable[[], None]
 
 
@@ -149,7 +149,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
     """Read a file into a journal that is empty, which takes the identity of the exported one; how many records.
 
     The row history that it holds comes along, unless `history` is false. All or nothing. Raises ReplayError for a
-    journal that is not empty, a file that is none or cut off, or a row history that does not go into this database.
+    journal that is not empty, a wrong file, one that is cut off, or a row history that does not go into this database.
     """
     table = journal_table(bus.backend.schema)
     count = upto = 0

@@ -33,9 +33,7 @@ def place_of(text: str | None) -> JournalPlace | None:
     if text is None:
         return None
     if not (found := _PLACE.fullmatch(text)):
-        raise Malformed(
-            "cursor is none that was given here; take `older` or `newer` of a page", {"cursor": ["is unknown"]}
-        )
+        raise Malformed("cursor was not given here; take `older` or `newer` of a page", {"cursor": ["is unknown"]})
     return JournalPlace(int(found[2]), found[1] == "o")
 
 
@@ -73,8 +71,8 @@ class Cursors:
         plain = sealed.isascii() and len(sealed) <= LONGEST_CURSOR
         if not plain or not hmac.compare_digest(seal, self._seal(cursor)):
             raise Malformed(
-                "cursor is none that this caller was given here; begin with the first page",
-                {"cursor": ["is none that this caller was given here"]},
+                "cursor was not given to this caller; begin with the first page",
+                {"cursor": ["was not given to this caller"]},
             )
         return cursor
 

@@ -75,7 +75,7 @@ def _what_if(asker: Asker, given: Given) -> Command:
 def _preview(asker: Asker, given: Given) -> Command:
     name = _needed(given, "action")
     if name.startswith("-"):
-        raise Malformed("an action's name is needed", {"action": ["is none"]})
+        raise Malformed("an action's name is needed", {"action": ["is missing, or is not a name"]})
     return Command(["run", name, "--preview", "--json", *_by(asker, given), *_options(given, arguments="arguments")])
 
 

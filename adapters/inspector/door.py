@@ -55,9 +55,7 @@ class Door:
         given = request.args.get("token", "").encode()
         with self._lock:
             if self._is_used or not hmac.compare_digest(given, self._token.encode()):
-                raise NotLetIn(
-                    "this address was used already, or is none that was printed; start `actionbus inspect` again"
-                )
+                raise NotLetIn("this address was used already, or was never printed; start `actionbus inspect` again")
             self._is_used = True
         response = Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
         response.set_cookie(self._cookie(), self._secret, httponly=True, samesite="Strict", path="/")

@@ -127,7 +127,7 @@ def moment(text: Any) -> Markup:
 
 
 def moment_of(text: str) -> datetime | None:
-    """A time that is in UTC where it says nothing; None for what is none."""
+    """A time that is in UTC where it says nothing; None for what is not a time."""
     try:
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)

@@ -152,7 +152,7 @@ class Queue:
 class Schedule:
     """When an action is due again and again: five fields of cron and, at wish, a time zone: "0 9 * * 1 Europe/Berlin".
 
-    Without a zone it is UTC. Raises ValueError for what is none. Daylight saving time is cronsim's affair, which
+    Without a zone it is UTC. Raises ValueError for anything else. Daylight saving time is cronsim's affair, which
     does as Debian's cron: a job at a fixed hour runs once on every day, though the hour is missing or comes twice.
     """
 

@@ -1,7 +1,7 @@
 """Runs what an action has queued for right after its commit, in the process that committed it. Called by the runner.
 
 So calls that were postponed are made where no worker runs, too. It is the claim that any worker makes: one of them may
-be faster, and if this process dies, or a call comes to no end, the next worker has it.
+be faster, and if this process dies, or a call does not finish, the next worker has it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from actionbus.core.values.record import Outcome
 
 log = logging.getLogger("actionbus")
 FIRST_PAUSE_S: Final = 1.0
-"""After an attempt that came to no end; doubled with every further one."""
+"""After an attempt that did not finish; doubled with every further one."""
 _LOCK_TRIES: Final = 40
 _LOCK_PAUSE_S: Final = 0.005
 _BUSY_S: Final = 1.0
@@ -103,7 +103,7 @@ def _run(
 
 
 def _attempt(services: Services, connection: Connection, run: Run, overrides: Mapping[str, Any]) -> Outcome | None:
-    """Make an attempt, under the lock. What came to no end is handed back before that is released, if possible."""
+    """Make an attempt, under the lock. What did not finish is handed back before that is released, if possible."""
     call = _call(services, connection, run, overrides)
     if call is None:
         return None
@@ -175,7 +175,7 @@ def _wake_next(services: Services, connection: Connection, run: Run) -> None:
 
 
 def _try_later(services: Services, run: Run, unfinished: AttemptUnfinished, connection: Connection | None) -> None:
-    """Hand back what came to no end; a second time, it does nothing."""
+    """Hand back what did not finish; a second time, it does nothing."""
     doubled = min(FIRST_PAUSE_S * 2 ** min(run.attempts - 1, 32), LONGEST_PAUSE_S)
     pause = doubled if unfinished.pause is None else unfinished.pause
     pause = 0.0 if _end_of_process(unfinished) else pause
@@ -188,7 +188,7 @@ def _try_later(services: Services, run: Run, unfinished: AttemptUnfinished, conn
 
 
 def _end_of_process(unfinished: AttemptUnfinished) -> BaseException | None:
-    """What asked this process to end, if that is why an attempt came to no end."""
+    """What asked this process to end, if that is why an attempt did not finish."""
     cause = unfinished.__cause__
     return cause if cause is not None and not isinstance(cause, Exception) else None
 

@@ -70,7 +70,7 @@ class Scrubber:
         return _without(text, self._secrets.values()) if self._secrets else text
 
     def json(self, value: Any) -> Any:
-        """A JSON value without the secrets, in keys neither."""
+        """A JSON value without the secrets, in its keys too."""
         possible = self._possible(value) if self._secrets else ()
         return _json(value, possible) if possible else value
 

@@ -82,7 +82,7 @@ def size_of(row: Sequence[Any]) -> int:
 class RowDecoder:
     """Makes Records of rows; `utc` reads the driver's times, and `teller` is the journal's.
 
-    Raises JournalUnavailable, which names the position, for a column that is none of a record.
+    Raises JournalUnavailable, which names the position, for a value that no record can have.
     """
 
     def __init__(self, utc: Callable[[Any], datetime], teller: Teller) -> None:

@@ -56,7 +56,7 @@ class Run(NamedTuple):
     queue: str
     queued_at: float
     due_at: float
-    """From when on a worker may begin it: the time that was asked for; after an attempt that came to no end, later."""
+    """From when on a worker may begin it: the time that was asked for; after an attempt that did not finish, later."""
     publish_at: float
     """When the next message is to be sent, unless the action is settled before."""
     published: int = 0
@@ -64,7 +64,7 @@ class Run(NamedTuple):
     worker: str | None = None
     claimed_at: float | None = None
     problem: str | None = None
-    """Why the last attempt came to no end, or why no worker begins one."""
+    """Why the last attempt did not finish, or why no worker begins one."""
     priority: int = 0
     concurrency_key: str | None = None
     """Of all that have the same one, at most one runs at a time, in the order of `ordered_at` and `number`."""
@@ -94,7 +94,7 @@ class Run(NamedTuple):
         key: str | None = None,
         carried: bool = True,
     ) -> Run:
-        """A run that its maker publishes at once if it is due; the dispatcher does otherwise, or if that fails.
+        """A run that its maker publishes at once if it is due; otherwise, or if that fails, the dispatcher does.
 
         Not `carried` by a broker: the first message is a dispatcher's, should a broker have one.
         """
@@ -266,7 +266,7 @@ class Runs:
     def hand_back(
         self, run: Run, seconds: float, problem: str, connection: Connection | None = None, *, begun: bool = True
     ) -> bool:
-        """No worker has it any more, since the attempt came to no end; the next may begin after `seconds`.
+        """No worker has it any more, since the attempt did not finish; the next may begin after `seconds`.
 
         One that was not even `begun` costs none. False if another attempt has begun meanwhile.
         """

@@ -9,7 +9,7 @@ AnyId: TypeAlias = UUID | str
 
 
 def action_id_of(given: object) -> UUID:
-    """The id. Raises ValueError for what is none."""
+    """The id. Raises ValueError for what is not an id."""
     if isinstance(given, UUID):
         return given
     if isinstance(given, str):

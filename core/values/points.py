@@ -18,7 +18,7 @@ def point_of(text: str) -> Point:
     for read in (UUID, _moment):
         try:
             return read(text)
-        except (ValueError, OverflowError):  # one that lies before or after all times in UTC is none
+        except (ValueError, OverflowError):  # one that lies before or after all times in UTC cannot be compared
             pass
     raise ValueError(f"{text!r} is not a point in history; give a position, ISO 8601 time, action id, `start` or `end`")
 

@@ -70,7 +70,7 @@ def test_a_journal_restored_from_an_older_dump_is_found_out_even_by_a_living_pro
             connection.execute(
                 text("SELECT setval(pg_get_serial_sequence('journal', 'position'), max(position)) FROM journal")
             )
-        world.bus.journal.look_anew()
+        world.bus.journal.look_again()
         eventually(lambda: world.operations.status()[0].state == "stopped")
         told = world.operations.status()[0].detail
         assert "restored" in told["message"]

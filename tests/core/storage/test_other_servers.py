@@ -172,7 +172,7 @@ def test_a_standby_is_refused_by_name(server: Server, postgres_url: URL, before:
                 with pytest.raises(JournalUnavailable, match="standby"):
                     read(nothing)
         if before == "after reading the primary":  # a name that leads to another server after a failover
-            bus.journal.look_anew(1)
+            bus.journal.look_again(1)
         assert bus.journal.get(uuid4()) is None, "what asks for one action is answered"
         for read in READS.values():
             with pytest.raises(JournalUnavailable, match="standby"):
