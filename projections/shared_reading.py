@@ -234,7 +234,10 @@ class SharedReading:
         return self._cut(found, wanted, start, size) if found else None
 
     def _found(self, start: int, size: int) -> list[Stretch]:
-        """Kept stretches that follow on each other from a position, until they have enough. Under the guard."""
+        """Kept stretches that lead on from a position without a gap, until they have enough. Under the guard.
+
+        They may overlap: who begins at another place than those before him reads some of the same.
+        """
         found: list[Stretch] = []
         count = room = 0
         while count < size and room < BATCH_ROOM:
@@ -248,11 +251,11 @@ class SharedReading:
         return found
 
     def _cut(self, stretches: Sequence[Stretch], wanted: WantedRecords, start: int, size: int) -> Batch:
-        """Of stretches that follow on each other, at most `size` records beyond `start`."""
+        """Of stretches that follow on each other, or overlap, at most `size` records beyond `start`, each once."""
         rows: list[Sequence[Any]] = []
         end = start
         for stretch in stretches:
-            beyond = stretch.rows[bisect_right(stretch.rows, start, key=_position) :]
+            beyond = stretch.rows[bisect_right(stretch.rows, end, key=_position) :]
             found = wanted.among(beyond)
             if len(rows) + len(found) > size:
                 rows += found[: size - len(rows)]

@@ -107,6 +107,22 @@ def test_each_gets_what_he_would_have_read_by_himself(written: Bus, monkeypatch:
     assert found == expected
 
 
+def test_what_was_kept_twice_is_given_once(written: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two who began at different places leave stretches that overlap; a batch may be made of both."""
+    monkeypatch.setattr(shared_reading, "_ROWS", 20)
+    reading = SharedReading(written.journal)
+    everything = WantedRecords(None, None)
+    one, other = (reading.follower(everything) for _ in range(2))
+    one.position = other.position = 10
+    for place in (10, 0):
+        reading._together(place)
+    assert [(each.start, each.end) for each in reading._kept] == [(0, 20), (10, 30)]
+    for start in (0, 3, 12):
+        batch = one.read(start, 100)
+        assert [record.position for record in batch.records] == list(range(start + 1, batch.end + 1))
+        assert batch.end == 30
+
+
 def test_ten_at_their_own_pace_read_the_journal_once(written: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Reads(monkeypatch)
     monkeypatch.setattr(shared_reading, "_ROWS", 10)
