@@ -199,7 +199,7 @@ class History:
         with self.opened(outcome.position) as opened:
             source = opened.images.sources([outcome.position])[outcome.position]
             if most is not None and opened.images.is_longer(source, most):
-                raise HistoryError(f"more than {most} rows were changed at this position; ask for single ones")
+                raise HistoryError(f"more than {most} changes of rows were made at this position; ask for single rows")
             found = opened.images.of_record(opened.shapes, source)
             changes = opened.changes_of(found)
             used = {each.table for each in changes}
