@@ -180,12 +180,11 @@ class SQLiteImages(Images):
         later, middle, number = frozenset(cut.later), 4 + len(shape.columns), shape.shape
         columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
         beyond = "" if after is None else " AND key > ?"
-        sql = (
+        sql = (  # by the index of keys, in their order; by that of numbers, all would have to be sorted
             f"SELECT key, image, operation IN ('u', 'd'), operation <> 'd', {columns} FROM {{home}}actionbus_images "
-            f"WHERE shape = ? AND image > ? AND image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
+            f"WHERE shape = ? AND +image > ? AND +image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
         )
-        values = (number, since, cut.image, *(() if after is None else (after,)))
-        for row in self._execute(sql, values):
+        for row in self._execute(sql, (number, since, cut.image, *(() if after is None else (after,)))):
             if row[1] not in later:
                 yield row[0], row[1], number, row[4:middle] if row[2] else None, row[middle:] if row[3] else None
 
@@ -292,9 +291,10 @@ class SQLiteImages(Images):
     def _place_of(self, shape: Shape) -> int | None:
         if not shape.is_baseline:
             return None
-        sql = f"image > ? AND operation = '{BASELINE}'"
-        row = next(iter(self._of_shape(shape, sql, (shape.since_image,))), None)
-        return self._images([(shape, row)])[0].position if row else None
+        # What was copied follows at once: nobody else writes in between.
+        first = "SELECT min(image) FROM {home}actionbus_images WHERE image > ?"
+        found = self._within([shape], f"image = ({first}) AND operation = '{BASELINE}'", (shape.since_image,))
+        return found[0].position if found else None
 
     def last_of(self, shapes: Sequence[Shape]) -> int | None:
         # Backwards by number, whatever the index of keys promises: the last one is found soon.
