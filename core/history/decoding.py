@@ -118,13 +118,23 @@ def decoder_of(types: Sequence[str]) -> Decode:
         # To the reader of CSV, which is quicker, an empty text looks like NULL, and a single NULL like nothing.
         every = "\n".join(texts)
         if '""' in every or _ERASED in every or "()" in texts or max(map(len, texts)) > _LONGEST:
-            columns = zip(*map(fields_of, texts), strict=True)
-            return zip(*map(_converted, converts, columns), strict=True)
-        bodies = [each[1:-1] for each in texts]
-        fields = zip(*csv.reader(bodies, escapechar="\\", strict=True), strict=True)
-        return zip(*map(_converted_or_null, converts, fields), strict=True)
+            fields = zip(*map(fields_of, texts), strict=True)
+            return zip(*map(_converted, converts, fields), strict=True)
+        columns = _columns(texts, every, len(converts))
+        return zip(*map(_converted_or_null, converts, columns), strict=True)
 
     return decode
+
+
+def _columns(texts: Sequence[str], every: str, width: int) -> Iterable[Sequence[str]]:
+    if every.count("\n") < len(texts):  # none is within a value, so that what lies between two rows is nowhere else
+        fields = _read([every[1:-1].replace(")\n(", ",")])[0]
+        return [fields[place::width] for place in range(width)]
+    return zip(*_read([each[1:-1] for each in texts]), strict=True)
+
+
+def _read(lines: Sequence[str]) -> list[list[str]]:
+    return list(csv.reader(lines, escapechar="\\", strict=True))
 
 
 def _converted(convert: Convert | None, column: Sequence[str | ErasedValue | None]) -> Sequence[Any]:
