@@ -25,6 +25,7 @@ import psycopg2
 from sqlalchemy import Connection
 
 from actionbus.core.history.decoding import Decode, Values, decoder_of
+from actionbus.core.history.fetching import Fetching
 from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
@@ -63,13 +64,14 @@ _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.imag
     GROUP BY i.shape, i.key, v.held HAVING sum(v.n) <> 0"""
 _OF_SHAPE: Final = """(SELECT i.image, i.shape, i.key, i.before, i.after FROM {{home}}actionbus_images i
     WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {beyond} ORDER BY i.key, i.image)"""
-_LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held OR (c.was <> c.shape AND c.held IS NOT NULL) AS is_open
-    FROM (SELECT i.*, lag(i.after) OVER w AS held, lag(i.shape) OVER w AS was, lead(i.image) OVER w AS until
+_LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held{differ} AS is_open
+    FROM (SELECT i.*, lag(i.after) OVER w AS held{was}, lead(i.image) OVER w AS until
         FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
 """Each image beside what the one before it left; `is_open` where it does not take that away."""
-_CHAINS: Final = f"""SELECT key, shape, after,
-        CASE WHEN is_open THEN ARRAY[CASE WHEN until IS NULL THEN after END, was::text, held, before] END
-    FROM ({_LINKED}) d WHERE (until IS NULL AND after IS NOT NULL) OR is_open ORDER BY key, image"""
+_BY_SHAPE: Final = {"was": ", lag(i.shape) OVER w AS was", "differ": " OR (c.was <> c.shape AND c.held IS NOT NULL)"}
+_CHAINS: Final = """SELECT key, {shape}, after,
+        CASE WHEN is_open THEN ARRAY[CASE WHEN until IS NULL THEN after END, {was}::text, held, before] END
+    FROM ({linked}) d WHERE (until IS NULL AND after IS NOT NULL) OR is_open ORDER BY key, image"""
 """Of each key that is there the last image; and those that are open, with what tells why."""
 _LAST_IMAGE: Final = """SELECT coalesce((SELECT images_upto FROM {home}journal WHERE images_upto IS NOT NULL
     ORDER BY position DESC LIMIT 1), 0)"""
@@ -87,6 +89,7 @@ class PostgreSQLImages(Images):
         self._known_later: dict[Cut, list[int]] = {}
         self._decoders: dict[int, Decode] = {}
         self._cursors = 0
+        self._fetching = Fetching(lambda: driver_connection(connection).cursor())
 
     @contextmanager
     def snapshot(self, *, with_copies: bool = False) -> Iterator[None]:
@@ -94,7 +97,8 @@ class PostgreSQLImages(Images):
         # Temporary tables are writes, which a reader's role may leave out by default, and a standby cannot do.
         cursor.execute(_BEGIN.format(mode="READ WRITE" if with_copies else ""))
         try:
-            yield
+            with self._fetching.ahead():
+                yield
         finally:
             cursor.execute("ROLLBACK")
 
@@ -157,14 +161,19 @@ class PostgreSQLImages(Images):
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
     ) -> Iterator[Stretch]:
         images, values = self._of_shapes(shapes, since, cut, after)
+        if len(shapes) == 1:  # nothing is asked of each image that is known of all
+            number = shapes[0].shape
+            sql = _CHAINS.format(shape=number, was=number, linked=_LINKED.format(images=images, was="", differ=""))
+        else:
+            sql = _CHAINS.format(shape="shape", was="was", linked=_LINKED.format(images=images, **_BY_SHAPE))
         chains = _Chains()
-        yield from map(chains.stretch, self._fetched(_CHAINS.format(images=images), values, min(size, STRETCH)))
+        yield from map(chains.stretch, self._fetched(sql, values, min(size, STRETCH)))
         yield chains.rest()
 
     def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
         """SQL of all images of keys, each beside what the one before it left, and its parameters."""
         images, values = self._of_shapes(shapes, since, cut)
-        return _LINKED.format(images=images), values
+        return _LINKED.format(images=images, **_BY_SHAPE), values
 
     def _of_shapes(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> tuple[str, list[Any]]:
         """One branch for each shape, each in the order of the index, which PostgreSQL then merges without sorting."""
@@ -181,16 +190,9 @@ class PostgreSQLImages(Images):
     def _fetched(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Sequence[Any]]]:
         """Rows as they are needed, first so many, by a cursor of the server, which ends with the snapshot."""
         self._cursors += 1
-        name, cursor = f"actionbus_{self._cursors}", self._cursor()
-        self._run(cursor, f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
-        while True:
-            cursor.execute(f"FETCH {size} FROM {name}")
-            found = cursor.rowcount
-            if found:
-                yield cursor.fetchall()  # held by nobody here: Python's collector would look at them
-            if found < size:
-                return
-            size = STRETCH
+        name = f"actionbus_{self._cursors}"
+        self._run(self._cursor(), f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
+        return self._fetching.pieces(name, size)
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
         found = [each for text, ids in self._keys(shapes, key) for each in self._of_key(ids, text, since, cut)]
@@ -353,7 +355,7 @@ class PostgreSQLImages(Images):
         cursor.execute(placed.replace("{home}", self.prefix.replace("%", "%%")), tuple(parameters))
 
     def _cursor(self) -> Any:
-        return driver_connection(self.connection).cursor()
+        return self._fetching.cursor()
 
 
 class _Chains:

@@ -42,13 +42,12 @@ class Rows:
         """The same by columns; beyond a key, at most so many. Raises HistoryError where there is no key to go by."""
         if after is None and limit is None and not self._fold.is_keyed:
             left = [row for row in self.all() for _ in range(row.times)]
-            yield from self._told([row.shape for row in left], [row.row for row in left])
-            return
+            return iter(self._told([row.shape for row in left], [row.row for row in left]))
         if not self._fold.is_keyed:
             raise HistoryError(_no_order(self._recorded))
         beyond = None if after is None else self._recorded.key_of(after)
         stretches = self._by_key(beyond, limit or STRETCH)
-        yield from islice(chain.from_iterable(self._told(each.shapes, each.rows) for each in stretches), limit)
+        return islice(chain.from_iterable(self._told(each.shapes, each.rows) for each in stretches), limit)
 
     def _by_key(self, after: Any = None, size: int = STRETCH) -> Iterator[Stretch]:
         """The rows that are there."""
