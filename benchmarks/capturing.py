@@ -6,7 +6,6 @@ Run by hand: `python -m benchmarks.capturing`. It starts a PostgreSQL of its own
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from actionbus import Application, Bus
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from actionbus.core.storage.ddl import verbatim
+from benchmarks.cost import Cost, ServerCpu
 from tests.servers import Server
 
 ROWS = 10_000
@@ -66,16 +66,26 @@ WORKS: dict[str, tuple[Work, bool]] = {
 
 def measure(engine: Engine, tables: tuple[Table, Table]) -> None:
     """Print a line for each kind of work, done as an action would."""
+    server = ServerCpu(engine.url)
+    print(f"{'':<40} {'without':>11} {'recorded':>11}   ratio; the server's CPU, and the ratio of that")
     for name, (work, is_filled) in WORKS.items():
-        taken: dict[str, list[float]] = {table.name: [] for table in tables}
+        taken: dict[str, list[Cost]] = {table.name: [] for table in tables}
         for _ in range(ROUNDS):
             for table in tables:
-                taken[table.name].append(_timed(engine, table, work, is_filled))
-        without, recorded = (statistics.median(taken[table.name]) for table in tables)
-        print(f"{name:<40} {without * 1000:8.1f} ms {recorded * 1000:8.1f} ms   {without / recorded:.2f}")
+                taken[table.name].append(_spent(engine, server, table, work, is_filled))
+        clock, _, served = ([statistics.median(c) / 1e6 for c in each] for each in zip(*_columns(taken), strict=True))
+        print(
+            f"{name:<40} {clock[0]:8.1f} ms {clock[1]:8.1f} ms   {clock[0] / clock[1]:.2f}; "
+            f"{served[0]:8.1f} ms {served[1]:8.1f} ms   {served[0] / served[1]:.3f}"
+        )
 
 
-def _timed(engine: Engine, table: Table, work: Work, is_filled: bool) -> float:
+def _columns(taken: dict[str, list[Cost]]) -> list[list[tuple[int, ...]]]:
+    """Of each table what was spent of each kind, round by round."""
+    return [list(zip(*each, strict=True)) for each in taken.values()]
+
+
+def _spent(engine: Engine, server: ServerCpu, table: Table, work: Work, is_filled: bool) -> Cost:
     with engine.begin() as connection:
         connection.execute(text("SELECT set_config('actionbus.action', 'a0b1c2d3a0b1c2d3a0b1c2d3a0b1c2d3', true)"))
         _run(connection, f"TRUNCATE {table.name}")
@@ -83,9 +93,9 @@ def _timed(engine: Engine, table: Table, work: Work, is_filled: bool) -> float:
             _run(connection, f"INSERT INTO {table.name} {SOURCE} FROM generate_series(1, {ROWS}) g")
     with engine.begin() as connection:
         connection.execute(text("SELECT set_config('actionbus.action', 'a0b1c2d3a0b1c2d3a0b1c2d3a0b1c2d3', true)"))
-        started = time.perf_counter()
+        before = Cost.so_far(server)
         work(connection, table)
-        return time.perf_counter() - started
+        return Cost.so_far(server).since(before)
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ Half of the images put a row there, the other half change one; each belongs to a
 from __future__ import annotations
 
 import argparse
-import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,7 @@ from actionbus.core.history.fold import Fold
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from actionbus.replay.transfer import export, import_into
+from benchmarks.cost import Cost, ServerCpu
 from benchmarks.setting import application, databases, describe
 
 TABLES = {
@@ -50,11 +51,15 @@ def main() -> None:
     """Measure on both databases."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.telling")
     parser.add_argument("images", type=int, nargs="?", default=100_000)
-    images = parser.parse_args().images
+    parser.add_argument("--only-telling", action="store_true", help="write no file and read none")
+    options = parser.parse_args()
+    images = options.images
     with databases(are_empty=True) as urls, TemporaryDirectory() as folder:
         print(describe(urls))
         for name in ("postgresql", "sqlite"):
             telling(name, urls[name], images)
+            if options.only_telling:
+                continue
             carrying(urls[name], images, Path(folder) / f"{name}.gz")
 
 
@@ -71,21 +76,22 @@ def telling(name: str, url: URL, images: int) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE" if name == "postgresql" else "ANALYZE")  # as autovacuum would
     history = bus.history
     bus.journal.settled()
+    timed = partial(_timed, server=ServerCpu(url) if name == "postgresql" else None)
     print(f"\n{name}, {images} images, {half} rows")
-    _timed("state at the end", lambda: history.state("items"), images)
-    _timed("state at three quarters", lambda: history.state("items", at=images * 3 // 4), images * 3 // 4)
-    _timed("  of it, told by the sum of all", lambda: _summed(history), images)
-    _timed("  of it, fold and no columns", lambda: _folded(history), images)
-    _timed("first page of 100", lambda: history.state("items", limit=100))
-    _timed("a page in the middle", lambda: history.state("items", at=images * 3 // 4, after=half // 2, limit=100))
-    _timed("a row at a position", lambda: history.state("items", at=images // 2, after=half // 3, limit=1))
-    _timed("a row's history", lambda: history.rows("items", half // 2))
-    _timed("blame", lambda: history.blame("items", half // 2))
-    _timed("diff of the last 100 positions", lambda: history.diff(images - 100))
-    _timed("changes of an action", lambda: history.changes(images - 7))
+    timed("state at the end", lambda: history.state("items"), images)
+    timed("state at three quarters", lambda: history.state("items", at=images * 3 // 4), images * 3 // 4)
+    timed("  of it, told by the sum of all", lambda: _summed(history), images)
+    timed("  of it, fold and no columns", lambda: _folded(history), images)
+    timed("first page of 100", lambda: history.state("items", limit=100))
+    timed("a page in the middle", lambda: history.state("items", at=images * 3 // 4, after=half // 2, limit=100))
+    timed("a row at a position", lambda: history.state("items", at=images // 2, after=half // 3, limit=1))
+    timed("a row's history", lambda: history.rows("items", half // 2))
+    timed("blame", lambda: history.blame("items", half // 2))
+    timed("diff of the last 100 positions", lambda: history.diff(images - 100))
+    timed("changes of an action", lambda: history.changes(images - 7))
     query = f"SELECT EXISTS (SELECT 1 FROM items WHERE price = {images - images // 3})"
-    _timed("bisect by SQL", lambda: history.bisect(query), rounds=1)
-    _timed("bisect of a row", lambda: history.bisect_row("items", half // 2, "price", half + half // 2))
+    timed("bisect by SQL", lambda: history.bisect(query), rounds=1)
+    timed("bisect of a row", lambda: history.bisect_row("items", half // 2, "price", half + half // 2))
     bus.close()
 
 
@@ -121,15 +127,18 @@ def _run(connection: Connection, script: str) -> None:
             )
 
 
-def _timed(what: str, ask: Callable[[], Any], images: int = 0, *, rounds: int = 3) -> None:
+def _timed(
+    what: str, ask: Callable[[], Any], images: int = 0, *, rounds: int = 3, server: ServerCpu | None = None
+) -> None:
     spent = []
     for _ in range(rounds):
-        start, cpu = time.perf_counter(), time.process_time()
+        before = Cost.so_far(server)
         ask()
-        spent.append((time.perf_counter() - start, time.process_time() - cpu))
-    middle, cpu = sorted(spent)[rounds // 2]
-    rate = f", {images / middle:,.0f} images/s" if images else ""
-    print(f"  {what:<32} {middle * 1000:10.1f} ms, {cpu * 1000:8.1f} ms of the CPU here{rate}", flush=True)
+        spent.append(Cost.so_far(server).since(before))
+    middle = sorted(spent)[rounds // 2]
+    rate = f", {images / middle.wall * 1e9:,.0f} images/s" if images else ""
+    wall, here, there = (each / 1e6 for each in middle)
+    print(f"  {what:<32} {wall:10.1f} ms, CPU here {here:8.1f} ms, in the server {there:8.1f} ms{rate}", flush=True)
 
 
 if __name__ == "__main__":
