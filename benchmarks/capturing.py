@@ -93,7 +93,7 @@ def _spent(engine: Engine, server: ServerCpu, table: Table, work: Work, is_fille
             _run(connection, f"INSERT INTO {table.name} {SOURCE} FROM generate_series(1, {ROWS}) g")
     with engine.begin() as connection:
         connection.execute(text("SELECT set_config('actionbus.action', 'a0b1c2d3a0b1c2d3a0b1c2d3a0b1c2d3', true)"))
-        before = Cost.so_far(server)
+        before = Cost.begin(server)
         work(connection, table)
         return Cost.so_far(server).since(before)
 

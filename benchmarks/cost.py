@@ -29,6 +29,12 @@ class Cost(NamedTuple):
         """As it stands; the difference of two is what lay between them."""
         return cls(time.perf_counter_ns(), time.process_time_ns(), server.nanoseconds() if server else 0)
 
+    @classmethod
+    def begin(cls, server: ServerCpu | None) -> Self:
+        """As it stands just before what is measured; to look at the server takes milliseconds."""
+        served = server.nanoseconds() if server else 0
+        return cls(time.perf_counter_ns(), time.process_time_ns(), served)
+
     def since(self, before: Cost) -> Cost:
         """What was spent."""
         return Cost(*(now - then for now, then in zip(self, before, strict=True)))

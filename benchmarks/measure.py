@@ -76,7 +76,7 @@ def _cpu(cost: Cost) -> int:
 
 def _spent(contestant: Contestant, count: int, server: ServerCpu | None) -> Cost:
     contestant.before_round(count)
-    before = Cost.so_far(server)
+    before = Cost.begin(server)
     for number in range(count):
         contestant.step(number)
     return Cost.so_far(server).since(before)

@@ -132,7 +132,7 @@ def _timed(
 ) -> None:
     spent = []
     for _ in range(rounds):
-        before = Cost.so_far(server)
+        before = Cost.begin(server)
         ask()
         spent.append(Cost.so_far(server).since(before))
     middle = sorted(spent)[rounds // 2]
