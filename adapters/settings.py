@@ -63,6 +63,14 @@ SETTINGS: Final = (
         "--broker",
     ),
     Setting(
+        "LEAVE_CALLS_TO_WORKERS",
+        _ANYWHERE,
+        "`true`: calls that wait for the commit are made by workers, not by who ran the action "
+        "([outside-calls.md](outside-calls.md))",
+        "`false`; with a broker, `true`",
+        "--leave-calls-to-workers",
+    ),
+    Setting(
         "REDELIVER_AFTER",
         _ENVIRONMENT,
         "seconds until a message that nobody picked up is sent again; doubled every time",
@@ -162,6 +170,7 @@ SETTINGS: Final = (
 _PAGE: Final = """# Settings
 
 Each is read from the environment, from Flask's configuration, or from both; an option of the command line outdoes it.
+A name that begins with `ACTIONBUS_` and is none of them is told of once, with the nearest.
 Made of [adapters/settings.py](../adapters/settings.py) by `python -m actionbus.adapters.settings`.
 
 | setting | read from | what | if left out |
@@ -181,6 +190,16 @@ def number(name: str, kind: Callable[[str], N], least: N, expected: str) -> N:
     if value is None or not least <= value <= LARGEST:
         raise BadSetting(f"ACTIONBUS_{name} must be {expected}, not {said[:100]!r}; left out, it is {default}")
     return value
+
+
+def truth(name: str, said: object) -> bool:
+    """Whether a setting that is read from anywhere says yes; None is no. Raises BadSetting for what is neither."""
+    word = "" if said is None else str(said).strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"", "0", "false", "no", "off"}:
+        return False
+    raise BadSetting(f"ACTIONBUS_{name} must be true or false, not {word[:100]!r}")
 
 
 def page() -> str:

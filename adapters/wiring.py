@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.es_repo import EsRepo
 from actionbus.adapters.local_elasticsearch.server import LocalServer
-from actionbus.adapters.settings import DEFAULT_APPLICATION, number
+from actionbus.adapters.settings import DEFAULT_APPLICATION, number, truth
 from actionbus.core import Application, Broker, Bus, Middleware
 from actionbus.core.queueing.own import OwnQueue
 from actionbus.core.values.loading import load
@@ -50,12 +50,17 @@ def bus_for(
     schema: str | None = None,
     broker: str | None = None,
     session_factory: Callable[..., Session] | None = None,
+    leave_calls_to_workers: object = None,
 ) -> Bus:
     """A bus as the command line, Flask and workers have it: with a broker if there is one, and traced and counted
     where OpenTelemetry and prometheus-client are installed.
 
-    Raises ImportError saying what to install, ValueError for an unusable broker.
+    Who makes calls that wait for the commit says `leave_calls_to_workers`, true or false in any spelling, else the
+    environment. Raises ImportError saying what to install, ValueError for an unusable broker, BadSetting.
     """
+    left = (
+        os.environ.get("ACTIONBUS_LEAVE_CALLS_TO_WORKERS") if leave_calls_to_workers is None else leave_calls_to_workers
+    )
     return Bus(
         application,
         database,
@@ -63,6 +68,7 @@ def bus_for(
         broker=broker_for(broker),
         middleware=telemetry(),
         session_factory=session_factory,
+        leave_calls_to_workers=truth("LEAVE_CALLS_TO_WORKERS", left),
     )
 
 

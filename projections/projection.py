@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from actionbus.core import Record
+from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.values.record import STATUSES as EVERY_STATUS
 from actionbus.projections.fed import FedDeclaration, is_name
 from actionbus.projections.fields import Fields
@@ -90,6 +91,7 @@ class Projection(FedDeclaration):
     @classmethod
     def problems(cls, actions: Collection[str]) -> list[str]:
         """What is wrong with the declaration."""
+        warn_of_mistyped(cls, Projection, [reducer.name for reducer in cls.reducers])
         where = f"the projection {cls.__module__}.{cls.__qualname__}"
         found = [] if is_name(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
         if type(cls.version) is not int or cls.version < 1:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import ClassVar, Final
 
 from actionbus.core import Record
+from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.values.record import Kind
 from actionbus.projections.fed import FedDeclaration, is_name
 from actionbus.projections.shared_reading import WantedRecords
@@ -49,6 +50,7 @@ class Subscription(FedDeclaration):
     @classmethod
     def problems(cls, actions: Collection[str]) -> list[str]:
         """What is wrong with the declaration."""
+        warn_of_mistyped(cls, Subscription)
         where = f"the subscription {cls.__module__}.{cls.__qualname__}"
         found = [] if is_name(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
         if cls.handle is Subscription.handle:

@@ -58,6 +58,7 @@ class Environment:
     elasticsearch: str | None = None
     broker: str | None = None
     log_format: str = "text"
+    leave_calls_to_workers: bool = False
     app_is_default: bool = False
     """Whether nobody named an application."""
 
@@ -99,7 +100,13 @@ class Environment:
         except (ImportError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--broker") from None
         try:
-            bus: Bus = _wiring().bus_for(application, self.database, schema=self.schema, broker=self.broker)
+            bus: Bus = _wiring().bus_for(
+                application,
+                self.database,
+                schema=self.schema,
+                broker=self.broker,
+                leave_calls_to_workers=self.leave_calls_to_workers,
+            )
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--schema" if self.schema else "--database") from None
         self.tell_default()

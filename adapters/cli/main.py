@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from actionbus.adapters.cli.printing import PlainGroup, open_streams
+from actionbus.adapters.cli.printing import PlainGroup, open_streams, say
 from actionbus.adapters.logs import log_to_stderr
 from actionbus.adapters.settings import DEFAULT_APPLICATION, DEFAULT_DATABASE
+from actionbus.adapters.unknown_settings import tell_unknown
 
 _COMMANDS: Final = {
     "actions": ("actions", "List the actions, or describe the one called NAME."),
@@ -122,6 +124,13 @@ def _imported(module: str, name: str) -> Any:
     metavar="URL",
     help="What wakes workers, such as redis://localhost; by default the database does.",
 )
+@click.option(
+    "--leave-calls-to-workers",
+    is_flag=True,
+    envvar="ACTIONBUS_LEAVE_CALLS_TO_WORKERS",
+    show_envvar=True,
+    help="Calls that wait for an action's commit are made by workers, not by who ran it.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the log on standard error.")
 @click.option(
     "--log-format",
@@ -141,6 +150,7 @@ def group(
     schema: str | None,
     elasticsearch_at: str | None,
     broker: str | None,
+    leave_calls_to_workers: bool,
     verbose: bool,
     log_format: str,
 ) -> None:
@@ -154,11 +164,15 @@ def group(
                  actionbus projections run --once
                  actionbus search WORDS
     """
-    context.obj = _imported("common", "Environment")(app_path, database, schema, elasticsearch_at, broker, log_format)
+    context.obj = _imported("common", "Environment")(
+        app_path, database, schema, elasticsearch_at, broker, log_format, leave_calls_to_workers
+    )
     named = context.get_parameter_source("app_path") is not click.core.ParameterSource.DEFAULT
     context.obj.app_is_default = not named and context.invoked_subcommand != "demo"
     if verbose or log_format == "json":
         log_to_stderr(log_format)
+    for told in tell_unknown(os.environ):
+        say(("note:", "yellow"), f" {told}", stderr=True)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,8 +20,11 @@ from actionbus.adapters.http.jobs import Jobs
 from actionbus.adapters.http.origin import Gate
 from actionbus.adapters.http.waiting import MOST, Waits
 from actionbus.adapters.inspector.site import make_inspector
+from actionbus.adapters.unknown_settings import tell_unknown
 from actionbus.adapters.wiring import bus_for
 from actionbus.core import Application, Bus
+
+log = logging.getLogger("actionbus.http")
 
 INSPECTOR: Final = "/inspector"
 """Where it is, unless ACTIONBUS_INSPECTOR_PREFIX says otherwise."""
@@ -29,6 +34,7 @@ class ActionBus:
     """The extension. Give `application`, or a `bus` of yours; call `init_app` later for a factory.
 
     Config: ACTIONBUS_DATABASE_URL (default: SQLALCHEMY_DATABASE_URI), ACTIONBUS_SCHEMA, ACTIONBUS_BROKER_URL,
+    ACTIONBUS_LEAVE_CALLS_TO_WORKERS (True or False),
     ACTIONBUS_ELASTICSEARCH_URL, ACTIONBUS_API (False leaves the generated API out), ACTIONBUS_URL_PREFIX,
     ACTIONBUS_ALLOWED_HOSTS and ACTIONBUS_ALLOWED_ORIGINS (see `adapters.http.origin`; lists, or text with commas),
     ACTIONBUS_MOST_WAITING (how many requests may wait for projections at a time).
@@ -60,6 +66,8 @@ class ActionBus:
 
     def init_app(self, app: Flask) -> None:
         """Bind to a Flask app. Raises ConfigurationError for a declaration that is wrong."""
+        for told in tell_unknown([*os.environ, *app.config]):
+            log.warning(told)
         bus = self._bus or self._make_bus(app)
         prefix = str(app.config.get("ACTIONBUS_URL_PREFIX") or "").rstrip("/")
         config = app.config
@@ -101,7 +109,11 @@ class ActionBus:
             raise ValueError("set the config key ACTIONBUS_DATABASE_URL (or SQLALCHEMY_DATABASE_URI)")
         assert self._application is not None
         return bus_for(
-            self._application, url, schema=config.get("ACTIONBUS_SCHEMA"), broker=config.get("ACTIONBUS_BROKER_URL")
+            self._application,
+            url,
+            schema=config.get("ACTIONBUS_SCHEMA"),
+            broker=config.get("ACTIONBUS_BROKER_URL"),
+            leave_calls_to_workers=config.get("ACTIONBUS_LEAVE_CALLS_TO_WORKERS"),
         )
 
 

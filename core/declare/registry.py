@@ -18,6 +18,7 @@ from actionbus.core.declare.arg import Arg, build_schema
 from actionbus.core.declare.asynchronous import async_problem
 from actionbus.core.declare.dependencies import Plan, Provider, plan_for, read_providers
 from actionbus.core.declare.handler import ActionHandler, Arguments
+from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.declare.performing import action_that_performs, handler_that_performs
 from actionbus.core.declare.personal import problems_of
 from actionbus.core.declare.plain import Plain, plain_of
@@ -282,6 +283,7 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
     if handler.isolation is not None and handler.isolation not in ISOLATION_LEVELS:
         problems.append(f"{where}: `isolation` must be one of: {', '.join(ISOLATION_LEVELS)}")
     problems += problems_of_queueing(handler, where)
+    warn_of_mistyped(handler, ActionHandler)
     if handler.for_operators and not handler.permission:
         problems.append(f"{where}: an action for operators must name the `permission` that it takes")
     for step in ("set_args", "validate", "execute", "upcast"):
