@@ -6,6 +6,7 @@ import click
 
 from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json
 from actionbus.adapters.cli.printing import print_table, say
+from actionbus.adapters.declared_views import declared, in_words
 from actionbus.adapters.json_views import described, options_of, summary, type_name
 from actionbus.core.declare.registry import Action
 
@@ -21,7 +22,7 @@ def actions(env: Environment, name: str | None, as_json: bool) -> None:
     chosen = [registry.get(name)] if name else list(registry)
     if as_json:
         for action in chosen:
-            print_json(described(action))
+            print_json(described(action) | declared(action))
     elif name:
         _show(chosen[0])
     else:
@@ -43,6 +44,11 @@ def _show(action: Action) -> None:
         say("")
     if action.handler.permission:
         say(f"  asks for the permission {action.handler.permission}")
+        say("")
+    if words := in_words(action):
+        width = max(len(name) for name, _ in words)
+        for name, told in words:
+            say(f"  {name:{width}}  {told}")
         say("")
     rows = []
     for name, arg in action.handler.arguments.items():
