@@ -15,6 +15,7 @@ class Arguments:
     """Validated arguments: read as attributes (`args.name`), unpacked with `**args`, never changed."""
 
     __slots__ = ("_values",)
+    _WITHOUT_JSON: ClassVar[str] = "these are the action's Arguments; give those that are wanted, or dict(self.args)"
     _values: dict[str, Any]
 
     def __init__(self, values: Mapping[str, Any]) -> None:

@@ -256,7 +256,8 @@ class Execution:
         try:
             shown = payload.primitive(serializer.dump(result), self.attempt.limits)
         except payload.Unencodable as error:
-            raise type(error)(f"the result cannot be kept: {error}; return texts, numbers, lists and dicts") from error
+            hint = "" if "; " in str(error) else "; return texts, numbers, lists and dicts"
+            raise type(error)(f"the result cannot be kept: {error}{hint}") from error
         except RecursionError:
             raise payload.Unencodable(
                 "the result is nested too deeply, or holds itself; return ids, not objects"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from uuid import UUID
 
 from actionbus.core.declare.dependencies import Provider
@@ -29,6 +29,11 @@ class PostponedCall(Absent):
     """What a call gives that is made after the commit: no answer, only who will make it, and under which key."""
 
     __slots__ = ("action_id", "key")
+    _WITHOUT_JSON: ClassVar[str] = (
+        "a PostponedCall stands for a call that is made after the commit, and has no answer yet; give its `action_id`, "
+        "whose outcome will have what came of it"
+    )
+    """Where it is returned, or handed to another action."""
     action_id: UUID
     """The action that makes the call; its outcome has what came of it."""
     key: str
@@ -56,6 +61,7 @@ class Postponing(Absent):
     """Stands for the dependency, or a part of it reached by attribute."""
 
     __slots__ = ("_postpone", "_provider")
+    _WITHOUT_JSON: ClassVar[str] = "it is a dependency that is called after the commit; give what its calls give, by id"
     _provider: Provider
     _postpone: Postpone
 

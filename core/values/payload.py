@@ -186,7 +186,7 @@ def _special(value: Any, limits: Limits, depth: int) -> Any:
         return sorted(primitive(list(value), limits, depth), key=_encode)
     if isinstance(value, TooManyDigits):
         raise TooLong(f"a whole number of more than {limits.digits} digits")
-    raise Unencodable(f"a {type(value).__name__} has no JSON form")
+    raise Unencodable(getattr(type(value), "_WITHOUT_JSON", f"a {type(value).__name__} has no JSON form"))
 
 
 def _whole(value: int, limits: Limits) -> int:

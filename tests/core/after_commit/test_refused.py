@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from actionbus import Application, Arg, Bus, ConfigurationError, Misuse, Retry, outside
+from actionbus import Application, Arg, Bus, ConfigurationError, InvalidArguments, Misuse, Retry, outside
 from tests.conftest import BusFactory
 from tests.core.after_commit.till import Till, application
 from tests.shop.actions.call_back import CallBack
@@ -93,6 +93,41 @@ def test_what_a_handler_makes_of_it(bus: Bus, till: type[Till], use: str) -> Non
         bus.execute("call_back")
     assert "mailer" in str(raised.value)
     assert (till.asked, bus.runs.all()) == ([], [])
+
+
+RETURNED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "call": (answered, "a PostponedCall stands for a call that is made after the commit.*give its `action_id`"),
+    "call inside": (lambda handler: {"calls": [answered(handler)]}, "give its `action_id`, whose outcome"),
+    "dependency": (lambda handler: handler.mailer, "a dependency that is called after the commit"),
+    "part of it": (lambda handler: [handler.mailer.refunds], "a dependency that is called after the commit"),
+    "arguments": (
+        lambda handler: handler.args,
+        r"the action's Arguments; give those that are wanted, or dict\(self.args",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RETURNED)
+def test_what_is_returned_in_its_place_is_named_with_what_to_return(bus: Bus, till: type[Till], what: str) -> None:
+    CallBack.function, told = RETURNED[what]
+    with pytest.raises(ValueError, match=f"^the result cannot be kept: .*{told}"):
+        bus.execute("call_back")
+    assert (till.asked, bus.runs.all()) == ([], [])
+
+
+@pytest.mark.parametrize("instead", [lambda call: call.action_id, lambda call: {"key": call.key}, lambda call: None])
+def test_what_it_says_to_return_can_be_returned(bus: Bus, till: type[Till], instead: Callable[[Any], Any]) -> None:
+    CallBack.function = lambda handler: instead(answered(handler))
+    assert bus.execute("call_back").status == "succeeded"
+    CallBack.function = lambda handler: dict(handler.args)
+    assert bus.execute("call_back").result == {"n": 0}
+
+
+def test_handed_to_a_nested_action_it_is_named_too(bus: Bus, till: type[Till]) -> None:
+    CallBack.function = lambda handler: handler.runner.execute("call_back", {"n": answered(handler)})
+    with pytest.raises(InvalidArguments, match="give its `action_id`"):
+        bus.execute("call_back")
+    assert till.asked == []
 
 
 @pytest.mark.parametrize("wrong", [((), {}), ((1, 2), {}), ((1,), {"amonut": 2})])
