@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application
 from actionbus.core.declare.broker import Broker
-from actionbus.core.declare.middleware import Chain, Middleware
+from actionbus.core.declare.given import shown, wanted
+from actionbus.core.declare.middleware import Chain, Middleware, middlewares
 from actionbus.core.declare.personal import TableDeclaration, declared_of
-from actionbus.core.declare.registry import ISOLATION_LEVELS, Registry
+from actionbus.core.declare.registry import Registry
 from actionbus.core.errors import ConfigurationError
 from actionbus.core.gateway import sql_events
 from actionbus.core.gateway.inside import watch
@@ -80,9 +81,18 @@ class Bus:
         middleware: Sequence[Middleware] = (),
         leave_calls_to_workers: bool = False,
     ) -> None:
+        problems: list[str] = []
+        wanted("application", application, Application, "an Application", problems)
+        _check_database(database, session_factory, schema, problems)
+        _check_numbers(attempts, reconnect_for, problems)
+        middleware = middlewares(middleware, problems)
+        if broker is not None:
+            hint = f"; give CeleryBroker({broker!r})" if isinstance(broker, str) else ""
+            wanted("broker", broker, Broker, f"a Broker{hint}", problems)
+        wanted("leave_calls_to_workers", leave_calls_to_workers, bool, "True or False", problems)
+        if problems:
+            raise ConfigurationError(problems)
         registry = Registry(application)
-        if application.isolation not in ISOLATION_LEVELS:
-            raise ConfigurationError([f"isolation must be one of: {', '.join(ISOLATION_LEVELS)}"])
         self._owns_engine = not isinstance(database, Engine) and database is not None
         engine = _engine_of(database, session_factory)
         backend = backend_for(engine, schema, own_engine=self._owns_engine)
@@ -109,7 +119,7 @@ class Bus:
             broker=broker,
             claims=Claims(backend, _limits(application), carried=broker.carries),
             performs_calls=not (broker.carries or leave_calls_to_workers),
-            attempts=max(1, attempts),
+            attempts=attempts,
             reconnect_for=reconnect_for,
             lookout=Lookout(backend, self._wanted),
         )
@@ -291,6 +301,26 @@ class Bus:
         if len(text) > limits.context_bytes:
             raise ValueError(f"the context is {len(text)} bytes of JSON, more than the {limits.context_bytes} allowed")
         return text
+
+
+def _check_database(database: object, session_factory: object, schema: object, problems: list[str]) -> None:
+    if database is not None:
+        hint = "; a sessionmaker is given as session_factory=" if callable(database) else ""
+        wanted("database", database, (str, URL, Engine), f"a URL or an Engine{hint}", problems)
+    if session_factory is not None and not callable(session_factory):
+        problems.append(
+            f"session_factory: expected a sessionmaker, or what makes a Session, not {shown(session_factory)}"
+        )
+    if schema is not None:
+        wanted("schema", schema, str, "a name, or None", problems)
+
+
+def _check_numbers(attempts: object, reconnect_for: object, problems: list[str]) -> None:
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        problems.append(f"attempts: expected a whole number from 1 up, not {shown(attempts)}")
+    is_number = isinstance(reconnect_for, (int, float)) and not isinstance(reconnect_for, bool)
+    if not is_number or not float(reconnect_for) >= 0:  # type: ignore[arg-type]
+        problems.append(f"reconnect_for: expected a number of seconds, 0 or more, not {shown(reconnect_for)}")
 
 
 def _limits(application: Application) -> list[Limit]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from actionbus.core import Record
+from actionbus.core import ConfigurationError, Record
+from actionbus.core.declare.given import is_text, shown, texts
 from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.values.record import STATUSES as EVERY_STATUS
 from actionbus.projections.fed import FedDeclaration, is_name
@@ -56,10 +57,16 @@ def on(
 
     `key` names the document: a name looked up in the result and then in the arguments, or a callable of the record
     that gives one key or several. The method gets the document (None if there is none) and the record, and returns
-    the new document; None deletes it, the same one unchanged writes nothing.
+    the new document; None deletes it, the same one unchanged writes nothing. Raises ConfigurationError.
     """
-    actions = (action,) if isinstance(action, str) else tuple(action)
-    rule = Rule(actions, key, frozenset(statuses))
+    problems: list[str] = []
+    actions = texts("action", action, "names of actions", problems)
+    wanted_statuses = texts("statuses", statuses, "statuses of outcomes", problems)
+    if not is_text(key) and not callable(key):
+        problems.append(f"key: expected a name, or a function of the record, not {shown(key)}")
+    if problems:
+        raise ConfigurationError([f"@on: {problem}" for problem in problems])
+    rule = Rule(actions, key, frozenset(wanted_statuses))
 
     def mark(function: _Function) -> _Function:
         rules: list[Rule] = getattr(function, "_projection_rules", [])
@@ -98,9 +105,15 @@ class Projection(FedDeclaration):
             found.append(f"{where} has the version {cls.version!r}; it must be a whole number from 1")
         if not cls.reducers:
             found.append(f"{where} has no reducer; mark its methods with @on")
-        if RESERVED in cls.mappings.get("properties", {}):
+        for what in ("mappings", "settings"):
+            if not isinstance(given := getattr(cls, what), Mapping):
+                found.append(f"{where}: `{what}` must be a dict, as Elasticsearch takes it, not {shown(given)}")
+        if isinstance(cls.mappings, Mapping) and RESERVED in cls.mappings.get("properties", {}):
             found.append(f"{where} maps the field {RESERVED!r}, which is kept for positions")
-        if str(flat(cls.settings).get(DURABILITY, "request")).lower() != "request":
+        if (
+            isinstance(cls.settings, Mapping)
+            and str(flat(cls.settings).get(DURABILITY, "request")).lower() != "request"
+        ):
             found.append(f"{where} sets {DURABILITY} to what may lose acknowledged documents in a crash; leave it out")
         for reducer in cls.reducers:
             found += [f"{where}: {reducer.name} {why}" for why in _wrong(reducer, actions)]

@@ -10,10 +10,11 @@ class Mails(Subscription):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import ClassVar, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from actionbus.core import Record
+from actionbus.core.declare.given import is_text, shown
 from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.values.record import Kind
 from actionbus.projections.fed import FedDeclaration, is_name
@@ -55,16 +56,21 @@ class Subscription(FedDeclaration):
         found = [] if is_name(cls.name) else [f"{where} has the name {cls.name!r}; use a-z, 0-9 and _"]
         if cls.handle is Subscription.handle:
             found.append(f"{where} has no handle(records)")
-        if isinstance(cls.actions, str):
-            found.append(f"{where}: `actions` must be a list of names, or None for all")
+        if cls.actions is not None and not _are_texts(cls.actions):
+            found.append(f"{where}: `actions` must be a list of names, or None for all, not {shown(cls.actions)}")
         else:
             found += [
                 f"{where} wants the action {each!r}, which there is not"
                 for each in cls.actions or ()
                 if each not in actions
             ]
-        if isinstance(cls.kinds, str) or not cls.kinds or not set(cls.kinds) <= _KINDS:
-            found.append(f"{where}: `kinds` must be some of: {', '.join(sorted(_KINDS))}")
+        if not cls.kinds or not _are_texts(cls.kinds) or not set(cls.kinds) <= _KINDS:
+            found.append(f"{where}: `kinds` must be some of: {', '.join(sorted(_KINDS))}, not {shown(cls.kinds)}")
         if type(cls.batch) is not int or not 1 <= cls.batch <= _LARGEST:
-            found.append(f"{where}: `batch` must be a whole number from 1 to {_LARGEST}")
+            found.append(f"{where}: `batch` must be a whole number from 1 to {_LARGEST}, not {shown(cls.batch)}")
         return found
+
+
+def _are_texts(given: Any) -> bool:
+    is_several = isinstance(given, Collection) and not isinstance(given, (str, bytes, Mapping))
+    return is_several and all(map(is_text, given))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from actionbus.core.declare.arg_types import field_for
 from actionbus.core.declare.asynchronous import async_problem, refuse_awaitable
+from actionbus.core.declare.given import shown
 from actionbus.core.errors import Misuse
 from actionbus.core.values import payload
 from actionbus.core.values.limits import Limits
@@ -70,6 +71,13 @@ def build_schema(name: str, arguments: Mapping[str, Arg]) -> Schema:
 
 
 def _field(arg: Arg) -> fields.Field[Any]:
+    for name in ("required", "many", "sensitive"):
+        if type(getattr(arg, name)) is not bool:
+            raise TypeError(f"`{name}` must be True or False, not {shown(getattr(arg, name))}")
+    if arg.options is not None and (isinstance(arg.options, (str, bytes)) or not isinstance(arg.options, Collection)):
+        raise TypeError(f"`options` must be a list of values, not {shown(arg.options)}")
+    if arg.description is not None and not isinstance(arg.description, str):
+        raise TypeError(f"`description` must be a text, not {shown(arg.description)}")
     field = fields.List(field_for(arg.type)) if arg.many else field_for(arg.type)
     field.validators = [*field.validators, *_validators(arg, field)]
     field.required = arg.required

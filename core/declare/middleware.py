@@ -21,6 +21,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.asynchronous import async_problem, refuse_awaitable
+from actionbus.core.declare.given import listed
 from actionbus.core.errors import ConfigurationError, Misuse
 from actionbus.core.values.public import public
 from actionbus.core.values.readable import words
@@ -66,6 +67,14 @@ class Middleware:
         Once for every attempt: a serialization failure runs it again. What is raised is the action's failure.
         """
         proceed()
+
+
+def middlewares(given: Any, problems: list[str]) -> tuple[Middleware, ...]:
+    """What an application or a bus is given as `middleware`; what is wrong with it is added to `problems`."""
+    name = type(given).__qualname__ if isinstance(given, Middleware) else ""
+    return listed(
+        "middleware", given, lambda each: isinstance(each, Middleware), "objects of Middleware", problems, f"{name}()"
+    )
 
 
 class Chain:

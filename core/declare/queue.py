@@ -64,7 +64,7 @@ class Retry:
         """What is wrong with it."""
         kinds = self.on if isinstance(self.on, (tuple, list)) else (self.on,)
         if not kinds or not all(isinstance(each, type) and issubclass(each, Exception) for each in kinds):
-            yield "retry: `on` must be a tuple of exceptions, such as on=(TimeoutError,)"
+            yield f"retry: `on` must be a tuple of exceptions, such as on=(TimeoutError,), not {self.on!r}"
         if type(self.attempts) is not int or not 2 <= self.attempts <= 1000:
             yield f"retry: `attempts` must be 2 to 1000, the first included, not {self.attempts!r}"
         pauses = [self.backoff] if isinstance(self.backoff, (int, float)) else self.backoff
@@ -103,8 +103,8 @@ class Unique:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it, but for the names in `by`."""
-        if isinstance(self.by, str) or not all(isinstance(each, str) for each in self.by):
-            yield "unique: `by` must be a tuple of names of arguments"
+        if not isinstance(self.by, (tuple, list)) or not all(isinstance(each, str) for each in self.by):
+            yield f"unique: `by` must be a tuple of names of arguments, not {self.by!r}"
         try:
             if (seconds := self.seconds) is not None and seconds <= 0:
                 yield "unique: `for_` must be more than nothing"
@@ -210,7 +210,7 @@ def problems_of_queueing(handler: Any, where: str) -> Iterator[str]:
             yield f"{where}: `{name}` must be a {kind.__name__}(…), not {found!r}"
         else:
             yield from (f"{where}: {problem}" for problem in found.problems())
-    if isinstance(handler.unique, Unique) and not isinstance(handler.unique.by, str):
+    if isinstance(handler.unique, Unique) and isinstance(handler.unique.by, (tuple, list)):
         by = handler.unique.by or [name for name, arg in arguments.items() if not arg.sensitive]
         yield from _problems_of_names("unique", by, arguments, where)
     yield from _problems_of_names("concurrency_key", key_names(handler), arguments, where)
@@ -224,7 +224,7 @@ def key_names(handler: Any) -> Sequence[str]:
 
 
 def _problems_of_names(what: str, names: Any, arguments: Mapping[str, Any], where: str) -> Iterator[str]:
-    if not isinstance(names, (tuple, list)):
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
         yield f"{where}: {what} must be the name of an argument, or a tuple of names, not {names!r}"
         return
     for name in names:

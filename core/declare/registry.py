@@ -13,16 +13,17 @@ from types import MappingProxyType, ModuleType
 
 from marshmallow import Schema
 
-from actionbus.core.declare.application import Application
+from actionbus.core.declare.application import ISOLATION_LEVELS, Application
 from actionbus.core.declare.arg import Arg, build_schema
 from actionbus.core.declare.asynchronous import async_problem
 from actionbus.core.declare.dependencies import Plan, Provider, plan_for, read_providers
+from actionbus.core.declare.given import is_text, shown
 from actionbus.core.declare.handler import ActionHandler, Arguments
 from actionbus.core.declare.mistyped import warn_of_mistyped
 from actionbus.core.declare.performing import action_that_performs, handler_that_performs
 from actionbus.core.declare.personal import problems_of
 from actionbus.core.declare.plain import Plain, plain_of
-from actionbus.core.declare.queue import Queue, problems_of_queueing
+from actionbus.core.declare.queue import problems_of_queueing
 from actionbus.core.errors import ConfigurationError, UnknownAction
 from actionbus.core.secrecy.personal import INSTALL, can_encrypt
 from actionbus.core.values.payload import printable_text
@@ -34,7 +35,6 @@ QUEUE_ACTIONS = "actionbus.core.queueing.actions"
 """The package of operators' actions about queues, which `queueing.operating` adds for the one call that runs them."""
 OF_QUEUES = {"cancel_run", "retry_run", "reschedule_run", "pause_queue", "resume_queue", "queue_tick"}
 """Their names, which no application's action may have."""
-ISOLATION_LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _RESERVED = {name for name in dir(ActionHandler) if not name.startswith("__")} | {"args"}
 _OF_QUEUEING = {"priority", "retry", "timeout", "concurrency_key", "unique", "every", "cancelled"}
 """Names that arguments may well have, which are read from `args`."""
@@ -142,10 +142,9 @@ class Registry:
     def _problems_of_queues(self, application: Application) -> Iterator[str]:
         seen: set[str] = set()
         for queue in application.queues:
-            if not isinstance(queue, Queue):
-                yield f"queues: expected Queue(name, …), not {queue!r}"
-                continue
             yield from queue.problems()
+            if not is_text(queue.name):
+                continue
             if queue.name in seen:
                 yield f"Queue({queue.name!r}) is declared twice"
             seen.add(queue.name)
@@ -284,6 +283,10 @@ def _check_declaration(handler: type[ActionHandler], where: str, problems: list[
         problems.append(f"{where}: `isolation` must be one of: {', '.join(ISOLATION_LEVELS)}")
     problems += problems_of_queueing(handler, where)
     warn_of_mistyped(handler, ActionHandler)
+    if handler.permission is not None and not is_text(handler.permission):
+        problems.append(f"{where}: `permission` must be a text such as 'assets:write', not {shown(handler.permission)}")
+    if type(handler.for_operators) is not bool:
+        problems.append(f"{where}: `for_operators` must be True or False, not {shown(handler.for_operators)}")
     if handler.for_operators and not handler.permission:
         problems.append(f"{where}: an action for operators must name the `permission` that it takes")
     for step in ("set_args", "validate", "execute", "upcast"):

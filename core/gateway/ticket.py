@@ -44,8 +44,12 @@ class Ticket:
         """The outcome, waited for at most `timeout` seconds.
 
         Raises TimeoutError; ActionFailed, which carries the outcome, if it is no success; ActionInterrupted if
-        recovery settled it.
+        recovery settled it. Raises TypeError or ValueError for a timeout that is no number of seconds.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+        if timeout != timeout:
+            raise ValueError(f"timeout must be a number of seconds, not {timeout!r}")
         services = self._readable()
         deadline, pauses = time.monotonic() + timeout, growing(0.01, 0.5, 1.5)
         while (record := services.journal.outcome(self.action_id)) is None:

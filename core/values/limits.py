@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from actionbus.core.values.public import public
 
@@ -23,3 +23,12 @@ class Limits:
     """A recorded outside call with a larger argument list or return is kept as `opaque`."""
     calls: int = 10_000
     """Recorded calls per action; later ones are counted, not kept."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with it."""
+        given = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return [
+            f"limits: `{name}` must be a whole number from 1 up, not {value!r}"
+            for name, value in given
+            if type(value) is not int or value < 1
+        ]
