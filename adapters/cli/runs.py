@@ -20,7 +20,7 @@ from actionbus.adapters.cli.common import (
     print_json,
 )
 from actionbus.adapters.cli.mistyped import refuse_unknown_queues
-from actionbus.adapters.cli.printing import FAILED, USAGE, fail, print_table, say
+from actionbus.adapters.cli.printing import FAILED, REJECTED, SUCCEEDED, USAGE, fail, print_table, say
 from actionbus.adapters.json_views import described_dead_letter, described_run
 from actionbus.core import ActionRunner, InvalidArguments, Misuse, Outcome
 from actionbus.core.storage.queue_state import DeadLetter, Queues
@@ -141,17 +141,17 @@ def _decide(
     told: Callable[[Outcome], str],
 ) -> None:
     """Decide about each, and go on where one is refused."""
-    runner, refused = _operator(env, actor), 0
+    runner, refused = _operator(env, actor), SUCCEEDED
     for action_id in ids:
         try:
             outcome = decide(runner, action_id)
         except (InvalidArguments, Misuse) as error:
-            refused += 1
+            refused = max(REJECTED if isinstance(error, InvalidArguments) else FAILED, refused)
             say(("error:", "bold red"), f" {action_id}: {error}", stderr=True)
             continue
         say(f"{action_id} {told(outcome)} (action {outcome.action_id})")
     if refused:
-        raise SystemExit(FAILED)
+        raise SystemExit(refused)
 
 
 def _operator(env: Environment, actor: str | None) -> ActionRunner:

@@ -123,5 +123,9 @@ class ActionHandler:
         raise NotImplementedError(f"{type(self).__name__} has no execute()")
 
     def reject(self, field: str | None, message: str) -> None:
-        """Refuse `field` (None: the action as a whole). Collects; the transaction is rolled back when the step ends."""
+        """Refuse `field` (None: the action as a whole). Collects; the transaction is rolled back when the step returns.
+
+        It does not raise: return after it where what follows could not bear it. What the step raises all the same is
+        what the action failed with, with a note of what was refused before: it may be a fault that nobody knows of.
+        """
         self._rejections.setdefault(field or WHOLE_ACTION, []).append(message)

@@ -27,7 +27,7 @@ from actionbus.core.errors import (
     InvalidArguments,
     PermissionDenied,
 )
-from actionbus.core.gateway.failures import describe_error
+from actionbus.core.gateway.failures import describe_error, note_rejections
 from actionbus.core.gateway.identity import Identity
 from actionbus.core.gateway.inside import handling
 from actionbus.core.gateway.intent import Intent
@@ -213,7 +213,9 @@ class Execution:
         """
         try:
             result = do(handler)
-        except BaseException:
+        except BaseException as error:
+            if handler._rejections:
+                note_rejections(error, handler._rejections)
             self._built.close(self._complain)
             raise
         self._built.close(None)

@@ -6,6 +6,7 @@ Called by `gateway.execution`, and by whoever runs an action, for what was raise
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from types import FrameType
 from typing import Final, Literal
@@ -35,6 +36,7 @@ _CORE: Final = "actionbus.core."
 _ACTIONS: Final = "actionbus.core.actions."
 _LONGEST_MESSAGE: Final = 10_000
 _FRAMES: Final = 20
+_LONGEST_NOTE: Final = 1_000
 
 
 def status_of(error: BaseException) -> Status:
@@ -113,6 +115,15 @@ def note_id(error: BaseException, name: str, action_id: UUID) -> None:
             BaseException.__setattr__(error, "__notes__", notes)
         elif error.action_id is None:
             BaseException.__setattr__(error, "action_id", action_id)
+
+
+def note_rejections(error: BaseException, rejections: Mapping[str, list[str]]) -> None:
+    """Add to what was raised after a handler had refused something, what that was: it may well be why."""
+    if not isinstance(error, InvalidArguments):
+        told = "; ".join(f"{field}: {', '.join(map(words, messages))}" for field, messages in rejections.items())
+        note = f"actionbus: rejected before it was raised: {told}"[:_LONGEST_NOTE]
+        with suppress(Exception):
+            BaseException.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
 
 
 def _class(error: BaseException) -> str:

@@ -104,7 +104,7 @@ def test_operators_at_the_command_line(run: Run) -> None:
         "no action names the queue 'acitons'; there are: actions"
         in run("runs", "list", "--queue", "acitons", code=2).stderr
     )
-    told = run("runs", "cancel", first, second, code=1)
+    told = run("runs", "cancel", first, second, code=3)
     assert f"{second} is cancelled" in told.stdout, "one that is refused keeps no other from it"
     assert "no action that waits" in told.stderr
     decided = [(each["action"], each["actor"]) for each in documents(run("log", "-n", "50", "--json"))]
@@ -127,7 +127,10 @@ def test_what_ended_badly_is_listed_and_run_again(run: Run, url: URL) -> None:
     with Bus(make_application(), url) as bus:
         Worker(bus).run_due()
         assert balance(bus) == 0
-    assert "no dead letter" in run("runs", "retry", dead["action_id"], code=1).stderr
+    assert "no dead letter" in run("runs", "retry", dead["action_id"], code=3).stderr
+    for decision in (["cancel"], ["retry"], ["reschedule", "--in", "5"], ["run-now"]):
+        done = run("runs", *decision, dead["action_id"], "00000000-0000-7000-8000-000000000000", code=3)
+        assert done.stderr.count("error: ") == 2, "each is told"
 
 
 SIGN_IN = """

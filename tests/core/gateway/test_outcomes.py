@@ -14,7 +14,7 @@ import pytest
 from marshmallow import ValidationError
 from sqlalchemy.engine import URL
 
-from actionbus import Arg, Bus, InvalidArguments, Record
+from actionbus import Arg, Bus, InvalidArguments, PermissionDenied, Record
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 
@@ -267,6 +267,23 @@ def test_any_exception_reaches_the_caller_as_itself_with_an_outcome(shop: Bus, k
     assert error is expected
     assert record.error
     assert record.error["type"].endswith(f":{type(expected).__qualname__}")
+
+
+@pytest.mark.parametrize("kind", [AttributeError, PermissionDenied, NoNotes])
+def test_what_is_raised_after_a_refusal_is_the_outcome_with_a_note_of_it(shop: Bus, kind: type[Exception]) -> None:
+    error = kind("'NoneType' has no balance")
+
+    def run(handler: Any) -> None:
+        handler.reject("account", "no such account")
+        handler.reject(None, "x" * 5_000)
+        raise error
+
+    caught, record = raised_by(shop, run)
+    assert caught is error
+    assert record.status == ("denied" if isinstance(error, PermissionDenied) else "failed")
+    [note] = [each for each in error.__notes__ if "rejected" in each]
+    assert note.startswith("actionbus: rejected before it was raised: account: no such account; ")
+    assert len(note) == 1_000
 
 
 @pytest.mark.parametrize(
