@@ -76,6 +76,9 @@ SETTINGS: Final = (
         "seconds until a message that nobody picked up is sent again; doubled every time",
         "60",
     ),
+    Setting(
+        "GRACE", _ENVIRONMENT, "seconds after SIGTERM until a worker ends and hands back what runs", "30", "--grace"
+    ),
     Setting("ATTEMPTS", _ENVIRONMENT, "how many times a queued action is tried", "10"),
     Setting(
         "ELASTICSEARCH_URL",

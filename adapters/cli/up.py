@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -12,7 +13,7 @@ import click
 from actionbus.adapters.cli.common import Environment, pass_environment
 from actionbus.adapters.cli.printing import say
 from actionbus.adapters.cli.signals import exits_on_sigterm
-from actionbus.adapters.cli.worker import log_unless_logged, worker_parts
+from actionbus.adapters.cli.worker import grace_option, hand_back, log_unless_logged, worker_parts
 from actionbus.adapters.library.app import library
 from actionbus.adapters.supervisor import Part, Supervisor
 from actionbus.projections import Projector
@@ -36,8 +37,11 @@ _API: Final = "HTTP API"
     metavar="MODULE:FUNCTION",
     help="Who sends a request, as of `actionbus serve`.",
 )
+@grace_option
 @pass_environment
-def up(env: Environment, concurrency: int, serves: bool | None, port: int, authenticate: str | None) -> None:
+def up(
+    env: Environment, concurrency: int, serves: bool | None, port: int, authenticate: str | None, grace: float
+) -> None:
     """Run all parts of a service until SIGTERM or Ctrl-C: for development, or a small machine.
 
     Workers, schedules and recovery; the projector, if there are projections; the HTTP API. Each is a process; one that
@@ -56,7 +60,7 @@ def up(env: Environment, concurrency: int, serves: bool | None, port: int, authe
             say(f"no {_API}: {_why_not_served()} (--no-serve leaves this line out)", stderr=True)
         sys.stdout.flush()
         env.bus.backend.renew_pool()  # what was asked is no connection of the children's
-        raise SystemExit(Supervisor(parts).run())
+        raise SystemExit(Supervisor(parts, grace=grace, hands_back=partial(hand_back, env.bus)).run())
 
 
 def _why_not_served() -> str:

@@ -6,20 +6,33 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
-from actionbus.adapters.cli.common import Environment, pass_environment
+from actionbus.adapters.cli.common import Environment, FiniteRange, pass_environment
 from actionbus.adapters.cli.mistyped import refuse_unknown_queues
 from actionbus.adapters.cli.signals import exits_on_sigterm
 from actionbus.adapters.logs import log_to_stderr
-from actionbus.adapters.supervisor import Part, Supervisor
+from actionbus.adapters.supervisor import GRACE_S, Part, Supervisor, at_work
 from actionbus.core import Bus
+from actionbus.core.queueing.claiming import take_back
 from actionbus.core.queueing.dispatcher import Dispatcher
 from actionbus.core.queueing.limits import Process
-from actionbus.core.queueing.worker import Worker
+from actionbus.core.queueing.worker import Worker, worker_name
 
 _DISPATCHER_ENDS_S = 5.0
+grace_option = click.option(
+    "--grace",
+    envvar="ACTIONBUS_GRACE",
+    type=FiniteRange(0, 1_000_000_000),
+    default=GRACE_S,
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="After SIGTERM or Ctrl-C, until what still runs is ended and handed back.",
+)
+"""Of whatever runs workers."""
 
 
 @click.command()
@@ -32,8 +45,9 @@ _DISPATCHER_ENDS_S = 5.0
     show_default="one per core",
     help="Processes that run actions.",
 )
+@grace_option
 @pass_environment
-def worker(env: Environment, queues: tuple[str, ...], concurrency: int) -> None:
+def worker(env: Environment, queues: tuple[str, ...], concurrency: int, grace: float) -> None:
     """Run queued actions until SIGTERM or Ctrl-C.
 
     Without a broker its processes claim what is due in the database; with one, Celery wakes them. Also queues what
@@ -45,20 +59,21 @@ def worker(env: Environment, queues: tuple[str, ...], concurrency: int) -> None:
     actionbus worker --queue media --concurrency 4
     actionbus --broker redis://localhost worker
 
-    On SIGTERM it takes no more, ends what it runs, and exits 0. Killed, it leaves nothing half-done: what it ran is
-    run again.
+    On SIGTERM it takes no more, ends what it runs, and exits 0; what takes longer than --grace is handed back, to be
+    begun again (without a broker). Killed, it leaves nothing half-done: what it ran is run again.
     """
     with exits_on_sigterm():
-        raise SystemExit(_work(env, queues, concurrency))
+        raise SystemExit(_work(env, queues, concurrency, grace))
 
 
-def _work(env: Environment, queues: tuple[str, ...], concurrency: int) -> int:
+def _work(env: Environment, queues: tuple[str, ...], concurrency: int, grace: float) -> int:
     env.bus.journal.require()
     refuse_unknown_queues(env, queues)
     log_unless_logged(env)
     if not env.bus.broker.carries:
         env.bus.backend.renew_pool()  # what was asked is no connection of the children's
-        return Supervisor(worker_parts(env.bus, queues, concurrency)).run()
+        parts = worker_parts(env.bus, queues, concurrency)
+        return Supervisor(parts, grace=grace, hands_back=partial(hand_back, env.bus)).run()
     from actionbus.adapters.celery import work
 
     return work(env.bus, queues or env.bus.registry.queues(), concurrency)
@@ -78,8 +93,14 @@ def worker_parts(bus: Bus, queues: Sequence[str], concurrency: int) -> list[Part
     return parts
 
 
+def hand_back(bus: Bus, processes: Sequence[int]) -> None:
+    """Give others what workers had in processes that were ended."""
+    for process in processes:
+        take_back(bus.services, worker_name(process))
+
+
 def _run_worker(bus: Bus, queues: Sequence[str], stop: threading.Event, *, dispatches: bool) -> None:
-    Process.is_worker = True
+    Process.is_worker, Process.tell = True, at_work
     dispatcher = threading.Thread(target=Dispatcher(bus).run, args=[stop], name="actionbus dispatcher", daemon=True)
     if dispatches:
         dispatcher.start()

@@ -24,6 +24,7 @@ from actionbus.core.gateway.publishing import publish
 from actionbus.core.gateway.recovery import row_without_run
 from actionbus.core.gateway.services import Services
 from actionbus.core.internal_errors import AttemptUnfinished, ForAnotherWorker
+from actionbus.core.queueing.limits import Process
 from actionbus.core.queueing.queued import QueuedCall
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.storage.runs import Run
@@ -88,11 +89,13 @@ def _run(
         if not _locked(services, connection, run.action_id):
             services.runs.hand_back(run, _BUSY_S, "somebody held the action's lock", connection, begun=False)
             return Ran(anything=True)
+        Process.tell(f"{run.action}, action {run.action_id}")
         try:
             return Ran(anything=True, outcome=_attempt(services, connection, run, overrides))
         except AttemptUnfinished as error:
             unfinished = error
         finally:
+            Process.tell("")
             _release(services, connection, run.action_id)
             _wake_next(services, connection, run)
     # Where the connection was lost, another is taken only once it is given back.
@@ -210,6 +213,21 @@ def take_back_stale(services: Services) -> list[UUID]:
                 found.append(run.action_id)
             services.backend.release(connection, run.action_id)
     return found
+
+
+def take_back(services: Services, worker: str) -> None:
+    """Hand back what a worker had whose process was ended before it came to an end; that costs no attempt.
+
+    What cannot be handed back here is taken back by whoever finds it, as that of any dead worker.
+    """
+    for run in services.runs.running(0.0):
+        if run.worker != worker:
+            continue
+        with services.backend.connection() as connection:
+            if not _locked(services, connection, run.action_id):
+                continue
+            services.runs.hand_back(run, 0.0, "its worker was told to end, and it did not", connection, begun=False)
+            services.backend.release(connection, run.action_id)
 
 
 def settle_cancelled(services: Services, run: Run) -> bool:

@@ -32,9 +32,11 @@ _GLANCE_S: Final = 0.2
 
 
 class Process:
-    """Whether this process is a worker's, which may be ended, since another takes its place."""
+    """Whether this process is a worker's, which may be ended, since another takes its place. Who hears what it does."""
 
     is_worker = False
+    tell: Callable[[str], None] = staticmethod(lambda _doing: None)
+    """Told what it runs, and nothing when it has ended that."""
 
 
 @contextmanager

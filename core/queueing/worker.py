@@ -19,13 +19,18 @@ _AWAY_S: Final = 1.0
 """Until a database that is away is asked again."""
 
 
+def worker_name(process: int) -> str:
+    """What the worker in a process of this machine is called."""
+    return f"{socket.gethostname()}/{process}"
+
+
 class Worker:
     """`queues` are those that it takes from: all, if none are named."""
 
     def __init__(self, bus: HasServices, queues: Sequence[str] | None = None, *, name: str | None = None) -> None:
         self._services = bus.services
         self._queues = list(queues) if queues else None
-        self._name = name or f"{socket.gethostname()}/{os.getpid()}"
+        self._name = name or worker_name(os.getpid())
 
     def run(self, stop: threading.Event) -> None:
         """Run what is due until `stop` is set; what is begun then is ended first. Outlives a database that is away.

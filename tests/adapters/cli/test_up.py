@@ -22,6 +22,7 @@ from actionbus.projections import Projections
 from tests import processes
 from tests.adapters.library_tables import prepared_library
 from tests.helpers import ROOT, environment
+from tests.queued.app import app as application
 from tests.waiting import PATIENCE_S, eventually
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -115,6 +116,59 @@ def test_no_part_outlives_its_parent(start: Start, log: Path) -> None:
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     eventually(lambda: not any(_lives(each) for each in left), log.read_text)
+
+
+class Standing:
+    """A worker that runs an action which hears no signal, with another one behind it."""
+
+    def __init__(self, start: Start, url: URL, log: Path, file: Path, *options: str) -> None:
+        with Bus(application, url) as bus:
+            runner = bus.runner("ana")
+            self.first, self.second = (runner.execute_async("stand_fast", {"file": str(file)}) for _ in range(2))
+        self.file, self.url, self.log = file, url, log
+        self.process = start("--app", "tests.queued.app:app", "worker", "-c", "1", "--queue", "stand", *options)
+        eventually(file.exists, log.read_text)
+
+    def runs(self) -> list[tuple[str | None, int]]:
+        """Who has the two, and how many attempts they have cost; of those that have no outcome."""
+        with Bus(application, self.url) as bus:
+            found = [bus.runs.get(each.action_id) for each in (self.first, self.second)]
+        return [(each.worker, each.attempts) for each in found if each is not None]
+
+
+@pytest.mark.parametrize("asked", [["--grace", "0.2"], ["--grace", "0"]])
+def test_what_hears_no_signal_is_ended_when_the_grace_is_over_and_handed_back(
+    start: Start, sqlite_url: URL, log: Path, tmp_path: Path, asked: list[str]
+) -> None:
+    standing = Standing(start, sqlite_url, log, tmp_path / "file", *asked)
+    standing.process.send_signal(signal.SIGTERM)
+    assert standing.process.wait(PATIENCE_S) == 0
+    assert f"did not end, and is killed, which runs stand_fast, action {standing.first.action_id}" in log.read_text()
+    assert standing.runs() == [(None, 0), (None, 0)], "it cost no attempt, and nobody begins the next"
+
+
+def test_a_second_signal_ends_it_and_hands_it_back_too(
+    start: Start, sqlite_url: URL, log: Path, tmp_path: Path
+) -> None:
+    standing = Standing(start, sqlite_url, log, tmp_path / "file", "--grace", "1000")
+    standing.process.send_signal(signal.SIGINT)
+    waits = f"which runs stand_fast, action {standing.first.action_id}; a second signal ends it at once"
+    eventually(lambda: waits in log.read_text(), log.read_text)
+    assert standing.process.poll() is None
+    standing.process.send_signal(signal.SIGTERM)
+    assert standing.process.wait(PATIENCE_S) == 0
+    assert standing.runs() == [(None, 0), (None, 0)]
+
+
+def test_what_ends_within_the_grace_has_its_outcome_and_nothing_is_begun_after_it(
+    start: Start, sqlite_url: URL, log: Path, tmp_path: Path
+) -> None:
+    standing = Standing(start, sqlite_url, log, tmp_path / "file", "--grace", "1000")
+    standing.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "waiting up to 1000 s for worker 1" in log.read_text(), log.read_text)
+    standing.file.with_name("file.go").touch()
+    assert standing.process.wait(PATIENCE_S) == 0
+    assert standing.runs() == [(None, 0)], "the first one has its outcome, though it kept the signal for itself"
 
 
 def _lives(process: psutil.Process) -> bool:
