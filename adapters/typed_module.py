@@ -30,7 +30,7 @@ from __future__ import annotations
 
 {imports}
 
-from actionbus import ActionRunner, Outcome
+from actionbus import {public}
 
 
 class _Args(Protocol):
@@ -53,6 +53,14 @@ class {title}Outcome(Outcome):
 
     result: {result}
 '''
+_TICKET: Final = '''
+
+class {title}Ticket(Ticket):
+    """The way to what comes of {name}, which is queued."""
+
+    def wait(self, timeout: float = 30.0) -> {title}Outcome:
+        return cast("{title}Outcome", super().wait(timeout))
+'''
 _RUNNER: Final = '''
 
 class Runner(Protocol):
@@ -67,6 +75,17 @@ _METHOD: Final = """
 {overload}    def execute(
         self, name: Literal["{name}"], arguments: {title}Given, *, idempotency_key: str | None = None
     ) -> {title}Outcome: ...
+"""
+_QUEUEING: Final = """
+{overload}    def execute_async(
+        self,
+        name: Literal["{name}"],
+        arguments: {title}Given,
+        *,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> {title}Ticket: ...
 """
 
 
@@ -97,13 +116,22 @@ def typed_module(name: str, actions: Iterable[Action]) -> str:
     """The module's text."""
     chosen = [each for each in actions if not each.for_operators]
     names = _Names()
+    queued = [each for each in chosen if not any(arg.sensitive for arg in each.handler.arguments.values())]
     parts = [_action(each, names) for each in chosen]
-    if len(chosen) > 1:
-        names.add("typing", "overload")
-    overload = "    @overload\n" if len(chosen) > 1 else ""
-    methods = "".join(_METHOD.format(name=each.name, title=_title(each), overload=overload) for each in chosen)
+    parts += [_TICKET.format(title=_title(each), name=each.name) for each in queued]
+    if queued:
+        names.add("datetime", "datetime")
+    methods = _methods(_METHOD, chosen, names) + _methods(_QUEUEING, queued, names)
     runner = _RUNNER.format(methods=methods or "\n    ...\n")
-    return _HEAD.format(name=name, imports=names.imports()) + "".join(parts) + runner
+    public = "ActionRunner, Outcome, Ticket" if queued else "ActionRunner, Outcome"
+    return _HEAD.format(name=name, imports=names.imports(), public=public) + "".join(parts) + runner
+
+
+def _methods(form: str, actions: list[Action], names: _Names) -> str:
+    if len(actions) > 1:
+        names.add("typing", "overload")
+    overload = "    @overload\n" if len(actions) > 1 else ""
+    return "".join(form.format(name=each.name, title=_title(each), overload=overload) for each in actions)
 
 
 def _title(action: Action) -> str:

@@ -327,6 +327,10 @@ def use(untyped: ActionRunner) -> None:
     runner.execute("add_asset", {"kit_id": "x"})  # type: ignore[typeddict-item]
     runner.execute("add_asset", {"kit_id": "x", "name": "y", "kind": "z"})  # type: ignore[typeddict-item]
     runner.execute("add_assets", {"kit_id": "x", "name": "y"})  # type: ignore[arg-type]
+    ticket = runner.execute_async("add_asset", {"kit_id": "x", "name": "y"}, countdown=5)
+    print(ticket.state, ticket.wait(5).result["asset_id"])
+    runner.execute_async("add_asset", {"kit_id": "x"})  # type: ignore[typeddict-item]
+    runner.execute_async("add_asset", {"kit_id": "x", "name": "y"}, delay=5)  # type: ignore[call-arg]
 '''
 
 

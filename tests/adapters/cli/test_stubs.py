@@ -17,7 +17,7 @@ from uuid import UUID
 
 from marshmallow import Schema, fields
 
-from actionbus import ActionHandler, Application, Arg
+from actionbus import ActionHandler, Application, Arg, Ticket
 from actionbus.adapters.typed_module import typed_module
 from actionbus.core.declare.registry import Registry
 from tests.helpers import Run
@@ -94,6 +94,24 @@ def test_what_is_declared_is_what_checkers_are_told() -> None:
     assert made["OddGiven"].__required_keys__ == {"from"}
     assert "from" not in typing.get_type_hints(made["OddArgs"], made), "no attribute can have that name"
     assert made["OddOutcome"].__annotations__ == {"result": "Any"}
+
+
+class SignIn(ActionHandler):
+    """Takes a secret."""
+
+    arguments = {"password": Arg(str, required=True, sensitive=True)}
+
+    def execute(self) -> None:
+        raise NotImplementedError
+
+
+def test_what_can_be_queued_has_a_ticket_and_what_takes_secrets_has_none() -> None:
+    made = module_of(Every, SignIn)
+    assert issubclass(made["EveryTicket"], Ticket)
+    assert made["EveryTicket"].wait.__annotations__["return"] == "EveryOutcome"
+    assert made["Runner"].execute_async.__annotations__["name"] == 'Literal["every"]'
+    assert "SignInTicket" not in made
+    assert not hasattr(module_of(SignIn)["Runner"], "execute_async")
 
 
 def test_an_application_without_actions_has_a_module_too() -> None:
