@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +36,7 @@ EXIT_CODES: Final = {
 }
 _NARROWEST: Final = 10
 _GAP: Final = 2
+_INDENT: Final = 4
 
 
 class _Terminal(Console):
@@ -80,14 +82,21 @@ def print_table(
     *,
     whole: Collection[str] = (),
     first_to_go: Collection[str] = (),
+    below: str | None = None,
 ) -> None:
     """A table that fits the terminal; in a pipe nothing is cut.
 
     Where it is too narrow, columns are left out, and named: those of `first_to_go`, the last one first, before anything
     is cut; of the others the last ones, where they would be cut to nothing. Columns named by `whole` are never cut:
-    where the terminal is too narrow for them, its lines wrap.
+    where the terminal is too narrow for them, its lines wrap. The column `below` is what one looks for: where it would
+    be cut, it stands whole under its row instead.
     """
     cells = [[plain(each) for each in row] for row in rows]
+    under: list[str] = []
+    if below is not None and is_cut() and _total(columns, cells) > console().width:
+        at = list(columns).index(below)
+        under = [row.pop(at) for row in cells]
+        columns = [name for name in columns if name != below]
     widths = [max(cell_len(each) for each in column) for column in zip(columns, *cells, strict=True)]
     uncut = {*whole, *first_to_go}
     least = [width if name in uncut else min(width, _NARROWEST) for name, width in zip(columns, widths, strict=True)]
@@ -101,9 +110,20 @@ def print_table(
         table.add_column(Text(plain(columns[number])), width=width, min_width=least[number])
     for row in cells:
         table.add_row(*(Text(row[number], no_wrap=True, overflow="ellipsis") for number in shown))
-    console(width=max(there, _width(least, shown))).print(table, crop=False)
+    terminal = console(width=max(there, _width(least, shown)))
+    with terminal.capture() as captured:
+        terminal.print(table, crop=False)
+    for number, drawn in enumerate(captured.get().splitlines()):
+        click.echo(drawn)
+        if number and under and under[number - 1]:
+            terminal.print(Padding(Text(under[number - 1]), (0, 0, 0, _INDENT), expand=False), soft_wrap=False)
     if left := [name for number, name in enumerate(columns) if number not in shown]:
         say(("note:", "yellow"), f" too narrow for {', '.join(left)}; --json has all", stderr=True)
+
+
+def _total(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    widths = [max(cell_len(each) for each in column) for column in zip(columns, *cells, strict=True)]
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _fitting(widths: Sequence[int], shown: list[int], kept: Collection[int], there: int) -> list[int]:

@@ -86,6 +86,7 @@ def list_(
         ["state", "action", "due", "action id", "queue", "attempts", "worker", "problem"],
         [_line(run) for run in found],
         whole=("state", "action", "due", "action id"),
+        below="problem",
     )
     say(", ".join(f"{number} {each}" for each, number in env.bus.runs.counts().items()))
     queues = Queues(env.bus.backend)
@@ -106,6 +107,7 @@ def _list_dead(env: Environment, limit: int, as_json: bool) -> None:
         ["status", "action", "ended", "action id", "queue", "attempts", "problem"],
         [_dead_line(letter) for letter in found],
         whole=("status", "action", "ended", "action id"),
+        below="problem",
     )
     if found:
         say("`actionbus runs retry ACTION_ID` queues one again, `runs cancel` takes it off this list")

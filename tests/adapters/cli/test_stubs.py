@@ -109,7 +109,7 @@ def test_what_can_be_queued_has_a_ticket_and_what_takes_secrets_has_none() -> No
     made = module_of(Every, SignIn)
     assert issubclass(made["EveryTicket"], Ticket)
     assert made["EveryTicket"].wait.__annotations__["return"] == "EveryOutcome"
-    assert made["Runner"].execute_async.__annotations__["name"] == 'Literal["every"]'
+    assert "every" in made["Runner"].execute_async.__annotations__["name"]
     assert "SignInTicket" not in made
     assert not hasattr(module_of(SignIn)["Runner"], "execute_async")
 

@@ -40,3 +40,30 @@ def test_a_pipe_gets_everything(capsys: pytest.CaptureFixture[str], monkeypatch:
     table, note = printed(capsys)
     assert all(cell.strip() in table for row in ROWS for cell in row)
     assert note == ""
+
+
+@pytest.mark.parametrize("width", [*range(20, 200, 9), 250])
+def test_what_one_looks_for_is_whole_whatever_the_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """In its column where there is room for all of it, else under its row."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = "it failed since the other side did not answer in 30 s, and will be asked again"
+    rows = [("failed", ID, "mail", told), ("succeeded", ID, "mail", ""), ("denied", ID, "media", "no right")]
+    print_table(("status", "id", "queue", "problem"), rows, whole=("status", "id"), below="problem")
+    table, note = capsys.readouterr()
+    assert told in " ".join(table.split()), table
+    assert "no right" in " ".join(table.split())
+    assert "problem" not in note
+    assert table.count(ID) == 3
+    lines = table.splitlines()
+    assert lines[0].startswith("status")
+    assert len(lines) == 4 or "problem" not in lines[0]
+    if width > 60:
+        assert max(map(len, lines)) <= width
+
+
+def test_a_pipe_has_it_in_its_column(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(("id", "problem"), [(ID, "word " * 100)], whole=("id",), below="problem")
+    assert len(capsys.readouterr().out.splitlines()) == 2
