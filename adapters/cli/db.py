@@ -36,17 +36,28 @@ def upgrade(env: Environment, models: bool) -> None:
     An application with migrations of its own runs those with its own Alembic; ours use a version table of their
     own, actionbus_version.
     """
+    application = _checked(env) if models else None
     prepare_folder(env.database)
     engine = make_engine(env.database)
     before = database.current(engine, env.schema)
     database.upgrade(engine, env.schema)
     after = database.current(engine, env.schema)
     say(f"journal: {after}" + ("" if before != after else " (nothing to do)"))
-    if models and env.application.models is not None:
-        env.tell_default()
-        env.bus.create()
-        say(f"models:  {', '.join(sorted(env.application.models.tables))}")
-        say(f"history: {_recorded(env.application)}")
+    if application is None:
+        return
+    env.tell_default()
+    if application.models is None:
+        say("models:  the application declares none: Application(models=Base.metadata)")
+        return
+    env.bus.create()
+    say(f"models:  {', '.join(sorted(application.models.tables))}")
+    say(f"history: {_recorded(application)}")
+
+
+def _checked(env: Environment) -> Application:
+    """The application; what is wrong with it is told before anything is made."""
+    list(env.registry)
+    return env.application
 
 
 def _recorded(application: Application) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 def load(path: str, what: str, *, from_here: bool = True) -> Any:
     """The object at `module:attribute`, the working directory's modules included with `from_here`.
 
-    Raises ValueError, which says what is wrong with the path; `what` is what ought to be there, as "application".
-    What the module itself raises when it is imported, it raises.
+    Raises ValueError, which says what is wrong with the path, or what the module raised when imported, and where;
+    `what` is what ought to be there, as "application". Errors of ours, which say all, it raises as they are.
     """
     name, _, attribute = path.partition(":")
     if not all(part.isidentifier() for part in (*name.split("."), *attribute.split("."))):
@@ -23,11 +24,26 @@ def load(path: str, what: str, *, from_here: bool = True) -> Any:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{path!r}: there is no module {error.name!r} (searched from {here})") from None
-    except ImportError as error:
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        if type(error).__module__ == "actionbus":
+            raise
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{path!r}: there is no module {error.name!r} (searched from {here})") from None
+        raise ValueError(f"{path!r} cannot be imported: {type(error).__name__}: {error}{_place(error)}") from error
     try:
         return attrgetter(attribute)(module)
     except AttributeError:
         raise ValueError(f"{path!r}: the module has no {attribute!r}") from None
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, if it was in a file and not in what imports files."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") != __name__ and not frame.f_code.co_filename.startswith("<")
+    ]
+    ours = [each for each in frames if "importlib" not in each[0]]
+    return f" ({ours[-1][0]}, line {ours[-1][1]})" if ours else ""

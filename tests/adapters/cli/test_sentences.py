@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -307,3 +308,47 @@ def test_a_reader_that_has_read_enough_is_no_failure(sqlite_url: URL, words: lis
     done = processes.run(command, env=env, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql://nohost.invalid/x"])
+@pytest.mark.parametrize(
+    "words", [["log"], ["run", "put_note"], ["runs", "list"], ["db", "upgrade"], ["db", "current"]]
+)
+def test_a_database_that_is_away_is_told_once_in_its_own_words(url: str, words: list[str]) -> None:
+    done = tool(url, *words)
+    assert_sentence(done, "error: the database cannot be reached")
+    assert done.returncode == 5
+    assert len(re.findall("refused|could not translate", done.stderr)) == 1, "the reason, once"
+    assert not re.search(r"sqlalche\.me|psycopg2|Background", done.stderr), done.stderr
+
+
+BROKEN = {
+    "import nothing_there": "cannot be imported: ModuleNotFoundError: No module named 'nothing_there' (",
+    "raise ValueError('no config')": "cannot be imported: ValueError: no config (",
+    "def f(:": "cannot be imported: SyntaxError: invalid syntax",
+    "raise SystemExit('bye')": "cannot be imported: SystemExit: bye (",
+    "1 / 0": "cannot be imported: ZeroDivisionError: division by zero (",
+    "app = 5": "'broken:app' is a int, not an Application",
+    "other = 5": "'broken:app': the module has no 'app'",
+    "from actionbus import Application\napp = Application('x', actions=[], queues=5)": "queues: expected a list of Queue",
+    "from actionbus import Application\napp = Application('x', actions=['nowhere'])": "'nowhere' cannot be imported",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+@pytest.mark.parametrize("words", [["actions"], ["db", "upgrade", "--models"]])
+def test_an_application_that_does_not_import_is_told_with_the_place_and_makes_nothing(
+    tmp_path: Path, source: str, words: list[str]
+) -> None:
+    (tmp_path / "broken.py").write_text(f"\n{source}\n")
+    done = tool("sqlite:///new.db", *words, cwd=tmp_path, ACTIONBUS_APP="broken:app")
+    assert_sentence(done, BROKEN[source])
+    assert done.returncode == 2
+    assert not BROKEN[source].endswith("(") or "broken.py, line 2)" in done.stderr
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_an_application_without_models_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text("from actionbus import Application\napp = Application('x', actions=[])\n")
+    done = tool("sqlite:///new.db", "db", "upgrade", "--models", cwd=tmp_path, ACTIONBUS_APP="bare:app")
+    assert "the application declares none" in done.stdout
