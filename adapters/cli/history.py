@@ -44,7 +44,7 @@ def history() -> None:
     \b
     Nothing is run: the answers are the same with any code, and with none; --database is enough.
     A POINT in history is a position, a time, an action's id, `start` or `end`.
-    A KEY of several columns is given with commas between them.
+    A KEY of several columns is given with commas between them, or as JSON: '["a,b", 5]'.
     A bypass is a transaction that wrote past the gateway.
     """
 

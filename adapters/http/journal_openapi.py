@@ -46,7 +46,7 @@ FILTERS: Final = [
     *_both("correlation", "correlation ids"),
     *_both("kind", "kinds of records; outcomes and bypasses unless given", enum=list(get_args(Kind))),
     _query("cause", "Caused by this action.", format="uuid"),
-    _query("touching", "TABLE, or TABLE:KEY, commas within a key; * for any table.", pattern="^[^:]+(:.+)?$"),
+    _query("touching", "TABLE, or TABLE:KEY, commas or JSON within a key; * for any table.", pattern="^[^:]+(:.+)?$"),
     _query("q", "Words in arguments, results or errors, all of them; in a window of records.", maxLength=LONGEST_QUERY),
     *TIMES,
 ]
@@ -120,7 +120,7 @@ def add_journal(spec: APISpec) -> None:
         "What became of a row, and who gave it its values",
         [
             _TABLE,
-            _path("key", "Its key; commas between the columns."),
+            _path("key", "Its key; of several columns with commas between them, or a JSON array."),
             _AT,
             _whole("limit", "Changes, the last ones.", 50, MOST_ROWS),
         ],

@@ -11,6 +11,7 @@ from actionbus.core.errors import HistoryError
 from actionbus.core.history.fold import as_of
 from actionbus.core.history.images import Cut, Images
 from actionbus.core.history.shapes import Shape
+from actionbus.core.values.row_keys import key_text
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class RecordedTable:
         if not names:
             raise HistoryError(f"{self.name} has no key, so no row of it can be named; ask for its state instead")
         if len(parts) != len(names):
-            raise HistoryError(f"the key of {self.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}")
+            raise HistoryError(
+                f"the key of {self.name} has {len(names)} parts: {', '.join(names)}; not {parts!r}. They are given "
+                "with commas between, or as a JSON array where a comma is in one"
+            )
         return parts
 
     def key_of(self, key: Any) -> Any:
@@ -76,7 +80,7 @@ class RecordedTable:
 
     def no_key(self, parts: Sequence[Any], error: ValueError) -> HistoryError:
         """What is raised where these values cannot be those of the key's columns."""
-        told = ",".join(map(str, parts))
+        told = key_text([str(each) for each in parts])
         return HistoryError(f"{told!r} is not a key of {self.name} ({', '.join(self.shape.key)}): {error}")
 
 

@@ -27,6 +27,7 @@ from actionbus.core.history.uncommitted import UncommittedImages
 from actionbus.core.history.undoing import WHOLE, NetChange, differences, is_known, made_by, unlike
 from actionbus.core.storage.backend import Backend
 from actionbus.core.values.change import is_same
+from actionbus.core.values.row_keys import key_text
 
 ACTION: Final = "revert_action"
 _ACTIONS: Final = "actionbus.core.history.revert_actions"
@@ -255,7 +256,7 @@ class _Revert:
         return Conflict(made.shape.short, self._key(made), column, was, now, why)
 
     def _key(self, made: NetChange) -> str:
-        return ",".join(self._shown(made.shape, name, value) for name, value in made.key.items())
+        return key_text([self._shown(made.shape, name, value) for name, value in made.key.items()])
 
     def _shown(self, shape: Shape, column: str, value: Any) -> str:
         """A value for a message, which is kept in the journal: of a personal one nothing."""

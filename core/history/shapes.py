@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from actionbus.core.storage.history_ddl import SHAPES
 from actionbus.core.storage.names import in_text
+from actionbus.core.values.row_keys import key_parts
 
 BASELINE: Final = "b"
 GAP: Final = "!"
@@ -74,10 +75,10 @@ class Shape(NamedTuple):
         return short(self.table_name)
 
     def parts_of(self, key: Any) -> tuple[Any, ...]:
-        """A key as a caller gives it, one or a tuple; in the text of one of several columns commas stand between."""
+        """A key as a caller gives it: one, a tuple, or the text of one of several columns (`values.row_keys`)."""
         parts = tuple(key) if isinstance(key, (tuple, list)) else (key,)
         if len(parts) == 1 < len(self.key) and isinstance(parts[0], str):
-            return tuple(parts[0].split(","))
+            return key_parts(parts[0], len(self.key))
         return parts
 
 

@@ -10,6 +10,7 @@ from actionbus.adapters.inspector.asking import Asking, address
 from actionbus.adapters.inspector.rendering import Page
 from actionbus.adapters.inspector.values import MASKED, seen
 from actionbus.core.values.payload import dumps
+from actionbus.core.values.row_keys import key_text
 
 _APART: Final = frozenset({"arguments", "result", "error", "calls", "context"})
 
@@ -66,7 +67,7 @@ def change_told(change: Mapping[str, Any]) -> dict[str, Any]:
     before, after = change["before"] or {}, change["after"] or {}
     changed = set(change["columns"])
     names = sorted({**before, **after}, key=lambda each: each not in changed)
-    key = key_text(change["key"])
+    key = text_of_key(change["key"])
     columns = [
         {
             "name": name,
@@ -81,11 +82,11 @@ def change_told(change: Mapping[str, Any]) -> dict[str, Any]:
     return {**change, "columns": columns, "key_text": key, "row": row_address(change["table"], key) if key else None}
 
 
-def key_text(key: Mapping[str, Any]) -> str:
+def text_of_key(key: Mapping[str, Any]) -> str:
     """A row's key as an address has it; nothing for one that is masked, or is none that a text tells."""
     if any(isinstance(each, (Mapping, list)) or each is None for each in key.values()):
         return ""
-    return ",".join(each if isinstance(each, str) else dumps(each) for each in key.values())
+    return key_text(list(key.values()))
 
 
 def row_address(table: str, key: str, **more: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from actionbus.adapters.inspector.pages.action import change_told, key_text
+from actionbus.adapters.inspector.pages.action import change_told, text_of_key
 from actionbus.adapters.inspector.pages.tables import difference_told
 from actionbus.adapters.inspector.values import brief, seen
 
@@ -79,7 +79,7 @@ def _lines(job: Mapping[str, Any], printed: str) -> Iterator[str]:
             nested = f" (in {seen(one['in'])})" if one["in"] else ""
             yield f"    {seen(one['field'])}{nested}: recorded {brief(one['recorded'])}, now {brief(one['now'])}"
     for each in told["rows"]:
-        yield f"{each['operation']} {seen(each['table'])} {key_text(each['key'])}"
+        yield f"{each['operation']} {seen(each['table'])} {text_of_key(each['key'])}"
         for column in each["columns"]:
             if column["changed"]:
                 yield f"    {seen(column['name'])}: {brief(column['before'])} -> {brief(column['after'])}"

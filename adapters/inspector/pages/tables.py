@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actionbus.adapters.inspector.asking import Asking, Pairs, address
-from actionbus.adapters.inspector.pages.action import change_told, key_text, row_address
+from actionbus.adapters.inspector.pages.action import change_told, row_address, text_of_key
 from actionbus.adapters.inspector.pages.rows import needed
 from actionbus.adapters.inspector.rendering import Page
 
@@ -70,7 +70,7 @@ def _has(row: dict[str, Any], text: str) -> bool:
 
 
 def _row(found: Any, row: dict[str, Any], then: Pairs) -> dict[str, Any]:
-    key = key_text({each: row[each] for each in found["key"]})
+    key = text_of_key({each: row[each] for each in found["key"]})
     name = found["table"]
 
     def origin(column: str) -> str:

@@ -185,9 +185,11 @@ HOSTILE = ["a,b", ",", "a, b", "a/b", '"a","b"', "a:b", "..", "a?b#c", "%2C", "(
 def with_hostile_keys(book: Book) -> Book:
     """The book with a table whose key is such a text, and one whose key has two columns."""
     one, two = book.shape("goods", "code price", key="code"), book.shape("places", "id code price", key="id code")
+    three = book.shape("shelves", "id code price", key="id code")
     for number, code in enumerate(HOSTILE):
         mark = book.last()
         book.image(one, None, (code, str(number)), xid=8 + number)
         book.image(two, None, (number, "x", str(number)), xid=8 + number)
+        book.image(three, None, (number, code, str(number)), xid=8 + number)
         book.record(xid=8 + number, after=mark)
     return book
