@@ -18,7 +18,6 @@ from actionbus.core.storage.archives import Beginning
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.by_value import ByValue, Positions, first_caused, indexed, positions, positions_in
 from actionbus.core.storage.conditions import aware, conditions_of, is_any
-from actionbus.core.storage.drivers import driver_error
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.moments import ROOM, Moments, moved
 from actionbus.core.storage.reader import SettledReader, Stretch
@@ -396,6 +395,6 @@ class Journal:
         try:
             there = self.exists()
         except Exception as error:
-            raise JournalUnavailable(f"the database cannot be reached: {driver_error(error)}") from error
+            raise JournalUnavailable(f"the database cannot be reached: {getattr(error, 'orig', error)}") from error
         if not there:
             raise ConfigurationError([NO_JOURNAL])
