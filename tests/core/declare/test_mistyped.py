@@ -11,7 +11,7 @@ import pytest
 from actionbus import Application, Bus
 from actionbus.core.values.nearest import nearest
 from actionbus.projections import Projection, Subscription, on
-from tests.core.declare.test_registry import GOOD, package
+from tests.core.declare.packages import GOOD, package
 from tests.queued.actions.take_step import TakeStep
 from tests.queued.app import make_application
 

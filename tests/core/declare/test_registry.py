@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actionbus import Application, Arg, Bus, ConfigurationError, outside, pure
 from actionbus.core.declare.registry import Registry, class_name_of
+from tests.core.declare.packages import GOOD, package
 from tests.shop.app import make_application
 
-GOOD = """
-from actionbus import ActionHandler, Arg
-class DoIt(ActionHandler):
-    {body}
-    def execute(self): return None
-"""
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Writes a package of actions from sources by file name; its dotted name."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    made: list[str] = []
-
-    def write(**sources: str) -> str:
-        name = f"pkg_{abs(hash(tmp_path))}_{len(made)}"
-        made.append(name)
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "__init__.py").touch()
-        for file, source in sources.items():
-            (folder / f"{file}.py").write_text(source)
-        return name
-
-    yield write  # type: ignore[misc]
-    for name in [each for each in sys.modules if each.startswith("pkg_")]:
-        del sys.modules[name]
+__all__ = ["package"]
 
 
 def problems(*packages: str, **dependencies: Any) -> str:

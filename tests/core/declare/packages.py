@@ -1,0 +1,37 @@
+"""Packages of actions that a test writes, for the tests of declarations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOOD = """
+from actionbus import ActionHandler, Arg
+class DoIt(ActionHandler):
+    {body}
+    def execute(self): return None
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Writes a package of actions from sources by file name; its dotted name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made: list[str] = []
+
+    def write(**sources: str) -> str:
+        name = f"pkg_{abs(hash(tmp_path))}_{len(made)}"
+        made.append(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        for file, source in sources.items():
+            (folder / f"{file}.py").write_text(source)
+        return name
+
+    yield write  # type: ignore[misc]
+    for name in [each for each in sys.modules if each.startswith("pkg_")]:
+        del sys.modules[name]
