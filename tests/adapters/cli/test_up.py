@@ -126,7 +126,7 @@ class Standing:
             runner = bus.runner("ana")
             self.first, self.second = (runner.execute_async("stand_fast", {"file": str(file)}) for _ in range(2))
         self.file, self.url, self.log = file, url, log
-        self.process = start("--app", "tests.queued.app:app", "worker", "-c", "1", "--queue", "stand", *options)
+        self.process = start("--app", "tests.queued.app:app", "worker", "-c", "1", "--queue", "stay", *options)
         eventually(file.exists, log.read_text)
 
     def runs(self) -> list[tuple[str | None, int]]:

@@ -11,7 +11,7 @@ class StandFast(ActionHandler):
     """Make FILE, and stay until FILE.go is there."""
 
     arguments = {"file": Arg(str, required=True)}
-    queue = "stand"
+    queue = "stay"
 
     def execute(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
