@@ -38,25 +38,18 @@ from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
 from actionbus.core.storage.positions import find_home, see_that_it_draws_above
+from actionbus.core.storage.postgresql_literals import filled, literal
 from actionbus.core.storage.postgresql_parts import PostgreSQLParts
 from actionbus.core.storage.postgresql_session import UNLOCK_ALL, Session, driver_settings, watch
-from actionbus.core.storage.postgresql_statements import alone, is_there_already, sent, statements, values_of
+from actionbus.core.storage.postgresql_statements import alone, appending, is_there_already, statements, submitting
 from actionbus.core.storage.rights import KEYS, MARKED, QUEUE_TABLES, READ_ONLY, RUNS, STANDBY, see_that_it_may
 from actionbus.core.storage.rows import RecordPlace, Row, Statement
 from actionbus.core.storage.sessions import see_that_it_stays
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
 
-_SUBMIT: Final = f"EXECUTE actionbus_submit ({sent('submitted')}, %s)"
-_SUBMIT_UNSYNCED: Final = f"EXECUTE actionbus_submit_unsynced ({sent('submitted')}, %s)"
-_BEGIN: Final = (
-    "BEGIN ISOLATION LEVEL {isolation}; "
-    "SELECT pg_catalog.set_config('actionbus.action', %s, true), "
-    "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true)"
-)
+_BEGIN: Final = "BEGIN ISOLATION LEVEL {isolation}; SET LOCAL actionbus.action = '{action}'"
 _NAME: Final = "SELECT pg_catalog.set_config('actionbus.action', '{action}', true)"
-_STILL: Final = "EXECUTE actionbus_still (%s)"
-_APPEND: Final = {kind: f"EXECUTE actionbus_append_{kind} ({sent(kind)})" for kind in ("submitted", "outcome")}
 _RELEASE: Final = (
     # Asking first avoids the server's warning where another connection held the lock.
     "SELECT pg_catalog.pg_advisory_unlock(%(key)s) WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_locks "
@@ -65,6 +58,8 @@ _RELEASE: Final = (
 )
 """For a session in which the application holds locks of its own, which `UNLOCK_ALL` would give back too."""
 _PREPARED: Final = "actionbus.prepared"
+_ROLE: Final = "actionbus.role"
+"""Where a connection's `info` holds the role in which the action's transaction was begun."""
 _SESSION: Final = "actionbus.session"
 """Where a connection's `info` holds how the application left its session."""
 _STATES: Final = {
@@ -134,12 +129,12 @@ class PostgreSQL(Backend):
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> RecordPlace | None:
         cursor, info = driver_connection(connection).cursor(), connection.info
-        values = (*values_of(row), lock_key(row.action_id))
+        statement = submitting(row, lock_key(row.action_id), cursor, durable=durable)
         for number in range(1, ATTEMPTS + 1):
             self._prepare_statements(connection)
             info[HOLDING] = row.action_id
             try:
-                cursor.execute(_SUBMIT if durable else _SUBMIT_UNSYNCED, values)
+                cursor.execute(statement)
                 told = cursor.fetchone()
                 return RecordPlace(told[0], told[1]) if told else None
             except psycopg2.Error as error:
@@ -193,7 +188,9 @@ class PostgreSQL(Backend):
         return pooled
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
-        driver_connection(connection).cursor().execute(_BEGIN.format(isolation=isolation), (action_id.hex,))
+        cursor = driver_connection(connection).cursor()
+        cursor.execute(f"{_BEGIN.format(isolation=isolation, action=action_id.hex)}; SHOW role")
+        connection.info[_ROLE] = cursor.fetchone()[0]
 
     def enter_nested(self, connection: Connection, action_id: UUID) -> str | None:
         return _NAME.format(action=action_id.hex)
@@ -215,8 +212,7 @@ class PostgreSQL(Backend):
 
     def check(self, connection: Connection) -> None:
         cursor = driver_connection(connection).cursor()
-        role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), true)"
-        cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; SELECT {role}")
+        cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE {literal(connection.info[_ROLE], cursor)}")
 
     def finish(
         self,
@@ -229,13 +225,14 @@ class PostgreSQL(Backend):
         self._prepare_statements(connection, anew=bool(connection.info.get(UNCLEAN)))
         cursor = driver_connection(connection).cursor()
         session: Session = connection.info[_SESSION]
-        # What deferred triggers write is the action's too: its record must come after it.
-        opening = _BEGIN.format(isolation=isolation) if isolation else f"{_STILL}; SET CONSTRAINTS ALL IMMEDIATE"
-        statement = "; ".join([opening, *map(self._placed, also), *(_APPEND[row.kind] for row in rows), session.ending])
-        values = [value for each in also for value in each.values]
-        values += [value for row in rows for value in values_of(row)]
+        if isolation:
+            opening = _BEGIN.format(isolation=isolation, action=action_id.hex)
+        else:  # what deferred triggers write is the action's too: its record must come after it
+            opening = f"SET ROLE {literal(connection.info[_ROLE], cursor)}; SET CONSTRAINTS ALL IMMEDIATE"
+        appends = (appending(row, cursor, is_own=row.action_id == action_id) for row in rows)
+        ending = session.ending(lock_key(action_id))
         try:
-            cursor.execute(statement, (action_id.hex, *values, lock_key(action_id)))
+            cursor.execute("; ".join([opening, *(self._filled(each, cursor) for each in also), *appends, ending]))
         except pg_errors.UniqueViolation as error:
             if is_there_already(error):
                 raise CommitConflict("the action has an outcome already") from error
@@ -282,11 +279,10 @@ class PostgreSQL(Backend):
 
     def _append_alone(self, connection: Connection, row: Row, also: Sequence[Statement]) -> int | None:
         cursor = driver_connection(connection).cursor()
-        values = [value for each in also for value in each.values]
         # Several statements sent at once are one transaction.
         self._prepare_statements(connection)
-        statement = "; ".join([*map(self._placed, also), alone(self._prefix)])
-        cursor.execute(statement, (*values, *values_of(row), str(row.action_id)))
+        statements = (self._filled(each, cursor) for each in also)
+        cursor.execute("; ".join([*statements, alone(row, self.prefix, cursor)]))
         position, ours = cursor.fetchone()
         self.release(connection, row.action_id)
         return position if ours else None
@@ -303,7 +299,7 @@ class PostgreSQL(Backend):
             raise JournalUnavailable(READ_ONLY) from error
 
     def parts(self, connection: Connection, isolation: str) -> Parts:
-        return PostgreSQLParts(connection, isolation, self.prefix, self._prepared_session, self._placed)
+        return PostgreSQLParts(connection, isolation, self.prefix, self._prepared_session, self._filled)
 
     def _prepared_session(self, connection: Connection, *, anew: bool = False) -> Session:
         self._prepare_statements(connection, anew=anew)
@@ -318,7 +314,7 @@ class PostgreSQL(Backend):
 
     def run_alone(self, connection: Connection, statement: Statement) -> None:
         cursor = driver_connection(connection).cursor()
-        self.write(lambda _: cursor.execute(self._placed(statement), statement.values), connection)
+        self.write(lambda _: cursor.execute(self._filled(statement, cursor)), connection)
 
     def written_id(self, action_id: UUID) -> str:
         return str(action_id)
@@ -359,13 +355,8 @@ class PostgreSQL(Backend):
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
 
-    def _placed(self, statement: Statement) -> str:
-        return statement.sql.replace("?", "%s").replace("{schema}", self._prefix)
-
-    @property
-    def _prefix(self) -> str:
-        """What qualifies a name, in statements that are sent with values."""
-        return self.prefix.replace("%", "%%")
+    def _filled(self, statement: Statement, cursor: Any) -> str:
+        return filled(statement.sql.replace("{schema}", self.prefix), statement.values, cursor)
 
 
 def _named_in(refusal: str) -> list[str]:

@@ -20,13 +20,14 @@ from actionbus.core.errors import CommitConflict, Misuse
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.parts import POINT, HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
+from actionbus.core.storage.postgresql_literals import literals
 from actionbus.core.storage.postgresql_session import Session
-from actionbus.core.storage.postgresql_statements import USED_KEY, is_there_already, written
+from actionbus.core.storage.postgresql_statements import USED_KEY, is_there_already
 from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
 
-Placed = Callable[[Statement], str]
+Filled = Callable[[Statement, Any], str]
 _BEGIN: Final = "BEGIN ISOLATION LEVEL {isolation}"
 _ENTER: Final = (
     f"SAVEPOINT {POINT}; SELECT pg_catalog.set_config('actionbus.action', %s, true), "
@@ -35,8 +36,8 @@ _ENTER: Final = (
 )
 _LEAVE: Final = f"EXECUTE actionbus_still (%s); SET CONSTRAINTS ALL IMMEDIATE; {{deferring}}RELEASE SAVEPOINT {POINT}"
 _UNDO: Final = f"ROLLBACK TO SAVEPOINT {POINT}; RELEASE SAVEPOINT {POINT}"
-_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s); "
-_UNSYNCED: Final = b"SELECT pg_catalog.set_config('synchronous_commit', 'off', true); "
+_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock({}); "
+_UNSYNCED: Final = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true); "
 """Not waiting for this fsync is safe: that of the outcomes comes later in the same log."""
 _DEFERRED: Final = """
     SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%%I.%%I', n.nspname, c.conname), ', '),
@@ -52,12 +53,12 @@ class PostgreSQLParts(Parts):
     """One transaction of several actions. `prepared` gives the session, with the write path's statements in it."""
 
     def __init__(
-        self, connection: Connection, isolation: str, home: str, prepared: Callable[..., Session], placed: Placed
+        self, connection: Connection, isolation: str, home: str, prepared: Callable[..., Session], filled: Filled
     ) -> None:
         super().__init__(connection, isolation)
         self._home = home
         self._prepared = prepared
-        self._placed = placed
+        self._filled = filled
         self._session = prepared(connection)
         self._is_used = False
         """Whether a part has left something to be done away with."""
@@ -125,11 +126,11 @@ class PostgreSQLParts(Parts):
 
     def commit(self, lock: UUID | None) -> list[int]:
         cursor = self._cursor()
-        also = [cursor.mogrify(self._placed(each), each.values) for each in self._also]
-        opening = [] if self.has_begun else [_BEGIN.format(isolation=self._isolation).encode()]
-        inserting = _inserting(cursor, self._home, self._rows) + b" RETURNING position"
+        also = [self._filled(each, cursor) for each in self._also]
+        opening = [] if self.has_begun else [_BEGIN.format(isolation=self._isolation)]
+        inserting = f"{_inserting(cursor, self._home, self._rows)} RETURNING position"
         try:
-            cursor.execute(b"; ".join([*opening, *also, inserting]))
+            cursor.execute("; ".join([*opening, *also, inserting]))
         except pg_errors.UniqueViolation as error:
             if is_there_already(error):
                 raise CommitConflict("an action has an outcome already") from error
@@ -141,7 +142,7 @@ class PostgreSQLParts(Parts):
     def _end(self, cursor: Any, lock: UUID | None) -> None:
         info = self._connection.info
         try:
-            cursor.execute(self._session.ending, (lock_key(lock) if lock else 0,))
+            cursor.execute(self._session.ending(lock_key(lock) if lock else 0))
         except psycopg2.Error:
             info[UNCLEAN] = True  # it may have struck between COMMIT and what follows
             raise
@@ -156,16 +157,15 @@ def submit(connection: Connection, rows: Sequence[Row], lock: UUID, home: str, *
     """Append submitted records and take their lock; which were appended: those whose key is new."""
     cursor = PlainCursor(driver_connection(connection))
     connection.info[HOLDING] = lock
-    inserting = _inserting(cursor, home, rows) + f" ON CONFLICT {USED_KEY} DO NOTHING".encode()
-    locking = cursor.mogrify(_LOCK, (lock_key(lock),)) + (b"" if durable else _UNSYNCED)
-    cursor.execute(locking + inserting + b" RETURNING action_id::text")
+    inserting = f"{_inserting(cursor, home, rows)} ON CONFLICT {USED_KEY} DO NOTHING RETURNING action_id::text"
+    cursor.execute(_LOCK.format(lock_key(lock)) + ("" if durable else _UNSYNCED) + inserting)
     return [UUID(action_id) for (action_id,) in cursor.fetchall()]
 
 
 def append_missing(connection: Connection, rows: Sequence[Row], home: str) -> None:
     """Append outcomes, but of actions that have one."""
     cursor = PlainCursor(driver_connection(connection))
-    cursor.execute(_inserting(cursor, home, rows) + b" ON CONFLICT (action_id, kind) DO NOTHING")
+    cursor.execute(f"{_inserting(cursor, home, rows)} ON CONFLICT (action_id, kind) DO NOTHING")
 
 
 def standing(connection: Connection, ids: Sequence[UUID], home: str) -> HeldRecords:
@@ -178,11 +178,9 @@ def standing(connection: Connection, ids: Sequence[UUID], home: str) -> HeldReco
     return HeldRecords.of((UUID(action_id), kind) for action_id, kind in cursor.fetchall())
 
 
-def _inserting(cursor: Any, home: str, rows: Sequence[Row]) -> bytes:
+def _inserting(cursor: Any, home: str, rows: Sequence[Row]) -> str:
     """An INSERT of them all, of the columns that any of them has."""
-    values = [written(row) for row in rows]
-    used = [place for place in range(len(Row._fields)) if any(each[place] is not None for each in values)]
+    used = [place for place in range(len(Row._fields)) if any(each[place] is not None for each in rows)]
     names = ", ".join(Row._fields[place] for place in used)
-    one = "(" + ", ".join(["%s"] * len(used)) + ")"
-    told: list[bytes] = [cursor.mogrify(one, [each[place] for place in used]) for each in values]
-    return f"INSERT INTO {home}journal ({names}) VALUES ".encode() + b", ".join(told)
+    told = (f"({literals([each[place] for place in used], cursor)})" for each in rows)
+    return f"INSERT INTO {home}journal ({names}) VALUES {', '.join(told)}"

@@ -17,6 +17,7 @@ from psycopg2.extensions import STATUS_READY
 from psycopg2.sql import Composable
 
 from actionbus.core.errors import Misuse
+from actionbus.core.storage.postgresql_literals import literal
 
 UNLOCK_ALL: Final = "SELECT pg_catalog.pg_advisory_unlock_all()"
 _FOUND: Final = """
@@ -62,21 +63,21 @@ class Session(NamedTuple):
         """Whether it is as the application left it, now that the action has ended; else it serves no other one."""
         return is_same_user and self.can_be_restored
 
-    @property
-    def ending(self) -> str:
+    def ending(self, lock: int) -> str:
         """COMMIT, and what follows it: deferred triggers must still see what the handler has set for them."""
         own = ("UNLISTEN *" if not self.listens else "", "DISCARD TEMP" if not self.has_temporary else "")
-        return "; ".join(["COMMIT", "RESET ALL", "CLOSE ALL", *filter(None, own), "EXECUTE actionbus_end (%s)"])
+        unlock = f"SELECT pg_catalog.pg_advisory_unlock({lock})" if self.has_locks else ""
+        return "; ".join(["COMMIT", "RESET ALL", "CLOSE ALL", *filter(None, (*own, unlock)), "EXECUTE actionbus_end"])
 
     def restoring(self, cursor: Any) -> str:
-        """What `actionbus_end` selects besides the position: its lock given back, whose session it is, settings."""
-        unlock = "advisory_unlock($1)" if self.has_locks else "advisory_unlock_all()"
-        user = f"session_user::text OPERATOR(pg_catalog.=) {_literal(self.user, cursor)}"
+        """What `actionbus_end` selects besides the position: whose session it is, settings, its lock given back."""
+        user = f"session_user::text OPERATOR(pg_catalog.=) {literal(self.user, cursor)}"
         settings = (
-            f"pg_catalog.set_config({_literal(name, cursor)}, {_literal(value, cursor)}, false)"
+            f"pg_catalog.set_config({literal(name, cursor)}, {literal(value, cursor)}, false)"
             for name, value in self.settings
         )
-        return ", ".join([user, f"pg_catalog.pg_{unlock}", *settings])
+        unlock = () if self.has_locks else ("pg_catalog.pg_advisory_unlock_all()",)
+        return ", ".join([user, *unlock, *settings])
 
 
 class WatchedCursor(psycopg2.extensions.cursor):
@@ -189,8 +190,3 @@ def driver_settings(dbapi: Any) -> tuple[Any, ...]:
         dict(dbapi.string_types),
         dict(dbapi.binary_types),
     )
-
-
-def _literal(value: str, cursor: Any) -> str:
-    quoted: str = cursor.mogrify("%s", (value,)).decode(psycopg2.extensions.encodings[cursor.connection.encoding])
-    return quoted
