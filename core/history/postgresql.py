@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from actionbus.core.errors import JournalUnavailable
 from actionbus.core.history import postgresql_functions as sql
 from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Member
+from actionbus.core.history.postgresql_rows import baseline_of
 from actionbus.core.history.postgresql_standing import (
     Finding,
     NamedTable,
@@ -85,7 +86,7 @@ def _renew(connection: Connection, each: Finding, home: str, baseline: bool) -> 
     connection.execute(verbatim(";\n".join(statements)))
     if begins:
         with set_for(connection, {**PINS, "row_security": "off"}):
-            connection.execute(verbatim(sql.baseline(table, shape, home)))
+            connection.execute(verbatim(baseline_of(table, shape, home)))
     _drop_unused(connection, table, shape, home)
     return begins
 

@@ -4,8 +4,6 @@ Nothing in them may raise, lest recording make an application's write fail. What
 statement that writes nothing: the block round it then takes no transaction id, which a block with writes would, for
 each statement of the application. Where something is wrong, or a row is large, a second block records what it can;
 what it cannot is an image `!`, a gap.
-
-A statement's rows come as transition tables: `o` as they were, `n` as they are. In a trigger by row they are one row.
 """
 
 from __future__ import annotations
@@ -13,17 +11,25 @@ from __future__ import annotations
 import json
 from typing import Final, NamedTuple
 
-from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Column, Member
+from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Member
+from actionbus.core.history.postgresql_rows import (
+    INTO,
+    LARGE,
+    RECORDS,
+    SIDES,
+    images_of,
+    is_large,
+    key_text,
+    row_text,
+    same_key,
+    size_of,
+    source_of,
+)
 from actionbus.core.storage.history_ddl import last_image
 from actionbus.core.storage.names import quoted
 
 OPERATIONS: Final = ("insert", "update", "delete")
 TRUNCATE: Final = "truncate"
-_SIDES: Final = {"insert": ("n",), "update": ("o", "n"), "delete": ("o",)}
-_RECORDS: Final = {"o": "OLD", "n": "NEW"}
-_LARGE: Final = 250_000
-"""Bytes of a row as stored: compressed and escaped at its worst, its text has less than 1 GB, as a value must."""
-_INTO: Final = "INSERT INTO {home}actionbus_images (shape, operation, key, before, after, action, xid)"
 
 
 class Function(NamedTuple):
@@ -89,7 +95,7 @@ def trigger(table: CatalogueTable, member: Member, operation: str, function: Fun
     elif table.is_by_row:
         when = f"AFTER {operation.upper()} ON {member.sql} FOR EACH ROW"
     else:
-        sides = " ".join(f"{_RECORDS[side]} TABLE AS {side}" for side in _SIDES[operation])
+        sides = " ".join(f"{RECORDS[side]} TABLE AS {side}" for side in SIDES[operation])
         when = f"AFTER {operation.upper()} ON {member.sql} REFERENCING {sides} FOR EACH STATEMENT"
     return [
         f"CREATE OR REPLACE TRIGGER {name} {when} EXECUTE FUNCTION {home}{function.name}()",
@@ -104,104 +110,47 @@ def needed(table: CatalogueTable, member: Member) -> tuple[str, ...]:
     return (*OPERATIONS, TRUNCATE)
 
 
-def row_text(table: CatalogueTable, side: str) -> str:
-    """SQL of a row's text."""
-    return f"ROW({', '.join(f'{side}.{quoted(c.name)}' for c in table.columns)})::text"
+def _of_one_row(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
+    """Records the change of one row that keeps its key and is not large, as most are, without the price of a join.
 
-
-def key_text(table: CatalogueTable, side: str, home: str) -> str:
-    """SQL of a key's text. A long one is cut (`actionbus_key`), since an index takes no long ones."""
-    columns = _key(table)
-    if not columns:
-        return "NULL::text"
-    plain = f"ROW({', '.join(f'{side}.{quoted(c.name)}' for c in columns)})::text"
-    if all(c.is_fixed for c in columns):
-        return plain
-    shortened = f"{home}actionbus_key({plain})"
-    if not all(c.is_fixed or c.is_measured for c in columns):
-        return shortened
-    size = " + ".join(f"octet_length({side}.{quoted(c.name)})" for c in columns if not c.is_fixed)
-    return f"CASE WHEN {size} <= 500 THEN {plain} ELSE {shortened} END"
-
-
-def baseline(table: CatalogueTable, shape: int, home: str) -> str:
-    """SQL that copies all rows of a table into images."""
-    only = "" if table.kind == "p" else "ONLY "
-    return (
-        f"{_INTO.format(home=home)} SELECT {shape}, 'b', {key_text(table, 'n', home)}, NULL, {row_text(table, 'n')}, "
-        f"NULL, pg_current_xact_id()::text::bigint FROM {only}{table.sql} n"
-    )
-
-
-def _key(table: CatalogueTable) -> list[Column]:
-    by_name = {c.name: c for c in table.columns}
-    return [by_name[name] for name in table.key if name in by_name]
-
-
-def _images(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
-    """SQL of the images of one statement, as a query without its last condition."""
-    o, n = (_source(table, side) for side in "on")
-    tail = "named, mine"
-    rows = {side: row_text(table, side) for side in "on"}
-    keys = {side: key_text(table, side, home) for side in "on"}
-    gone = f"SELECT {shape}, 'd'::\"char\", {keys['o']}, {rows['o']}, NULL, {tail} FROM {o}"
-    come = f"SELECT {shape}, 'i'::\"char\", {keys['n']}, NULL, {rows['n']}, {tail} FROM {n}"
-    if operation == "insert":
-        return come
-    if operation == "delete":
-        return gone
-    columns = _key(table)
-    if not columns or not table.is_key_sure:
-        return f"{gone} UNION ALL {come}"
-    if all(c.is_same_text for c in columns):
-        same = " AND ".join(f"o.{quoted(c.name)} OPERATOR(pg_catalog.=) n.{quoted(c.name)}" for c in columns)
-    else:
-        same = f"{keys['o']} = {keys['n']}"
-    first = quoted(columns[0].name)  # of a primary key, hence never NULL
-    is_o, is_n = f"o.{first} IS NOT NULL", f"n.{first} IS NOT NULL"
-    return (
-        f"SELECT {shape}, (CASE WHEN NOT ({is_o}) THEN 'i' WHEN {is_n} THEN 'u' ELSE 'd' END)::\"char\", "
-        f"CASE WHEN {is_n} THEN {keys['n']} ELSE {keys['o']} END, CASE WHEN {is_o} THEN {rows['o']} END, "
-        f"CASE WHEN {is_n} THEN {rows['n']} END, {tail} FROM {o} FULL JOIN {n} ON {same}"
-    )
-
-
-def _source(table: CatalogueTable, side: str) -> str:
-    return f"(SELECT {_RECORDS[side]}.*) {side}" if table.is_by_row else side
+    Of a statement that changed more rows it records nothing: then the join is not begun, whatever plan is kept.
+    """
+    same = same_key(table, home) if operation == "update" else None
+    if same is None:
+        return ""
+    sizes = (f"{found} <= {LARGE}" for side in "on" if (found := size_of(table, side)))
+    conditions = " AND ".join([*(() if table.is_by_row else ("NOT EXISTS (SELECT FROM o OFFSET 1)",)), same, *sizes])
+    o, n = (source_of(table, side) for side in "on")
+    return f"""{INTO.format(home=home)} SELECT {shape}, 'u', {key_text(table, "n", home)}, {row_text(table, "o")}, \
+{row_text(table, "n")}, named, mine FROM {o} CROSS JOIN {n} WHERE {conditions};
+        IF FOUND THEN
+            IF named IS NULL THEN
+                {_bypass(home)}
+            END IF;
+            RETURN NULL;
+        END IF;
+        """
 
 
 def _probe(table: CatalogueTable, home: str, operation: str) -> str:
     """Refused where a column is gone or of another type, or the history's own tables cannot be written."""
-    side = _SIDES[operation][0]
+    side = SIDES[operation][0]
     is_fit = " AND ".join(f"{home}actionbus_same({side}.{quoted(c.name)}, NULL::{c.bare_type})" for c in table.columns)
     return (
         f"WITH past AS (INSERT INTO {home}actionbus_bypasses SELECT 0 WHERE false) "
-        f"{_INTO.format(home=home)} SELECT 0, '!', NULL, NULL, NULL, named, mine "
-        f"FROM {_source(table, side)} WHERE false{' AND ' if is_fit else ''}{is_fit};"
+        f"{INTO.format(home=home)} SELECT 0, '!', NULL, NULL, NULL, named, mine "
+        f"FROM {source_of(table, side)} WHERE false{' AND ' if is_fit else ''}{is_fit};"
     )
-
-
-def _is_large(table: CatalogueTable, operation: str) -> str:
-    """SQL that finds out whether a row's text might be too long for a value."""
-    wide = [c for c in table.columns if not c.is_small]
-    if not wide:
-        return "false"
-    tests = (
-        f"EXISTS (SELECT FROM {_source(table, side)} WHERE "
-        f"{' + '.join(f'coalesce(pg_column_size({side}.{quoted(c.name)}), 0)' for c in wide)} > {_LARGE})"
-        for side in _SIDES[operation]
-    )
-    return " OR ".join(tests)
 
 
 def _drifted(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     """Records rows under the columns that are left, by their present names; a change as a delete and an insert."""
     lines = [f"drifted := {home}actionbus_drifted({shape}, TG_RELID);"]
-    for side in _SIDES[operation]:
-        source, given = ("(SELECT ($3).*) x", f", {_RECORDS[side]}") if table.is_by_row else (f"{side} x", "")
+    for side in SIDES[operation]:
+        source, given = ("(SELECT ($3).*) x", f", {RECORDS[side]}") if table.is_by_row else (f"{side} x", "")
         letter, sides = ("d", "%3$s, NULL") if side == "o" else ("i", "NULL, %3$s")
         images = (
-            f"{_INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, '{letter}', %2$s, {sides}, $1, $2 FROM {source}"
+            f"{INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, '{letter}', %2$s, {sides}, $1, $2 FROM {source}"
         )
         lines += [
             f"EXECUTE format({_literal(images)}, drifted[1], drifted[2], drifted[3]) USING named, mine{given};",
@@ -212,7 +161,7 @@ def _drifted(table: CatalogueTable, shape: int, home: str, operation: str) -> st
 
 
 def _gap(shape: int, home: str) -> str:
-    return f"{_INTO.format(home=home)} VALUES ({shape}, '!', NULL, NULL, NULL, named, mine);"
+    return f"{INTO.format(home=home)} VALUES ({shape}, '!', NULL, NULL, NULL, named, mine);"
 
 
 _UNRECORDED: Final = (
@@ -237,15 +186,17 @@ def _bypass(home: str) -> str:
 
 
 def _body(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
-    images = f"{_INTO.format(home=home)} {_images(table, shape, home, operation)};"
+    images = f"{INTO.format(home=home)} {images_of(table, shape, home, operation)};"
     return f"""{_DECLARED}
     BEGIN
         {_probe(table, home, operation)}
-        is_large := {_is_large(table, operation)};
         fits := true;
     EXCEPTION WHEN OTHERS THEN
         fits := false;
     END;
+    IF fits THEN
+        {_of_one_row(table, shape, home, operation)}is_large := {is_large(table, operation)};
+    END IF;
     IF fits AND NOT is_large THEN
         {images}
         IF FOUND AND named IS NULL THEN
@@ -306,7 +257,7 @@ def _unpinned(table: CatalogueTable) -> str:
 
 def _truncated(shape: int, home: str) -> str:
     """Each row that goes is a delete. Under a snapshot that is older than the lock, rows may stand there unseen."""
-    images = f"{_INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, 'd', %2$s, %3$s, NULL, $1, $2 FROM ONLY %4$s x"
+    images = f"{INTO.format(home=home.replace('%', '%%'))} SELECT %1$s, 'd', %2$s, %3$s, NULL, $1, $2 FROM ONLY %4$s x"
     return f"""{_DECLARED}
     mine := pg_current_xact_id()::text::bigint;
     BEGIN

@@ -9,6 +9,13 @@ from tests.core.history.capturing import HOSTILE, TABLE, Captured
 
 CHANGES = {
     "one by one": ["INSERT INTO things VALUES (1, 'a')", "UPDATE things SET v = 'b'", "DELETE FROM things"],
+    "one by one until a plan is kept, then all": [
+        "INSERT INTO things SELECT g, g::text FROM generate_series(1, 20) g",
+        *(f"UPDATE things SET v = v || '!' WHERE id = {number}" for number in range(1, 9)),
+        "UPDATE things SET v = v || '?'",
+        "UPDATE things SET id = 99 WHERE id = 1",
+        "UPDATE things SET v = v || '!' WHERE id = 99",
+    ],
     "in sets": [
         "INSERT INTO things SELECT g, 'x' || g FROM generate_series(1, 50) g",
         "UPDATE things SET v = v || '!' WHERE id > 5",
