@@ -236,7 +236,9 @@ def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) ->
 
     world = make_world(Keyless, Long, Exiting)
     world.put("a")
-    with pytest.raises(ProjectionStopped, match="neither result nor arguments of 'put_note' have 'nothing', the document's key"):
+    with pytest.raises(
+        ProjectionStopped, match="neither result nor arguments of 'put_note' have 'nothing', the document's key"
+    ):
         world.catch_up("keyless")
     with pytest.raises(ProjectionStopped, match="512 bytes, not 600"):
         world.catch_up("long")
