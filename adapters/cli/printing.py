@@ -71,9 +71,13 @@ def say(*parts: Part, stderr: bool = False) -> None:
     console(stderr=stderr).print(line(*parts))
 
 
-def say_short(made: Text) -> None:
-    """Print one line, cut off where the terminal ends."""
-    console().print(made, overflow="ellipsis", no_wrap=True, crop=True)
+def say_short(made: Text, whole: str = "") -> None:
+    """Print one line, cut off where the terminal ends; what is `whole` stands at its end, and is never cut."""
+    to = console()
+    if whole:
+        made.truncate(max(1, to.width - cell_len(plain(whole)) - 2), overflow="ellipsis")
+        made.append_text(line((f"  {whole}", "dim")))
+    to.print(made, overflow="ellipsis", no_wrap=True, crop=not whole, soft_wrap=bool(whole))
 
 
 def print_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape, unescape
 from typing import Any
 
@@ -89,7 +90,9 @@ def search(
             break
         where["after"], asked["facets"] = found.next, ()
     if not as_json:
-        show_total(found.total, page, 1 if whole else -(-found.total // limit) or 1)
+        names = [each.name for each in env.application.projections if each.name != name]
+        others = names if not found.total and projection is None else ()
+        show_total(found.total, page, 1 if whole else -(-found.total // limit) or 1, others)
 
 
 def _show(found: Hits, as_json: bool) -> None:
@@ -135,16 +138,17 @@ def _ranges(given: tuple[str, ...]) -> dict[str, dict[str, str]]:
 def show_hits(found: Hits) -> None:
     """Print a page of hits for a person."""
     for hit in found.hits:
-        say_short(_line(hit))
+        say_short(_line(hit), hit.key)
     for name, values in found.facets.items():
         counts = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
         if counts:
             say((name, "bold"), f": {counts}")
 
 
-def show_total(total: int, page: int = 1, pages: int = 1) -> None:
-    """Print how many were found."""
-    say((f"{total:,} found" + (f", page {page} of {pages}" if pages > 1 else ""), "dim"))
+def show_total(total: int, page: int = 1, pages: int = 1, others: Sequence[str] = ()) -> None:
+    """Print how many were found, and where else one might look."""
+    elsewhere = f"; elsewhere: --in {', --in '.join(others)}" if others else ""
+    say((f"{total:,} found" + (f", page {page} of {pages}" if pages > 1 else "") + elsewhere, "dim"))
 
 
 def _line(hit: Hit) -> Text:
@@ -158,7 +162,7 @@ def _line(hit: Hit) -> Text:
     ]
     for other in others[:_SHOWN]:
         made.append("  ").append_text(_marked(other))
-    return made.append_text(line((f"  {hit.key}", "dim")))
+    return made
 
 
 def _marked(text: str) -> Text:

@@ -75,6 +75,21 @@ def test_phrases_ranges_orders_and_all_there_is(cli: Run, monkeypatch: pytest.Mo
         assert "Traceback" not in cli("search", "--in", "notes", *refused, code=2).stderr
 
 
+def test_a_key_is_never_cut_and_nothing_found_says_where_else_to_look(
+    cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "k" * 30
+    put(cli, key, "many words " * 20)
+    put(cli, "short", "few words")
+    cli("projections", "run", "--once")
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = cli("search", "--in", "notes", "words").stdout.splitlines()
+    assert all(len(each) <= 60 for each in shown)
+    assert any(each.endswith(f"…  {key}") for each in shown)
+    assert any(each.endswith("  short") for each in shown)
+    assert "0 found; elsewhere: --in shelves" in cli("search", "nowhere").stdout
+
+
 def test_feed_search_and_look_after(cli: Run) -> None:
     assert {each["state"] for each in states(cli).values()} == {"new"}
     put(cli, "a", "The origin of species")
