@@ -20,9 +20,10 @@ from actionbus.core.storage.by_value import ByValue, Positions, first_caused, in
 from actionbus.core.storage.conditions import aware, conditions_of, is_any
 from actionbus.core.storage.missing import NO_JOURNAL
 from actionbus.core.storage.moments import ROOM, Moments, moved
-from actionbus.core.storage.reader import SettledReader, Stretch
+from actionbus.core.storage.reader import SettledReader
 from actionbus.core.storage.records import Records
 from actionbus.core.storage.row_decoding import columns_to_read
+from actionbus.core.storage.stretches import Stretch
 from actionbus.core.storage.table import identity_table
 from actionbus.core.storage.totals import told, totals
 from actionbus.core.storage.unfinished import unfinished
@@ -120,8 +121,7 @@ class Journal:
 
         For whoever follows the journal and shares what he reads with others: each makes his own records of the rows.
         """
-        conditions = conditions_of(where, self._table, self._backend.comparable)
-        return self._reader.stretch(after, upto, conditions, limit=limit, room=room)
+        return self._reader.stretch(after, upto, where, limit=limit, room=room)
 
     def records_in(self, rows: Sequence[Sequence[Any]]) -> list[Record]:
         """Records of the rows of a stretch, decoded as far as somebody asks for what is in them."""

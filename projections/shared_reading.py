@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from actionbus.core import HistoryArchived, Journal, JournalFilter, Record
-from actionbus.core.storage.reader import Stretch
+from actionbus.core.storage.stretches import Stretch
 from actionbus.core.storage.table import COLUMNS
 from actionbus.core.values.record import Kind
 from actionbus.projections.errors import ProjectionStopped

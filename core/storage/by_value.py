@@ -20,7 +20,7 @@ from actionbus.core.values.record import STATUSES
 _OF_OUTCOMES: Final = frozenset({"outcome", "bypass"})
 """Kinds of records among which only outcomes have an actor or an action's name."""
 _UNSUCCESSFUL: Final = frozenset(STATUSES) - {"succeeded"}
-_PARTIAL: Final = {
+PARTIAL: Final = {
     "actor": text("kind = 'outcome' AND actor IS NOT NULL"),
     "action": text("kind = 'outcome'"),
     "status": text("status <> 'succeeded'"),
@@ -91,8 +91,8 @@ def _of_value(journal: Table, name: str, value: Any, low: int, high: int, most: 
     column: ColumnElement[Any] = c[name]
     order: Sequence[Any] = (column.desc(), c.position.desc()) if newest_first else (column, c.position)
     chosen = select(c.position).where(*keyset(column, value, c.position, low, high))
-    if name in _PARTIAL:
-        chosen = chosen.where(_PARTIAL[name])
+    if name in PARTIAL:
+        chosen = chosen.where(PARTIAL[name])
     return chosen.order_by(*order).limit(most).subquery()
 
 

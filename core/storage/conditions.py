@@ -88,7 +88,11 @@ def is_none_of(column: ColumnElement[Any], values: Collection[str]) -> ColumnEle
 
 
 def keyset(
-    column: ColumnElement[Any], value: Any, position: ColumnElement[int], low: int, high: int | None
+    column: ColumnElement[Any],
+    value: Any,
+    position: ColumnElement[int],
+    low: int | ColumnElement[int],
+    high: int | ColumnElement[int] | None,
 ) -> list[ColumnElement[bool]]:
     """Records with one value, beyond `low` up to `high`, by the index on (column, position) and no other.
 

@@ -42,7 +42,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -66,9 +66,11 @@ from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
 from actionbus.core.storage.positions import refused_to_read
 from actionbus.core.storage.rights import STANDBY
-from actionbus.core.storage.row_decoding import fetch, size_of
+from actionbus.core.storage.row_decoding import fetch
 from actionbus.core.storage.shared import shared
+from actionbus.core.storage.stretches import Stretch, StretchReader
 from actionbus.core.values.backoff import growing
+from actionbus.core.values.journal_filter import JournalFilter
 
 log = logging.getLogger("actionbus")
 BATCH: Final = 2_000
@@ -76,10 +78,6 @@ _SCAN: Final = 10_000
 """Positions among which a hole is looked for at once; beyond so many only if somebody writes for long."""
 _MOMENT_S: Final = 0.2
 """Longer than nearly all writers hold the lock, which is from the last statement of an action to its commit."""
-_PAGE: Final = 500
-"""Rows read at once, at most, where their bytes are counted."""
-_FIRST_GUESS: Final = 10_000
-"""Bytes that a row is taken to have before one was seen."""
 
 _HOLDERS: Final = text("""
     SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -101,18 +99,6 @@ _FLUSH: Final = text(
 _SUBSCRIBED: Final = table("pg_subscription_rel", column("srrelid"), schema="pg_catalog")
 
 
-class Stretch(NamedTuple):
-    """Rows of a part of the journal; there are no others that meet the same conditions beyond `start` up to `end`."""
-
-    start: int
-    end: int
-    rows: Sequence[Sequence[Any]]
-    size: int
-    """Bytes of them all, about."""
-    upto: int
-    """How far the journal was settled when they were read."""
-
-
 class SettledReader:
     """Remembers how far the journal is settled, so that an old hole is looked into once per process."""
 
@@ -125,8 +111,7 @@ class SettledReader:
         self._settled = 0
         self._knows_beginning = False
         self._guard = threading.Lock()
-        self._largest = _FIRST_GUESS
-        """Bytes of the largest row in the last page that was read by size."""
+        self._stretches = StretchReader(backend, table)
 
     def rows(
         self, after: int, upto: int | None, limit: int | None, conditions: Sequence[ColumnElement[bool]], *, wait: bool
@@ -150,28 +135,9 @@ class SettledReader:
             after = batch[-1][0] if len(batch) == size else settled
             left = None if left is None else left - len(batch)
 
-    def stretch(
-        self, after: int, upto: int, conditions: Sequence[ColumnElement[bool]], *, limit: int, room: int
-    ) -> Stretch:
-        """The next rows beyond `after` that meet the conditions, up to a position that is settled.
-
-        At most `limit` of them, and about `room` bytes: it ends with the page of rows in which that is exceeded. How
-        many rows a page has is told by the largest of the page before, so that a few of them never fill the memory.
-        """
-        position = self._table.c.position
-        beyond = select(*self._columns).where(position > bindparam("after"), *conditions).order_by(position)
-        next_ones = beyond.limit(bindparam("size", type_=Integer))
-        rows: list[Sequence[Any]] = []
-        end, size = after, 0
-        while end < upto and len(rows) < limit and size < room:
-            wanted = min(limit - len(rows), max(1, min(_PAGE, (room - size) // self._largest)))
-            page = self._batch(next_ones, {"after": end, "size": wanted}, upto)
-            end = page[-1][0] if len(page) == wanted else upto
-            sizes = [size_of(row) for row in page]
-            self._largest = max(sizes, default=self._largest)
-            rows += page
-            size += sum(sizes)
-        return Stretch(after, end, rows, size, upto)
+    def stretch(self, after: int, upto: int, where: JournalFilter, *, limit: int, room: int) -> Stretch:
+        """The next rows beyond `after` up to a position that is settled: `limit` of them, or about `room` bytes."""
+        return self._stretches.read(after, upto, where, limit, room)
 
     def last(self) -> int:
         """The last position that can be seen, settled or not."""

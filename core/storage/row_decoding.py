@@ -36,7 +36,7 @@ _PLACES: Final = {name: place for place, name in enumerate(COLUMNS)}
 _FIRST_PAYLOAD: Final = _PLACES[PAYLOADS[0]]
 _AFTER_PAYLOADS: Final = _FIRST_PAYLOAD + len(PAYLOADS)
 
-_BYTES_BESIDES: Final = 1_000
+BYTES_BESIDES: Final = 1_000
 """That a row takes in memory without its payloads."""
 
 
@@ -72,7 +72,7 @@ def fetch(
 
 def size_of(row: Sequence[Any]) -> int:
     """About how many bytes a row takes in memory."""
-    size = _BYTES_BESIDES
+    size = BYTES_BESIDES
     for text in row[_FIRST_PAYLOAD:_AFTER_PAYLOADS]:
         if text is not None:
             size += len(text)

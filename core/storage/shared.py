@@ -15,10 +15,10 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Column, MetaData, Table, literal
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
-_Element = TypeVar("_Element", bound=ColumnElement[Any])
+_Element = TypeVar("_Element", bound=ClauseElement)
 
 _OF_LITERALS: Final = (
     True,
