@@ -11,11 +11,11 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from actionbus.core import Bus, Record
+from actionbus.projections.ahead import AheadBatch, ReadAhead
 from actionbus.projections.belonging import why_not, why_not_whole
 from actionbus.projections.claim import Claim
 from actionbus.projections.counters import COUNTERS
@@ -90,17 +90,19 @@ class Feeder:
         self._take_out_at = 0
         """Those of them that may have been absorbed, and the position from which on all of that has arrived."""
         self._mender = Mender(
-            bus.journal, projection, self._fold, self._writer.load, self._writer.send, self._writer.sign_of_life
+            bus.journal, projection, self._fold, self._writer.load, self._writer.mend, self._writer.sign_of_life
         )
         self._lineage: str | None = None
         """Of the index when it was checked last."""
         self._looked = 0.0
         self._is_to_be_counted = False
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"{row.index_name} reading")
-        self._ahead: Future[Batch] | None = None
+        self._ahead = ReadAhead(row.index_name, self._journal, self._fold, self._writer, ROOM)
+        self._busy_since: float | None = None
+        """When the batch before was written, if this one was read ahead then."""
 
     def check(self) -> None:
         """See that the index belongs to what the journal says, and what is to be left out. Raises NeedsRebuild."""
+        self._ahead.forget()
         self._reload()
         with self._telling():
             self._lineage, self._looked = self._lineage_now(), time.monotonic()
@@ -181,7 +183,8 @@ class Feeder:
         self._look()
         self._take_out_the_decided()
         row = self.row
-        batch = self._next_batch()
+        ahead = self._next_batch()
+        batch = ahead.batch
         end, records = batch.end, batch.records
         if end < row.position:
             self.check()  # the journal ends before our checkpoint
@@ -194,7 +197,8 @@ class Feeder:
         if any(record.action == DECISION for record in records):
             self._hear_decisions()
         room = None if cut_off else ROOM  # what was cut off had room before, and is to be done whole
-        folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
+        folded = None if cut_off else self._still_true(ahead)
+        folded = folded or self._fold.absorb(records, self._writer.load, self.left_out, room)
         while folded.poison and self.is_to_be_left_out(folded.poison.position):
             folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
         if beyond := folded.beyond or (folded.poison and folded.poison.position):
@@ -202,9 +206,10 @@ class Feeder:
             end = max(beyond - 1, row.position)
             self._size = max(1, len(records))
         elif batch.is_full and not cut_off:
-            self._ahead = self._reader.submit(self._journal.read, end, self._size)
+            goes_on = self._store.is_apart and row.writing_to <= end and not row.refusals
+            self._ahead.begin(end, self._size, self.left_out, folded.writes if goes_on else None)
         if end > row.position:
-            if not self._write(folded, records, end, time.monotonic() - started):
+            if not self._write(folded, records, end, self._seconds_since(started)):
                 return StepResult(0, row.position, more=True)
             self._size = min(2 * self._size, self._batch)
             COUNTERS.add(self._projection.name, records=len(records))
@@ -214,17 +219,26 @@ class Feeder:
             raise stopped_by(folded.poison, self._projection.name)
         return StepResult(len(records), end, batch.is_full or cut_off or folded.beyond is not None)
 
-    def _next_batch(self) -> Batch:
-        """The batch read ahead while the last one was written, if it begins where we are; else one read now."""
-        ahead, self._ahead = self._ahead, None
-        batch = ahead.result() if ahead else None
-        if batch is None or batch.start != self.row.position:
-            batch = self._journal.read(self.row.position, self._size)
+    def _next_batch(self) -> AheadBatch:
+        """What was read ahead while the last batch was written, if it begins where we are; else a batch read now."""
+        ahead = self._ahead.take(self.row.position)
+        ahead = ahead or AheadBatch(self._journal.read(self.row.position, self._size))
         # A batch that was cut off is to be done whole again, for its count of documents; but reads end where they like.
-        while self.row.documents is not None and batch.is_full and batch.end < self.row.writing_to:
-            more = self._journal.read(batch.end, self._size)
-            batch = Batch(batch.start, more.end, [*batch.records, *more.records], more.is_full)
-        return batch
+        while self.row.documents is not None and ahead.batch.is_full and ahead.batch.end < self.row.writing_to:
+            batch, more = ahead.batch, self._journal.read(ahead.batch.end, self._size)
+            ahead = AheadBatch(Batch(batch.start, more.end, [*batch.records, *more.records], more.is_full))
+        return ahead
+
+    def _still_true(self, ahead: AheadBatch) -> FoldResult | None:
+        """What was folded ahead, if the index and what is to be left out are what they were expected to be."""
+        is_so = ahead.left_out == self.left_out and ahead.surprises == self._writer.surprises
+        return ahead.folded if is_so else None
+
+    def _seconds_since(self, started: float) -> float:
+        """Since a step began, or since the batch before was at this place: reading and folding ahead take none."""
+        now, busy_since = time.monotonic(), self._busy_since
+        self._busy_since = now if self._ahead.is_begun else None
+        return now - (started if busy_since is None else busy_since)
 
     def is_to_be_left_out(self, position: int) -> bool:
         """Whether an operator decided so by now. The decision is itself a record, later than the one it is about."""

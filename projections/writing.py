@@ -31,6 +31,8 @@ class SliceWriter:
         self.row = row
         self._store, self._ledger, self._holder = store, ledger, holder
         self._in_doubt_to = row.writing_to
+        self.surprises = 0
+        """How often a document was not taken since it was there already, or was written besides a batch."""
 
     def begin(self, row: Checkpoint) -> None:
         """Go on from a checkpoint as it was read under our claim."""
@@ -42,6 +44,13 @@ class SliceWriter:
         for key, stored in found.items():
             if stored.version > self.row.writing_to:
                 raise self._alarm(key, stored.version, f"beyond {self.row.writing_to}")
+        return found
+
+    def stored(self, keys: Collection[str]) -> dict[str, StoredDocument]:
+        """The same while a batch is being written. Raises ValueError for one that is ahead."""
+        found = self._store.get_many(self.row.index_name, keys) if keys else {}
+        if any(stored.version > self.row.writing_to for stored in found.values()):
+            raise ValueError("somebody else writes to this index")
         return found
 
     def write(self, folded: FoldResult, end: int, rate: float | None, mend: Callable[[], bool]) -> None:
@@ -76,6 +85,11 @@ class SliceWriter:
         self.row = reached
         COUNTERS.add(row.projection, documents=len(folded.writes))
 
+    def mend(self, writes: Sequence[Write]) -> None:
+        """Write documents that are of no batch."""
+        self.surprises += 1
+        self.send(writes)
+
     def send(self, writes: Sequence[Write]) -> None:
         """Write documents, and see that what was there already is no stranger's."""
         began = time.monotonic()
@@ -97,6 +111,7 @@ class SliceWriter:
     def _explain(self, left_out: Sequence[Write]) -> None:
         """Raises ForeignWrites if neither an earlier holder nor an unanswered request of ours can have written them."""
         COUNTERS.add(self.row.projection, conflicts=len(left_out))
+        self.surprises += bool(left_out)
         unexplained = [write for write in left_out if write.version > self._in_doubt_to]
         if not unexplained:
             return
