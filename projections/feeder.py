@@ -8,7 +8,6 @@ already is left alone (see `projections.fold`).
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from actionbus.core import Bus, Record
 from actionbus.projections.ahead import AheadBatch, ReadAhead
 from actionbus.projections.belonging import why_not, why_not_whole
 from actionbus.projections.claim import Claim
+from actionbus.projections.collecting import no_garbage_collection
 from actionbus.projections.counters import COUNTERS
 from actionbus.projections.errors import DocumentsRefused, IndexMissing, NeedsRebuild, ProjectionStopped, StoreError
 from actionbus.projections.fold import Fold, FoldResult, Room, stopped_by
@@ -37,18 +37,6 @@ _SMOOTHING = 0.2
 """How much the last step counts in the rate that the status tells: an exponential moving average of about five."""
 _LOOK_S = 2.0
 """Seconds between two looks whether the store has lost something."""
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A batch makes many objects and no cycles; looking for some among them takes a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class StepResult(NamedTuple):
@@ -163,7 +151,7 @@ class Feeder:
 
         Raises ProjectionStopped, which the status then shows, IndexBusy, or what store and database raise.
         """
-        with self._telling(), _no_garbage_collection():
+        with self._telling(), no_garbage_collection():
             return self._step()
 
     @contextmanager

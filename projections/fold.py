@@ -8,6 +8,7 @@ the reducers being pure, is left unchanged again.
 from __future__ import annotations
 
 import json
+import math
 import traceback
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from orjson import dumps, loads
 
 from actionbus.core import Record
 from actionbus.projections.errors import ProjectionStopped, shortened
-from actionbus.projections.projection import RESERVED, STATUSES, Projection, Reducer, keys_of
+from actionbus.projections.projection import RESERVED, STATUSES, Projection, Reducer, as_keys, found_by, keys_of
 from actionbus.projections.store import StoredDocument, Write
 
 Load = Callable[[Collection[str]], Mapping[str, StoredDocument]]
@@ -25,6 +26,8 @@ _PROBES = 2
 _FIRST_PAGE, _PAGE = 100, 2_000
 """Documents that are loaded at a time, first and at most: how big they are is known from those before."""
 _WEIGHED = 8
+_SHORT_KEY = 128
+"""Characters of a key that is short enough in any encoding."""
 _NONE: list[Reducer] = []
 
 
@@ -110,6 +113,10 @@ class Fold:
             for status in STATUSES:
                 self._by_action[action, status] = _of_status([*named, *everywhere], status)
         self._part, self._parts = part - 1, parts
+        self._sole: dict[tuple[str, str | None], Reducer] = {}
+        """The reducer of a record where there is one alone, as of most; empty where a key may be somebody else's."""
+        if parts == 1 and type(self).keys is Fold.keys:
+            self._sole = {which: reducers[0] for which, reducers in self._by_action.items() if len(reducers) == 1}
         self._probes: dict[str, int] = {}
         self._probed: set[str] = set()
 
@@ -138,14 +145,23 @@ class Fold:
         alone: list[tuple[Record, Reducer, str] | None] = []
         several: list[tuple[Record, list[tuple[Reducer, list[str]]]]] = []
         keys: dict[str, None] = {}
+        sole, most = self._sole, room.documents if room else math.inf
         for record in records:
             if record.position in skipped:
                 continue
-            if room and len(keys) >= room.documents:
+            if len(keys) >= most:
                 beyond = record.position
                 break
             try:
-                wanted = self.keys(record)
+                reducer = sole.get((record.action, record.status))
+                if reducer is None:
+                    wanted = self.keys(record)
+                elif type(key := found_by(reducer.rule, record)) is str and 0 < len(key) <= _SHORT_KEY:
+                    keys[key] = None
+                    alone.append((record, reducer, key))
+                    continue
+                else:
+                    wanted = [(reducer, found)] if (found := as_keys(key)) else []
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # such as SystemExit, which would end whoever folds
@@ -175,18 +191,25 @@ class Fold:
     ) -> Poison | None:
         """The same as `_absorb_one` for one document, as most records are about, in less time."""
         entry = entries[key]
-        if record.position <= entry.stored_version:
+        position = record.position
+        if position <= entry.stored_version:
             return None
-        document, text = entry.both()
+        document, text = entry.document, entry.text
+        if document is None or text is None:
+            document, text = entry.both()
         try:
-            new_text = self._reduced(reducer, document, text, record)
+            call = self._call if reducer.name in self._probed else self._reduced
+            new_text = call(reducer, document, text, record)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             entry.document = None  # it may have been tampered with; the text has not
             return _poison(record, key, error)
-        if new_text != text:
-            entry.become(new_text, record)
+        if new_text is None:
+            if text is not None:
+                entry.become(None, record)
+        elif new_text != text:
+            entry.document, entry.text, entry.exists, entry.version = None, new_text, True, position
         return None
 
     def _absorb_one(

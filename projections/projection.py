@@ -149,8 +149,17 @@ def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:
 
 def keys_of(rule: Rule, record: Record) -> list[str]:
     """The keys of the documents that a record is about. Raises ValueError if there is none where one was named."""
+    return as_keys(found_by(rule, record))
+
+
+def found_by(rule: Rule, record: Record) -> Any:
+    """What a rule takes for the key, or keys."""
     key = rule.key
-    found = _looked_up(key, record) if isinstance(key, str) else key(record)
+    return _looked_up(key, record) if isinstance(key, str) else key(record)
+
+
+def as_keys(found: Any) -> list[str]:
+    """The same as keys. Raises ValueError for what is none."""
     if type(found) is str and 0 < len(found) * 4 <= _KEY_BYTES:
         return [found]
     if found is None:
@@ -161,10 +170,12 @@ def keys_of(rule: Rule, record: Record) -> list[str]:
 
 
 def _looked_up(name: str, record: Record) -> Any:
-    for each in ("result", "arguments"):
-        place = getattr(record, each)
-        if isinstance(place, dict) and (found := place.get(name)) is not None:
-            return found
+    result = record.result
+    if isinstance(result, dict) and (found := result.get(name)) is not None:
+        return found
+    arguments = record.arguments
+    if isinstance(arguments, dict) and (found := arguments.get(name)) is not None:
+        return found
     raise ValueError(f"neither result nor arguments of {record.action!r} have {name!r}, the document's key")
 
 
