@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from actionbus.core.storage import reader, totals, unfinished
 from actionbus.core.storage.table import journal_table
 from tests.conftest import BusFactory, create_shop
 from tests.copies import copied
+from tests.core.storage.plans import plan_of, rows_read
 from tests.shop.app import make_application
 
 MANY = 6_000
@@ -101,26 +102,6 @@ def sent(bus: Bus) -> list[Any]:
 
     event.listen(bus.backend.gateway, "before_cursor_execute", note)
     return found
-
-
-def rows_read(bus: Bus, sql: str, given: Any) -> int:
-    """How many rows the nodes of a plan looked at, on PostgreSQL, when the query is run again."""
-    with bus.engine.connect() as connection:
-        (plan,) = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", given).scalar_one()
-    return sum(_rows(plan["Plan"]))
-
-
-def _rows(node: Any) -> Iterator[int]:
-    if "Scan" in node["Node Type"]:
-        yield int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
-    for each in node.get("Plans", ()):
-        yield from _rows(each)
-
-
-def plan_of(bus: Bus, sql: str, given: Any) -> str:
-    """How SQLite goes about it."""
-    with bus.engine.connect() as connection:
-        return "\n".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given))
 
 
 READS: dict[str, Callable[[Bus], Any]] = {

@@ -13,7 +13,7 @@ from actionbus.core.storage import stretches
 from actionbus.core.storage.stretches import Stretch
 from actionbus.core.storage.table import journal_table
 from tests.conftest import BusFactory
-from tests.core.storage.test_by_value import plan_of, rows_read
+from tests.core.storage.plans import plan_of, rows_read
 
 OUTCOMES = 2_000
 KINDS = frozenset({"outcome"})
