@@ -1,4 +1,4 @@
-"""Values are written into SQL by us and not by psycopg2: the server must read exactly what was given, whatever it is."""
+"""How values are written into SQL: the server must read exactly what was given, whatever it is."""
 
 from __future__ import annotations
 
