@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import click
 
-from actionbus.core.errors import ActionBusError
+from actionbus.core.values.base_error import ActionBusError
 
 DEFAULT_APPLICATION: Final = "actionbus.adapters.library.app:library"
 DEFAULT_DATABASE: Final = "sqlite:///var/library.db"

@@ -68,8 +68,12 @@ def exits_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class AskedToEnd(SystemExit):
+    """Raised by SIGTERM, wherever that strikes: in the import of an application as well, which did not fail by it."""
+
+
 def _exit(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
+    raise AskedToEnd(0)
 
 
 @contextmanager

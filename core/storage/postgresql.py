@@ -356,7 +356,7 @@ class PostgreSQL(Backend):
         return isinstance(error, psycopg2.Error) and error.pgcode in _TRANSIENT
 
     def _filled(self, statement: Statement, cursor: Any) -> str:
-        return filled(statement.sql.replace("{schema}", self.prefix), statement.values, cursor)
+        return filled(statement.sql, statement.values, cursor, schema=self.prefix)
 
 
 def _named_in(refusal: str) -> list[str]:

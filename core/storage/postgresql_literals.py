@@ -45,7 +45,8 @@ def literals(values: Iterable[Any], cursor: Any) -> str:
     return ", ".join([literal(each, cursor) for each in values])
 
 
-def filled(sql: str, values: Sequence[Any], cursor: Any) -> str:
-    """SQL with a value in the place of each `?`."""
+def filled(sql: str, values: Sequence[Any], cursor: Any, *, schema: str = "") -> str:
+    """SQL with a value in place of each `?`, and `schema`, which may hold a `?` itself, in place of each `{schema}`."""
     told = (literal(each, cursor) for each in values)
-    return "".join(chain.from_iterable(zip_longest(sql.split("?"), told, fillvalue="")))
+    parts = (part.replace("{schema}", schema) for part in sql.split("?"))
+    return "".join(chain.from_iterable(zip_longest(parts, told, fillvalue="")))

@@ -25,7 +25,7 @@ def load(path: str, what: str, *, from_here: bool = True) -> Any:
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        if type(error).__module__ == "actionbus":
+        if type(error).__module__.partition(".")[0] == "actionbus":  # an error that says all, or a signal's exit
             raise
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise ValueError(f"{path!r}: there is no module {error.name!r} (searched from {here})") from None

@@ -86,7 +86,7 @@ def worlds(request: pytest.FixtureRequest, database_name: str, store_name: str) 
     made: list[World] = []
 
     def make(*projections: type[Projection]) -> World:
-        if not made and not copied(url, "notes", create_notes):
+        if made or not copied(url, "notes", create_notes):
             create_notes(url)
         bus = Bus(make_application(*projections), url)
         store: Store = EmbeddedStore(bus.engine) if where == "embedded" else ElasticsearchStore(where, timeout=10)

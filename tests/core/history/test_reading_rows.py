@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actionbus.core.history.decoding import decoder_of, fields_of, row_text
@@ -13,6 +13,7 @@ ROWS = st.integers(1, 3).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(ROWS)
 @example([["1", ")\n("], ["2", None]])
 @example([["a b", "1"], [None, "2"]])

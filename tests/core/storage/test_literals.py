@@ -78,5 +78,5 @@ def test_nul_is_refused_and_cuts_no_statement_short(cursor: Any) -> None:
 
 
 def test_values_that_hold_a_mark_are_no_places_for_others(cursor: Any) -> None:
-    cursor.execute(filled("SELECT ?, ?, '%s'", ("a?b", "%s"), cursor))
-    assert cursor.fetchone() == ("a?b", "%s", "%s")
+    cursor.execute(filled("SELECT ?, ?, '{schema}'", ("a?b", "{schema}%s"), cursor, schema="?%s?"))
+    assert cursor.fetchone() == ("a?b", "{schema}%s", "?%s?")

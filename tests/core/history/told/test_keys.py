@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actionbus import HistoryError
@@ -54,6 +54,7 @@ def test_what_is_no_array_of_its_parts_is_read_with_commas(named: Book, key: str
 VALUES = st.one_of(st.text(), st.integers(-(2**60), 2**60))
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_the_text_of_any_key_is_read_as_that_key(parts: list[Any]) -> None:
     found = key_parts(key_text(parts), len(parts))
