@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,9 +49,12 @@ class Workers:
     def kill_one(self) -> None:
         """A child of the pool, or a whole worker, which is started again."""
         victim = random.choice(self.running)
-        children = psutil.Process(victim.pid).children(recursive=True) if psutil.pid_exists(victim.pid) else []
+        children: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(victim.pid).children(recursive=True)
         if children and random.random() < 0.6:
-            os.kill(random.choice(children).pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it has ended since
+                random.choice(children).kill()
             return
         self._kill(victim)
         self.running.remove(victim)
