@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from actionbus.core.internal_errors import CommitConflict as CommitConflict
 from actionbus.core.values.base_error import ActionBusError as ActionBusError
 from actionbus.core.values.public import public
 from actionbus.core.values.readable import WHOLE_ACTION as WHOLE_ACTION

@@ -30,7 +30,6 @@ from actionbus.core.declare.middleware import ActionCall
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import (
     ActionInProgress,
-    CommitConflict,
     IdempotencyConflict,
     JournalUnavailable,
     Misuse,
@@ -51,6 +50,7 @@ from actionbus.core.gateway.sealing import Sealer, comparable
 from actionbus.core.gateway.services import Services
 from actionbus.core.gateway.ticket import given
 from actionbus.core.gateway.transaction import ActionTransaction
+from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.drivers import is_usable, usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing

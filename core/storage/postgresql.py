@@ -30,7 +30,8 @@ from psycopg2.extensions import (
 )
 from sqlalchemy import Connection, Engine, text
 
-from actionbus.core.errors import CommitConflict, JournalUnavailable, Misuse
+from actionbus.core.errors import JournalUnavailable, Misuse
+from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage import postgresql_parts
 from actionbus.core.storage.backend import ATTEMPTS, Backend, TransactionState, pause
 from actionbus.core.storage.drivers import driver_connection, is_usable

@@ -16,7 +16,8 @@ from psycopg2 import errors as pg_errors
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
 from sqlalchemy import Connection
 
-from actionbus.core.errors import CommitConflict, Misuse
+from actionbus.core.errors import Misuse
+from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.parts import POINT, HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN

@@ -17,7 +17,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import StaticPool
 
-from actionbus.core.errors import CommitConflict, Misuse, chain_of
+from actionbus.core.errors import Misuse, chain_of
+from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS
 from actionbus.core.storage.backend import Backend, TakenConnection, TransactionState
 from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
