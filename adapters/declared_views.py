@@ -5,7 +5,7 @@ Only what is not as in every handler: its queue, priority, retries, timeout, key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -42,8 +42,7 @@ def _retry(retry: Retry) -> dict[str, Any]:
     backoff: Any = retry.backoff
     if callable(backoff):
         backoff = f"{backoff.__module__}.{getattr(backoff, '__qualname__', type(backoff).__qualname__)}()"
-    kinds = retry.on if isinstance(retry.on, Sequence) else (retry.on,)
-    return {"on": [class_name(each) for each in kinds], "attempts": retry.attempts, "backoff": backoff}
+    return {"on": [class_name(each) for each in retry.kinds], "attempts": retry.attempts, "backoff": backoff}
 
 
 def _unique(action: Action, unique: Unique) -> dict[str, Any]:

@@ -10,19 +10,17 @@ import time
 from collections.abc import Iterable
 from multiprocessing.synchronize import Barrier
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import psycopg2
-from sqlalchemy import insert
 from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
-from actionbus.core.storage.table import COLUMNS, PAYLOADS, journal_table
+from actionbus.core.storage.table import COLUMNS, PAYLOADS
 from benchmarks.cost import Cost, ServerCpu, commit_latency
 from benchmarks.eventsourced import eventsourcing
 from benchmarks.importing import importing
-from benchmarks.setting import Contestant, application, databases, describe, journaled, plain
+from benchmarks.setting import Contestant, append_outcomes, application, databases, describe, journaled, plain
 
 CLIENTS = 8
 CONTESTANTS = {"plain": plain, "journaled": journaled, "eventsourcing": eventsourcing}
@@ -148,21 +146,10 @@ def _grown_by_reading(bus: Bus) -> float:
 
 
 def _fill(bus: Bus, records: int) -> None:
-    row = {
-        "kind": "outcome",
-        "status": "succeeded",
-        "action": "count_up",
-        "correlation_id": "c",
-        "actor": "bench",
-        "arguments": {"id": 5, "by": 1, "note": None},
-        "result": {"n": 7},
-        "format": 1,
-    }
+    told = {"arguments": {"id": 5, "by": 1, "note": None}, "result": {"n": 7}}
     with bus.engine.begin() as connection:
         for start in range(0, records, 10_000):
-            batch = [row | {"action_id": uuid4()} for _ in range(min(10_000, records - start))]
-            columns = [c for c in journal_table().c if c.name in batch[0]]
-            connection.execute(insert(journal_table()).inline().values(dict.fromkeys(columns)), batch)
+            append_outcomes(connection, [told] * min(10_000, records - start))
 
 
 def _read_bare(url: URL) -> int:

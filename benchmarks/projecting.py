@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
 from elasticsearch import Elasticsearch, helpers
@@ -23,12 +22,11 @@ from actionbus import Application, Bus
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.local_elasticsearch.server import LocalServer
-from actionbus.core.storage.table import journal_table
 from actionbus.projections import Projection, Projections, Projector, on
 from actionbus.projections.feeder import BATCH
 from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import IndexInfo, Store, Write
-from benchmarks.setting import databases, prepare
+from benchmarks.setting import append_outcomes, databases, prepare
 
 _PAGE = 10_000
 _LIVE_S, _PER_SECOND = 10, 200
@@ -91,22 +89,10 @@ def main() -> None:
 
 def fill(bus: Bus, records: int, per_document: int) -> None:
     """Outcomes of an action, those of a document one after the other."""
-    row = {
-        "kind": "outcome",
-        "status": "succeeded",
-        "action": "count_up",
-        "correlation_id": "c",
-        "actor": "bench",
-        "format": 1,
-    }
     with bus.engine.begin() as connection:
         for start in range(0, records, _PAGE):
-            batch = [
-                row | {"action_id": uuid4(), "arguments": _arguments(number // per_document)}
-                for number in range(start, min(start + _PAGE, records))
-            ]
-            columns = [column for column in journal_table().c if column.name in batch[0]]
-            connection.execute(insert(journal_table()).inline().values(dict.fromkeys(columns)), batch)
+            numbers = range(start, min(start + _PAGE, records))
+            append_outcomes(connection, [{"arguments": _arguments(number // per_document)} for number in numbers])
 
 
 def _arguments(number: int) -> dict[str, Any]:
@@ -283,19 +269,10 @@ def memory(url: URL, elasticsearch: str, records: int) -> None:
 def memory_of_big_ones(url: URL, elasticsearch: str) -> None:
     """The same for documents of a megabyte, each changed twice."""
     bus = _emptied(url)
-    row = {
-        "kind": "outcome",
-        "status": "succeeded",
-        "action": "count_up",
-        "correlation_id": "c",
-        "actor": "bench",
-        "format": 1,
-    }
     with bus.engine.begin() as connection:
         for number in range(_BIG_ONES):
             arguments = {"key": f"big {number // 2}", "name": f"{number}", "tags": ["x" * 1000] * 1000}
-            values = row | {"action_id": uuid4(), "arguments": arguments}
-            connection.execute(insert(journal_table()).inline().values(values))
+            append_outcomes(connection, [{"arguments": arguments}])
     store = ElasticsearchStore(elasticsearch)
     _forget(bus, store)
     projector = Projector(bus, store)

@@ -18,7 +18,16 @@ from orjson import dumps, loads
 
 from actionbus.core import Record
 from actionbus.projections.errors import ProjectionStopped, shortened
-from actionbus.projections.projection import RESERVED, STATUSES, Projection, Reducer, as_keys, found_by, keys_of
+from actionbus.projections.projection import (
+    RESERVED,
+    SHORT_KEY,
+    STATUSES,
+    Projection,
+    Reducer,
+    as_keys,
+    found_by,
+    keys_of,
+)
 from actionbus.projections.store import StoredDocument, Write
 
 Load = Callable[[Collection[str]], Mapping[str, StoredDocument]]
@@ -26,8 +35,6 @@ _PROBES = 2
 _FIRST_PAGE, _PAGE = 100, 2_000
 """Documents that are loaded at a time, first and at most: how big they are is known from those before."""
 _WEIGHED = 8
-_SHORT_KEY = 128
-"""Characters of a key that is short enough in any encoding."""
 _NONE: list[Reducer] = []
 
 
@@ -156,7 +163,7 @@ class Fold:
                 reducer = sole.get((record.action, record.status))
                 if reducer is None:
                     wanted = self.keys(record)
-                elif type(key := found_by(reducer.rule, record)) is str and 0 < len(key) <= _SHORT_KEY:
+                elif type(key := found_by(reducer.rule, record)) is str and 0 < len(key) <= SHORT_KEY:
                     keys[key] = None
                     alone.append((record, reducer, key))
                     continue
@@ -191,12 +198,9 @@ class Fold:
     ) -> Poison | None:
         """The same as `_absorb_one` for one document, as most records are about, in less time."""
         entry = entries[key]
-        position = record.position
-        if position <= entry.stored_version:
+        if record.position <= entry.stored_version:
             return None
-        document, text = entry.document, entry.text
-        if document is None or text is None:
-            document, text = entry.both()
+        document, text = entry.both()
         try:
             call = self._call if reducer.name in self._probed else self._reduced
             new_text = call(reducer, document, text, record)
@@ -205,11 +209,8 @@ class Fold:
         except BaseException as error:
             entry.document = None  # it may have been tampered with; the text has not
             return _poison(record, key, error)
-        if new_text is None:
-            if text is not None:
-                entry.become(None, record)
-        elif new_text != text:
-            entry.document, entry.text, entry.exists, entry.version = None, new_text, True, position
+        if new_text != text:
+            entry.become(new_text, record)
         return None
 
     def _absorb_one(

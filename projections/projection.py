@@ -30,6 +30,8 @@ RESERVED: Final = "actionbus"
 """The field of a stored document that is ours: the position of the last record folded in, and when it was deleted."""
 
 _KEY_BYTES = 512
+SHORT_KEY = _KEY_BYTES // 4
+"""Characters of a key that is short enough in any encoding."""
 """Bytes of the longest key: the length of an `_id` that Elasticsearch takes."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -160,7 +162,7 @@ def found_by(rule: Rule, record: Record) -> Any:
 
 def as_keys(found: Any) -> list[str]:
     """The same as keys. Raises ValueError for what is none."""
-    if type(found) is str and 0 < len(found) * 4 <= _KEY_BYTES:
+    if type(found) is str and 0 < len(found) <= SHORT_KEY:
         return [found]
     if found is None:
         return []

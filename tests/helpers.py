@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.core.storage.table import journal_table
+from tests import processes
 
 ROOT = Path(__file__).parents[1]
 TOOL = [sys.executable, "-m", "actionbus"]
@@ -30,6 +31,21 @@ class Done:
 
     stdout: str
     stderr: str
+
+
+def write_package(folder: Path, name: str, **sources: str) -> None:
+    """Write a package of modules, by file name, into a folder from which it can be imported."""
+    package = folder / name
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for file, source in sources.items():
+        (package / f"{file}.py").write_text(source)
+
+
+def run_pytest(path: Path) -> int:
+    """Run an exported test, or a folder of them, in a process of its own; the exit code."""
+    options = ["-q", "-p", "no:cacheprovider", "--assert=plain", str(path), "-c", f"{ROOT}/pyproject.toml"]
+    return processes.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, capture_output=True).returncode
 
 
 def opened(bus: Bus, *ids: int) -> Bus:

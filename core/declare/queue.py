@@ -46,6 +46,12 @@ class Retry:
     attempts: int = 3
     backoff: Backoff = 1.0
 
+    @property
+    def kinds(self) -> tuple[type[Exception], ...]:
+        """What is in `on`, of which there may be one alone."""
+        on: Any = self.on
+        return tuple(on) if isinstance(on, (tuple, list)) else (on,)
+
     def pause(self, attempts: int) -> float:
         """Seconds to wait when so many attempts were made.
 
@@ -62,8 +68,7 @@ class Retry:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
-        kinds = self.on if isinstance(self.on, (tuple, list)) else (self.on,)
-        if not kinds or not all(isinstance(each, type) and issubclass(each, Exception) for each in kinds):
+        if not self.kinds or not all(isinstance(each, type) and issubclass(each, Exception) for each in self.kinds):
             yield f"retry: `on` must be a tuple of exceptions, such as on=(TimeoutError,), not {self.on!r}"
         if type(self.attempts) is not int or not 2 <= self.attempts <= 1000:
             yield f"retry: `attempts` must be 2 to 1000, the first included, not {self.attempts!r}"

@@ -128,6 +128,8 @@ class TableStatus(NamedTuple):
 _COMMON: Final = "shape, table_name, columns, types, key, withheld, is_baseline, since, since_image"
 _SQLITE: Final = f"{_COMMON}, since_position, numbers"
 _POSTGRESQL: Final = f"{_COMMON}, is_drifted, relation, numbers, xid, withheld_numbers"
+"""Fields of a Shape, which the table's columns are called like."""
+_LISTS: Final = ("columns", "types", "key", "withheld", "numbers")
 
 
 def sqlite_shapes(connection: Connection, home: str) -> list[Shape]:
@@ -150,57 +152,16 @@ def _rows(connection: Connection, home: str, columns: str) -> Sequence[Sequence[
 
 
 def _of_sqlite(row: Sequence[Any]) -> Shape:
-    shape, table_name, *lists, is_baseline, since, since_image, since_position, numbers = row
-    columns, types, key, withheld, numbers = (tuple(json.loads(each)) for each in (*lists, numbers))
-    moment = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    return Shape(
-        shape,
-        table_name,
-        columns,
-        types,
-        key,
-        withheld,
-        bool(is_baseline),
-        moment,
-        since_image,
-        numbers=numbers,
-        since_position=since_position,
-    )
+    told = dict(zip(_SQLITE.split(", "), row, strict=True))
+    told |= {name: tuple(json.loads(told[name])) for name in _LISTS}
+    since = datetime.fromisoformat(told["since"]).replace(tzinfo=UTC)
+    return Shape(**told | {"since": since, "is_baseline": bool(told["is_baseline"])})
 
 
 def _of_postgresql(row: Sequence[Any]) -> Shape:
-    (
-        shape,
-        table_name,
-        columns,
-        types,
-        key,
-        withheld,
-        is_baseline,
-        since,
-        since_image,
-        is_drifted,
-        relation,
-        numbers,
-        xid,
-        withheld_numbers,
-    ) = row
-    return Shape(
-        shape,
-        table_name,
-        tuple(columns),
-        tuple(types),
-        tuple(key),
-        tuple(withheld),
-        is_baseline,
-        since.astimezone(UTC),
-        since_image,
-        is_drifted,
-        int(relation),
-        tuple(numbers),
-        xid,
-        tuple(withheld_numbers),
-    )
+    told = dict(zip(_POSTGRESQL.split(", "), row, strict=True))
+    told |= {name: tuple(told[name]) for name in (*_LISTS, "withheld_numbers")}
+    return Shape(**told | {"since": told["since"].astimezone(UTC), "relation": int(told["relation"])})
 
 
 def short(table: str) -> str:

@@ -194,8 +194,7 @@ class QueuedCall(Call):
         retry, run = self._retry, self._run
         if retry is None or run is None or isinstance(error, (CommitConflict, AttemptsExhausted, ActionCancelled)):
             return None
-        kinds = tuple(retry.on) if isinstance(retry.on, (tuple, list)) else (retry.on,)
-        if not isinstance(error, kinds) or run.attempts >= retry.attempts:
+        if not isinstance(error, retry.kinds) or run.attempts >= retry.attempts:
             return None
         try:
             return retry.pause(run.attempts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from actionbus import Bus
 from actionbus.replay import Replayer
 from actionbus.replay.debug import Debugging
 from actionbus.replay.export import Export
-from tests import processes
 from tests.conftest import prepared
-from tests.helpers import ROOT
+from tests.helpers import run_pytest
 from tests.replay.conftest import NewSandbox, fill
 from tests.shop.app import make_application
 
@@ -47,24 +45,11 @@ def test_an_exported_test_passes_and_fails_when_the_handler_changes(
     assert len(written.splitlines()) < 60
     assert "fixture.call('mailer.send', 'ann'" in (tmp_path / "test_1.py").read_text()
     assert "ArithmeticError" in (tmp_path / "test_2.py").read_text()
-    root = str(ROOT)
-    run = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--assert=plain",
-        str(tmp_path),
-        "-c",
-        f"{root}/pyproject.toml",
-    ]
-    assert processes.run(run, cwd=root, capture_output=True).returncode == 0
+    assert run_pytest(tmp_path) == 0
     (tmp_path / "conftest.py").write_text(
         "from tests.shop.actions.withdraw import Withdraw\n"
         "old = Withdraw.execute\n"
         "def execute(self):\n    done = old(self)\n    self.repo.account(self.args.id).balance += 1\n    return done\n"
         "Withdraw.execute = execute\n"
     )
-    assert processes.run(run, cwd=root, capture_output=True).returncode == 1
+    assert run_pytest(tmp_path) == 1

@@ -16,7 +16,7 @@ from actionbus import Bus
 from actionbus.adapters.cli import replay_jobs
 from actionbus.replay.slices import slices
 from tests import processes
-from tests.helpers import ROOT, TOOL, Run, documents, environment
+from tests.helpers import ROOT, TOOL, Run, documents, environment, run_pytest
 from tests.replay.conftest import fill
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
@@ -200,19 +200,7 @@ def test_export_test(cli: Run, tmp_path: Path) -> None:
     transfer = documents(cli("log", "--action", "transfer", "--json"))[0]["action_id"]
     path = tmp_path / "test_exported.py"
     assert "on 2 rows" in cli("replay", "export-test", transfer, "--to", str(path)).stdout
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--assert=plain",
-        str(path),
-        "-c",
-        f"{ROOT}/pyproject.toml",
-    ]
-    assert processes.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    assert run_pytest(path) == 0
 
 
 def test_run_says_where_it_parts_from_history(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from actionbus.adapters.http.databases import is_lost
 from actionbus.flask import ActionBus
 from actionbus.testing import HeldBroker
 from tests.adapters.conftest import Web
+from tests.helpers import write_package
 from tests.servers import Server
 
 SECRET = "the-value-in-the-row"
@@ -58,11 +59,8 @@ def db(session: Session) -> Session:
 
 @pytest.fixture
 def putting(url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
-    package = tmp_path / "putting"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
     source = "from tests.adapters.http.test_database_errors import Put as Base\n\n\nclass Put(Base):\n    '''Puts.'''\n"
-    (package / "put.py").write_text(source)
+    write_package(tmp_path, "putting", put=source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with Bus(Application("putting", actions=["putting"], dependencies={"db": db}), url) as bus:
         bus.journal.create()
@@ -182,13 +180,14 @@ def test_a_database_that_is_gone_is_503_wherever_it_is_missed(tmp_path: Path, se
 def test_a_connection_that_is_killed_in_a_handler_is_503_with_the_actions_id(
     postgres_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "dying"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "die.py").write_text(
-        "from actionbus import ActionHandler\n\n\nclass Die(ActionHandler):\n    '''Dies.'''\n\n    requires = ('db',)\n\n"
-        "    def execute(self):\n        from sqlalchemy import text\n"
-        "        self.db.execute(text('SELECT pg_terminate_backend(pg_backend_pid())'))\n"
+    write_package(
+        tmp_path,
+        "dying",
+        die=(
+            "from actionbus import ActionHandler\n\n\nclass Die(ActionHandler):\n    '''Dies.'''\n\n    requires = ('db',)\n\n"
+            "    def execute(self):\n        from sqlalchemy import text\n"
+            "        self.db.execute(text('SELECT pg_terminate_backend(pg_backend_pid())'))\n"
+        ),
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with Bus(Application("dying", actions=["dying"], dependencies={"db": db}), postgres_url) as bus:

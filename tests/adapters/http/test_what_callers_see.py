@@ -16,6 +16,7 @@ from actionbus import ActionHandler, Application, Arg, Bus, PermissionDenied, ou
 from actionbus.flask import ActionBus
 from actionbus.testing import HeldBroker
 from tests.adapters.conftest import Web
+from tests.helpers import write_package
 
 TOLD_OF_SUBMITTED = {
     "position",
@@ -86,11 +87,10 @@ ENDS = {"succeed": 200, "reject": 422, "raise": 500, "refused by the database": 
 
 @pytest.fixture
 def shop(url: URL, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    package = tmp_path / "paying"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "pay.py").write_text(
-        "from tests.adapters.http.test_what_callers_see import Pay as Base\n\n\nclass Pay(Base):\n    '''Pays.'''\n"
+    write_package(
+        tmp_path,
+        "paying",
+        pay="from tests.adapters.http.test_what_callers_see import Pay as Base\n\n\nclass Pay(Base):\n    '''Pays.'''\n",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
 

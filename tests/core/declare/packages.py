@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import write_package
+
 GOOD = """
 from actionbus import ActionHandler, Arg
 class DoIt(ActionHandler):
@@ -25,11 +27,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
     def write(**sources: str) -> str:
         name = f"pkg_{abs(hash(tmp_path))}_{len(made)}"
         made.append(name)
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "__init__.py").touch()
-        for file, source in sources.items():
-            (folder / f"{file}.py").write_text(source)
+        write_package(tmp_path, name, **sources)
         return name
 
     yield write  # type: ignore[misc]

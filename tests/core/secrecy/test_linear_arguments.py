@@ -13,6 +13,7 @@ import pytest
 from actionbus import ActionHandler, Arg, Bus, LimitExceeded
 from actionbus.core.gateway.intent import MOST_UNKNOWN
 from tests.conftest import BusFactory
+from tests.helpers import write_package
 from tests.shop.app import make_application
 
 
@@ -26,11 +27,10 @@ class SignUp(ActionHandler):
 
 @pytest.fixture
 def signing(make_sqlite_bus: BusFactory, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
-    package = tmp_path / "signing"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "sign_up.py").write_text(
-        "from tests.core.secrecy.test_linear_arguments import SignUp as Base\n\n\nclass SignUp(Base):\n    '''Signs up.'''\n"
+    write_package(
+        tmp_path,
+        "signing",
+        sign_up="from tests.core.secrecy.test_linear_arguments import SignUp as Base\n\n\nclass SignUp(Base):\n    '''Signs up.'''\n",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield make_sqlite_bus(make_application(actions=["signing"]))
