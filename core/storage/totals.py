@@ -20,15 +20,12 @@ from actionbus.core.storage.table import journal_table
 from actionbus.core.values.details import ActionCount
 
 log = logging.getLogger("actionbus")
-TOTALS: Final = "actionbus_totals"
-MARKS: Final = "actionbus_marks"
-"""How far things that are kept beside the journal are true of it, by name."""
 _NAME: Final = "totals"
 MANY: Final = 10_000
 """Positions since the mark, beyond which it is moved."""
 _READ: Final = """SELECT m.position, t.kind, t.action, t.status, t.records, t.timed, t.duration_us
     FROM {prefix}actionbus_marks m LEFT JOIN {prefix}actionbus_totals t ON 1 = 1 WHERE m.name = :name"""
-"""Mark and sums in one snapshot: they change together."""
+"""Mark and sums in one snapshot: they change together. A mark says how far what is kept is true of the journal."""
 _MOVE: Final = "UPDATE {prefix}actionbus_marks SET position = :end WHERE name = :name AND position = :mark"
 _ADD: Final = """INSERT INTO {prefix}actionbus_totals (kind, action, status, records, timed, duration_us)
     VALUES (:kind, :action, :status, :records, :timed, :duration_us) ON CONFLICT (kind, action, status) DO UPDATE SET
@@ -50,7 +47,7 @@ class Total(NamedTuple):
 
 def mark_of(connection: Connection, backend: Backend, name: str) -> int:
     """How far something is true of the journal."""
-    found = text(f"SELECT position FROM {in_text(backend.prefix)}{MARKS} WHERE name = :name")
+    found = text(f"SELECT position FROM {in_text(backend.prefix)}actionbus_marks WHERE name = :name")
     return int(connection.execute(found, {"name": name}).scalar_one())
 
 
