@@ -6,9 +6,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,13 +48,26 @@ NEEDS_SERVER = {"server", "redis", "elasticsearch_url", "elasticsearch_server"}
 """Fixtures that start one, whoever asks for them."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, by fixtures, or what it is on: `make test-fast` leaves it out."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Mark what needs a server, by fixtures, or what it is on (`make test-fast` leaves it out); begin what takes long."""
     for item in items:
         _, _, on = item.name.partition("[")
         if NEEDS_SERVER & set(getattr(item, "fixturenames", ())) or "postgres" in on or "elasticsearch" in on:
             item.add_marker("server")
+    yield
+    begin_early(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def begin_early(items: list[pytest.Item], workers: int) -> None:
+    """Put what takes long at the beginning of each worker's part, so that no run waits for it alone at its end."""
+    early = [item for item in items if item.get_closest_marker("early")]
+    others = iter([item for item in items if not item.get_closest_marker("early")])
+    parts: list[pytest.Item] = []
+    for worker in range(workers):
+        parts += early[worker::workers]
+        parts += islice(others, max(0, len(items) * (worker + 1) // workers - len(parts)))
+    items[:] = [*parts, *others]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -53,11 +53,13 @@ def script_of(file: str, folder: Path) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.early
 def test_the_readme_runs_as_it_is_written(tmp_path: Path) -> None:
     """With what is installed, every command started."""
     assert run_blocks_with(INSTALLED, "README.md", tmp_path, ACTIONBUS_ELASTICSEARCH_URL="embedded") >= 3
 
 
+@pytest.mark.early
 @pytest.mark.timeout(900)
 def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     """In one terminal; what it prints is as the guide shows it, but for ids and times."""
@@ -89,6 +91,7 @@ def test_the_guide_to_debugging_runs_as_it_is_written(tmp_path: Path) -> None:
     assert re.findall(r"position (\d+): [\d :-]+ rename_asset ben", printed) == ["12", "12"], printed
 
 
+@pytest.mark.early
 @pytest.mark.timeout(900)
 def test_the_tutorial_walked_by_a_stranger(tmp_path: Path, wheels: Path) -> None:
     """On a machine that has nothing of ours: the wheel is built, and `pip install` finds it as it would on PyPI."""

@@ -162,6 +162,7 @@ def test_children():
 """
 
 
+@pytest.mark.early
 def test_a_run_below_the_floor_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its workers count, and commands that they start."""
     monkeypatch.delenv(TOLD, raising=False)

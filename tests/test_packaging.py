@@ -180,6 +180,8 @@ def project(tmp_path: Path, environment: Path, redis: Redis) -> Project:
     return Project(tmp_path, environment, redis.url)
 
 
+@pytest.mark.early
+@pytest.mark.timeout(900)
 def test_an_application_may_call_its_packages_like_our_folders(project: Project) -> None:
     assert "caught there is nobody" in (printed := project.run("python", "run.py"))
     assert "{'name': 'ben'}" in printed, "its Flask"

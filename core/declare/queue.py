@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -165,12 +165,14 @@ class Schedule:
         self.every = every
         fields = every.split() if isinstance(every, str) else []
         zone = fields.pop() if len(fields) == 6 else "UTC"
-        if len(fields) != 5 or zone not in available_timezones():
+        try:
+            assert len(fields) == 5
+            self.zone = ZoneInfo(zone)
+        except (AssertionError, KeyError, ValueError, OSError):  # no such zone; no name of one; a folder of zones
             raise ValueError(
                 "every: five fields of cron and, at wish, a time zone are expected, such as '0 9 * * 1 Europe/Berlin', "
                 f"not {every!r}"
-            )
-        self.zone = ZoneInfo(zone)
+            ) from None
         self._fields = " ".join(fields)
         try:
             next(CronSim(self._fields, now().astimezone(self.zone)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from sqlalchemy import create_engine
@@ -65,7 +66,16 @@ def on_worlds_in_turn(names: str | tuple[str, ...], values: Iterable[Any]) -> py
     return in_turn(names, values, tuple(PAIRS), "make_world")
 
 
-@pytest.fixture(params=PAIRS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test a world on Elasticsearch and one embedded in either database, in turn; in `make torture` on both."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "make_world" in metafunc.fixturenames and not any("make_world" in mark.args[0] for mark in marks):
+        *embedded, elasticsearch = PAIRS
+        in_turn = [embedded[crc32(metafunc.function.__name__.encode()) % len(embedded)], elasticsearch]
+        metafunc.parametrize("make_world", PAIRS if TORTURE else in_turn, indirect=True)
+
+
+@pytest.fixture
 def make_world(request: pytest.FixtureRequest) -> Iterator[MakeWorld]:
     """Makes worlds on one database and store, each with a bus of its own."""
     yield from worlds(request, *request.param.split("+"))

@@ -154,6 +154,7 @@ def test_a_template_of_the_organisation_is_kept_to_but_for_what_would_lose_docum
     ] == []
 
 
+@pytest.mark.early
 @OWN_SERVER
 def test_no_part_of_an_answer_is_handed_out_as_the_whole(
     make_real_world: MakeWorld, elasticsearch_server: LocalServer

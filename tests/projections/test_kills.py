@@ -196,6 +196,7 @@ def test_a_document_that_the_mapping_refuses_stops_and_goes_on_when_the_mapping_
     assert world.documents() == grown
 
 
+@pytest.mark.early
 @pytest.mark.skipif(
     "ACTIONBUS_TEST_ELASTICSEARCH_URL" in os.environ, reason="a server of one's own is needed to stop it"
 )

@@ -329,6 +329,7 @@ def test_holes_for_good_hold_nobody_up_though_somebody_always_writes(make_real_w
     assert world.documents() == expected_notes(world.bus)
 
 
+@pytest.mark.early
 def test_a_dead_projectors_place_is_taken(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = make_world(Notes), make_world(Notes)
     claims = Calls(monkeypatch, Claim, "acquire")

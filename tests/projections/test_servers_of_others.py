@@ -44,6 +44,7 @@ def notes(postgres_url: Any) -> Iterator[Bus]:
     bus.close()
 
 
+@pytest.mark.early
 def test_the_default_client_serves_elasticsearch_8(notes: Bus) -> None:
     with other_servers.elasticsearch_8() as url:
         store = ElasticsearchStore(url, timeout=30)
@@ -61,6 +62,7 @@ def test_the_default_client_serves_elasticsearch_8(notes: Bus) -> None:
         store.close()
 
 
+@pytest.mark.early
 def test_what_is_not_elasticsearch_is_told_before_anything_is_made_there(notes: Bus) -> None:
     with other_servers.opensearch() as url:
         before = asked(url, "/_cat/indices?format=json"), asked(url, "/_index_template")

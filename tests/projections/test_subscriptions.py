@@ -112,6 +112,7 @@ def test_the_check_finds_what_is_wrong() -> None:
     assert_at_least_once_and_in_order([[1, 2], [1], [2, 3, 4], [3, 4]], [1, 2, 3, 4])
 
 
+@pytest.mark.early
 def test_one_feeds_and_the_other_takes_over(followed: Followed) -> None:
     first = start(followed.url, followed.path)
     try:

@@ -131,6 +131,7 @@ def test_one_after_the_other(history: Bus, sandbox_url: URL) -> None:
     assert "concurrent" not in accused
 
 
+@pytest.mark.early
 @pytest.mark.slow
 def test_among_eight_writers(postgres_url: URL, server: Any) -> None:
     """What strikes there is by chance, so that in the short form not every bug does."""

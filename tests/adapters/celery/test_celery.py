@@ -82,6 +82,7 @@ def test_each_queue_has_its_own_workers(bus: Bus, workers: Workers, tmp_path: Pa
     assert other.state == "due"
 
 
+@pytest.mark.early
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if TORTURE else 600)
 def test_killed_workers_and_a_broker_that_forgets(bus: Bus, workers: Workers, redis: Redis, url: URL) -> None:

@@ -20,14 +20,24 @@ from actionbus.adapters.local_elasticsearch.server import LocalServer, _free_por
 from actionbus.adapters.wiring import store_for
 from actionbus.projections import Projection, on
 from tests import processes
+from tests.conftest import TORTURE
 from tests.helpers import Run, documents
 from tests.projections.notes.app import make_application
 from tests.waiting import PATIENCE_S, eventually
 
+PLACES = [
+    (database, store)
+    for database in ("sqlite", "postgresql")
+    for store in ("embedded", "elasticsearch")
+    if TORTURE or (database, store) in (("sqlite", "embedded"), ("postgresql", "elasticsearch"))
+]
+everywhere = pytest.mark.parametrize(("url", "cli"), PLACES, indirect=True)
+"""On each database and store; on two pairs of them but in `make torture`."""
 
-@pytest.fixture(params=["embedded", "elasticsearch"])
+
+@pytest.fixture
 def cli(run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line over the notes, on each database and store in turn."""
+    """The command line over the notes, on the store that is asked for."""
     url = "embedded"
     if request.param == "elasticsearch":
         request.getfixturevalue("elasticsearch_store")
@@ -45,6 +55,7 @@ def put(cli: Run, note: str, text: str) -> None:
     cli("run", "put_note", "--note", note, "--text", text, "--shelves", "top", "--actor", "ana")
 
 
+@everywhere
 def test_phrases_ranges_orders_and_all_there_is(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for note, text in (("a", "red apple"), ("b", "apple red"), ("c", "red app")):
         put(cli, note, text)
@@ -75,6 +86,7 @@ def test_phrases_ranges_orders_and_all_there_is(cli: Run, monkeypatch: pytest.Mo
         assert "Traceback" not in cli("search", "--in", "notes", *refused, code=2).stderr
 
 
+@everywhere
 def test_a_key_is_never_cut_and_nothing_found_says_where_else_to_look(
     cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +102,7 @@ def test_a_key_is_never_cut_and_nothing_found_says_where_else_to_look(
     assert "0 found; elsewhere: --in shelves" in cli("search", "nowhere").stdout
 
 
+@everywhere
 def test_feed_search_and_look_after(cli: Run) -> None:
     assert {each["state"] for each in states(cli).values()} == {"new"}
     put(cli, "a", "The origin of species")
@@ -114,6 +127,7 @@ def test_feed_search_and_look_after(cli: Run) -> None:
     assert "is not a slice" in cli("projections", "run", "--slices", "3/2", code=2).stderr
 
 
+@everywhere
 def test_stopped_skipped_and_rebuilt(cli: Run) -> None:
     put(cli, "a", "fine")
     put(cli, "b", "poison")
@@ -127,6 +141,7 @@ def test_stopped_skipped_and_rebuilt(cli: Run) -> None:
     assert "is not stopped" in cli("projections", "retry", "notes").stdout
 
 
+@everywhere
 def test_rebuild_dry_run_rollback_and_prune(cli: Run) -> None:
     put(cli, "a", "one")
     cli("projections", "run", "--once")
@@ -138,6 +153,7 @@ def test_rebuild_dry_run_rollback_and_prune(cli: Run) -> None:
     assert "removed 1 index and 0 tombstones" in cli("projections", "prune").stdout
 
 
+@everywhere
 def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> None:
     put(cli, "a", "one")
     port = _free_port()
@@ -160,6 +176,7 @@ def test_a_running_projector_serves_metrics_and_stops_on_sigterm(cli: Run) -> No
     assert {each["state"] for each in states(cli).values()} == {"idle"}
 
 
+@everywhere
 def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     put(cli, "a", "poison")
     process = processes.Popen(
@@ -181,6 +198,7 @@ def test_what_stopped_a_projection_is_shown_and_skipped(cli: Run) -> None:
     assert decision["actor"] == "op"
 
 
+@everywhere
 def test_the_local_server_is_told_of(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "does not run" in cli("elasticsearch", "status", code=1).stdout

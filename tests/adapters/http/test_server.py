@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from sqlalchemy.engine import URL
 
 from tests.adapters.http.served import Served
 from tests.conftest import prepared
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 HEAD = b"POST /actions/deposit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 DRIPS: dict[str, tuple[bytes, bytes]] = {
@@ -194,21 +195,25 @@ def test_more_slow_clients_than_places_keep_nobody_out(start: Start) -> None:
             each.close()
 
 
-def test_liveness_is_answered_while_every_thread_is_busy(start: Start) -> None:
-    """One thread, an action that sleeps in it, and two that wait for it."""
+def test_liveness_is_answered_while_every_thread_is_busy(start: Start, tmp_path: Path) -> None:
+    """One thread, an action that holds it until it is told to end, and two that wait for it."""
     served = start("--threads", "1")
-    asking = [
-        threading.Thread(target=lambda: served.request("POST", "/actions/sleep", {"seconds": 5.0})) for _ in range(3)
-    ]
-    for each in asking:
-        each.start()
-    answered = 0
-    while any(each.is_alive() for each in asking):
-        assert served.request("GET", "/health/live") == (200, {"status": "live"})
-        answered += all(each.is_alive() for each in asking)
-    assert answered, "while the first slept and two waited for it"
-    for each in asking:
-        each.join()
+    files = [tmp_path / f"end{number}" for number in range(3)]
+
+    def begun() -> int:
+        return sum(file.with_suffix(".begun").exists() for file in files)
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(served.request, "POST", "/actions/hold", {"file": str(file)}) for file in files]
+        try:
+            eventually(begun, "an action has begun")
+            for _ in range(5):
+                assert served.request("GET", "/health/live") == (200, {"status": "live"})
+            assert begun() == 1
+        finally:
+            for file in files:
+                file.touch()
+    assert [each.result()[0] for each in asking] == [200] * 3
 
 
 def test_liveness_asks_no_application(sqlite_url: URL, tmp_path: Path, start: Start) -> None:

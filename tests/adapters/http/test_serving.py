@@ -86,6 +86,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
 """
 
 
+@pytest.mark.early
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"] if TORTURE else ["postgresql"], indirect=True)
 def test_every_answer_conforms_to_the_document(served: Served, library_url: URL, tmp_path: Path) -> None:
     """Rules beyond JSON Schema (such as "you have a kit of that name") are 422, which valid data may meet."""

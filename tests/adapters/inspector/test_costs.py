@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from benchmarks.scrolling import TRACES, followed, longest_task_ms, memory
@@ -16,6 +17,7 @@ FIRST = 2 * (600 + 250)
 """Records, two of an action, that `followed` begins with."""
 
 
+@pytest.mark.early
 def test_a_tab_that_follows_a_busy_journal_stays_as_large_as_it_was(browser: Browser, tmp_path: Path) -> None:
     with followed(tmp_path, browser) as (bus, page):
         first, *_, last = list(memory(bus, page, SECONDS, PER_SECOND))[1:]

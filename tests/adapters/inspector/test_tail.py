@@ -150,6 +150,7 @@ def test_text_is_looked_for_in_a_window_that_the_page_tells(page: Page, followed
     expect(page.locator(".list > .empty")).to_contain_text("No record meets all of: text hay")
 
 
+@pytest.mark.early
 def test_nobody_follows_what_he_may_not_read_and_values_are_masked(followed: Inspected) -> None:
     client = mounted(followed.bus, ACTIONBUS_INSPECTOR=True)
     for who, status in (("guest", 403), ("thief", 403)):

@@ -219,6 +219,7 @@ def check_bisect(history: History, truth: Truth, table: str, at: int, chance: ra
         assert not is_same or position == begin, (query, position)
 
 
+@pytest.mark.early
 def test_answers_equal_copies_with_each_code_and_with_none(shop: Shop) -> None:
     truth = Truth(shop)
     chance = random.Random(7)

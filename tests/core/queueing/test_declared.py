@@ -53,6 +53,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"every": "61 * * * *"}, "never comes"),
     ({"every": "0 0 30 2 *"}, "never comes"),
     ({"every": "0 * * * * Europe/Atlantis"}, "five fields of cron"),
+    ({"every": "0 * * * * Europe"}, "five fields of cron"),
+    ({"every": "0 * * * * ../UTC"}, "five fields of cron"),
     ({"every": "0 * * * *"}, "it requires track"),
 ]
 

@@ -160,6 +160,7 @@ class Following:
         self.thread.join()
 
 
+@pytest.mark.early
 def test_through_restarts_of_server_and_client_nothing_is_missed_or_comes_twice(url: URL, tmp_path: Path) -> None:
     prepared(url)
     stop, following = threading.Event(), Following()
