@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
@@ -26,6 +26,7 @@ from tests.rewriting import compile_all
 from tests.servers import Redis, Server, in_memory
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import Base, make_application
+from tests.turns import those_in_turn
 
 pytest_plugins = ["pytester", "tests.cli_fixtures", "tests.elasticsearch_fixtures", "tests.packages"]
 
@@ -49,8 +50,13 @@ NEEDS_SERVER = {"server", "redis", "elasticsearch_url", "elasticsearch_server"}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Mark what needs a server, by fixtures, or what it is on (`make test-fast` leaves it out); begin what takes long."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Take turns of the databases; mark what needs a server, by fixtures, or what it is on; begin what takes long.
+
+    `make test-fast` leaves out what needs a server.
+    """
+    if not TORTURE and "not server" not in config.option.markexpr:
+        items[:] = those_in_turn(items)
     for item in items:
         _, _, on = item.name.partition("[")
         if NEEDS_SERVER & set(getattr(item, "fixturenames", ())) or "postgres" in on or "elasticsearch" in on:
@@ -135,24 +141,6 @@ def url(request: pytest.FixtureRequest) -> URL:
     """A new database, on each of the two in turn."""
     found: URL = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return found
-
-
-def in_turn(
-    names: str | tuple[str, ...], values: Iterable[Any], on: tuple[str, ...] = ("sqlite", "postgresql"), by: str = "url"
-) -> pytest.MarkDecorator:
-    """Each of `values` on one of the two databases, in turn, and each of them once; on both in `make torture`.
-
-    Or on what else the fixture called `by` is parametrized by.
-    """
-    found = [value if isinstance(names, tuple) else (value,) for value in values]
-    turns = [(on[_turn(at, len(on))], *found[at % len(found)]) for at in range(max(len(found), len(on)))]
-    rows = [(each, *value) for value in found for each in on] if TORTURE else turns
-    return pytest.mark.parametrize((by, *((names,) if isinstance(names, str) else names)), rows, indirect=[by])
-
-
-def _turn(at: int, of: int) -> int:
-    """The sum of its digits: counting on alone, what comes in pairs would have each of a pair on one database."""
-    return (at % of + _turn(at // of, of)) % of if at else 0
 
 
 BusFactory = Callable[..., Bus]

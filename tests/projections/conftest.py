@@ -18,9 +18,10 @@ from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.projections import Projection, Projections, Projector
 from actionbus.projections.store import Store
-from tests.conftest import TORTURE, in_turn
+from tests.conftest import TORTURE
 from tests.copies import copied
 from tests.projections.notes.app import make_application
+from tests.turns import turn
 
 collect_ignore = [] if TORTURE else ["test_cluster.py"]
 """Three nodes take minutes: `make torture`."""
@@ -63,7 +64,11 @@ PAIRS = ["sqlite+embedded", "postgresql+embedded", "postgresql+elasticsearch"]
 
 def on_worlds_in_turn(names: str | tuple[str, ...], values: Iterable[Any]) -> pytest.MarkDecorator:
     """Each of `values` on one pair of database and store, in turn; on all in `make torture`."""
-    return in_turn(names, values, tuple(PAIRS), "make_world")
+    found = [value if isinstance(names, tuple) else (value,) for value in values]
+    turns = [(PAIRS[turn(at, 3)], *found[at % len(found)]) for at in range(max(len(found), 3))]
+    rows = [(pair, *value) for value in found for pair in PAIRS] if TORTURE else turns
+    given = (names,) if isinstance(names, str) else names
+    return pytest.mark.parametrize(("make_world", *given), rows, indirect=["make_world"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,7 +9,6 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.replay import Replayer, Step
-from tests.conftest import in_turn
 from tests.replay.conftest import MakeCopy, live, open_bus
 from tests.replay.copies import Copy
 
@@ -88,7 +87,7 @@ BUGS: dict[str, tuple[Change, str]] = {
 }
 
 
-@in_turn("bug", BUGS)
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(lived: Bus, make_copy: MakeCopy, sandbox_url: URL | str, bug: str) -> None:
     copy = make_copy()
     (action, old, new), field = BUGS[bug]
@@ -186,7 +185,7 @@ REFACTORINGS: dict[str, list[Change]] = {
 }
 
 
-@in_turn("name", REFACTORINGS)
+@pytest.mark.parametrize("name", REFACTORINGS)
 def test_a_refactoring_is_no_divergence(lived: Bus, make_copy: MakeCopy, sandbox_url: URL | str, name: str) -> None:
     copy = make_copy()
     for change in REFACTORINGS[name]:

@@ -10,7 +10,6 @@ from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.engine import URL
 
 from actionbus.replay import Step
-from tests.conftest import in_turn
 from tests.replay.conftest import open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
@@ -101,7 +100,7 @@ BUGS: dict[str, tuple[Way, Way, Any]] = {
 }
 
 
-@in_turn("bug", BUGS)
+@pytest.mark.parametrize("bug", BUGS)
 def test_an_order_hides_nothing(url: URL, sandbox_url: URL, bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = steps_of(url, sandbox_url, monkeypatch, *BUGS[bug])
     assert [step.verdict for step in steps] == ["same", "divergent"]

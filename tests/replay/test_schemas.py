@@ -23,7 +23,6 @@ from sqlalchemy.engine import URL
 
 from actionbus import Application, Arg, Bus
 from actionbus.replay import Replayer, Step
-from tests.conftest import in_turn
 from tests.replay.conftest import open_bus
 from tests.replay.moving import TABLES
 from tests.replay.moving.keep import Keep
@@ -96,13 +95,13 @@ def _with_another(metadata: MetaData) -> MetaData:
     return metadata
 
 
-@in_turn("name", MIGRATIONS)
+@pytest.mark.parametrize("name", MIGRATIONS)
 def test_a_migration_is_silent(url: URL, sandbox_url: URL, name: str) -> None:
     steps = verified(url, sandbox_url, MIGRATIONS[name])
     assert [(step.verdict, step.differences) for step in steps] == [("same", [])] * 3
 
 
-@in_turn(
+@pytest.mark.parametrize(
     "kind",
     [Column("kind", String, default="plain"), Column("kind", String, server_default="plain"), Column("kind", String)],
 )

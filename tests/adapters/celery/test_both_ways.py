@@ -22,7 +22,7 @@ from actionbus import ActionFailed, Bus, InvalidArguments
 from actionbus.adapters.celery import CeleryBroker
 from actionbus.core.storage.queue_state import Queues
 from tests.adapters.celery.workers import Workers
-from tests.conftest import TORTURE, in_turn, prepared, query
+from tests.conftest import TORTURE, prepared, query
 from tests.queued.app import create_tables, make_application
 from tests.servers import Redis
 from tests.waiting import PATIENCE_S, eventually
@@ -77,7 +77,7 @@ def station(url: URL, way: str, request: pytest.FixtureRequest, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600 if TORTURE else 600)
-@in_turn("way", WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_under_kills_each_action_has_one_outcome_and_each_track_is_in_order(station: Station) -> None:
     """With attempts that fail on their way and are made again; a queue that holds two at a time besides."""
     bus = station.bus
@@ -109,7 +109,7 @@ def test_under_kills_each_action_has_one_outcome_and_each_track_is_in_order(stat
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800 if TORTURE else 300)
-@in_turn("way", WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_of_three_schedulers_one_is_killed_and_every_tick_is_queued_once(station: Station) -> None:
     """Minutes pass by setting the schedule back; each time one minute is due, and one of the three may be killed."""
     bus = station.bus
@@ -148,7 +148,7 @@ def _ticks(bus: Bus) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800 if TORTURE else 300)
-@in_turn("way", WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_operators_under_load(station: Station) -> None:
     """While all run some are cancelled, dead letters are retried, what waits is rescheduled, a queue paused and resumed.
 
@@ -197,7 +197,7 @@ def test_operators_under_load(station: Station) -> None:
     assert Queues(bus.backend).dead_letters() == []
 
 
-@in_turn("way", WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_sigterm_drains(station: Station) -> None:
     station.start()
     station.bus.runner("ana").execute_async("take_step", {"track": "a"}).wait(PATIENCE_S)

@@ -23,7 +23,7 @@ from tests import processes
 from tests.adapters.flask.notes import Note, db, private
 from tests.adapters.flask.notes import app as application
 from tests.adapters.flask.notes.web import also_private, make_app
-from tests.conftest import in_turn, query
+from tests.conftest import query
 from tests.helpers import ROOT
 
 
@@ -164,7 +164,7 @@ def test_what_fails_leaves_nothing(flask_app: Flask, url: URL, way: Any) -> None
     assert notes(url) == 0
 
 
-@in_turn(("then", "way"), product(["commit", "rollback", "close", "remove"], WAYS))
+@pytest.mark.parametrize(("then", "way"), list(product(["commit", "rollback", "close", "remove"], WAYS)))
 def test_its_transaction_is_not_the_handlers_to_end(flask_app: Flask, url: URL, way: Any, then: str) -> None:
     ran = way(flask_app, url, then)
     assert ran.status == "failed"

@@ -16,7 +16,6 @@ from actionbus import ActionBusError
 from actionbus.core.queueing.own import OwnQueue
 from actionbus.testing import HeldBroker
 from tests.adapters.conftest import Web
-from tests.conftest import in_turn
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/actions", "/search/assets"])
@@ -53,7 +52,7 @@ FIRST = {
 }
 
 
-@in_turn(("again", "first", "what"), product(["at once", "queued"], ["at once", "queued"], FIRST))
+@pytest.mark.parametrize(("again", "first", "what"), list(product(["at once", "queued"], ["at once", "queued"], FIRST)))
 def test_a_repeated_key_gives_the_first_answer_again(
     web: Web, do: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, what: str, first: str, again: str
 ) -> None:

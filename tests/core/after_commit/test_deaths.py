@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus, outside
 from actionbus.core.queueing.worker import Worker
-from tests.conftest import TORTURE, BusFactory, in_turn, query
+from tests.conftest import TORTURE, BusFactory, query
 from tests.core.after_commit.dying import killed
 from tests.helpers import let_time_pass
 from tests.shop.actions.call_back import CallBack
@@ -78,7 +78,7 @@ def settle(bus: Bus) -> None:
     assert list(bus.journal.unfinished()) == []
 
 
-@in_turn("who", ["caller", "worker"])
+@pytest.mark.parametrize("who", ["caller", "worker"])
 def test_killed_at_every_statement_what_succeeded_was_asked_and_nothing_else(bus: Bus, who: str) -> None:
     """In the long form just before and just after each one; in the short one at every fifth, in turn."""
     deaths = 0

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Application, Bus, Retry, outside
 from actionbus.core.queueing.worker import Worker
-from tests.conftest import TORTURE, BusFactory, in_turn, query
+from tests.conftest import TORTURE, BusFactory, query
 from tests.core.after_commit.dying import killed
 from tests.core.after_commit.gateway import Gateway, Payments
 from tests.helpers import let_time_pass
@@ -104,7 +104,7 @@ def settle(bus: Bus) -> None:
 
 
 @pytest.mark.timeout(3600 if TORTURE else 300)
-@in_turn("style", STYLES)
+@pytest.mark.parametrize("style", STYLES)
 def test_the_providers_ledger_is_ours_at_the_end(bus: Bus, style: str, gateway: Gateway) -> None:
     random.seed(7)
     number = deaths = 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from actionbus import Arg, Bus
-from tests.conftest import TORTURE, BusFactory, in_turn
+from tests.conftest import TORTURE, BusFactory
 from tests.core.secrecy.spilling import (
     ENCODINGS,
     HARD,
@@ -32,7 +32,7 @@ CODED_AGAIN = {name for name in ENCODINGS if "base64" in name or "basic" in name
 """Base64 of these is not looked into: docs/actions.md says so."""
 
 
-@in_turn("place", PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_secret_is_nowhere_in_any_spelling(
     vaulted: Bus, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

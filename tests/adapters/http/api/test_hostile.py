@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 
 from tests.adapters.http.api.client import Client
-from tests.conftest import in_turn
 
 DEEP = "[" * 10_000 + "]" * 10_000
 JSON = {"Content-Type": "application/json"}
@@ -74,7 +73,7 @@ HOSTILE: list[tuple[str, str, str, bytes, dict[str, str], int]] = [
 ]
 
 
-@in_turn("what", [what for what, *_ in HOSTILE])
+@pytest.mark.parametrize("what", [what for what, *_ in HOSTILE])
 def test_hostile(ana: Client, what: str) -> None:
     [(method, path, body, headers, status)] = [rest for name, *rest in HOSTILE if name == what]
     response = ana.http.open(path, method=method, data=body, headers=ana.headers | headers)

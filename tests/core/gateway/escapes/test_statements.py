@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import DDL, select, text
 
 from actionbus import Bus, Misuse
-from tests.conftest import in_turn, query
+from tests.conftest import query
 from tests.core.gateway.escapes.trying import SAID, Attempt, Gone, add, driver, goes_on, ids, last, run
 from tests.shop.app import Account
 
@@ -23,7 +23,7 @@ WAYS_TO_SAY: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-@in_turn(("way", "sql"), product(WAYS_TO_SAY, SAID))
+@pytest.mark.parametrize(("way", "sql"), list(product(WAYS_TO_SAY, SAID)))
 def test_what_would_end_the_transaction_is_refused_before_it_is_sent(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, way: str, sql: str
 ) -> None:

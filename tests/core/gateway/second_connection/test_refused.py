@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from actionbus import Bus, Misuse
 from actionbus.adapters.testing.guarding import Guarding
 from actionbus.replay import LeavesSandbox
-from tests.conftest import BusFactory, in_turn, query
+from tests.conftest import BusFactory, query
 from tests.core.gateway.second_connection.ways import INSERT, reading_one, transaction_of
 from tests.shop.app import Account, Base, make_application
 
@@ -98,9 +98,9 @@ def refused(bus: Bus, url: URL) -> None:
     assert query(url, "SELECT * FROM accounts") == []
 
 
-@in_turn(
+@pytest.mark.parametrize(
     ("way", "whose"),
-    product(WAYS, ["the bus's", "its own", "its own, warm", "its own, unpooled", "by another name"]),
+    list(product(WAYS, ["the bus's", "its own", "its own, warm", "its own, unpooled", "by another name"])),
 )
 def test_a_second_connection_is_refused_by_name(
     bus: Bus, url: URL, function: Any, engines: Any, tmp_path: Path, way: Any, whose: str
