@@ -46,9 +46,8 @@ def _retry(retry: Retry) -> dict[str, Any]:
 
 
 def _unique(action: Action, unique: Unique) -> dict[str, Any]:
-    by = unique.by or [name for name, arg in action.handler.arguments.items() if not arg.sensitive]
     period = unique.for_.total_seconds() if isinstance(unique.for_, timedelta) else unique.for_
-    return {"by": list(by), "for": period}
+    return {"by": list(unique.names(action.handler.arguments)), "for": period}
 
 
 def _retry_in_words(retry: dict[str, Any]) -> str:

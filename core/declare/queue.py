@@ -106,6 +106,10 @@ class Unique:
             raise ValueError(f"unique: `for_` must be a time such as '1 hour' or '30 minutes', not {self.for_!r}")
         return float(int(found[1]) * _UNITS[found[2]])
 
+    def names(self, arguments: Mapping[str, Any]) -> Sequence[str]:
+        """Of an action's `Arg`s by name, those whose values tell one run from another: `by`, or all but secrets."""
+        return self.by or sorted(name for name, arg in arguments.items() if not arg.sensitive)
+
     def problems(self) -> Iterator[str]:
         """What is wrong with it, but for the names in `by`."""
         if not isinstance(self.by, (tuple, list)) or not all(isinstance(each, str) for each in self.by):
@@ -218,8 +222,7 @@ def problems_of_queueing(handler: Any, where: str) -> Iterator[str]:
         else:
             yield from (f"{where}: {problem}" for problem in found.problems())
     if isinstance(handler.unique, Unique) and isinstance(handler.unique.by, (tuple, list)):
-        by = handler.unique.by or [name for name, arg in arguments.items() if not arg.sensitive]
-        yield from _problems_of_names("unique", by, arguments, where)
+        yield from _problems_of_names("unique", handler.unique.names(arguments), arguments, where)
     yield from _problems_of_names("concurrency_key", key_names(handler), arguments, where)
     yield from _problems_of_schedule(handler, arguments, where)
 

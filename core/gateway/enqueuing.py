@@ -47,8 +47,7 @@ def unique_key(action: Action, arguments: str | None) -> str:
     """What actions that are the same by `unique` have in common."""
     unique = action.handler.unique
     assert unique is not None
-    names = unique.by or sorted(set(action.handler.arguments) - action.sensitive)
-    return f"{action.name[:60]}?{_digest(_text(names, arguments))}"
+    return f"{action.name[:60]}?{_digest(_text(unique.names(action.handler.arguments), arguments))}"
 
 
 def not_unique(name: str, first: UUID) -> NotUnique:
