@@ -95,6 +95,8 @@ class Feeder:
         with self._telling():
             self._lineage, self._looked = self._lineage_now(), time.monotonic()
             self._see(why_not(self._bus, self._store, self._ledger, self.row))
+            # That has seen that it holds nothing beyond what a row says, of which there is one alone.
+            self._writer.begin_empty(is_empty=self.row.slices == 1 and self.row.writing_to == self.row.position == 0)
             self._is_to_be_counted = True
             self._count()
             # What was absorbed was settled; what we believe beyond that may be of a database that is no more.
@@ -203,6 +205,8 @@ class Feeder:
             COUNTERS.add(self._projection.name, records=len(records))
             self._take_out_the_decided()
             self._count()
+            if not batch.is_full:
+                self._writer.begin_empty(is_empty=False)
         if folded.poison:
             raise stopped_by(folded.poison, self._projection.name)
         return StepResult(len(records), end, batch.is_full or cut_off or folded.beyond is not None)

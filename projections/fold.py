@@ -25,7 +25,7 @@ from actionbus.projections.projection import (
     Projection,
     Reducer,
     as_keys,
-    found_by,
+    finder,
     keys_of,
 )
 from actionbus.projections.store import StoredDocument, Write
@@ -120,10 +120,12 @@ class Fold:
             for status in STATUSES:
                 self._by_action[action, status] = _of_status([*named, *everywhere], status)
         self._part, self._parts = part - 1, parts
-        self._sole: dict[tuple[str, str | None], Reducer] = {}
-        """The reducer of a record where there is one alone, as of most; empty where a key may be somebody else's."""
+        self._sole: dict[tuple[str, str | None], tuple[Reducer, Callable[[Record], Any]]] = {}
+        """The reducer of a record, and what finds its keys, where there is one alone, as of most; empty where a key may
+        be somebody else's."""
         if parts == 1 and type(self).keys is Fold.keys:
-            self._sole = {which: reducers[0] for which, reducers in self._by_action.items() if len(reducers) == 1}
+            alone = ((which, reducers[0]) for which, reducers in self._by_action.items() if len(reducers) == 1)
+            self._sole = {which: (reducer, finder(reducer.rule)) for which, reducer in alone}
         self._probes: dict[str, int] = {}
         self._probed: set[str] = set()
 
@@ -160,15 +162,14 @@ class Fold:
                 beyond = record.position
                 break
             try:
-                reducer = sole.get((record.action, record.status))
-                if reducer is None:
+                if (by := sole.get((record.action, record.status))) is None:
                     wanted = self.keys(record)
-                elif type(key := found_by(reducer.rule, record)) is str and 0 < len(key) <= SHORT_KEY:
+                elif type(key := by[1](record)) is str and 0 < len(key) <= SHORT_KEY:
                     keys[key] = None
-                    alone.append((record, reducer, key))
+                    alone.append((record, by[0], key))
                     continue
                 else:
-                    wanted = [(reducer, found)] if (found := as_keys(key)) else []
+                    wanted = [(by[0], found)] if (found := as_keys(key)) else []
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # such as SystemExit, which would end whoever folds
@@ -185,32 +186,44 @@ class Fold:
         entries = _loaded(keys, load, room, 1 if alone and alone[0] else _of_the_first(several))
         if len(entries) < len(keys):
             beyond, poison = _cut(alone, several, entries), None
-        left = iter(several)
-        for one in alone:
-            failed = self._absorb_alone(*one, entries) if one else self._absorb_one(*next(left), entries)
-            if failed:
-                poison = failed
-                break
+        poison = self._absorb_all(alone, several, entries) or poison
         return FoldResult(*_writes(entries), poison, beyond)
 
-    def _absorb_alone(
-        self, record: Record, reducer: Reducer, key: str, entries: Mapping[str, _FoldedDocument]
+    def _absorb_all(
+        self,
+        alone: Iterable[tuple[Record, Reducer, str] | None],
+        several: Iterable[tuple[Record, list[tuple[Reducer, list[str]]]]],
+        entries: Mapping[str, _FoldedDocument],
     ) -> Poison | None:
-        """The same as `_absorb_one` for one document, as most records are about, in less time."""
-        entry = entries[key]
-        if record.position <= entry.stored_version:
-            return None
-        document, text = entry.both()
-        try:
-            call = self._call if reducer.name in self._probed else self._reduced
-            new_text = call(reducer, document, text, record)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            entry.document = None  # it may have been tampered with; the text has not
-            return _poison(record, key, error)
-        if new_text != text:
-            entry.become(new_text, record)
+        """All that is planned, in its order. What is about one document, as most records are, is done here: it is as
+        `_absorb_one` would, in less time."""
+        left, probed, projection = iter(several), self._probed, self._projection
+        for one in alone:
+            if one is None:
+                if failed := self._absorb_one(*next(left), entries):
+                    return failed
+                continue
+            record, reducer, key = one
+            entry = entries[key]
+            if record.position <= entry.stored_version:
+                continue
+            if (text := entry.text) is not None and entry.document is None:
+                document = loads(text)
+            else:
+                document, text = entry.both()
+            try:
+                if reducer.name in probed:
+                    new = reducer.function(projection, document, record)
+                    new_text = _checked(reducer, document, text, new)
+                else:
+                    new_text = self._reduced(reducer, document, text, record)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                entry.document = None  # it may have been tampered with; the text has not
+                return _poison(record, key, error)
+            if new_text != text:
+                entry.become(new_text, record)
         return None
 
     def _absorb_one(
@@ -254,21 +267,25 @@ class Fold:
         return new_text
 
     def _call(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
-        new = reducer.function(self._projection, document, record)
-        if text is not None and dumps(document) != text:
-            raise BrokenReducer(f"{reducer.name} changed the document it was given; it must return a new one")
-        if new is document:
-            return text
-        if new is None:
-            return None
-        if not isinstance(new, dict):
-            raise BrokenReducer(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
-        if RESERVED in new:
-            raise BrokenReducer(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
-        new_text = dumps(new)
-        if b"null" in new_text:
-            _refuse_nan(reducer, new)
-        return new_text
+        return _checked(reducer, document, text, reducer.function(self._projection, document, record))
+
+
+def _checked(reducer: Reducer, document: Any, text: bytes | None, new: Any) -> bytes | None:
+    """The text of what a reducer returned. Raises BrokenReducer."""
+    if text is not None and dumps(document) != text:
+        raise BrokenReducer(f"{reducer.name} changed the document it was given; it must return a new one")
+    if new is document:
+        return text
+    if new is None:
+        return None
+    if not isinstance(new, dict):
+        raise BrokenReducer(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
+    if RESERVED in new:
+        raise BrokenReducer(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
+    new_text = dumps(new)
+    if b"null" in new_text:
+        _refuse_nan(reducer, new)
+    return new_text
 
 
 def _of_the_first(several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]]) -> int:

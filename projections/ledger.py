@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +23,9 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    Update,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -42,6 +44,8 @@ from actionbus.projections.incarnation import Incarnation
 
 LEASE_S = 10.0
 """Seconds that a sign of life holds. On SQLite another projector takes over after them."""
+_ITS: Final = ("index_name", "slice", "holder", "position")
+"""By what a holder finds its row where it left it."""
 
 
 class Checkpoint(NamedTuple):
@@ -139,6 +143,7 @@ class Ledger:
         self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._postgresql else engine
         self.incarnation = Incarnation(backend, self._engine)
         self._table = _checkpoints_table(backend.schema)
+        self._made: dict[tuple[tuple[str, ...], bool], Update] = {}
         # By the database's clock, so that machines need not agree.
         seconds = (
             "extract(epoch FROM clock_timestamp())"
@@ -265,15 +270,7 @@ class Ledger:
             "versions": row.versions,
             "versions_then": row.versions_then,
         }
-        return self._set(
-            row.index_name,
-            row.slice,
-            self._still(row, holder),
-            durable=True,
-            writing_to=row.writing_to,
-            alive_until=self._now + LEASE_S,
-            **counts,
-        )
+        return self._sign(row, holder, durable=True, is_thawed=True, writing_to=row.writing_to, **counts)
 
     def absorbed(self, row: Checkpoint, holder: str, reached: Checkpoint) -> bool:
         """After a batch's last write: move the checkpoint from `row` to `reached`."""
@@ -281,8 +278,7 @@ class Ledger:
             name: getattr(reached, name)
             for name in ("position", "writing_to", "documents", "versions", "highest", "refused", "rate")
         }
-        values |= {"state": "running", "detail": None, "alive_until": self._now + LEASE_S}
-        return self._set(row.index_name, row.slice, self._still(row, holder), **values)
+        return self._sign(row, holder, is_thawed=True, state="running", detail=None, **values)
 
     def note(self, row: Checkpoint, holder: str, **values: Any) -> bool:
         """Durably note something about an index; whether `holder` still holds the row, and where it left it."""
@@ -290,8 +286,7 @@ class Ledger:
 
     def advance(self, row: Checkpoint, holder: str, end: int) -> bool:
         """Move the position of a subscription, which has no documents."""
-        values: dict[str, Any] = {"position": end, "writing_to": end, "state": "running", "detail": None}
-        return self._set(row.index_name, row.slice, self._still(row, holder), alive_until=self._now + LEASE_S, **values)
+        return self._sign(row, holder, is_thawed=True, position=end, writing_to=end, state="running", detail=None)
 
     def begin_at(self, index: str, position: int) -> None:
         """Where a subscription begins that nobody has followed yet."""
@@ -309,10 +304,6 @@ class Ledger:
         with self._backend.placed(connection):
             connection.execute(here.values(**moved, holder=None, alive_until=0.0))
 
-    def _still(self, row: Checkpoint, holder: str) -> ColumnElement[bool]:
-        c = self._table.c
-        return and_(c.holder == holder, c.position == row.position, c.frozen_until < self._now)
-
     def report(self, row: Checkpoint, holder: str, state: str, detail: Mapping[str, Any] | None = None) -> bool:
         """Set the state to be shown; whether `holder` still holds the row, and where it left it."""
         told = None if detail is None else dumps(dict(detail))
@@ -322,10 +313,27 @@ class Ledger:
         """The same, leaving the state alone, which somebody else may have changed."""
         return self._sign(row, holder)
 
-    def _sign(self, row: Checkpoint, holder: str, *, durable: bool = False, **values: Any) -> bool:
-        c = self._table.c
-        still = and_(c.holder == holder, c.position == row.position)
-        return self._set(row.index_name, row.slice, still, durable=durable, alive_until=self._now + LEASE_S, **values)
+    def _sign(
+        self, row: Checkpoint, holder: str, *, durable: bool = False, is_thawed: bool = False, **values: Any
+    ) -> bool:
+        """Set some of a row that `holder` holds and that is where it left it; whether it is so."""
+        its = zip(_ITS, (row.index_name, row.slice, holder, row.position), strict=True)
+        given = {f"new_{name}": value for name, value in values.items()} | {f"its_{name}": each for name, each in its}
+        return self._changed(self._signing(tuple(values), is_thawed=is_thawed), given, durable=durable)
+
+    def _signing(self, names: tuple[str, ...], *, is_thawed: bool) -> Update:
+        """The statement that does so, with a sign of life. Made once: that takes as long as sending it."""
+        which = (names, is_thawed)
+        found = self._made.get(which)
+        if found is None:
+            c = self._table.c
+            here = [c[name] == bindparam(f"its_{name}", type_=c[name].type) for name in _ITS]
+            if is_thawed:
+                here.append(c.frozen_until < self._now)
+            new = {name: bindparam(f"new_{name}", type_=c[name].type) for name in names}
+            statement = update(self._table).where(*here).values(**new, alive_until=self._now + LEASE_S)
+            found = self._made[which] = shared(statement)
+        return found
 
     def freeze(self, index: str, seconds: float) -> None:
         """Let nobody write to the index for a while; 0 ends it."""
@@ -372,15 +380,16 @@ class Ledger:
         with self._begin() as connection:
             return max(0.0, float(connection.execute(first).scalar() or 0.0))
 
-    def _set(
-        self, index: str, part: int, condition: ColumnElement[bool], *, durable: bool = False, **values: Any
-    ) -> bool:
+    def _set(self, index: str, part: int, condition: ColumnElement[bool], **values: Any) -> bool:
         c = self._table.c
-        statement = update(self._table).where(c.index_name == index, c.slice == part, condition).values(**values)
+        here = update(self._table).where(c.index_name == index, c.slice == part, condition)
+        return self._changed(here.values(**values))
+
+    def _changed(self, statement: Update, given: Mapping[str, Any] | None = None, *, durable: bool = False) -> bool:
         with self._begin() as connection:
             if durable and self._postgresql:
-                connection.execute(text("SET LOCAL synchronous_commit TO on"))
-            return connection.execute(statement).rowcount == 1
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO on")
+            return connection.execute(statement, given).rowcount == 1
 
 
 def _total(rows: Sequence[Checkpoint], name: str) -> int | None:

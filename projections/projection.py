@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -151,13 +152,14 @@ def _wrong(reducer: Reducer, actions: Collection[str]) -> Iterable[str]:
 
 def keys_of(rule: Rule, record: Record) -> list[str]:
     """The keys of the documents that a record is about. Raises ValueError if there is none where one was named."""
-    return as_keys(found_by(rule, record))
-
-
-def found_by(rule: Rule, record: Record) -> Any:
-    """What a rule takes for the key, or keys."""
     key = rule.key
-    return _looked_up(key, record) if isinstance(key, str) else key(record)
+    return as_keys(_looked_up(key, record) if isinstance(key, str) else key(record))
+
+
+def finder(rule: Rule) -> Callable[[Record], Any]:
+    """What finds in a record what a rule takes for the key, or keys."""
+    key = rule.key
+    return partial(_looked_up, key) if isinstance(key, str) else key
 
 
 def as_keys(found: Any) -> list[str]:

@@ -19,6 +19,7 @@ from actionbus.projections.errors import DocumentsRefused, ForeignWrites, IndexB
 from actionbus.projections.fold import FoldResult
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.store import Store, StoredDocument, Write
+from actionbus.projections.unwritten import UnwrittenKeys
 
 UNCOUNTED: Final[dict[str, Any]] = dict.fromkeys(("documents", "documents_then", "versions", "versions_then"))
 """Of a checkpoint: what the index holds in all is not known."""
@@ -33,14 +34,26 @@ class SliceWriter:
         self._in_doubt_to = row.writing_to
         self.surprises = 0
         """How often a document was not taken since it was there already, or was written besides a batch."""
+        self._unwritten: UnwrittenKeys | None = None
 
     def begin(self, row: Checkpoint) -> None:
         """Go on from a checkpoint as it was read under our claim."""
         self.row, self._in_doubt_to = row, max(row.writing_to, self._in_doubt_to)
 
+    def begin_empty(self, *, is_empty: bool) -> None:
+        """Whether the index was seen to be empty under our claim, and nobody has ever begun to write to it.
+
+        Then what we have not sent is not there, and is not asked for, until this is said again.
+        """
+        self._unwritten = UnwrittenKeys() if is_empty else None
+
+    def _perhaps(self, keys: Collection[str]) -> Collection[str]:
+        return keys if self._unwritten is None else self._unwritten.left_of(keys)
+
     def load(self, keys: Collection[str]) -> Mapping[str, StoredDocument]:
         """Documents as they are stored. Raises ForeignWrites for one that is ahead of all that was ever written."""
-        found = self._store.get_many(self.row.index_name, keys)
+        keys = self._perhaps(keys)
+        found = self._store.get_many(self.row.index_name, keys) if keys else {}
         for key, stored in found.items():
             if stored.version > self.row.writing_to:
                 raise self._alarm(key, stored.version, f"beyond {self.row.writing_to}")
@@ -48,6 +61,7 @@ class SliceWriter:
 
     def stored(self, keys: Collection[str]) -> dict[str, StoredDocument]:
         """The same while a batch is being written. Raises ValueError for one that is ahead."""
+        keys = self._perhaps(keys)
         found = self._store.get_many(self.row.index_name, keys) if keys else {}
         if any(stored.version > self.row.writing_to for stored in found.values()):
             raise ValueError("somebody else writes to this index")
@@ -93,6 +107,8 @@ class SliceWriter:
     def send(self, writes: Sequence[Write]) -> None:
         """Write documents, and see that what was there already is no stranger's."""
         began = time.monotonic()
+        if self._unwritten is not None:
+            self._unwritten.add(write.key for write in writes)
         try:
             left_out = self._store.write_many(self.row.index_name, writes)
         except DocumentsRefused as error:

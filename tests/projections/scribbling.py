@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -36,12 +37,12 @@ WITH changed AS (
         count(*) OVER (PARTITION BY note) AS times
     FROM changed JOIN since USING (note) WHERE action = 'put_note' AND position > dropped
 )
-SELECT note, arguments->>'text' AS text, (arguments->>'number')::int AS number, times - 1 AS changes,
-    arguments->'shelves' AS shelves FROM put WHERE age = 1"""
+SELECT note, arguments->>'text' AS text, CAST(arguments->>'number' AS integer) AS number, times - 1 AS changes,
+    arguments->>'shelves' AS shelves FROM put WHERE age = 1"""
 
 
 def in_sql(world: World) -> dict[str, Any]:
-    """What the documents must be."""
+    """What the documents must be, by either database: nothing of ours has read the journal for it."""
     with world.bus.engine.connect() as connection:
         rows = [row._asdict() for row in connection.execute(text(NOTES_IN_SQL))]
-    return {row.pop("note"): row for row in rows}
+    return {row.pop("note"): row | {"shelves": json.loads(row["shelves"])} for row in rows}

@@ -20,7 +20,8 @@ from tests.conftest import TORTURE
 from tests.projections.conftest import PAIRS, MakeWorld, World
 from tests.projections.faults import Faults, When, faulty_operations, projector
 from tests.projections.kills import STEPS
-from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.notes.app import Notes
+from tests.projections.scribbling import in_sql
 from tests.projections.waiting import end_leases
 
 Act = Callable[[Projections], object]
@@ -47,7 +48,7 @@ def prepared(make_world: MakeWorld) -> World:
 
 def readers_miss_nothing(world: World) -> None:
     """At any moment: what they see is some index of ours that has all."""
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def goes_on(world: World, act: Act) -> None:

@@ -16,7 +16,8 @@ from tests import processes
 from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World, on_worlds_in_turn
 from tests.projections.faults import Faults, When, projector
-from tests.projections.notes.app import Notes, expected_notes
+from tests.projections.notes.app import Notes
+from tests.projections.scribbling import in_sql
 from tests.projections.waiting import end_leases
 
 STEPS_OF_ENSURE = ("checkpoints", "aliased", "add", "create_index", "point_alias", "set_built")
@@ -34,7 +35,7 @@ def goes_on(world: World) -> None:
     """The next start, once the lease of the one that was cut off has run out (on SQLite)."""
     end_leases(world.bus.engine)
     world.catch_up("notes")
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
     (status,) = world.operations.status()
     assert (status.role, status.state, status.lag_positions) == ("serving", "idle", 0), status.detail
     assert world.store.indices("notes") == [status.index]

@@ -21,7 +21,7 @@ from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.running import running, start_projector
-from tests.projections.scribbling import scribble
+from tests.projections.scribbling import in_sql, scribble
 from tests.projections.waiting import PATIENCE_S, Calls, end_leases, eventually
 from tests.servers import Server
 
@@ -44,7 +44,7 @@ def test_a_projector_killed_at_random_moments_leaves_the_documents_of_a_plain_fo
             end_leases(world.bus.engine)
     with running(world):
         world.operations.wait_for("notes", last, PATIENCE_S)
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 @pytest.mark.skipif(
@@ -63,7 +63,7 @@ def test_elasticsearch_killed_at_random_moments(make_real_world: MakeWorld, elas
             eventually(lambda: world.operations.status()[0].state == "waiting")
             elasticsearch_server.start()
             world.operations.wait_for("notes", last, PATIENCE_S)
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 @pytest.mark.skipif("ACTIONBUS_TEST_DATABASE_URL" in os.environ, reason="a server of one's own is needed to kill it")
@@ -90,7 +90,7 @@ def test_postgresql_killed_after_a_batch_was_read(
         wait_through(lambda: world.operations.wait_for("notes", last, PATIENCE_S))
         last = scribble(world.bus, random.Random(4), 30)
         world.operations.wait_for("notes", last, PATIENCE_S)
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def wait_through(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -171,7 +171,7 @@ def test_a_read_only_or_full_index_is_waited_for(make_real_world: MakeWorld, blo
     """`read_only_allow_delete` is what Elasticsearch sets at the flood stage of a full disk."""
     world = make_real_world(Notes)
     ill(world, _setting(block, True), _setting(block, False), "waiting")
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_a_document_that_the_mapping_refuses_stops_and_goes_on_when_the_mapping_takes_it(
@@ -215,7 +215,7 @@ def test_a_slow_elasticsearch_is_waited_for(make_real_world: MakeWorld, elastics
 
     try:
         ill(world, stop, go_on, "waiting")
-        assert made.documents() == expected_notes(made.bus)
+        assert made.documents() == in_sql(made)
     finally:
         os.kill(pid, signal.SIGCONT)
         store.close()
@@ -233,7 +233,7 @@ def test_a_store_that_is_not_there_is_waited_for(make_real_world: MakeWorld, mon
     store.close()
     with running(made):
         made.operations.wait_for("notes", last, PATIENCE_S)
-    assert made.documents() == expected_notes(made.bus)
+    assert made.documents() == in_sql(made)
 
 
 def test_a_late_write_conjures_no_index_up(make_real_world: MakeWorld) -> None:

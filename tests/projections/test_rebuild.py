@@ -20,6 +20,7 @@ from tests.conftest import TORTURE
 from tests.projections.conftest import MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
 from tests.projections.running import running, start_projector
+from tests.projections.scribbling import in_sql
 from tests.projections.waiting import PATIENCE_S, eventually
 
 ANCHORS = 40
@@ -113,7 +114,7 @@ def test_a_rebuild_under_traffic_is_killed_and_resumed_and_no_reader_notices(mak
     assert reader.wrong == []
     assert reader.looks > 20
     assert len(reader.seen) >= 2
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
     removed = world.operations.prune()
     assert removed["indices"] >= 1
     assert world.store.indices("notes") == [world.store.aliased("notes")]
@@ -148,7 +149,7 @@ def test_killed_at_a_bulk_or_at_the_switch_under_writers_a_rebuild_is_finished_b
             writer.kill()
             writer.wait()
         world.operations.wait_for("notes", world.put("last"), PATIENCE_S)
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) -> None:
@@ -162,12 +163,12 @@ def test_the_old_index_is_fed_for_a_rollback_until_it_is_pruned(world: World) ->
         world.operations.wait_for("notes", last, PATIENCE_S)
         eventually(lambda: all(s.position >= last for s in world.operations.status() if s.projection == "notes"))
         assert world.operations.rollback("notes") == old
-        assert world.documents() == expected_notes(world.bus)
+        assert world.documents() == in_sql(world)
         assert world.operations.rollback("notes") == new
         assert world.operations.prune()["indices"] == 1
     with pytest.raises(ProjectionStopped, match="no other index"):
         world.operations.rollback("notes")
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_a_rollback_first_brings_the_index_up_or_says_how_far_it_is_behind(make_world: MakeWorld) -> None:
@@ -225,7 +226,7 @@ def test_after_a_restore_the_rebuilt_index_is_fed_and_no_way_leads_back(world: W
     _, right = restored(world)
     position = world.put("d", "later")
     assert world.catch_up("notes")["notes"] >= position
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
     told = {status.role: status for status in world.operations.status() if status.projection == "notes"}
     assert told["serving"].state == "idle"
     assert told["kept"].state == "stopped"
@@ -238,7 +239,7 @@ def test_after_a_restore_the_rebuilt_index_is_fed_and_no_way_leads_back(world: W
         world.operations.wait_for("notes", world.put("e", "later"), PATIENCE_S)
     assert world.operations.prune()["indices"] == 1
     assert world.store.indices("notes") == [right]
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_while_readers_see_what_is_not_of_this_journal_prune_keeps_the_one_that_is(
@@ -249,7 +250,7 @@ def test_while_readers_see_what_is_not_of_this_journal_prune_keeps_the_one_that_
     assert world.operations.prune() == {"indices": 0, "tombstones": 0}
     assert "nothing is removed" in caplog.text
     assert world.operations.rollback("notes") == right
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_what_is_of_another_version_of_the_code_is_all_that_prune_sees_and_it_removes_none(
@@ -367,7 +368,7 @@ def test_prune_clears_old_tombstones_and_remembers_how_far(world: World) -> None
     assert dict(world.store.scan(index, tombstones=True)).keys() == {"b"}
     assert world.store.info(index).pruned_to == gone
     world.catch_up("notes")
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
 
 
 def test_a_foreign_index_is_refused(world: World) -> None:
@@ -385,4 +386,4 @@ def test_a_foreign_index_is_refused(world: World) -> None:
     with pytest.raises(ProjectionStopped, match="is not in"):
         world.catch_up("notes")
     world.operations.rebuild("notes")
-    assert world.documents() == expected_notes(world.bus)
+    assert world.documents() == in_sql(world)
