@@ -162,6 +162,8 @@ class Places:
             "of a release": lambda: f"release=r{choose.randrange(50)}",
             "of a request": lambda: f"correlation=request-{choose.randrange(self._actions // 3)}",
             "that touched a row": lambda: f"touching={TABLE}:{self.key()}",
+            "that touched a table": lambda: f"touching={TABLE}",
+            "of an actor, that touched a table": lambda: f"touching={TABLE}&actor={self.person()}",
             "that touched a busy row": lambda: f"touching={TABLE}:1",
             "with words": lambda: f"q=guest%20{self.key()}",
             "until a date": lambda: f"until={self.moment()}",
@@ -201,6 +203,12 @@ class Places:
             "density of a year": lambda: f"/journal/density?since={year}&buckets=100",
             "density of a year, of an actor": lambda: (
                 f"/journal/density?since={year}&buckets=100&actor={self.person()}"
+            ),
+            "density of a year, with words": lambda: (
+                f"/journal/density?since={year}&buckets=100&q=guest%20{self.key()}"
+            ),
+            "density of a year, of what touched a table": lambda: (
+                f"/journal/density?since={year}&buckets=100&touching={TABLE}"
             ),
             "density of a year, of a release": lambda: f"/journal/density?since={year}&buckets=100&release=r7",
             "facets": lambda: "/journal/facets",

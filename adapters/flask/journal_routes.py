@@ -26,6 +26,7 @@ def add_journal(api: Blueprint) -> None:
     api.add_url_rule("/journal/stream", "journal_stream", _stream)
     api.add_url_rule("/journal/facets", "journal_facets", _facets)
     api.add_url_rule("/journal/causes/<which>", "journal_causes", _causes)
+    api.add_url_rule("/journal/generated/<which>", "journal_generated", _generated)
     api.add_url_rule("/journal/<which>", "journal_action", _action)
     for name, path in (
         ("tables", "tables"),
@@ -70,6 +71,11 @@ def _facets() -> Response:
 @provide_action_runner
 def _causes(which: str) -> Response:
     return responded(state().api.journal.causes(g.action_runner, asked(), which))
+
+
+@provide_action_runner
+def _generated(which: str) -> Response:
+    return responded(state().api.journal.generated(g.action_runner, asked(), which))
 
 
 @provide_action_runner

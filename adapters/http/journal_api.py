@@ -25,6 +25,7 @@ from actionbus.core import ActionRunner, Bus, JournalFilter, PermissionDenied, R
 from actionbus.core.browsing.causes import Node, tree
 from actionbus.core.browsing.density import MOST_BUCKETS, Density, density
 from actionbus.core.browsing.facets import facets
+from actionbus.core.browsing.generated import generated
 from actionbus.core.browsing.pages import Page, page
 from actionbus.core.browsing.whole import Whole, whole
 from actionbus.core.values.journal_filter import ANY_TABLE
@@ -87,6 +88,23 @@ class JournalApi:
         found = whole(self._bus.journal, submitted.action_id, most=MOST_CHANGES, opened=access.personal)
         return shown(self._whole(found, Masks(self._bus, access), VisibleActions(runner, self._bus)))
 
+    def generated(self, runner: ActionRunner, request: Request, which: str) -> Answer:
+        """Whether an action gave itself a value, and by what; of those who may see values."""
+        refuse_others(request, {"value"})
+        value, found = one_of(request, "value"), self._found(which)
+        if value is None:
+            raise Malformed("say which value", {"value": ["is missing"]})
+        nothing = NotFound(f"there is no action {which[:100]} that you may see")
+        if found is None:
+            raise nothing
+        try:
+            access = access_of(runner, self._bus, action=found.action, actor=found.actor)
+        except PermissionDenied:
+            raise nothing from None
+        require_payloads(access, "to ask where a value came from")
+        submitted, *rest = self._bus.journal.of_action(found.action_id, opened=False)
+        return shown({"generated": generated(submitted, rest[-1], value) if rest else None})
+
     def stream(
         self, runner: ActionRunner, request: Request, waits: Waits, stopping: threading.Event | None
     ) -> StreamedAnswer:
@@ -130,7 +148,7 @@ class JournalApi:
 
     def density(self, runner: ActionRunner, request: Request) -> Answer:
         """How much happened when."""
-        refuse_others(request, {*FILTERS, "buckets"} - {"touching", "q"})
+        refuse_others(request, {*FILTERS, "buckets"})
         where = filter_of(request)
         if not {name for name, _ in request.query} - {"since", "until", "buckets"}:
             where = JournalFilter(since=where.since, until=where.until)  # all kinds of records, as positions count them
@@ -145,7 +163,7 @@ class JournalApi:
 
     def facets(self, runner: ActionRunner, request: Request) -> Answer:
         """Which values there are to filter by."""
-        refuse_others(request, FILTERS - {"touching"})
+        refuse_others(request, FILTERS)
         where = filter_of(request)
         self._access(runner, where)
         found = facets(self._bus.journal, where)
@@ -199,7 +217,7 @@ def _how_exact(found: Density) -> dict[str, Any]:
     if found.is_exact:
         return {"is_exact": True}
     if found.estimated_from is not None:
-        return {"is_exact": False, "estimated_from": found.estimated_from}
+        return {"is_exact": False, "estimated_from": found.estimated_from, "counted_beyond": found.counted_beyond}
     return {"is_exact": False, "counted_up_to": found.limit}
 
 

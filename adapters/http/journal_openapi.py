@@ -87,18 +87,16 @@ def add_journal(spec: APISpec) -> None:
         [_WHICH],
         ("401", "403", "404", "421", "500", "503"),
     )
-    of_records = [each for each in FILTERS if each["name"] not in ("touching", "q")]
     _add(
         spec,
         "/journal/density",
         "journal_density",
         "How much was recorded when, in buckets",
-        [*of_records, _whole("buckets", "How many.", 100, MOST_BUCKETS)],
+        [*FILTERS, _whole("buckets", "How many.", 100, MOST_BUCKETS)],
         _READ,
     )
     _add_stream(spec)
-    chosen = [each for each in FILTERS if each["name"] != "touching"]
-    _add(spec, "/journal/facets", "journal_facets", "Values to filter by, among the newest records", chosen, _READ)
+    _add(spec, "/journal/facets", "journal_facets", "Values to filter by, among the newest records", FILTERS, _READ)
     _add(
         spec,
         "/journal/causes/{which}",
@@ -109,6 +107,15 @@ def add_journal(spec: APISpec) -> None:
             _whole("depth", "Levels below it.", 3, MOST_DEPTH),
             _whole("width", "Actions below each.", 20, MOST_WIDTH),
         ],
+        _ONE,
+    )
+    value = {**_query("value", "As JSON tells it; an id, a time.", maxLength=LONGEST_VALUE), "required": True}
+    _add(
+        spec,
+        "/journal/generated/{which}",
+        "journal_generated",
+        "Whether an action gave itself a value, by its clock or its ids",
+        [_WHICH, value],
         _ONE,
     )
     _add(spec, "/history/tables", "history_tables", "Which tables are recorded, since when", [_AT], _ONE)

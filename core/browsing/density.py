@@ -58,11 +58,13 @@ class Density:
     """Up to which outcomes of one status are counted in one bucket, where it is not exact."""
     estimated_from: int | None = None
     """Where counts are estimates, from how many records of each bucket."""
+    counted_beyond: int | None = None
+    """Where they are, records beyond this position were counted all the same."""
 
 
 def density(journal: Journal, where: JournalFilter, buckets: int) -> Density:
     """Of a range of time; from the first record to the last one where no time is given. Of all records, unless the
-    filter wants some more than others: neither text nor what they touched is asked.
+    filter wants some more than others.
     """
     since, until = where.since, where.until
     backend, end = journal.backend, journal.settled()
@@ -89,11 +91,12 @@ def density(journal: Journal, where: JournalFilter, buckets: int) -> Density:
 
 
 def _narrowed(journal: Journal, where: JournalFilter, positions: Sequence[int], buckets: list[Bucket]) -> Density:
-    counts, size = journal.backend.read(lambda connection: counted(connection, journal, where, positions, COUNTED))
-    for bucket, count in zip(buckets, counts, strict=True):
+    found = counted(journal, where, positions, COUNTED)
+    for bucket, count in zip(buckets, found.counts, strict=True):
         bucket.records = sum(count.values())
         bucket.statuses = {status: number for status, number in count.items() if status is not None and number}
-    return Density(buckets, is_exact=size is None, estimated_from=size)
+    size, beyond = found.estimated_from, found.counted_beyond
+    return Density(buckets, is_exact=size is None, estimated_from=size, counted_beyond=beyond)
 
 
 def _ends(connection: Connection, journal: Journal, end: int) -> tuple[datetime, datetime] | None:

@@ -34,6 +34,7 @@ from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.history.states import Rows
+from actionbus.core.history.touched import Pieces, is_touched_more, touched_in
 from actionbus.core.history.unseen import is_unseen
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
@@ -277,6 +278,26 @@ class History:
             except ValueError:
                 return []  # no row has such a key
             return sorted({each.position for each in images if each.position is not None and each.position > after})
+
+    def few_positions_of(self, table: str, key: Sequence[Any], after: int, upto: int, most: int) -> list[int] | None:
+        """The same, unless there are more changes than `most`, of a row in all: then None, and they are not read."""
+        with self.opened(min(upto, self.journal.settled())) as opened:
+            shapes = opened.shapes_of(table) if table != ANY_TABLE else opened.all_shapes()
+            try:
+                if shapes and is_touched_more(opened.images, shapes, key, after, opened.cut, most):
+                    return None
+            except ValueError:
+                return []
+        return self.positions_of(table, key, after, upto)
+
+    def positions_in(self, table: str, key: Sequence[Any], pieces: Pieces, most: int) -> list[int]:
+        """The same in pieces of history, as far as so many changes in each of them tell: a sample."""
+        with self.opened(self.journal.settled()) as opened:
+            shapes = opened.shapes_of(table) if table != ANY_TABLE else opened.all_shapes()
+            try:
+                return touched_in(opened.images, shapes, key, pieces, most) if shapes else []
+            except ValueError:
+                return []
 
     def personal(self) -> dict[str, frozenset[str]]:
         """The columns of each table that are or were personal, by the name that its history has."""

@@ -160,6 +160,10 @@ class Images(ABC):
         """The positions beyond `low` up to `high` at which these tables were changed, ascending."""
 
     @abstractmethod
+    def places(self, conditions: Sequence[tuple[str, Sequence[Any]]], most: int) -> set[int]:
+        """The positions of the records of some images `i`: of each condition, with its values, at most so many."""
+
+    @abstractmethod
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         """The images of all records beyond `low` up to `high`, in the order of their numbers."""
 

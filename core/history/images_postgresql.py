@@ -28,6 +28,7 @@ from actionbus.core.history.decoding import Decode, Values, decoder_of
 from actionbus.core.history.fetching import Fetching
 from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
 from actionbus.core.history.postgresql_catalogue import PINS
+from actionbus.core.history.postgresql_places import BYPASS, OUTCOME, OWN_OUTCOME, PLACED, PLACED_ONE_BY_ONE
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.drivers import driver_connection
@@ -47,16 +48,7 @@ _BEGIN: Final = "; ".join(
         *(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items()),
     ]
 )
-_IS_OUTCOME: Final = """o.kind = 'outcome' AND o.xid = i.xid
-    AND o.action_id = CASE WHEN length(i.action) = 32 AND i.action !~ '[^0-9a-f]' THEN i.action::uuid END"""
-_OUTCOME: Final = f"LEFT JOIN {{home}}journal o ON {_IS_OUTCOME}"
-_OWN_OUTCOME: Final = f"(SELECT o.position FROM {{home}}journal o WHERE {_IS_OUTCOME})"
-_BYPASS: Final = """(SELECT b.position FROM {home}journal b WHERE b.kind = 'bypass' AND b.xid = i.xid
-    AND b.images_upto >= i.image ORDER BY b.images_upto LIMIT 1)"""
-_FIRST_AFTER: Final = """(SELECT f.position FROM {home}journal f WHERE f.images_upto >= i.image
-    ORDER BY f.position LIMIT 1)"""
-_PLACED: Final = f"coalesce(o.position, {_BYPASS}, {_FIRST_AFTER})"
-_IMAGE: Final = f"i.image, i.shape, i.operation, i.key, i.before, i.after, i.action, {_PLACED}"
+_IMAGE: Final = f"i.image, i.shape, i.operation, i.key, i.before, i.after, i.action, {PLACED}"
 _IS_IN: Final = "i.image <= ? AND NOT EXISTS (SELECT FROM unnest(?::bigint[]) l WHERE l = i.image)"
 _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.image)
     FROM {{home}}actionbus_images i CROSS JOIN LATERAL (VALUES (i.after, 1), (i.before, -1)) v(held, n)
@@ -134,7 +126,7 @@ class PostgreSQLImages(Images):
             # Each outcome by its index: the planner, who takes numbers and transactions for independent, expects many.
             rows = self.rows_of(
                 "SELECT i.image FROM {home}actionbus_images i WHERE i.image <= ? AND i.xid >= ? AND coalesce("
-                f"{_OWN_OUTCOME}, {_BYPASS}) > ?",
+                f"{OWN_OUTCOME}, {BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
             self._known_later[cut] = [number for (number,) in rows]
@@ -226,7 +218,7 @@ class PostgreSQLImages(Images):
 
     def of_record(self, shapes: Sequence[Shape], source: Source) -> list[Image]:
         rows = self.rows_of("SELECT images_upto FROM {home}journal WHERE position = ?", (source.position,))
-        sql = f"i.shape = ANY(?) AND i.xid = ? AND i.image <= ? AND {_PLACED} = ?"
+        sql = f"i.shape = ANY(?) AND i.xid = ? AND i.image <= ? AND {PLACED} = ?"
         upto = rows[0][0] if rows else None
         if upto is None:
             return []
@@ -238,16 +230,24 @@ class PostgreSQLImages(Images):
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
         # If they are not many, each outcome by its index: the planner expects many in any range, and reads the journal.
         is_short = high.image - low.image <= _NOT_MANY
-        placed = f"coalesce({_OWN_OUTCOME}, {_BYPASS}, {_FIRST_AFTER})" if is_short else _PLACED
+        placed = PLACED_ONE_BY_ONE if is_short else PLACED
         sql = f"""SELECT DISTINCT {placed} FROM (SELECT min(image) AS image, xid, action
             FROM {{home}}actionbus_images i WHERE i.shape = ANY(?) AND {_IS_IN}
             AND (i.image > ? OR i.image = ANY(?::bigint[]))
             AND NOT (i.operation = '{BASELINE}' AND i.image <= ?) GROUP BY xid, action) i
-            {"" if is_short else _OUTCOME}"""
+            {"" if is_short else OUTCOME}"""
         begun = self.archived()
         archived = begun.image if begun else 0
         values = (_numbers(shapes), high.image, self.later(high), low.image, self.later(low), archived)
         return sorted(each for (each,) in self.rows_of(sql, values) if each is not None)
+
+    def places(self, conditions: Sequence[tuple[str, Sequence[Any]]], most: int) -> set[int]:
+        some = "(SELECT i.image, i.xid, i.action FROM {{home}}actionbus_images i WHERE {} LIMIT {})"
+        chosen = " UNION ALL ".join(some.format(where, most) for where, _ in conditions)
+        sql = f"""SELECT DISTINCT {PLACED_ONE_BY_ONE} FROM
+            (SELECT min(image) AS image, xid, action FROM ({chosen}) c GROUP BY xid, action) i"""
+        rows = self.rows_of(sql, [value for _, values in conditions for value in values])
+        return {position for (position,) in rows if position is not None}
 
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         sql = "i.shape = ANY(?) AND i.image <= ? AND (i.image > ? OR i.image = ANY(?::bigint[]))"
@@ -338,7 +338,7 @@ class PostgreSQLImages(Images):
 
     def _images(self, where: str, values: Sequence[Any], *, ordered: bool = True) -> list[Image]:
         order = " ORDER BY i.image" if ordered else ""
-        sql = f"SELECT {_IMAGE} FROM {{home}}actionbus_images i {_OUTCOME} WHERE {where}{order}"
+        sql = f"SELECT {_IMAGE} FROM {{home}}actionbus_images i {OUTCOME} WHERE {where}{order}"
         return [self.at_cut(Image(*row)) for row in self.rows_of(sql, values)]
 
     def rows_of(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:

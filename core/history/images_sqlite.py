@@ -34,7 +34,6 @@ _DAY_ZERO: Final = 2440587.5
 _NEAR: Final = 64
 """Positions among which the next record with images nearly always is."""
 
-
 Version = tuple[int, int, Row | None]
 """An image's number, its shape, what it left there."""
 
@@ -212,15 +211,16 @@ class SQLiteImages(Images):
         return [each for each in found if each.position == source.position]
 
     def positions(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[int]:
-        begun = self.archived()
-        marks = ", ".join("?" * len(shapes))
-        rows = self._execute(
-            f"SELECT image FROM {{home}}actionbus_images WHERE shape IN ({marks}) AND image > ? AND image <= ? "
-            "ORDER BY image",
-            (*(shape.shape for shape in shapes), max(low.image, begun.image if begun else 0), high.image),
-        )
-        found = set(self._records_of([image for (image,) in rows]).values())
+        begun, marks = self.archived(), ", ".join("?" * len(shapes))
+        since = max(low.image, begun.image if begun else 0)
+        where = f"i.shape IN ({marks}) AND i.image > ? AND i.image <= ?"
+        found = self.places([(where, [*(shape.shape for shape in shapes), since, high.image])], -1)
         return sorted(each for each in found if low.position < each <= high.position)
+
+    def places(self, conditions: Sequence[tuple[str, Sequence[Any]]], most: int) -> set[int]:
+        some = "SELECT i.image FROM {{home}}actionbus_images i WHERE {} ORDER BY i.image LIMIT {}"
+        found = {image for where, values in conditions for (image,) in self._execute(some.format(where, most), values)}
+        return set(self._records_of(sorted(found)).values())
 
     def between(self, shapes: Sequence[Shape], low: Cut, high: Cut) -> list[Image]:
         first = min((*low.later, low.image + 1))

@@ -28,6 +28,12 @@ class Tells(Protocol):
     def positions_of(self, table: str, key: Sequence[Any], after: int, upto: int | None) -> list[int]:
         """The positions in a range at which a table, or one of its rows, was changed; none if it was never recorded."""
 
+    def few_positions_of(self, table: str, key: Sequence[Any], after: int, upto: int, most: int) -> list[int] | None:
+        """The same, unless there are more changes than `most`: then None."""
+
+    def positions_in(self, table: str, key: Sequence[Any], pieces: Sequence[tuple[int, int]], most: int) -> list[int]:
+        """The same in pieces of history, as far as so many changes in each of them tell."""
+
 
 class Teller:
     """Stands for the row history in the records of one journal; which one it is makes no two of them differ."""

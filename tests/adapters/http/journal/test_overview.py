@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from actionbus.core.browsing import causes, density, facets
+from actionbus.core.values.determinism import Ids
 from tests.adapters.http.journal.reading import Web
 
 
@@ -50,6 +52,13 @@ def test_density_of_a_range(told: Web) -> None:
         {"actor": ["bob", "cid"], "exclude_status": "rejected"},
         {"correlation": "morning"},
         {"actor": "nobody"},
+        {"touching": "*"},
+        {"touching": "accounts"},
+        {"touching": "accounts:1", "actor": "bob"},
+        {"touching": "accounts:nobody's"},
+        {"touching": "nothing"},
+        {"q": "note"},
+        {"q": "hay", "touching": "accounts"},
     ],
 )
 def test_density_of_what_is_wanted(
@@ -68,6 +77,8 @@ def test_density_of_what_is_wanted(
     else:
         assert found["estimated_from"] == max(1, counted // 3 // 5)
         assert records <= told.bus.journal.settled()
+        newest = [each for each in there if each["position"] > found["counted_beyond"]]
+        assert records >= len(newest), "the newest are counted"
 
 
 def test_rare_ones_are_counted_in_a_long_journal(told: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +86,12 @@ def test_rare_ones_are_counted_in_a_long_journal(told: Web, monkeypatch: pytest.
     found = told.get("/journal/density", buckets=4, actor="cid")
     assert found["is_exact"]
     assert [each["statuses"] for each in found["buckets"] if each["records"]] == [{"rejected": 1}]
-    for wrong in ("touching=accounts", "q=note", "limit=3", "acter=x"):
+    for wrong in ("touching=:1", "q=", "limit=3", "acter=x"):
         told.get(f"/journal/density?{wrong}", expected=400)
     told.get("/journal/density", "clerk", expected=403, actor="bob")
+    for shows_values in ("q=note", "touching=accounts:1"):
+        for path in ("density", "facets"):
+            told.get(f"/journal/{path}?{shows_values}", "auditor", expected=403)
     told.get("/journal/density", "ann", expected=200, actor="ann")
 
 
@@ -95,6 +109,15 @@ def test_facets(told: Web) -> None:
     narrowed = told.get("/journal/facets", actor="cid")["facets"]
     assert narrowed["status"] == [{"value": "rejected", "count": 1}]
     assert narrowed["action"] == [{"value": "deposit", "count": 1}]
+
+
+@pytest.mark.parametrize(
+    "given", [{"touching": "accounts"}, {"touching": "accounts:1"}, {"touching": "*"}, {"q": "note"}]
+)
+def test_facets_count_what_a_page_shows(told: Web, given: dict[str, Any]) -> None:
+    found, there = told.get("/journal/facets", **given)["facets"], told.get("/journal", limit=200, **given)["records"]
+    for name in ("action", "status", "actor"):
+        assert {each["value"]: each["count"] for each in found[name]} == Counter(each.get(name) for each in there)
 
 
 def test_facets_of_a_window_say_so(told: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,13 +169,31 @@ def test_of_others_actions_nothing_is_told_to_who_reads_his_own(told: Web) -> No
     assert told.get("/journal/facets", "ann", actor="ann")["facets"]
 
 
+def test_what_an_action_gave_itself_is_known_again(told: Web) -> None:
+    (transfer,) = told.get("/journal", action="transfer")["records"]
+    submitted, outcome = told.bus.journal.of_action(transfer["action_id"])
+    assert submitted.seed is not None
+    assert outcome.started_at is not None
+    ids = Ids(submitted.seed, outcome.started_at)
+    given = {str(ids.uuid()): "ids.uuid()", ids.hex(11): "ids.hex()", ids.uuid().hex: "ids.uuid()"}
+    given |= {outcome.started_at.isoformat(): "clock.now()", "morning": None, "00000000": None, str(uuid4()): None}
+    for value, by in given.items():
+        found = told.get(f"/journal/generated/{transfer['position']}", "reader", value=value)
+        assert found == {"generated": by}, value
+    path = f"/journal/generated/{transfer['action_id']}"
+    told.get(path, "auditor", expected=403, value="x")
+    told.get(path, "clerk", expected=404, value="x")
+    told.get(path, expected=400)
+    told.get("/journal/generated/0", expected=404, value="x")
+
+
 def test_hostile(told: Web) -> None:
     for path in (
         "density?buckets=0",
         "density?buckets=401",
         "density?since=x",
-        "density?touching=a",
-        "facets?touching=a",
+        "density?touching=:a",
+        "facets?touching=*:a",
         "facets?limit=1",
         "causes/1?depth=11",
         "causes/1?width=0",
