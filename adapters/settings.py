@@ -136,6 +136,20 @@ SETTINGS: Final = (
     ),
     Setting("INSPECTOR_PREFIX", _FLASK, "where it is", "`/inspector`"),
     Setting(
+        "INSPECTOR_URL",
+        _ANYWHERE,
+        "the address at which people find the inspector: problems, logs and JUnit reports lead to an action's page "
+        "there ([inspector.md](inspector.md))",
+        "in Flask where it is mounted; else they lead nowhere",
+    ),
+    Setting(
+        "LOGS_URL",
+        _ANYWHERE,
+        "where an action's page leads for its logs, such as `https://logs.example/?q={correlation_id}` "
+        "([inspector.md](inspector.md))",
+    ),
+    Setting("TRACE_URL", _ANYWHERE, "likewise for its trace, such as `https://traces.example/trace/{trace_id}`"),
+    Setting(
         "JOBS",
         _FLASK,
         "the folder in which jobs are kept, with which the API has them too ([inspector.md](inspector.md))",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pdb
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from actionbus.adapters.cli.printing import FAILED, fail, say
 from actionbus.adapters.cli.progress import watched
 from actionbus.adapters.cli.replay_jobs import side_by_side
 from actionbus.adapters.cli.replay_open import open_copy
+from actionbus.adapters.links import Links
 from actionbus.adapters.sandbox_databases import throwaway
 from actionbus.core.values.loading import load
 from actionbus.core.values.payload import parse
@@ -181,7 +183,7 @@ def verify(
     """
     for each in () if is_slice else actions:
         refuse_unknown_action(env, env.bus.journal, each)
-    report = replay_output.Report("slice" if is_slice else "json" if as_json else form, actions)
+    report = replay_output.Report("slice" if is_slice else "json" if as_json else form, actions, Links.of(os.environ))
     if jobs > 1:
         journal, history = env.bus.journal, env.bus.history
         journal.require()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from xml.etree import ElementTree
 
 from actionbus.adapters.cli.common import print_json
 from actionbus.adapters.cli.printing import FAILED, SUCCEEDED, Part, counted, say
+from actionbus.adapters.junit import Case, junit, summary
+from actionbus.adapters.links import NO_LINKS, Links
 from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.history.decoding import shown as history_shown
 from actionbus.core.values import payload, tagged
@@ -22,7 +22,6 @@ from actionbus.replay.fork import ChangedOutcome, Fork
 from actionbus.replay.history import Entry
 from actionbus.replay.rerun import Rerun
 
-_NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 _LIMITS = Limits(depth=100, digits=4000)
 _COLOURS = {
     "same": "green",
@@ -151,11 +150,11 @@ class Ending:
 class Report:
     """What `verify` says, step by step, and the exit code in the end."""
 
-    def __init__(self, form: str, actions: Sequence[str]) -> None:
-        self._form = form
+    def __init__(self, form: str, actions: Sequence[str], links: Links = NO_LINKS) -> None:
+        self._form, self._links = form, links
         self._actions = actions
         self._counts: Counter[str] = Counter()
-        self._cases: list[Mapping[str, Any]] = []
+        self._cases: list[Case] = []
 
     def add(self, step: Step) -> None:
         """Take an action's verdict, and tell it if it is not `same`."""
@@ -177,7 +176,10 @@ class Report:
         elif self._form == "text":
             self._print(told)
         else:
-            self._cases.append(told)
+            differences = [_difference(each) for each in told["differences"]]
+            page = self._links.page(told["action_id"])
+            case = Case(told["action"], told["position"], told["verdict"], told["why"], differences, page)
+            self._cases.append(case)
 
     def _print(self, told: Mapping[str, Any]) -> None:
         verdict = told["verdict"]
@@ -194,39 +196,13 @@ class Report:
     def end(self) -> int:
         """Say how it went; the exit code."""
         if self._form == "junit":
-            for line in self._junit().split("\n"):
+            for line in junit(self._cases, self._counts).split("\n"):
                 say(line)
         elif self._form == "slice":
             print_json({"counts": dict(self._counts)})
         else:
-            told = [f"{self._counts[name]} {name}" for name in _COLOURS]
-            say(f"{counted(sum(self._counts.values()), 'action')}: {', '.join(told)}", stderr=True)
+            say(summary(self._counts), stderr=True)
         return FAILED if self._counts["divergent"] else SUCCEEDED
-
-    def _junit(self) -> str:
-        total = sum(self._counts.values())
-        suite = ElementTree.Element(
-            "testsuite",
-            name="actionbus replay verify",
-            tests=str(total),
-            failures=str(self._counts["divergent"]),
-            errors="0",
-            skipped=str(total - self._counts["same"] - self._counts["divergent"]),
-        )
-        for each in self._cases:
-            name = f"{each['action']} at {each['position']}"
-            case = ElementTree.SubElement(suite, "testcase", classname=each["action"], name=name)
-            text = "\n".join(map(_difference, each["differences"]))
-            kind = "failure" if each["verdict"] == "divergent" else "skipped"
-            told = ElementTree.SubElement(case, kind, message=_xml(each["why"] or each["verdict"]))
-            told.text = _xml(text)
-        document: bytes = ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True)
-        return document.decode()
-
-
-def _xml(text: str) -> str:
-    """Text without the characters that XML 1.0 cannot hold."""
-    return _NOT_XML.sub("�", text)
 
 
 def print_fork(fork: Fork, *, as_json: bool) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
-from flask import Flask
+from flask import Flask, request
 
 from actionbus.adapters.flask.api import make_api
 from actionbus.adapters.flask.problems import register_errors
@@ -20,6 +21,7 @@ from actionbus.adapters.http.jobs import Jobs
 from actionbus.adapters.http.origin import Gate
 from actionbus.adapters.http.waiting import MOST, Waits
 from actionbus.adapters.inspector.site import make_inspector
+from actionbus.adapters.links import Links
 from actionbus.adapters.unknown_settings import tell_unknown
 from actionbus.adapters.wiring import bus_for
 from actionbus.core import Application, Bus
@@ -78,13 +80,21 @@ class ActionBus:
         )
         waits = Waits(int(config.get("ACTIONBUS_MOST_WAITING", MOST)))
         api = Api(bus, config.get("ACTIONBUS_ELASTICSEARCH_URL"), gate=gate, waits=waits, jobs=self._jobs(app, bus))
-        app.extensions["actionbus"] = ExtensionState(api, self._authenticate, prefix)
+        links = Links.of({**os.environ, **config})
+        where = str(config.get("ACTIONBUS_INSPECTOR_PREFIX", INSPECTOR)).rstrip("/")
+
+        def page_of(action_id: UUID) -> str | None:
+            is_here = self._inspector and _is_inspected(app)
+            return links.page(action_id) or (
+                f"{request.root_path.rstrip('/')}{where}/actions/{action_id}" if is_here else None
+            )
+
+        app.extensions["actionbus"] = ExtensionState(api, self._authenticate, prefix, page_of)
         register_errors(app, prefix)
         if app.config.get("ACTIONBUS_API", True):
             app.register_blueprint(make_api(bus), url_prefix=prefix or None)
         if self._inspector:
-            blueprint = make_inspector(api, runner_of_request, is_on=lambda: _is_inspected(app))
-            where = str(config.get("ACTIONBUS_INSPECTOR_PREFIX", INSPECTOR)).rstrip("/")
+            blueprint = make_inspector(api, runner_of_request, is_on=lambda: _is_inspected(app), links=links)
             app.register_blueprint(blueprint, url_prefix=where or None)
 
     def _jobs(self, app: Flask, bus: Bus) -> Callable[[], Jobs | None]:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from actionbus.adapters.flask.state import correlation_id, responded, tell_server
+from actionbus.adapters.flask.state import correlation_id, responded, state, tell_server
 from actionbus.adapters.http.problems import Problem, explain
 from actionbus.adapters.http.refusals import Refusal
 from actionbus.core import ActionBusError
@@ -15,7 +15,7 @@ from actionbus.core import ActionBusError
 
 def explained(error: BaseException) -> Response:
     """The response to what a call of the gateway raised."""
-    return responded(explain(error))
+    return responded(explain(error, state().page_of))
 
 
 def register_errors(app: Flask, prefix: str) -> None:

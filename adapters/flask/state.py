@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import flask
 from flask import Response, current_app, g
@@ -38,6 +39,8 @@ class ExtensionState:
     api: Api
     authenticate: Authenticate | None
     prefix: str
+    page_of: Callable[[UUID], str | None] = lambda _: None
+    """Where an action can be looked at, if the inspector is somewhere."""
 
     @property
     def bus(self) -> Bus:
@@ -141,7 +144,7 @@ def provide_action_runner(view: Callable[P, R]) -> Callable[P, R]:
         except BaseException as error:
             if raised_by(error) is None or not _would_be_answered_amiss(error):
                 raise
-            return responded(explain(error))
+            return responded(explain(error, state().page_of))
         finally:
             runner.close()
 

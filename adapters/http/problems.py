@@ -5,7 +5,7 @@ what a database or the outside said.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -52,34 +52,39 @@ class Problem:
     action_id: UUID | None = None
     retry: bool = False
 
-    def told(self) -> dict[str, Any]:
-        """The problem as JSON of RFC 9457."""
+    def told(self, page: str | None = None) -> dict[str, Any]:
+        """The problem as JSON of RFC 9457; `page` is where the action can be looked at."""
         told: dict[str, Any] = {
             "type": f"urn:actionbus:{self.kind}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
         }
+        if page:
+            told["instance"] = page
         if self.errors:
             told["errors"] = dict(self.errors)
         return told | ({"action_id": str(self.action_id)} if self.action_id is not None else {})
 
-    def answer(self) -> Answer:
+    def answer(self, page: str | None = None) -> Answer:
         """The problem as a response, with its headers."""
         headers = {"Retry-After": RETRY_AFTER_S} if self.retry else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="actionbus"'
-        body = dumps(self.told()).encode()
+        body = dumps(self.told(page)).encode()
         return Answer(self.status, body, "application/problem+json", headers)
 
 
-def explain(error: BaseException) -> Answer:
-    """The answer to what a call of the gateway raised. Our own mistakes go to the log, with cause."""
+def explain(error: BaseException, page_of: Callable[[UUID], str | None] = lambda _: None) -> Answer:
+    """The answer to what a call of the gateway raised. Our own mistakes go to the log, with cause.
+
+    `page_of` says where an action can be looked at.
+    """
     found = problem_of(error)
     if found.status >= 500 and (found.action_id is not None or not isinstance(error, Refusal)):
         level = logging.WARNING if found.status == 503 else logging.ERROR
         log.log(level, "a request failed with %d: %s", found.status, type(error).__name__, exc_info=error)
-    return found.answer()
+    return found.answer(page_of(found.action_id) if found.action_id is not None else None)
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -37,6 +37,7 @@ PROBLEM: Final = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri-reference", "description": "the action's page in the inspector"},
         "errors": MESSAGES,
         "action_id": {"type": "string", "format": "uuid"},
     },
