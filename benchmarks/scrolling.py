@@ -41,7 +41,10 @@ def main() -> None:
             told = ", ".join(f"{each:.0f}" for each in spent)
             print(f"longest task while 400 rows are scrolled, ms {what}: {told}; median {statistics.median(spent):.0f}")
         for at, heap, rows, nodes in memory(bus, page, given.seconds, given.per_second):
-            print(f"  after {at:4.0f} s: {heap / 1e6:6.1f} MB of the heap, {nodes} nodes, {rows} rows", flush=True)
+            done = f"{bus.journal.last() // 2:,} actions in all"
+            print(
+                f"  after {at:4.0f} s: {heap / 1e6:6.1f} MB of the heap, {nodes} nodes, {rows} rows, {done}", flush=True
+            )
         print(f"load {os.getloadavg()[0]:.1f}")
 
 

@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 
 from actionbus.adapters.http.answer import Answer, StreamedAnswer
 from actionbus.adapters.http.api import Api
+from actionbus.adapters.http.journal_access import access_of
 from actionbus.adapters.http.request import Request
 from actionbus.adapters.inspector.looks import Looks
+from actionbus.adapters.links import NO_LINKS, Links
 from actionbus.core import ActionRunner
 from actionbus.core.values.payload import loads
 
@@ -35,6 +37,10 @@ class Asking:
     """Those that a stream reads."""
     stopping: threading.Event | None = None
     """Set when the server ends, if it says so."""
+    host: str = ""
+    """Where this is served, without a path."""
+    links: Links = NO_LINKS
+    """Where else an action is told of."""
 
     def first(self, name: str) -> str | None:
         """A parameter of the page's query; None for an empty one, as forms send them."""
@@ -49,6 +55,14 @@ class Asking:
     def looks(self) -> Looks:
         """Projections, runs, the application."""
         return Looks(self.api, self.runner)
+
+    def here(self, path: str) -> str:
+        """The whole address of a page."""
+        return f"{self.host}{self.root}{path}"
+
+    def may_search(self) -> bool:
+        """Whether the caller may look for words in what was asked and came of it."""
+        return access_of(self.runner, self.api.bus).payloads
 
     def journal(self, pairs: Iterable[tuple[str, str]]) -> Any:
         """`GET /journal`."""
@@ -74,6 +88,13 @@ class Asking:
     def causes(self, which: str) -> Any:
         """`GET /journal/causes/WHICH`."""
         return told(self.api.journal.causes(self.runner, self._request(f"/journal/causes/{which}", ()), which))
+
+    def generated(self, which: str, value: str) -> str | None:
+        """`GET /journal/generated/WHICH`: what in an action gave a value, if it did."""
+        path = f"/journal/generated/{which}"
+        asked = self._request(path, [("value", value)])
+        found: str | None = told(self.api.journal.generated(self.runner, asked, which))["generated"]
+        return found
 
     def tables(self) -> Any:
         """`GET /history/tables`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from actionbus.adapters.http.jobs import Jobs
 from actionbus.adapters.http.waiting import Waits
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.site import make_inspector
+from actionbus.adapters.links import Links
 from actionbus.core import Bus
 
 THREADS: Final = 8
@@ -53,7 +55,7 @@ def app_behind(door: Door, bus: Bus, elasticsearch: str | None = None, jobs: Job
     """The same behind a door: whoever is let in is the operator, and may begin jobs."""
     app = Flask("actionbus_inspector", static_folder=None)
     api = Api(bus, elasticsearch, waits=Waits(THREADS), jobs=lambda: jobs)
-    blueprint = make_inspector(api, door.admit)
+    blueprint = make_inspector(api, door.admit, links=Links.of(os.environ))
     blueprint.add_url_rule("/enter", "enter", door.enter)
     app.register_blueprint(blueprint)
     return app

@@ -46,6 +46,15 @@ class Goto:
     path: str
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """What a view gives in place of a page: a file to be kept."""
+
+    text: str
+    content_type: str
+    name: str
+
+
 @cache
 def _environment() -> Environment:
     loader = FileSystemLoader(_HERE / "templates")
@@ -66,6 +75,7 @@ def _environment() -> Environment:
         "seen": values.seen,
         "shown": values.shown,
         "text_of": values.text_of,
+        "withheld": values.withheld,
     }
     return made
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
-from flask import Blueprint, Response, current_app, request, url_for
+from flask import Blueprint, Response, current_app, g, request, url_for
 from werkzeug.exceptions import HTTPException
 
 from actionbus.adapters.http.access import STOPPING
@@ -16,7 +16,8 @@ from actionbus.adapters.http.problems import Problem, problem_of
 from actionbus.adapters.http.refusals import NotFound
 from actionbus.adapters.inspector import pages
 from actionbus.adapters.inspector.asking import Asking
-from actionbus.adapters.inspector.rendering import POLICY, SERVED, Goto, Page, file_of, rendered, stamp
+from actionbus.adapters.inspector.rendering import POLICY, SERVED, Attachment, Goto, Page, file_of, rendered, stamp
+from actionbus.adapters.links import NO_LINKS, Links
 from actionbus.core import ActionRunner, HistoryError
 
 NAME: Final = "actionbus_inspector"
@@ -33,12 +34,16 @@ View = Callable[..., pages.Given]
 
 
 def make_inspector(
-    api: Api, admit: Callable[[], ActionRunner], *, is_on: Callable[[], bool] = lambda: True
+    api: Api,
+    admit: Callable[[], ActionRunner],
+    *,
+    is_on: Callable[[], bool] = lambda: True,
+    links: Links = NO_LINKS,
 ) -> Blueprint:
     """The blueprint for what an Api reads. `admit` gives a runner for whoever looks, or raises a Refusal; while it is
-    not `is_on`, there is nothing there.
+    not `is_on`, there is nothing there. `links` is where else an action is told of.
     """
-    site = _Site(api, admit, is_on)
+    site = _Site(api, admit, is_on, links)
     blueprint = Blueprint(NAME, __name__)
     blueprint.before_request(site.refuse_if_off)
     blueprint.after_request(_with_headers)
@@ -53,8 +58,8 @@ def make_inspector(
 
 
 class _Site:
-    def __init__(self, api: Api, admit: Callable[[], ActionRunner], is_on: Callable[[], bool]) -> None:
-        self._api, self._admit, self._is_on = api, admit, is_on
+    def __init__(self, api: Api, admit: Callable[[], ActionRunner], is_on: Callable[[], bool], links: Links) -> None:
+        self._api, self._admit, self._is_on, self._links = api, admit, is_on, links
 
     def refuse_if_off(self) -> None:
         if not self._is_on():
@@ -67,7 +72,8 @@ class _Site:
         def answered(**path: str) -> Response:
             runner = self._admit()
             try:
-                return self._response(view(self._asking(runner), **path), runner)
+                g.actionbus_has_jobs = self._api.jobs.may(runner)
+                return self._response(view(self._asking(runner), **path))
             finally:
                 runner.close()
 
@@ -76,14 +82,27 @@ class _Site:
     def _asking(self, runner: ActionRunner) -> Asking:
         request.max_content_length = _LONGEST_FORM
         query, form = (tuple(each.items(multi=True)) for each in (request.args, request.form))
-        return Asking(self._api, runner, _root(), query, form, _headers(), request.environ.get(STOPPING))
+        return Asking(
+            self._api,
+            runner,
+            _root(),
+            query,
+            form,
+            _headers(),
+            request.environ.get(STOPPING),
+            request.host_url.rstrip("/"),
+            self._links,
+        )
 
-    def _response(self, given: pages.Given, runner: ActionRunner | None = None) -> Response:
+    def _response(self, given: pages.Given) -> Response:
         root = _root()
         if isinstance(given, str):
             return Response(given.encode("utf-8", "replace"), content_type="text/plain; charset=utf-8")
         if isinstance(given, StreamedAnswer):
             return Response(given.chunks, given.status, given.headers, content_type=given.content_type)
+        if isinstance(given, Attachment):
+            kept = {"Content-Disposition": f'attachment; filename="{given.name}"'}
+            return Response(given.text.encode(), headers=kept, content_type=given.content_type)
         if given is None:
             return Response(status=204)
         if isinstance(given, Goto):
@@ -94,7 +113,7 @@ class _Site:
             stamp=stamp(),
             application=self._api.bus.application.name,
             path=request.path,
-            has_jobs=runner is not None and self._api.jobs.may(runner),
+            has_jobs=g.get("actionbus_has_jobs", False),
         )
         return Response(body, given.status, content_type="text/html; charset=utf-8")
 

@@ -70,6 +70,11 @@ def brief(value: Any, longest: int = _SHORT) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def withheld(value: Any) -> bool:
+    """Whether it is not a value, but says that there is one that the caller may not see."""
+    return value in (MASKED, PERSONAL)
+
+
 def shown(value: Any) -> Markup:
     """A value as markup: its kind is its class, the long is folded, of the longest only the beginning is there."""
     for like, word, why in _WORDS:

@@ -7,10 +7,10 @@ from shlex import quote
 from typing import Any, Final
 
 from actionbus.adapters.inspector.asking import Asking, address
+from actionbus.adapters.inspector.pages.changes import changes_told
 from actionbus.adapters.inspector.rendering import Page
-from actionbus.adapters.inspector.values import MASKED, seen
+from actionbus.adapters.inspector.values import MASKED, PERSONAL, seen
 from actionbus.core.values.payload import dumps
-from actionbus.core.values.row_keys import key_text
 
 _APART: Final = frozenset({"arguments", "result", "error", "calls", "context"})
 
@@ -26,7 +26,7 @@ def action(asking: Asking, which: str) -> Page:
         "panel.html" if asking.first("part") == "panel" else "action.html",
         {
             "title": f"{seen(found['action']) or 'past the gateway'} at {position}",
-            **told(found),
+            **told(asking, found),
             "before": _neighbour(asking, f"o{position - 1}"),
             "after": _neighbour(asking, f"n{position}"),
             "copies": _copies(found, last),
@@ -34,7 +34,7 @@ def action(asking: Asking, which: str) -> Page:
     )
 
 
-def told(found: Mapping[str, Any]) -> dict[str, Any]:
+def told(asking: Asking, found: Mapping[str, Any]) -> dict[str, Any]:
     """What templates show of an action."""
     outcome, submitted = found.get("outcome") or found.get("bypass"), found.get("submitted")
     last = outcome or submitted or {}
@@ -44,7 +44,10 @@ def told(found: Mapping[str, Any]) -> dict[str, Any]:
         "submitted": submitted,
         "last": last,
         "arguments": _arguments((submitted or {}).get("arguments"), (outcome or {}).get("arguments")),
-        "changes": [change_told(each) for each in found["changes"]],
+        "results": _results((outcome or {}).get("result")),
+        "changes": changes_told(found["changes"], [last.get("position")] * len(found["changes"])),
+        "onward": asking.links.onward(found),
+        "whence": lambda kind, name: address("/origin", [("action", str(found["action_id"])), (kind, name)]),
     }
 
 
@@ -62,36 +65,9 @@ def _arguments(asked: Any, validated: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def change_told(change: Mapping[str, Any]) -> dict[str, Any]:
-    """A change with its columns in order: those that changed first."""
-    before, after = change["before"] or {}, change["after"] or {}
-    changed = set(change["columns"])
-    names = sorted({**before, **after}, key=lambda each: each not in changed)
-    key = text_of_key(change["key"])
-    columns = [
-        {
-            "name": name,
-            "before": before.get(name),
-            "after": after.get(name),
-            "had": name in before,
-            "has": name in after,
-            "changed": name in changed,
-        }
-        for name in names
-    ]
-    return {**change, "columns": columns, "key_text": key, "row": row_address(change["table"], key) if key else None}
-
-
-def text_of_key(key: Mapping[str, Any]) -> str:
-    """A row's key as an address has it; nothing for one that is masked, or is none that a text tells."""
-    if any(isinstance(each, (Mapping, list)) or each is None for each in key.values()):
-        return ""
-    return key_text(list(key.values()))
-
-
-def row_address(table: str, key: str, **more: str) -> str:
-    """Where a row's page is."""
-    return address("/row", [("table", table), ("key", key), *more.items()])
+def _results(result: Any) -> list[tuple[str, Any]]:
+    """A result's values by name; none for one that has no names, or is masked."""
+    return list(result.items()) if isinstance(result, Mapping) and result not in (MASKED, PERSONAL) else []
 
 
 def _neighbour(asking: Asking, cursor: str) -> int | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actionbus.adapters.http.job_kinds import FIELDS
+from actionbus.adapters.http.refusals import NotFound
 from actionbus.adapters.inspector.asking import Asking
-from actionbus.adapters.inspector.pages.reports import report_of, text_of
-from actionbus.adapters.inspector.rendering import Goto, Page
+from actionbus.adapters.inspector.pages.reports import junit_of, report_of, text_of
+from actionbus.adapters.inspector.rendering import Attachment, Goto, Page
 
 _FILLED_IN: Final = ("id", "from", "to", "sql", "action", "table", "key", "column", "value")
 
@@ -41,6 +42,7 @@ def job(asking: Asking, name: str) -> Page:
             "title": f"{found['kind']} {found['state']}",
             "job": _shown(found),
             "report": report_of(found),
+            "has_junit": junit_of(found, lambda _: "") is not None,
         },
     )
 
@@ -48,6 +50,15 @@ def job(asking: Asking, name: str) -> Page:
 def report(asking: Asking, name: str) -> str:
     """What it found, to be sent to somebody."""
     return text_of(asking.job(name), asking.printed_by_job(name))
+
+
+def junit_report(asking: Asking, name: str) -> Attachment:
+    """What a verify found, as JUnit XML for CI. Raises NotFound for what is no verify, or has not ended."""
+    page = asking.links.page
+    found = junit_of(asking.job(name), lambda action_id: page(action_id) or asking.here(f"/actions/{action_id}"))
+    if found is None:
+        raise NotFound("JUnit reports are of verifies that have ended")
+    return Attachment(found, "application/xml; charset=us-ascii", f"verify-{name}.xml")
 
 
 def cancel(asking: Asking, name: str) -> Goto:

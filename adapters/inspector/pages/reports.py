@@ -5,12 +5,13 @@ Used by the pages of jobs. Of what a command printed as JSON each document tells
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from actionbus.adapters.inspector.pages.action import change_told, text_of_key
+from actionbus.adapters.inspector.pages.changes import change_told, text_of_key
 from actionbus.adapters.inspector.pages.tables import difference_told
 from actionbus.adapters.inspector.values import brief, seen
+from actionbus.adapters.junit import Case, counts_of, junit
 
 MOST: Final = 200
 """Documents that a page shows."""
@@ -65,6 +66,27 @@ def _changed(change: Document) -> list[str]:
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
+def junit_of(job: Mapping[str, Any], page_of: Callable[[str], str]) -> str | None:
+    """The same of a verify as JUnit XML; None for other jobs, and for one that did not come to its end."""
+    counts = counts_of(job["lines"]) if job["kind"] == "verify" and job["is_whole"] else None
+    if counts is None:
+        return None
+    cases = []
+    for each in job["answer"]:
+        differences = [_difference(one) for one in each["differences"]]
+        cases.append(
+            Case(
+                each["action"], each["position"], each["verdict"], each["why"], differences, page_of(each["action_id"])
+            )
+        )
+    return junit(cases, counts)
+
+
+def _difference(one: Document) -> str:
+    nested = f" (in {seen(one['in'])})" if one["in"] else ""
+    return f"{seen(one['field'])}{nested}: recorded {brief(one['recorded'])}, now {brief(one['now'])}"
+
+
 def text_of(job: Mapping[str, Any], printed: str) -> str:
     """A report to be sent to somebody: the command, how it ended, and what it found."""
     return "\n".join([f"$ {job['command']}", f"begun {job['began']}, {job['state']}", "", *_lines(job, printed)]) + "\n"
@@ -76,8 +98,7 @@ def _lines(job: Mapping[str, Any], printed: str) -> Iterator[str]:
         verdict = f"{each['verdict']}: " if each["verdict"] else ""
         yield f"{verdict}{seen(each['action'])} at {each['position']}, {each['then']} -> {each['ends']}"
         for one in each["differences"]:
-            nested = f" (in {seen(one['in'])})" if one["in"] else ""
-            yield f"    {seen(one['field'])}{nested}: recorded {brief(one['recorded'])}, now {brief(one['now'])}"
+            yield f"    {_difference(one)}"
     for each in told["rows"]:
         yield f"{each['operation']} {seen(each['table'])} {text_of_key(each['key'])}"
         for column in each["columns"]:

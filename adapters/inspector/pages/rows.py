@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from actionbus.adapters.http.refusals import Malformed
 from actionbus.adapters.inspector.asking import Asking, address
-from actionbus.adapters.inspector.pages.action import change_told, row_address
+from actionbus.adapters.inspector.pages.changes import changes_told, origin_address, row_address
 from actionbus.adapters.inspector.rendering import Page
 
 MOST_VERSIONS: Final = "100"
@@ -24,18 +24,21 @@ def row(asking: Asking) -> Page:
     """The row of a table and a key, as it is, or as it was `at` a position."""
     table, key, at = needed(asking, "table"), needed(asking, "key"), asking.given(["at"])
     found = asking.row(table, key, (*at, ("limit", MOST_VERSIONS)))
-    versions = [change_told(each) for each in found["versions"]]
+    versions = changes_told(found["versions"], [each["position"] for each in found["versions"]], newest_first=True)
+    then = asking.first("at")
     return Page(
         "row.html",
         {
             "title": f"{table} {key}",
             "table": table,
             "key": key,
-            "at": asking.first("at"),
+            "at": then,
             "found": found,
             "versions": versions,
             "is_there": versions[0]["after"] is not None,
-            "columns": [{**each, "origin": _origin(table, key, each["column"], at)} for each in found["blame"]],
+            "columns": [
+                {**each, "origin": origin_address(table, key, each["column"], at=then)} for each in found["blame"]
+            ],
             "then": lambda position: row_address(table, key, at=str(position)),
             "now": row_address(table, key),
             "older": row_address(table, key, at=str(versions[-1]["position"] - 1))
@@ -49,7 +52,3 @@ def row(asking: Asking) -> Page:
 
 def _has_older(found: dict[str, Any], versions: list[dict[str, Any]]) -> bool:
     return bool(found["has_more"] and versions[-1]["position"])
-
-
-def _origin(table: str, key: str, column: str, at: tuple[tuple[str, str], ...]) -> str:
-    return address("/origin", [("table", table), ("key", key), ("column", column), *at])

@@ -15,18 +15,16 @@ _LEAST_BARS: Final = 40
 """There is room for so many, lest few be as wide as they are high."""
 _GAP: Final = 3
 """So many empty buckets, or more, are one."""
-_NOT_COUNTED: Final = frozenset({"touching", "q"})
-"""Filters that the density does not take: it is that of all the others."""
 _TIMES: Final = frozenset({"since", "until"})
 
 
 def strip(asking: Asking, filters: Pairs) -> dict[str, Any] | None:
     """Bars with where each leads; None where there is nothing to show."""
     others = tuple(each for each in filters if each[0] not in _TIMES)
-    counted = tuple(each for each in filters if each[0] not in _NOT_COUNTED)
-    buckets = asking.density((*counted, ("buckets", BUCKETS)))["buckets"]
+    found = asking.density((*filters, ("buckets", BUCKETS)))
+    buckets, is_estimate = found["buckets"], "estimated_from" in found
     most = max((each["records"] for each in buckets), default=0)
-    if not most:
+    if not buckets or not (most or is_estimate):
         return None
     bars: list[dict[str, Any]] = []
     for is_empty, run in groupby(buckets, key=lambda each: not each["records"]):
@@ -36,8 +34,16 @@ def strip(asking: Asking, filters: Pairs) -> dict[str, Any] | None:
             continue
         for each in some:
             then = (("since", each["since"]), ("until", each["until"]))
-            bars.append(_bar(each, most, address("/", (*others, *then))))
-    return {"bars": bars, "wide": max(len(bars), _LEAST_BARS), "height": _HEIGHT, "others": address("/", others)}
+            bars.append(_bar(each, max(most, 1), address("/", (*others, *then))))
+    return {
+        "bars": bars,
+        "wide": max(len(bars), _LEAST_BARS),
+        "height": _HEIGHT,
+        "others": address("/", others),
+        "is_estimate": is_estimate,
+        "estimated_from": found.get("estimated_from"),
+        "counted_beyond": found.get("counted_beyond"),
+    }
 
 
 def _bar(bucket: dict[str, Any], most: int, where: str) -> dict[str, Any]:

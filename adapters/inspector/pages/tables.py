@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actionbus.adapters.inspector.asking import Asking, Pairs, address
-from actionbus.adapters.inspector.pages.action import change_told, row_address, text_of_key
+from actionbus.adapters.inspector.pages.changes import change_told, origin_address, row_address, text_of_key
 from actionbus.adapters.inspector.pages.rows import needed
 from actionbus.adapters.inspector.rendering import Page
 
@@ -13,6 +13,8 @@ _ROWS: Final = 100
 _LOOKED_AT: Final = 10
 """Pages of 200 rows that are looked through for a text."""
 _DIFFERENCES: Final = "200"
+_NEAR: Final = "8"
+"""Changes of the table up to a position that are listed beside its rows."""
 
 
 def tables(asking: Asking) -> Page:
@@ -26,7 +28,10 @@ def table(asking: Asking) -> Page:
     cursor = asking.given(["cursor"])
     found, rows, looked_at = _rows(asking, name, at, text, cursor)
     position = found["basis"]["position"]
-    same: Pairs = (("table", name), *asking.given(["at", "text"]))
+    kept: Pairs = (("table", name), *asking.given(["text"]))
+    same: Pairs = (*kept, *asking.given(["at"]))
+    near = asking.journal([("touching", name), ("cursor", f"o{position}"), ("limit", _NEAR)])["records"]
+    after = asking.journal([("touching", name), ("cursor", f"n{position}"), ("limit", "1")])
     then = (("at", at),) if at else ()
     return Page(
         "table.html",
@@ -41,8 +46,11 @@ def table(asking: Asking) -> Page:
             "looked_at": looked_at,
             "next": address("/table", [*same, ("cursor", found["more"])]) if found["more"] else None,
             "first": address("/table", same) if cursor else None,
-            "before": _beside(asking, name, text, f"o{position - 1}"),
-            "later": _beside(asking, name, text, f"n{position}"),
+            "near": near,
+            "before": next((each["position"] for each in near if each["position"] < position), None),
+            "later": after["records"][0]["position"] if after["records"] else None,
+            "last": max(after["settled"], position),
+            "was_at": lambda place: address("/table", (*kept, ("at", str(place)))),
         },
     )
 
@@ -74,19 +82,10 @@ def _row(found: Any, row: dict[str, Any], then: Pairs) -> dict[str, Any]:
     name = found["table"]
 
     def origin(column: str) -> str:
-        return address("/origin", [("table", name), ("key", key), ("column", column), *then])
+        return origin_address(name, key, column, **dict(then))
 
     where = row_address(name, key, **dict(then)) if key else None
     return {"row": row, "where": where, "origin": origin if key else None}
-
-
-def _beside(asking: Asking, name: str, text: str | None, cursor: str) -> tuple[int, str] | None:
-    """The position of the record before or after at which the table was changed, and the page of then."""
-    found = asking.journal([("touching", name), ("cursor", cursor), ("limit", "1")])["records"]
-    if not found:
-        return None
-    position = found[0]["position"]
-    return position, address("/table", [("table", name), *([("text", text)] if text else []), ("at", str(position))])
 
 
 def diff(asking: Asking) -> Page:
@@ -94,14 +93,19 @@ def diff(asking: Asking) -> Page:
     a, b, name = asking.first("a"), asking.first("b"), asking.first("table")
     asked = [("from", a), ("to", b), ("table", name), ("limit", _DIFFERENCES)]
     found = asking.diff([(each, value) for each, value in asked if value]) if a is not None else None
-    changes = [difference_told(each) for each in found["rows"]] if found else []
+    upto = str(found["basis"]["position"]) if found else None
+    changes = [difference_told(each, before_at=a, after_at=upto) for each in found["rows"]] if found else []
     return Page("diff.html", {"title": "Diff", "a": a, "b": b, "table": name, "found": found, "changes": changes})
 
 
-def difference_told(row: dict[str, Any]) -> dict[str, Any]:
+def difference_told(
+    row: dict[str, Any], *, before_at: str | None = None, after_at: str | None = None
+) -> dict[str, Any]:
     """A row that differs, as templates show a change."""
     before, after = row["before"], row["after"]
     names = {**(before or {}), **(after or {})}
     changed = [name for name in names if (before or {}).get(name) != (after or {}).get(name)]
     operation = "insert" if before is None else "delete" if after is None else "update"
-    return change_told({**row, "operation": operation, "columns": changed if operation == "update" else list(names)})
+    columns = changed if operation == "update" else list(names)
+    told = {**row, "operation": operation, "columns": columns}
+    return change_told(told, before_at=before_at, after_at=after_at)

@@ -28,7 +28,6 @@ def timeline(asking: Asking) -> Page:
     found = asking.journal((*filters, *(limit or (("limit", str(ON_A_PAGE)),)), *cursor))
     chosen = asking.first("sel")
     is_part = asking.first("part") == "rows"
-    others = [each for each in filters if each[0] != "touching"]
     return Page(
         "rows.html" if is_part else "timeline.html",
         {
@@ -38,7 +37,7 @@ def timeline(asking: Asking) -> Page:
             "filters": filters,
             "chips": [_chip(filters, each) for each in filters],
             "menus": _MENUS,
-            "facets": None if is_part else asking.facets(others)["facets"],
+            "facets": None if is_part else asking.facets(filters)["facets"],
             "strip": None if is_part else strip(asking, filters),
             "statuses": STATUSES,
             "narrowed": lambda name, value: address("/", _with(filters, name, value)),
@@ -47,7 +46,7 @@ def timeline(asking: Asking) -> Page:
             "tail": None if cursor or asking.first("until") else _tail(filters, found["looked_at"]["upto"]),
             "again": address("/", (*filters, *limit)),
             "is_newest": not cursor,
-            "chosen": told(asking.action(chosen)) if chosen else None,
+            "chosen": told(asking, asking.action(chosen)) if chosen else None,
             "linked": lambda which: address("/", (*filters, *limit, *cursor, ("sel", str(which)))),
             "values_of": lambda name: [value for each, value in filters if each == name],
         },
@@ -85,7 +84,7 @@ def _without(filters: Iterable[tuple[str, str]], each: tuple[str, str]) -> Pairs
 
 
 def go(asking: Asking) -> Goto:
-    """From what somebody typed or pasted: an id, a position, a time, TABLE or TABLE:KEY, else an action's name."""
+    """From what somebody typed or pasted: a place, a time, TABLE or TABLE:KEY, an action, else words."""
     to = (asking.first("to") or "").strip()
     if not to:
         return Goto("/")
@@ -97,8 +96,12 @@ def go(asking: Asking) -> Goto:
     table, colon, key = to.partition(":")
     if colon and key:
         return Goto(address("/row", [("table", table), ("key", key)]))
-    tables = {each["table"].rpartition(".")[2] for each in asking.tables()["tables"]}
-    return Goto(address("/table", [("table", to)]) if to in tables else address("/", [("action", to)]))
+    if to in {each["table"].rpartition(".")[2] for each in asking.tables()["tables"]}:
+        return Goto(address("/table", [("table", to)]))
+    is_name = (
+        asking.api.bus.registry.find(to) is not None or asking.journal([("action", to), ("limit", "1")])["records"]
+    )
+    return Goto(address("/", [("action" if is_name or not asking.may_search() else "q", to)]))
 
 
 def _is_id(text: str) -> bool:

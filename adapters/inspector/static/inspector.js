@@ -3,12 +3,14 @@ const root = document.body.dataset.root;
 const MOST_ROWS = 400;
 const EVERY_MS = 1000;
 const dialog = document.getElementById("keys");
-const table = document.getElementById("records") ?? document.querySelector("table[data-rows]");
+const table = document.getElementById("records");
+const ROWS = table ? "#records tbody > tr[data-href]" : "table[data-rows] tbody > tr[data-href]";
 const panel = document.getElementById("panel");
 
-const rows = () => [...(table?.querySelectorAll("tbody > tr[data-href]") ?? [])];
+const rows = () => [...document.querySelectorAll(ROWS)];
 const current = () => document.activeElement?.closest?.("tr[data-href]");
 const link = (row) => row?.querySelector("a[href]");
+const selected = () => rows().find((each) => each.getAttribute("aria-selected") === "true");
 
 function say(text) {
   document.getElementById("said").textContent = text;
@@ -17,7 +19,7 @@ function say(text) {
 // Rows: one is chosen by the focus of its link, so that Enter opens it and a screen reader says it.
 function step(by) {
   const all = rows();
-  const chosen = current() ?? table?.querySelector("tr[aria-selected=true]");
+  const chosen = current() ?? selected();
   const at = all.indexOf(chosen);
   const next = all[at < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(Math.max(at + by, 0), all.length - 1)];
   link(next)?.focus();
@@ -41,20 +43,20 @@ async function show(row) {
   dress(panel);
 }
 
-table?.addEventListener("focusin", (event) => show(event.target.closest("tr[data-href]")));
-table?.addEventListener("click", (event) => {
-  const row = event.target.closest("tr[data-href]");
+const rowOf = (event) => event.target.closest?.(ROWS);
+document.addEventListener("focusin", (event) => rowOf(event) && show(rowOf(event)));
+document.addEventListener("click", (event) => {
+  const row = rowOf(event);
   if (!row || getSelection()?.toString()) return;
   if (event.shiftKey) {
     event.preventDefault();
     mark(row);
-  } else if (!event.target.closest("a, button, summary")) {
+  } else if (!event.target.closest("a, button, summary, input")) {
     link(row)?.focus({ preventScroll: true });
   }
 });
-table?.addEventListener("dblclick", (event) => {
-  const row = event.target.closest("tr[data-href]");
-  if (row) location.href = row.dataset.href;
+document.addEventListener("dblclick", (event) => {
+  if (rowOf(event)) location.href = rowOf(event).dataset.href;
 });
 
 // Two marked rows: what changed between them.
@@ -225,6 +227,30 @@ document.addEventListener("click", (event) => {
   for (const each of document.querySelectorAll("details.menu[open]")) if (!each.contains(event.target)) each.open = false;
 });
 
+// The slider of a table: its rows as they were, and what changed them, move with it.
+const slide = document.getElementById("slide");
+let slid = 0;
+async function slideTo(position) {
+  const mine = ++slid;
+  const where = new URL(location.href);
+  where.searchParams.set("at", position);
+  where.searchParams.delete("cursor");
+  const answer = await fetch(where).catch(() => null);
+  const text = await answer?.text();
+  if (mine !== slid) return;
+  if (!answer?.ok) return say(`nothing is told of position ${position}`);
+  const then = new DOMParser().parseFromString(text, "text/html");
+  for (const id of ["state", "steps"]) document.getElementById(id).replaceWith(then.getElementById(id));
+  document.querySelector("input[name=at]").value = position;
+  document.title = then.title;
+  history.replaceState(null, "", where);
+  say(`position ${position}`);
+}
+if (slide) {
+  slide.classList.add("on"); // its place was kept, so that nothing jumps
+  slide.addEventListener("input", () => slideTo(slide.value));
+}
+
 // A job that runs: how far it is, each second.
 async function watchJob() {
   const shown = document.getElementById("job");
@@ -271,7 +297,7 @@ const follow = (selector) => {
 const KEYS = {
   j: () => step(1),
   k: () => step(-1),
-  x: () => mark(current() ?? table?.querySelector("tr[aria-selected=true]")),
+  x: () => mark(current() ?? selected()),
   p: () => live && toggle(live.getAttribute("aria-pressed") !== "true"),
   "[": () => follow("a[data-time=back]"),
   "]": () => follow("a[data-time=forward]"),
@@ -279,7 +305,7 @@ const KEYS = {
   "?": () => (dialog.open ? dialog.close() : dialog.showModal()),
 };
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, textarea, select");
+  const typing = event.target.closest?.("input:not([type=range]), textarea, select");
   if (event.key === "Escape") return escape(typing);
   if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
   const act = KEYS[event.key];

@@ -38,6 +38,16 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:200]} {node['failureSummary']}" for each in found for node in each["nodes"]]
 
 
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until it has the focus."""
+    wanted = page.locator(selector).first
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("each => document.activeElement === each"):
+            return
+    raise AssertionError(f"no Tab leads to {selector}")
+
+
 ROWS = "#records tbody tr"
 
 

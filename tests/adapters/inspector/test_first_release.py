@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.adapters.inspector.conftest import Look, Watched
-from tests.adapters.inspector.looking import ROWS, positions
-
-
-def tab_to(page: Page, selector: str) -> None:
-    """Press Tab until it has the focus."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    raise AssertionError(f"no Tab leads to {selector}")
+from tests.adapters.inspector.looking import ROWS, positions, tab_to
 
 
 def test_filters_are_given_by_keyboard(look: Look, watched: Watched) -> None:
@@ -88,6 +79,21 @@ def test_a_date_is_jumped_to(look: Look) -> None:
     assert len(positions(page)) >= 15
 
 
+def test_what_is_no_name_or_place_is_looked_for_as_words(look: Look) -> None:
+    """As a stranger does, who knows nothing but what the customer is called."""
+    for typed, leads_to in (
+        ("reprice", "**/?action=reprice"),
+        ("Dora 720", "**/?q=Dora+720"),
+        ("reservations", "**/table?*"),
+    ):
+        page = look("/")
+        page.keyboard.press("/")
+        page.keyboard.type(typed)
+        page.keyboard.press("Enter")
+        page.wait_for_url(leads_to)
+    assert positions(look("/?q=Dora+720")) == [23]
+
+
 def test_causes_and_the_request_are_walked_by_keyboard(look: Look) -> None:
     page = look("/actions/23")
     tab_to(page, "a[href*='/causes/']")
@@ -122,6 +128,65 @@ def test_a_value_leads_to_where_it_came_from(look: Look) -> None:
     tab_to(page, ".chain a")
     page.keyboard.press("Enter")
     page.wait_for_url("**/actions/*")
+
+
+def test_values_of_rows_arguments_and_results_lead_to_their_origin(look: Look, watched: Watched) -> None:
+    page = look("/actions/23")
+    after = page.locator(".change.update tr.changed", has_text="price").locator("td").nth(1)
+    before = page.locator(".change.update tr.changed", has_text="price").locator("td").first
+    assert (before.inner_text(), after.inner_text()) == ("360", "720")
+    after.locator("a").press("Enter")
+    page.wait_for_url("**/origin?table=reservations&key=r-dora&column=price&at=23")
+    expect(page.locator(".chain")).to_contain_text("changed by reprice")
+    page.go_back()
+    before.locator("a").press("Enter")
+    page.wait_for_url("**/origin?table=reservations&key=r-dora&column=price&at=22")
+    expect(page.locator(".chain")).to_contain_text("inserted by reserve")
+    page.go_back()
+    tab_to(page, "a.cell[href*='argument=price']")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/origin?action=*&argument=price")
+    chain = page.locator(".chain")
+    expect(chain.locator("li").first).to_contain_text("given to reprice")
+    expect(chain.locator("li").last).to_contain_text("which was run by import_prices")
+    expect(chain.locator("li").last).to_contain_text('"factor": "2"')
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/actions/*")
+    page.locator("a.cell[href*='result=id']").press("Enter")
+    expect(page.locator(".chain")).to_contain_text("The same value stands in argument id")
+    page = look("/actions/8")
+    page.locator("a.cell[href*='argument=room']").press("Enter")
+    expect(page.locator("main")).to_contain_text("it is the argument's default")
+    page = look("/diff?a=20&b=24")
+    dora = page.locator(".change", has_text="r-dora")
+    assert [each.get_attribute("href").rpartition("at=")[2] for each in dora.locator("tr.changed a.cell").all()] == [
+        "20",
+        "24",
+    ]
+    page = look("/row?table=reservations&key=r-dora")
+    assert page.locator(".step .change.update a.cell[href*='column=price&at=23']").count() == 1
+
+
+def test_list_slider_and_rows_of_a_table_move_together(look: Look, watched: Watched) -> None:
+    page = look("/table?table=reservations&at=24")
+    dora = page.locator("table.state tr", has_text="r-dora")
+    expect(dora).to_contain_text("720")
+    tab_to(page, "#slide")
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**&at=22")
+    expect(dora).to_contain_text("360")
+    expect(page.locator(".near a[aria-current]")).to_have_text("21 reprice")
+    expect(page.locator("#steps b")).to_have_text("22")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**&at=23")
+    expect(dora).to_contain_text("720")
+    expect(page.locator(".near a[aria-current]")).to_have_text("23 reprice")
+    page.keyboard.press("j")
+    expect(page.locator("table.state tbody tr a").first).to_be_focused()
+    page.reload()
+    assert watched.here() == "/table?table=reservations&at=23"
+    expect(dora).to_contain_text("720")
 
 
 def test_two_positions_are_compared_by_keyboard(look: Look) -> None:

@@ -17,7 +17,7 @@ from actionbus.adapters.http.refusals import Busy, Malformed
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
 from tests.adapters.inspector.conftest import Inspected, entered, with_jobs
-from tests.adapters.inspector.looking import ended, violations
+from tests.adapters.inspector.looking import ended, tab_to, violations
 from tests.waiting import eventually
 
 
@@ -81,12 +81,31 @@ def test_a_preview_changes_nothing_and_a_revert_does(page: Page, working: Inspec
 
 def test_an_operator_decides_about_what_waits_as_an_action_on_record(page: Page, working: Inspected) -> None:
     page.goto(f"{working.address}/queue")
-    page.get_by_role("button", name="cancel").click()
+    page.keyboard.press("j")
+    expect(page.locator("tr[data-href] th a").first).to_be_focused()
+    tab_to(page, "tr[data-href] button:text-is('cancel')")
+    page.keyboard.press("Enter")
     assert "is cancelled" in ended(page)
     [decided] = working.bus.journal.read(action="cancel_run", kind="outcome")
     assert decided.status == "succeeded"
     page.goto(f"{working.address}/queue")
     expect(page.locator("main")).to_contain_text("Nothing waits")
+
+
+def test_documents_are_shown_as_they_were_at_a_position(page: Page, working: Inspected) -> None:
+    page.goto(f"{working.address}/projections")
+    tab_to(page, "input[name=at]")
+    page.keyboard.type("8")
+    page.keyboard.press("Enter")
+    told = ended(page)
+    assert "actionbus history documents --json --at=8 -- stays" in told
+    assert [each for each in ("r-anna", "r-dora", "r-emil") if each in told] == ["r-anna", "r-dora"]
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == []
+    for width in (320, 1024):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_one_that_runs_is_running_for_whoever_looks_until_it_is_cancelled(working: Inspected) -> None:

@@ -59,11 +59,32 @@ def test_a_customer_says_her_reservation_costs_double(look: Look, watched: Watch
 def test_operators_see_projections_and_what_waits(look: Look) -> None:
     row = look("/projections").locator("tbody tr")
     assert row.locator("th").inner_text().startswith("stays")
-    assert int(row.locator("td").nth(3).inner_text().split()[0]) > 20, "it is behind by all that was done"
+    assert int(row.locator("td").nth(3).inner_text().partition(",")[0]) > 20, "it is behind by all that was done"
     page = look("/queue")
     assert page.locator("tbody tr").first.inner_text().split()[:2] == ["queued", "reprice"]
     page.get_by_role("link", name="reprice").click()
     expect(page.locator("main")).to_contain_text("state")
+
+
+def test_a_page_that_is_not_there_looks_like_the_others(look: Look) -> None:
+    """Nothing jumps: the same pages to go to, and the same margin, as from where there is something."""
+    seen = []
+    for path in ("/actions/8", "/actions/999"):
+        page = look(path)
+        box = page.locator("h1").bounding_box()
+        assert box is not None
+        seen.append((page.locator("header.bar nav a").all_inner_texts(), box["x"]))
+    assert seen[0] == seen[1]
+
+
+def test_every_page_is_to_be_seen_in_a_narrow_window(look: Look, watched: Watched) -> None:
+    watched.page.set_viewport_size({"width": 320, "height": 800})
+    page = look("/queue")
+    for each in page.locator("header.bar nav a").all():
+        box = each.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 320
 
 
 def test_an_action_shows_what_was_asked_and_what_became_of_it(look: Look) -> None:

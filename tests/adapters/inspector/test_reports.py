@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -58,6 +59,14 @@ def test_a_verify_shows_what_was_recorded_and_what_is_now_side_by_side(page: Pag
     text = page.locator("body").inner_text()
     assert "divergent: reprice at" in text
     assert "result.rounded: recorded (absent), now true" in text
+    page.go_back()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="as JUnit XML").press("Enter")
+    suite = ElementTree.parse(download.value.path()).getroot()
+    cases = [each for each in suite.iter("testcase") if each.get("classname") == "reprice"]
+    assert suite.get("failures") == str(len(suite.findall("testcase/failure"))) != "0"
+    assert int(suite.get("tests") or 0) >= len(cases)
+    assert all((each[0].text or "").rpartition("\n")[2].startswith(f"{later.address}/actions/") for each in cases)
 
 
 def test_another_line_of_history_is_shown_beside_the_recorded_one_with_its_rows(page: Page, later: Inspected) -> None:
