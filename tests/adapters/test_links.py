@@ -20,8 +20,7 @@ from actionbus.adapters.links import PLACES, Links
 from actionbus.adapters.logs import formatter
 from actionbus.adapters.settings import BadSetting
 from tests.adapters.inspector.inn.app import inn
-from tests.adapters.inspector.looking import mounted
-from tests.adapters.inspector.test_hostile import CORPUS
+from tests.adapters.inspector.looking import CORPUS, mounted
 
 HERE = "https://inn.example/inspector/"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

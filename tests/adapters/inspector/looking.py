@@ -14,6 +14,22 @@ from actionbus.flask import ActionBus
 from tests.waiting import PATIENCE_S
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+CORPUS = (
+    "<script>hit=1</script>",
+    "<img src=x onerror=hit=1>",
+    '"><svg onload=hit=1>',
+    "' onmouseover='hit=1",
+    "</td></tr></table><style>*{display:none}</style><iframe src=/about>",
+    "javascript:hit=1//<a href=javascript:hit=1>x</a>",
+    "</title><base href=//evil.invalid/><meta http-equiv=refresh content='0;url=//evil.invalid'>",
+    "{{ 7*7 }}{% raw %}${7*7}<%= 7*7 %>",
+    "\u202eexe.gnp\u202c\u2066hidden\u2069\u200b\u2028\ufeff",
+    "\x1b[2J\x07\x9b31m\x7f\ud800\udfff",
+    "-->]]><!--<!DOCTYPE html>",
+    "x" * 30_000 + "<b>end</b>",
+    "e\u0301" * 5 + "Z" + "\u0335" * 60,
+)
+"""Hostile values."""
 PAGES = {
     "/": "/?sel=24",
     "/go": "/go?to=24",

@@ -13,23 +13,9 @@ from actionbus import Bus
 from actionbus.adapters.inspector.asking import address
 from tests.adapters.inspector.conftest import Inspected, Watched
 from tests.adapters.inspector.inn.app import inn
+from tests.adapters.inspector.looking import CORPUS
 from tests.conftest import TORTURE
 
-CORPUS = (
-    "<script>hit=1</script>",
-    "<img src=x onerror=hit=1>",
-    '"><svg onload=hit=1>',
-    "' onmouseover='hit=1",
-    "</td></tr></table><style>*{display:none}</style><iframe src=/about>",
-    "javascript:hit=1//<a href=javascript:hit=1>x</a>",
-    "</title><base href=//evil.invalid/><meta http-equiv=refresh content='0;url=//evil.invalid'>",
-    "{{ 7*7 }}{% raw %}${7*7}<%= 7*7 %>",
-    "\u202eexe.gnp\u202c\u2066hidden\u2069\u200b\u2028\ufeff",
-    "\x1b[2J\x07\x9b31m\x7f\ud800\udfff",
-    "-->]]><!--<!DOCTYPE html>",
-    "x" * 30_000 + "<b>end</b>",
-    "e\u0301" * 5 + "Z" + "\u0335" * 60,
-)
 PATHS = (
     "/?sel=2",
     "/?part=rows",
