@@ -14,8 +14,10 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from actionbus.core import Bus
 from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, erasures_made, place_at
@@ -100,7 +102,8 @@ def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[d
         is_it = (manifest["journal"], manifest["after"], manifest["upto"])
         if is_it == (bus.journal.identity(), place.after, place.upto) and _is_free(bus, folder):
             verify(folder, watch)
-            return manifest, digest_of(folder / MANIFEST)
+            if _are_here(bus, folder, place.upto):
+                return manifest, digest_of(folder / MANIFEST)
     raise ReplayError(
         f"the folder {folder} is not empty, and holds no archive up to position {place.upto}; name another"
     )
@@ -108,6 +111,18 @@ def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[d
 
 def _is_free(bus: Bus, folder: Path) -> bool:
     return all(each.folder != str(folder) for each in archives(bus.backend))
+
+
+def _are_here(bus: Bus, folder: Path, upto: int) -> bool:
+    """Whether an archive's records are those of this database up to there.
+
+    Where a standby that lagged took over, or a backup was restored, other records have these positions.
+    """
+    lines = transfer.lines_of(folder / JOURNAL)
+    next(lines)
+    told = ((each["position"], UUID(each["action_id"])) for each in lines if transfer.kind_of(each) == "record")
+    here = ((record.position, record.action_id) for record in bus.journal.as_stored(upto=upto))
+    return all(one == other for one, other in zip_longest(told, here))
 
 
 def _export(bus: Bus, place: ArchiveCut, partial: Path, watch: Watch) -> dict[str, Any]:

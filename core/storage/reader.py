@@ -197,8 +197,12 @@ class SettledReader:
             self._knows_beginning = False
 
     def outlast_writers(self) -> None:
-        """Wait until every transaction that holds the lock now has ended. On SQLite there is one writer."""
+        """Wait until every transaction that holds the lock now has ended. On SQLite there is one writer.
+
+        Raises JournalUnavailable on a server where nobody can see them.
+        """
         if self._has_holes:
+            self._backend.read(self._end_here)
             self._backend.read(lambda connection: self._outlast(connection, None))
 
     def waiting_for(self) -> list[str]:
