@@ -149,7 +149,7 @@ def test_the_guide_to_projections_runs_as_it_is_written(
         ("testing", 1),
         ("cli", 2),
         ("history", 3),
-        ("archives", 1),
+        ("archives", 2),
         ("privacy", 2),
         ("search", 1),
         ("inspector", 1),

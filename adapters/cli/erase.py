@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from actionbus.adapters.cli.common import Environment, json_option, pass_environment, print_json, refuse_missing
@@ -9,6 +12,8 @@ from actionbus.adapters.cli.printing import counted, say
 from actionbus.core import Application, Bus
 from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.storage.engines import make_engine
+from actionbus.replay.archive_subjects import SubjectSearch
+from actionbus.replay.errors import ReplayError
 
 
 @click.command()
@@ -35,6 +40,7 @@ def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json:
         "images": erasure.images,
         "standing": erasure.standing,
         "keys": erasure.keys,
+        "archives": (held := [_in_archive(bus, subject, folder) for folder in erasure.archives]),
     }
     if as_json:
         print_json(told)
@@ -45,6 +51,31 @@ def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json:
     for table, count in erasure.standing.items():
         hold = f"{counted(count, 'row')} of {table} still {'holds' if count == 1 else 'hold'} personal values"
         say(("note:", "yellow"), f" {hold}; an action of the application removes them", stderr=True)
+    for each in held:
+        if (why := _why(each)) is not None:
+            say(("note:", "yellow"), f" {each['folder']} {why}", stderr=True)
+
+
+def _in_archive(bus: Bus, subject: str, folder: str) -> dict[str, Any]:
+    """What a folder has of the subject, as JSON; nulls where nobody can tell."""
+    try:
+        found = SubjectSearch(bus, subject).look(Path(folder))
+    except ReplayError as error:
+        return {"folder": folder, "images": None, "unnamed": None, "error": str(error)}
+    return {"folder": folder, "images": found.named, "unnamed": found.unnamed, "error": None}
+
+
+def _why(held: dict[str, Any]) -> str | None:
+    """Why something has to be done about an archive; None if nothing of the subject is in it."""
+    then = "attach it, erase again and archive anew, and delete it and its copies"
+    if held["error"]:
+        return f"cannot be read from here, and may hold personal values of the subject: {held['error']}; {then}"
+    if held["images"]:
+        return f"still holds personal values of the subject, in {counted(held['images'], 'row image')}: {then}"
+    if held["unnamed"]:
+        images = counted(held["unnamed"], "row image")
+        return f"has {images} with personal values of nobody named, which may be the subject's: {then}"
+    return None
 
 
 def bus_of(env: Environment) -> Bus:

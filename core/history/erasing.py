@@ -111,11 +111,8 @@ def erase(
     images: dict[str, int] = {}
     standing: dict[str, int] = {}
     for name, of_table in tables.items():
-        by_subject: dict[str, list[str]] = {}
-        for column, named in personal[name].items():
-            by_subject.setdefault(named, []).append(column)
-        for named, columns in by_subject.items():
-            if count := _erase(store, [_part(of_table, each, named, columns) for each in of_table], wanted):
+        for named, columns in by_naming(personal[name]).items():
+            if count := _erase(store, [part_of(of_table, each, named, columns) for each in of_table], wanted):
                 images[name] = images.get(name, 0) + count
             if there := store.standing(name, named, columns, wanted):
                 standing[name] = standing.get(name, 0) + there
@@ -124,7 +121,16 @@ def erase(
     return {"images": images, "standing": standing, "keys": keys}
 
 
-def _part(shapes: Sequence[Shape], shape: Shape, named: str, columns: Iterable[str]) -> SubjectColumns:
+def by_naming(personal: Mapping[str, str]) -> dict[str, list[str]]:
+    """A table's personal columns by the column that names their subject."""
+    found: dict[str, list[str]] = {}
+    for column, named in personal.items():
+        found.setdefault(named, []).append(column)
+    return found
+
+
+def part_of(shapes: Sequence[Shape], shape: Shape, named: str, columns: Iterable[str]) -> SubjectColumns:
+    """What of a shape is personal to whom `named` names; `shapes` are all of its table."""
     places = {place for each in columns for place in [_place(shapes, shape, each)] if place is not None}
     return SubjectColumns(shape, _place(shapes, shape, named), tuple(sorted(places)))
 
@@ -147,7 +153,7 @@ def _erase(store: ErasedImages, parts: Sequence[SubjectColumns], wanted: Collect
     for part in parts:
         versions: dict[int, ImageSides] = {}
         for version in store.naming(part, wanted) if part.subject is not None else ():
-            if _names(part, version.before, wanted) or _names(part, version.after, wanted):
+            if names(part, version.before, wanted) or names(part, version.after, wanted):
                 versions[version.image] = version
                 named |= {version.key} if part.shape.key else set()
         found.append((part, versions))
@@ -165,18 +171,25 @@ def _marked(part: SubjectColumns, version: ImageSides, named: Collection[Any], w
     is_of_row = version.key in named if part.shape.key else False
     before, after = (
         row is not None
-        and any(row[place] is not None and not isinstance(row[place], ErasedValue) for place in part.places)
-        and (_names(part, row, wanted) or (is_of_row and _names_nobody(part, row)))
+        and holds_values(part, row)
+        and (names(part, row, wanted) or (is_of_row and names_nobody(part, row)))
         for row in (version.before, version.after)
     )
     return MarkedImage(version, before, after)
 
 
-def _names(part: SubjectColumns, row: Sequence[Value] | None, wanted: Collection[str]) -> bool:
+def holds_values(part: SubjectColumns, row: Sequence[Value]) -> bool:
+    """Whether a row has personal values that are not erased."""
+    return any(row[place] is not None and not isinstance(row[place], ErasedValue) for place in part.places)
+
+
+def names(part: SubjectColumns, row: Sequence[Value] | None, wanted: Collection[str]) -> bool:
+    """Whether a row is of one of these subjects."""
     return row is not None and part.subject is not None and _text(row[part.subject]) in wanted
 
 
-def _names_nobody(part: SubjectColumns, row: Sequence[Value]) -> bool:
+def names_nobody(part: SubjectColumns, row: Sequence[Value]) -> bool:
+    """Whether a row does not say whose it is."""
     return part.subject is None or row[part.subject] is None
 
 

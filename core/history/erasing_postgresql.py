@@ -114,7 +114,12 @@ class PostgreSQLStore(ErasedImages):
         return len(set(self._rows(deleted, (subject,))))
 
     def close(self) -> None:
-        """Nothing is open beyond this transaction."""
+        """Nothing is open beyond this transaction. An erasure is noted where no image was there to be changed, too.
+
+        All of the subject's may be archived: whoever attaches them is told that there was an erasure since.
+        """
+        note = f"SELECT {self._home}actionbus_erase(%s, NULL, '{{}}', '{{}}', '{{}}', '{{}}', %s)"
+        self._rows(note, (self._subject, self._salt))
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         self._cursor.execute(sql, values)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application, narrowed
@@ -13,6 +15,7 @@ from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import declare, read_declared
 from actionbus.core.history.erasing import erase, receipt_for
 from actionbus.core.history.fold import by_table
+from actionbus.core.storage.archives import archives
 from actionbus.core.storage.backend import Backend
 from actionbus.core.values.public import public
 from actionbus.core.values.record import Outcome
@@ -36,6 +39,9 @@ class Erasure:
     """By table, how many rows of the subject the application still has: to be removed by an action of its own."""
     keys: int
     """Of personal arguments, that were deleted."""
+    archives: list[str]
+    """Folders with row images of tables that have personal columns, which no erasure reaches: what of the subject is in
+    them is there still. `replay.archive_subjects` looks."""
 
 
 class Work:
@@ -54,7 +60,13 @@ class Work:
         database = database_of(connection)
         personal = {name: kept.personal for name, kept in read_declared(connection, prefix).items()}
         shapes = by_table(database.shapes(connection, prefix))
-        return erase(database.store(connection, prefix, self.commitment), shapes, personal, self._subject)
+        done = erase(database.store(connection, prefix, self.commitment), shapes, personal, self._subject)
+        return done | {"archives": self._holding(connection, personal)}
+
+    def _holding(self, connection: Connection, personal: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Where there may be images of the subject besides: of attached archives too, whose folders are left."""
+        is_any = any(personal.values())
+        return [each.folder for each in archives(self._backend, connection) if is_any and each.images and each.folder]
 
     def application(self, application: Application) -> Application:
         """With the one action that does the work, and who is asked for its permission."""
@@ -62,6 +74,5 @@ class Work:
 
     def told(self, outcome: Outcome) -> Erasure:
         """What came of it as JSON, for the outcome's result."""
-        return Erasure(
-            outcome, self.receipt, outcome.result["images"], outcome.result["standing"], outcome.result["keys"]
-        )
+        done = outcome.result
+        return Erasure(outcome, self.receipt, done["images"], done["standing"], done["keys"], done["archives"])
