@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -64,7 +64,7 @@ def main() -> None:
         where = Places(bus, given.actions)
         for title, client, paths in (
             ("pages of the inspector", _inspector(bus), where.pages()),
-            ("answers of the read API", _api(bus), where.answers()),
+            ("answers of the read API", api_of(bus), where.answers()),
         ):
             print(title)
             for name, path in paths.items():
@@ -80,29 +80,29 @@ def _tell(name: str, client: Any, path: Path, rounds: int, database: str) -> Non
     clock, cpu = list[float](), list[float]()
     for _ in range(rounds + 1):
         asked = path()
-        servers = _servers(database)
-        begun, used = time.perf_counter(), _processor_s(servers)
+        servers = servers_of(database)
+        begun, used = time.perf_counter(), processor_s(servers)
         answer = client.get(asked)
         clock.append(time.perf_counter() - begun)
-        cpu.append(_processor_s(servers) - used)
+        cpu.append(processor_s(servers) - used)
         assert answer.status_code == 200, (asked, answer.text[:500])
-    told = " ".join(f"{each:8.0f}" for each in (*_of(clock[1:]), *_of(cpu[1:])))
-    print(f"  {name:<44} {told}{'' if _of(clock[1:])[1] < GOAL_MS else '  !'}", flush=True)
+    told = " ".join(f"{each:8.0f}" for each in (*middle_and_p95(clock[1:]), *middle_and_p95(cpu[1:])))
+    print(f"  {name:<44} {told}{'' if middle_and_p95(clock[1:])[1] < GOAL_MS else '  !'}", flush=True)
 
 
-def _of(spent: list[float]) -> tuple[float, float]:
+def middle_and_p95(spent: list[float]) -> tuple[float, float]:
     """Median and 95th percentile, in ms."""
     ordered = sorted(spent)
     return ordered[len(ordered) // 2] * 1000, ordered[int(len(ordered) * 0.95)] * 1000
 
 
-def _servers(database: str) -> list[psutil.Process]:
+def servers_of(database: str) -> list[psutil.Process]:
     """The processes that serve a database on this machine."""
     titled = f"postgres: postgres {database} "
     return [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0].startswith(titled)]
 
 
-def _processor_s(servers: list[psutil.Process]) -> float:
+def processor_s(servers: list[psutil.Process]) -> float:
     """Seconds that this process and those have had, to a hundredth."""
     spent = time.process_time()
     for process in servers:
@@ -118,7 +118,7 @@ def _inspector(bus: Bus) -> Any:
     return client
 
 
-def _api(bus: Bus) -> Any:
+def api_of(bus: Bus) -> Any:
     app = Flask("asked")
     app.config["ACTIONBUS_ELASTICSEARCH_URL"] = "embedded"
     ActionBus(app, bus=bus)
@@ -131,7 +131,7 @@ class Places:
     def __init__(self, bus: Bus, actions: int) -> None:
         self._bus, self._actions, self._random = bus, actions, random.Random(7)
         with bus.engine.connect() as connection:
-            self._last = connection.execute(text("SELECT max(recorded_at) FROM journal")).scalar_one().astimezone(UTC)
+            self._last = bus.backend.utc(connection.execute(text("SELECT max(recorded_at) FROM journal")).scalar_one())
 
     def position(self) -> int:
         """Of any record."""
@@ -213,6 +213,8 @@ class Places:
             "density of a year, of a release": lambda: f"/journal/density?since={year}&buckets=100&release=r7",
             "facets": lambda: "/journal/facets",
             "an action": lambda: f"/journal/{self.position()}",
+            "its causes": lambda: f"/journal/causes/{self.position()}",
+            "records of a range of time": lambda: f"/journal?since={(since := self.moment())}&until={since}",
             "a row": lambda: f"/history/rows/{TABLE}/{self.key()}",
             "a busy row": lambda: f"/history/rows/{TABLE}/1",
             "a table at a position": lambda: f"/history/state/{TABLE}?at={self.position()}",
