@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,12 +41,13 @@ from actionbus.replay.order import answer_of, are_permuted, as_named, gone_throu
 from actionbus.replay.overlap import SeenOthers, by_transaction, overlapping, parts_of
 from actionbus.replay.passing import SKIPS, OutOfSight, passed_over
 from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.recorded import RecordedImages, beginnings, images_between, rows_at
+from actionbus.replay.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
 from actionbus.replay.renaming import Renaming
 from actionbus.replay.rerun import Rerun
 from actionbus.replay.sandbox import Sandbox
 from actionbus.replay.sandbox_database import Prepare
 from actionbus.replay.step import Step
+from actionbus.replay.under_way import UnderWay
 from actionbus.replay.upcasting import upcast
 
 Others = SeenOthers | OutOfSight
@@ -85,6 +87,7 @@ class Replayer:
         self._overlaps = journal.dialect == "postgresql"  # SQLite has one writer
         self._recent: deque[Record] = deque(maxlen=_WINDOW)
         self._recorded: RecordedImages | None = None
+        self._under_way = UnderWay(journal)
         self._beginnings: Mapping[str, int] = {}
         self.noting: Callable[[list[Net]], None] = lambda nets: None
         """Told of the rows that are put as they were recorded, beside those of the actions given; a fork listens."""
@@ -117,7 +120,7 @@ class Replayer:
         Whatever else was recorded is put into the tables; what becomes of the action given is the caller's to put.
         """
         self.check_versions(after, upto)
-        self.load(after)
+        self._load_whole(after)
         for entry in entries(self.journal, after, upto):
             recorded = self.catch_up(entry)
             if self.is_for_operators(entry) or entry.outcome.status not in (*statuses, "succeeded"):
@@ -130,8 +133,20 @@ class Replayer:
     def stand_before(self, entry: Entry) -> list[Net]:
         """Have the tables as they were recorded before an action; its recorded rows."""
         self.check_versions(entry.position - 1, entry.position)
-        self.load(first_position(entry) - 1)
+        self._load_whole(first_position(entry) - 1)
         return self.catch_up(entry)
+
+    def _load_whole(self, after: int) -> None:
+        """Put the rows of a position into the sandbox, but what was committed behind it, which comes with its outcome."""
+        self.load(after)
+        if not self._overlaps:
+            return
+        for record in self._under_way.parted(self._recent, after):
+            shapes, images = images_between(self.history, record.position - 1, record.position, self._renaming)
+            of = OfRecord(record.position, images, shapes)
+            self.sandbox.put([net._replace(before=net.after, after=net.before) for net in reversed(of.nets())])
+            self._under_way.holds(record, of, after)
+            self._recent.remove(record)
 
     def load(self, after: int) -> None:
         """Put the rows of a position into the sandbox, once. Raises ReplayError."""
@@ -151,13 +166,16 @@ class Replayer:
         own: list[Image] = []
         shapes: Mapping[int, Shape] = {}
         mine = {each.position for each in entry.all()}
-        for each in self._recorded.through(entry.position):
+        for each in chain(self._under_way.due(entry.position), self._recorded.through(entry.position)):
             shapes = each.shapes
             if each.position in mine:
                 own += each.images
                 continue
+            record = self.journal.at(each.position) if self._overlaps else None
+            if record is not None and self._under_way.holds(record, each, entry.position):
+                continue
             self._put(each.nets(), begun=each.begun())
-            if self._overlaps and (record := self.journal.at(each.position)):
+            if record is not None:
                 self._recent.append(record)
         return net_of(own, shapes)
 
