@@ -56,14 +56,9 @@ class Debugging:
 
     def _find_seen(self) -> SeenOthers:
         """What it saw of actions that overlapped, as far as that explains how it ended."""
-        others = self.replayer.overlapped(self.entry)
-        if not others:
-            return NOTHING_SEEN
         rerun, differences = self.replayer.tried(self.entry, self.recorded)
         self.replayer.sandbox.drop(rerun)
-        if not differences:
-            return NOTHING_SEEN
-        return self.replayer.explaining(self.entry, self.recorded, others) or NOTHING_SEEN
+        return self.replayer.seen_by(self.entry, self.recorded, rerun) if differences else NOTHING_SEEN
 
     def run(self, hook: Hook | None = None) -> tuple[Rerun, list[Difference]]:
         """Run it on the state that it saw; what differs from history."""

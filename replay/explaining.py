@@ -1,63 +1,114 @@
-"""Looks for what an action saw of others that overlapped, so that it comes out as recorded. Used by the replayer."""
+"""Looks for what an action saw of others that overlapped, so that it comes out as recorded. Used by the replayer.
+
+Under READ COMMITTED each statement sees what was committed when it began, and what a statement sees decides, with what
+those before it saw, what the handler does next. So the ways in which others may have been committed between the
+statements are a tree: before each statement to which it matters (`mattering`) a choice how many of them were. It is
+gone through depth first, and a branch is given up at the first statement that changes a row as history did not. Two
+things are known and cut branches too: another that was committed after a change of the action's (its record tells which images
+there were by then) was not seen by the statement that made this, nor by any before it; and one that wrote what a third
+had written, or had seen it, was committed after it.
+
+First in the order of outcomes, which nearly always is that of commits. Then widely: commits lie in another order where
+records do not forbid it; and a statement that waited for rows sees these as they have become, but none that are new.
+
+Where all of the tree was seen, a difference that is left is none that others made. Where there is more than can be
+tried, `lasting` says which differences nothing that was tried took away: a change of the code that has nothing to do
+with what others did is among them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
-from actionbus.replay.nets import Net
-from actionbus.replay.overlap import NEVER, SeenOthers, Theirs, at, moments, near, orders, states, times
+from actionbus.replay.overlap import Matters, Other, SeenOthers
 
-_MOST_TRIES: Final = 150
-"""How often an action that differs is run again for an explanation."""
-Try = Callable[[SeenOthers], tuple[int, int]]
-"""Runs the action where it saw that; how many differences there are, and how many statements it had."""
-
-
-def explained(theirs: Theirs, recorded: Sequence[Net], parts: Sequence[float], tried: Try) -> SeenOthers | None:
-    """What explains how the action came out; None if nothing that was tried does.
-
-    `parts` are when the others committed, as parts of the time that it took.
-    """
-    search = _Search(tried)
-    if seen := search.first(chain(states(theirs), orders(theirs, recorded))):
-        return seen
-    count = search.statements
-    if seen := search.first(chain(moments(theirs, count), times(theirs, count, parts))):
-        return seen
-    while search.left > 0 and search.has_come_nearer():
-        if seen := search.first(at(theirs, when) for when in near(search.nearest, search.statements)):
-            return seen
-    return None
+_STATES: Final = 7
+"""States of the beginning that are tried."""
+_TRIES: Final = 300
+"""How often an action is run again for either of the two ways to go through the tree."""
+_NEAREST: Final = 8
+"""Of what was tried, so much is kept."""
 
 
-class _Search:
-    """Tries one thing after the other, and remembers what came nearest to history."""
+class Tried(NamedTuple):
+    """What came of one try."""
 
-    def __init__(self, tried: Try) -> None:
+    differences: frozenset[str]
+    """The fields that differ from history; none if it came out as recorded."""
+    has_status: bool
+    """Whether it ended as it did in history."""
+    departs: int | None
+    """The first statement that changed a row as history did not, if any is known to."""
+    is_order: bool
+    """Whether it differs in nothing but the order of what it tells."""
+
+
+Try = Callable[[SeenOthers], Tried]
+
+
+class Search:
+    """Goes through what an action may have seen, once, when made."""
+
+    def __init__(self, others: Sequence[Other], matters: Matters, tried: Try) -> None:
+        self._others = others
+        self._matters = matters
         self._tried = tried
-        self._fewest = self._known = NEVER
-        self.nearest: list[int] = []
-        self.statements = 0
-        """The most that the action had."""
-        self.left = _MOST_TRIES
+        self._nearest: list[tuple[int, int, SeenOthers]] = []
+        self._lasting: dict[bool, frozenset[str]] = {}
+        self.tries = 0
+        self.is_complete = True
+        """Whether everything was tried that it may have seen."""
+        self.reordered: SeenOthers | None = None
+        """Something with which it differs from history only in the order of what it tells."""
+        self.seen = next(filter(self._explains, self._ways()), None)
+        """What explains how it came out."""
 
-    def has_come_nearer(self) -> bool:
-        """Whether something came nearer since this was asked last."""
-        is_nearer, self._known = self._fewest < self._known, self._fewest
-        return is_nearer
+    @property
+    def lasting(self) -> frozenset[str]:
+        """The fields that differed whatever was tried, where it ended with the status that it had, if it ever did."""
+        return self._lasting.get(True, self._lasting.get(False, frozenset()))
 
-    def first(self, seens: Iterable[SeenOthers]) -> SeenOthers | None:
-        """The first of them with which the action comes out as recorded."""
-        for seen in seens:
-            if self.left <= 0:
-                return None
-            self.left -= 1
-            differences, statements = self._tried(seen)
-            self.statements = max(self.statements, statements)
-            if differences == 0:
-                return seen
-            if differences < self._fewest:
-                self._fewest, self.nearest = differences, list(seen.when)
-        return None
+    def nearest(self) -> list[SeenOthers]:
+        """What came nearest to history, the nearest first."""
+        return [seen for _, _, seen in self._nearest]
+
+    def _ways(self) -> Iterator[SeenOthers]:
+        for begun in _spread(range(len(self._others))):
+            yield SeenOthers(self._others, begun=begun)
+        for widely in (False, True):
+            yield from self._tree(widely=widely)
+
+    def _tree(self, *, widely: bool) -> Iterator[SeenOthers]:
+        choices: list[int] | None = []
+        last = self.tries + _TRIES
+        while choices is not None:
+            if self.tries >= last:
+                self.is_complete = False
+                return
+            yield (seen := SeenOthers(self._others, self._matters, choices, widely=widely))
+            open_ends = [each for each in seen.decisions if self._departs is None or each.number <= self._departs]
+            while open_ends and open_ends[-1].chosen + 1 >= open_ends[-1].options:
+                open_ends.pop()
+            choices = [each.chosen for each in open_ends]
+            choices = [*choices[:-1], choices[-1] + 1] if choices else None
+
+    def _explains(self, seen: SeenOthers) -> bool:
+        tried = self._tried(seen)
+        self.tries += 1
+        self._departs = tried.departs
+        if tried.is_order and self.reordered is None:
+            self.reordered = seen
+        before = self._lasting.get(tried.has_status, tried.differences)
+        self._lasting[tried.has_status] = before & tried.differences
+        self._nearest.append((len(tried.differences), self.tries, seen))
+        self._nearest = sorted(self._nearest, key=lambda each: each[:2])[:_NEAREST]
+        return not tried.differences
+
+
+def _spread(numbers: Sequence[int]) -> list[int]:
+    """At most `_STATES` of them, the first and the last among them."""
+    if len(numbers) <= _STATES:
+        return list(numbers)
+    last = len(numbers) - 1
+    return sorted({numbers[round(place * last / (_STATES - 1))] for place in range(_STATES)})

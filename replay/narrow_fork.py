@@ -18,6 +18,7 @@ from uuid import UUID
 from actionbus.core.history.shapes import BASELINE, Shape
 from actionbus.replay.fork import Fork, Forking
 from actionbus.replay.history import Entry, entries
+from actionbus.replay.mattering import BY_KEY, is_unique
 from actionbus.replay.nets import HeldRow, Net, net_of
 from actionbus.replay.recorded import OfRecord, images_between
 from actionbus.replay.rerun import Rerun
@@ -29,7 +30,6 @@ _SEEN: Final = 3
 """How many of each kind are run to see how they read."""
 _TOKEN: Final = re.compile(r"[^\s\"\[\]{}:,]+")
 """What may be a key in JSON."""
-_BY_KEY: Final = r'(?<![\w.])(?:"?\w+"?\.)?"?{column}"?\s*=\s*(?:\?|%s|%\(\w+\)s|:\w+)'
 _JOINED: Final = re.compile(r"\b(?:JOIN|UNION|INTERSECT|EXCEPT|OR)\b|\(\s*SELECT\b", re.I)
 _INSERTS: Final = re.compile(r"\s*INSERT\s", re.I)
 _FROM: Final = re.compile(r"\bFROM\b", re.I)
@@ -93,7 +93,7 @@ class ReadWays:
         ((first, key), *more) = named.items()
         if more or not key or _JOINED.search(statement):
             return set(named)
-        is_by_key = all(re.search(_BY_KEY.format(column=re.escape(each)), statement) for each in key)
+        is_by_key = all(re.search(BY_KEY.format(column=re.escape(each)), statement) for each in key)
         return set() if is_by_key else {first}
 
 
@@ -104,7 +104,7 @@ class NarrowForking(Forking):
         self._replayer.check_versions(fork.begun_at)
         self._replayer.load(fork.begun_at)
         tables = self._sandbox.tables
-        unique = [name for name, model in tables.models.items() if _is_unique(model)]
+        unique = [name for name, model in tables.models.items() if is_unique(model)]
         self._ways = ReadWays(tables.shapes, unique)
         self._references = {
             (name, column.name): tables.name_of(key.column.table)
@@ -247,9 +247,3 @@ class NarrowForking(Forking):
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Sequence[Any]]:
         with self._replayer.history.opened(None) as opened:
             return opened.images.rows_of(sql, values)
-
-
-def _is_unique(model: Any) -> bool:
-    """Whether rows of a table must differ in something besides their key."""
-    constraints = any(type(each).__name__ == "UniqueConstraint" for each in model.constraints)
-    return constraints or any(index.unique for index in model.indexes) or any(c.unique for c in model.columns)

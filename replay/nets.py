@@ -106,6 +106,13 @@ def net_of(images: Iterable[Image], shapes: Mapping[int, Shape]) -> list[Net]:
     return found + [net for net in idle.values() if net is not None and net.shape.key]
 
 
+def change_of(image: Image, shapes: Mapping[int, Shape]) -> Net:
+    """One image as it is."""
+    shape = shapes[image.shape]
+    before, after = (None if row is None else HeldRow(shape, row) for row in (image.before, image.after))
+    return Net(shape.table_name, image.key, before, after)
+
+
 def are_identical(one: Iterable[Net], other: Iterable[Net]) -> bool:
     """Whether both leave the same rows, in all columns; rows that were written as they were do not count."""
     one, other = list(one), list(other)

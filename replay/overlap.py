@@ -1,125 +1,187 @@
-"""Which actions overlapped: their outcomes lie before an action's, but its snapshot did not show them.
+"""Which transactions overlapped an action: their records lie before its outcome, but its snapshot did not show them.
 
-What such an action saw of them nobody recorded. The replayer tries what it may have seen: the states without all of
-them, or without the last ones (`states`); that those left committed when they had to, just before the action wrote what
-they had written, since their locks were in the way (`orders`); that all did between two of the action's statements
-(`moments`); that each did between those two that the records' times suggest (`times`); and, from what comes nearest to
-history, what lies around that (`near`). They committed in the order of their outcomes, so that what is seen of them is
-always a beginning.
+What it saw of them nobody recorded. `SeenOthers` is one way in which it may have been: with an action's statements in
+their order, which of them were committed before each. Used by the replayer, and by `explaining`, which goes through
+the ways.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Final, NamedTuple, Protocol
 
 from actionbus.core import Record
 from actionbus.replay.history import Entry
 from actionbus.replay.nets import Net
-from actionbus.replay.words import named_in, words_of
 
-_MOST: Final = 7
-"""How many states are tried besides the recorded one, and how many moments."""
-_WRITES: Final = re.compile(r"\b(insert|update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
-NEVER: Final = 2**31
-Theirs = Sequence[list[Net]]
-"""What each of the others made of rows, in the order of their outcomes."""
+_FEW: Final = 3
+"""Of so many that matter to a statement, all choices are tried in the end; of more each alone."""
+LOCKS: Final = re.compile(r"\b(update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
+"""What waits for others' rows, and then sees these as they have become, but no rows that are new."""
+
+
+class Other(NamedTuple):
+    """A transaction that overlapped, as it was committed: all of it at once."""
+
+    records: list[Record]
+    nets: list[Net]
+    behind: frozenset[int]
+    """Those that were committed before it for certain, by their numbers: it wrote rows of theirs, or had seen them."""
+    written: int
+    """So many changes of its own the action had made, before the other was committed."""
+
+    def rows(self) -> set[tuple[str, str]]:
+        """The rows that it wrote."""
+        return {(net.table, str(net.key)) for net in self.nets}
+
+
+class Decision(NamedTuple):
+    """What was chosen before a statement, of how many."""
+
+    number: int
+    options: int
+    chosen: int
+
+
+class Given(NamedTuple):
+    """A statement that is about to be sent: its number, counted from 1, its parameters, the changes made before it."""
+
+    number: int
+    text: str
+    values: Any
+    written: int
+
+
+class Matters(Protocol):
+    """Whether it makes a difference to a statement what others committed."""
+
+    def to(self, given: Given, other: Other) -> bool:
+        """Whether one of them can make a difference to it."""
+
+    def tables(self, given: Given) -> frozenset[str]:
+        """The tables that it names."""
 
 
 class SeenOthers:
-    """What an action may have seen of others: the first `begun` when it began; `due` says how many by a statement."""
+    """One way in which others were committed meanwhile.
 
-    def __init__(self, theirs: Theirs, begun: int, due: Callable[[int, str], int] | None = None) -> None:
-        self._theirs = theirs
+    The first `begun` were committed when the action began, all others later: before the statements to which that
+    matters, as `choices` say, of the first of these, of the next. What is not chosen there comes later, or not at all.
+    `widely`: not only the first ones in the order of their outcomes; and of those that a statement waited for, the rows
+    that it may have waited for alone.
+    """
+
+    def __init__(
+        self,
+        others: Sequence[Other],
+        matters: Matters | None = None,
+        choices: Sequence[int] = (),
+        *,
+        begun: int = 0,
+        widely: bool = False,
+    ) -> None:
+        self._others = others
+        self._matters = matters
+        self._choices = choices
         self._begun = begun
-        self._due = due
-        self._committed = begun
-        self.when = self._at_first()
-        """For each of them, before which statement it committed; 0 if before the first, `NEVER` if before none."""
-        self.first_before: str | None = None
-        """The first statement just before which some of them committed."""
+        self._widely = widely
+        self._start()
 
-    def _at_first(self) -> list[int]:
-        return [0] * self._begun + [NEVER] * (len(self._theirs) - self._begun)
+    def _start(self) -> None:
+        self._pending = list(range(self._begun, len(self._others)))
+        self._rest: list[Net] = []
+        self.decisions: list[Decision] = []
+        self.first_before: str | None = None
+        """The first statement just before which some of them were committed, or could have been."""
 
     def taken_back(self) -> list[Net]:
         """What they had not committed when it began."""
-        self._committed, self.first_before, self.when = self._begun, None, self._at_first()
-        return [net for each in self._theirs[self._begun :] for net in each]
+        self._start()
+        return [net for each in self._others[self._begun :] for net in each.nets]
 
-    def commits(self, number: int, statement: str) -> list[Net]:
+    def commits(self, given: Given) -> list[Net]:
         """What they commit just before a statement."""
-        due = self._due(number, statement) if self._due is not None else 0
-        if due <= self._committed:
-            return []
-        nets = [net for each in self._theirs[self._committed : due] for net in each]
-        self.when[self._committed : due] = [number] * (due - self._committed)
-        self._committed = due
-        self.first_before = self.first_before or statement
+        nets, self._rest = self._rest, []
+        if self._matters is None or not self._pending:
+            return nets
+        relevant = [n for n in self._pending if self._matters.to(given, self._others[n])]
+        if not relevant:
+            return nets
+        self.first_before = self.first_before or given.text
+        options = list(self._options(given, relevant))
+        place = len(self.decisions)
+        if len(options) == 1:
+            return nets
+        chosen = self._choices[place] if place < len(self._choices) else 0
+        self.decisions.append(Decision(given.number, len(options), chosen))
+        whole, numbers = options[min(chosen, len(options) - 1)]
+        self._pending = [n for n in self._pending if n not in numbers]
+        for n in sorted(numbers):
+            for net in self._others[n].nets:
+                is_seen = whole or (net.before is not None and net.table in self._matters.tables(given))
+                (nets if is_seen else self._rest).append(net)
         return nets
 
+    def _options(self, given: Given, relevant: Sequence[int]) -> Iterator[tuple[bool, tuple[int, ...]]]:
+        """Whether they are seen whole, and who they are: nobody, the first ones, and if it is to be tried others."""
+        able = [n for n in self._pending if self._others[n].written <= given.written]
+        told: set[tuple[int, ...]] = {()}
+        yield True, ()
+        first = next((place for place, n in enumerate(self._pending) if n not in able), len(self._pending))
+        for place, n in enumerate(self._pending[:first], start=1):
+            if n in relevant:
+                told.add(found := tuple(self._pending[:place]))
+                yield True, found
+        if not self._widely:
+            return
+        alone = [n for n in relevant if n in able]
+        sizes = range(1, len(alone) + 1) if len(alone) <= _FEW else (1,)
+        for chosen in (each for size in sizes for each in combinations(alone, size)):
+            found = tuple(sorted(set().union(*(self._with_those_before(n) for n in chosen))))
+            if found not in told and set(found) <= set(able):
+                told.add(found)
+                yield True, found
+        if LOCKS.search(given.text):
+            yield from ((False, found) for found in sorted(told) if found)
 
-NOTHING_SEEN: Final = SeenOthers([], 0)
-
-
-def states(theirs: Theirs) -> Iterator[SeenOthers]:
-    """Without all of them, then with ever more."""
-    yield from (SeenOthers(theirs, number) for number in _spread(range(len(theirs))))
-
-
-def orders(theirs: Theirs, recorded: Sequence[Net]) -> Iterator[SeenOthers]:
-    """Some had when it began, and each other does as late as it can: when the action writes rows of its, or tables."""
-    own = {(net.table, str(net.key)) for net in recorded}
-    by_row = [{net.table for net in nets if (net.table, str(net.key)) in own} for nets in theirs]
-    by_table = [{net.table for net in nets} for nets in theirs]
-    for tables in (by_row, by_table):
-        for number in _spread(range(len(theirs))):
-            yield SeenOthers(theirs, number, lambda _, statement, tables=tables: _due(statement, tables))  # type: ignore[misc]
-
-
-def _due(statement: str, tables: Sequence[set[str]]) -> int:
-    """How many must have committed before a statement that writes can go on."""
-    if not _WRITES.search(statement):
-        return 0
-    words = words_of([statement])
-    in_the_way = [number for number, names in enumerate(tables, start=1) if named_in(names, words)]
-    return max(in_the_way, default=0)
-
-
-def moments(theirs: Theirs, statements: int) -> Iterator[SeenOthers]:
-    """All of them commit just before one of its statements but the first."""
-    for chosen in _spread(range(2, statements + 1)):
-        yield SeenOthers(theirs, 0, lambda number, _, chosen=chosen: len(theirs) * (number >= chosen))  # type: ignore[misc]
+    def _with_those_before(self, number: int) -> set[int]:
+        found = {number}
+        for n in sorted(self._others[number].behind & set(self._pending), reverse=True):
+            found |= self._with_those_before(n) if n not in found else set()
+        return found
 
 
-def times(theirs: Theirs, statements: int, parts: Sequence[float]) -> Iterator[SeenOthers]:
-    """Each commits when that part of the action's time was over, give or take some statements."""
-    for shift in (0, -1, 1, -2, 2, -3, 3):
-        after = [part * statements + shift for part in parts]
-        yield SeenOthers(theirs, 0, lambda number, _, after=after: _passed(after, number))  # type: ignore[misc]
+NOTHING_SEEN: Final = SeenOthers([])
 
 
-def _passed(after: Sequence[float], number: int) -> int:
-    return max((n for n, each in enumerate(after, start=1) if each < number), default=0)
+def others_of(
+    records: Iterable[Record],
+    nets_of: Callable[[Record], list[Net]],
+    own_images: Sequence[int],
+    images_upto: Mapping[int, int | None],
+) -> list[Other]:
+    """Those that wrote anything, in the order of their outcomes.
 
-
-def at(theirs: Theirs, when: Sequence[int]) -> SeenOthers:
-    """Each commits before the statement of that number."""
-    begun = next((n for n, each in enumerate(when) if each > 0), len(when))
-    return SeenOthers(
-        theirs, begun, lambda number, _: next((n for n, each in enumerate(when) if each > number), len(when))
-    )
-
-
-def near(when: Sequence[int], statements: int) -> Iterator[list[int]]:
-    """The same but for one of them, which commits earlier or later; those behind it no earlier than it."""
-    for place, now in enumerate(when):
-        low = when[place - 1] if place else 0
-        around = [min(now, statements + 1) + step for step in (-1, 1, -2, 2)]
-        for chosen in dict.fromkeys([*around, *_spread(range(low, statements + 2))]):
-            if low <= chosen <= statements + 1 and chosen != now:
-                yield [*when[:place], chosen, *(max(chosen, each) for each in when[place + 1 :])]
+    `own_images` are the numbers of the action's own changes, `images_upto` tells of a record which was the last change
+    of all when it was appended: what the action had changed by then, it changed before the other was committed.
+    """
+    found: list[Other] = []
+    for together in by_transaction(records):
+        nets = [net for record in together for net in nets_of(record)]
+        if not nets:
+            continue
+        last = together[-1]
+        upto = images_upto.get(last.position) or 0
+        rows, seen = {(net.table, str(net.key)) for net in nets}, last.seen
+        behind = frozenset(
+            number
+            for number, each in enumerate(found)
+            if not rows.isdisjoint(each.rows()) or (seen is not None and is_visible(each.records[-1], seen))
+        )
+        found.append(Other(together, nets, behind, sum(number <= upto for number in own_images)))
+    return found
 
 
 def by_transaction(records: Iterable[Record]) -> list[list[Record]]:
@@ -130,27 +192,13 @@ def by_transaction(records: Iterable[Record]) -> list[list[Record]]:
     return sorted(found.values(), key=lambda each: each[-1].position)
 
 
-def parts_of(entry: Entry, others: Iterable[Record]) -> list[float]:
-    """When others committed, as parts of the time that an action took."""
-    began, ended = entry.started_at, entry.outcome.recorded_at
-    whole = max((ended - began).total_seconds(), 1e-6)
-    return [(record.recorded_at - began).total_seconds() / whole for record in others]
-
-
-def _spread(numbers: Sequence[int]) -> list[int]:
-    """At most `_MOST` of them, the first and the last among them."""
-    if len(numbers) <= _MOST:
-        return list(numbers)
-    last = len(numbers) - 1
-    return sorted({numbers[round(place * last / (_MOST - 1))] for place in range(_MOST)})
-
-
 def overlapping(entry: Entry, recent: Iterable[Record]) -> list[Record]:
-    """The outcomes before this one that it could not see when it began, oldest first."""
+    """The outcomes before this one, and bypasses, that it could not see when it began, oldest first."""
     seen = entry.outcome.seen
     if seen is None:
         return []
-    return [record for record in recent if record.status == "succeeded" and not _was_seen(record, entry, seen)]
+    wrote = (record for record in recent if record.status == "succeeded" or record.kind == "bypass")
+    return [record for record in wrote if not _was_seen(record, entry, seen)]
 
 
 def _was_seen(record: Record, entry: Entry, seen: str) -> bool:

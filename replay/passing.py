@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from actionbus.replay.nets import Net
+from actionbus.replay.overlap import Given
 
 SKIPS: Final = re.compile(r"\bskip\s+locked\b", re.IGNORECASE)
 _MOST: Final = 20
@@ -26,9 +27,9 @@ class OutOfSight:
         self._back = [net._replace(before=None, after=net.before) for net in rows]
         self._is_away = False
 
-    def commits(self, _: int, statement: str) -> Sequence[Net]:
+    def commits(self, given: Given) -> Sequence[Net]:
         """What happens before a statement."""
-        skips = SKIPS.search(statement) is not None
+        skips = SKIPS.search(given.text) is not None
         if skips == self._is_away:
             return ()
         self._is_away = skips

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 from uuid import UUID
@@ -34,11 +35,11 @@ from actionbus.core.values import payload
 from actionbus.replay import playable
 from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
-from actionbus.replay.explaining import explained
 from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Net, are_identical, net_of
 from actionbus.replay.order import answer_of, are_permuted, as_named, gone_through
-from actionbus.replay.overlap import SeenOthers, by_transaction, overlapping, parts_of
+from actionbus.replay.overlap import NOTHING_SEEN, SeenOthers, overlapping
+from actionbus.replay.overlapped import Overlapped, Recorded
 from actionbus.replay.passing import SKIPS, OutOfSight, passed_over
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
@@ -137,12 +138,12 @@ class Replayer:
         return self.catch_up(entry)
 
     def _load_whole(self, after: int) -> None:
-        """Put the rows of a position into the sandbox, but what was committed behind it, which comes with its outcome."""
+        """Put the rows of a position into the sandbox; what was committed behind it comes with its outcome."""
         self.load(after)
         if not self._overlaps:
             return
         for record in self._under_way.parted(self._recent, after):
-            shapes, images = images_between(self.history, record.position - 1, record.position, self._renaming)
+            shapes, images = self._images_of(record)
             of = OfRecord(record.position, images, shapes)
             self.sandbox.put([net._replace(before=net.after, after=net.before) for net in reversed(of.nets())])
             self._under_way.holds(record, of, after)
@@ -244,7 +245,8 @@ class Replayer:
             return Step(entry, rerun, "same")
         others = overlapping(entry, self._recent)
         ids = tuple(record.action_id for record in others)
-        if others and (seen := self.explaining(entry, recorded, others)) is not None:
+        overlapped = self._overlapped(entry, recorded, rerun, others) if others else None
+        if overlapped is not None and (seen := overlapped.search.seen) is not None:
             return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
         held = self._held_by(entry, others, rerun) if self._overlaps else ()
         if held and self._passed(entry, recorded, rerun):
@@ -252,6 +254,11 @@ class Replayer:
             return Step(entry, rerun, "concurrent", differences, overlapped=held, statement=skipping)
         if self._only_order_decides(entry, recorded, rerun, differences):
             return Step(entry, rerun, "order", differences, overlapped=ids)
+        if overlapped is not None and (seen := overlapped.order_beside()) is not None:
+            return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
+        if overlapped is not None and (told := overlapped.undecided()) is not None:
+            statement, why = told
+            return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=statement, why=why)
         return Step(entry, rerun, "divergent", differences, overlapped=ids or held)
 
     def tried(
@@ -339,24 +346,22 @@ class Replayer:
             differences = self.without_secrets(entry, recorded, differences)
         return rerun, differences
 
-    def explaining(self, entry: Entry, recorded: list[Net], others: Sequence[Record]) -> SeenOthers | None:
-        """What the action may have seen of actions that overlapped, so that it comes out as recorded; or None."""
+    def seen_by(self, entry: Entry, recorded: list[Net], rerun: Rerun) -> SeenOthers:
+        """What an action that differs saw of those that it overlapped, as far as that explains how it ended."""
+        others = overlapping(entry, self._recent)
+        if not others:
+            return NOTHING_SEEN
+        return self._overlapped(entry, recorded, rerun, others).search.seen or NOTHING_SEEN
 
-        def tried(seen: SeenOthers) -> tuple[int, int]:
-            with self.sandbox.before(seen.taken_back()):
-                rerun, differences = self._apart(entry, recorded, seen)
-            return len(differences) + len(rerun.unplayable), len(rerun.statements)
+    def _overlapped(self, entry: Entry, recorded: list[Net], rerun: Rerun, others: Sequence[Record]) -> Overlapped:
+        history = Recorded(self._images_of, self._images_upto)
+        return Overlapped(entry, recorded, rerun, others, history, self.sandbox, partial(self._apart, entry, recorded))
 
-        transactions = by_transaction(others)
-        theirs = [[net for record in each for net in self._nets_of(record)] for each in transactions]
-        return explained(theirs, recorded, parts_of(entry, [each[-1] for each in transactions]), tried)
+    def _images_of(self, record: Record) -> tuple[Mapping[int, Shape], list[Image]]:
+        return images_between(self.history, record.position - 1, record.position, self._renaming)
 
-    def overlapped(self, entry: Entry) -> list[Record]:
-        """The records before an action's that it could not see when it began."""
-        return overlapping(entry, self._recent)
-
-    def _nets_of(self, record: Record) -> list[Net]:
-        return net_of(*images_between(self.history, record.position - 1, record.position, self._renaming)[::-1])
+    def _images_upto(self, low: int, high: int) -> dict[int, int | None]:
+        return {position: upto for position, (_, upto) in self.history.ranges(low, high).items()}
 
     def _present_arguments(self, outcome: Record) -> dict[str, Any] | None:
         """The recorded, validated arguments as a handler of another version would have validated them."""

@@ -30,6 +30,8 @@ class Rerun:
     """What it made of rows; of one that did not succeed nothing."""
     last_image: int
     """The number of the last image of these."""
+    changes: list[tuple[int, Net]] = field(default_factory=list)
+    """Where others committed meanwhile: each change that it made of a row, by the number of its statement."""
     transaction: SandboxTransaction | None = field(default=None, repr=False)
 
     @property

@@ -32,9 +32,10 @@ from actionbus.core.values.caller import Caller
 from actionbus.replay import sqlalchemy_inside as inside
 from actionbus.replay.generated import GeneratedValues
 from actionbus.replay.guard import GuardedBlock
+from actionbus.replay.happening import Commits, Happening
 from actionbus.replay.history import Entry
 from actionbus.replay.keys import Fresh
-from actionbus.replay.nets import Net, net_of
+from actionbus.replay.nets import Net, change_of, net_of
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.rerun import Rerun
 from actionbus.replay.sandbox_database import Prepare, SandboxDatabase
@@ -43,8 +44,6 @@ from actionbus.replay.tables import is_checked_late
 from actionbus.replay.transaction import SandboxTransaction
 from actionbus.replay.upcasting import upcast
 
-Commits = Callable[[int, str], Sequence[Net]]
-"""Given a statement's number, counted from 1, and its text: what others commit just before it."""
 _COMMIT_EVERY: Final = 200
 
 
@@ -68,24 +67,11 @@ class Sandbox(SandboxDatabase):
         self.overrides = MappingProxyType(dict(overrides or {}))
         self.fresh = Fresh()
         self._check_deferred = self.engine.dialect.name == "postgresql" and any(map(is_checked_late, self.models))
-        self._foreign: list[range] = []
-        """The images of what others committed while an action ran."""
         inside.tell_defaults(self.engine, self._impose_defaults)
 
     def _impose_defaults(self, context: DefaultExecutionContext) -> None:
         if isinstance(acting := self.connection.info.get(ACTING), SandboxTransaction):
             acting.impose_defaults(context)
-
-    def _happen(self, nets: Sequence[Net]) -> None:
-        if nets:
-            low = self._read_last_image()
-            self.tables.put(nets)
-            self._foreign.append(range(low + 1, self._read_last_image() + 1))
-
-    def _images_beyond(self, number: int) -> tuple[list[Net], int]:
-        images = self._images.beyond(self._shapes, number)
-        own = [each for each in images if not any(each.image in theirs for theirs in self._foreign)]
-        return net_of(own, self._shapes), images[-1].image if images else number
 
     def run(
         self,
@@ -116,9 +102,10 @@ class Sandbox(SandboxDatabase):
             GeneratedValues(recorded, self.tables, self.fresh, generated or {}),
             self._point(),
         )
-        self._foreign = []
+        happening = None
         if meanwhile is not None:
-            transaction.meanwhile = lambda number, statement: self._happen(meanwhile(number, statement))
+            happening = Happening(meanwhile, lambda: self._numbers_beyond(self._last_image), self.tables.put)
+            transaction.meanwhile = happening.before
         attempt = Attempt(
             self.bus.services,
             transaction,
@@ -139,7 +126,9 @@ class Sandbox(SandboxDatabase):
                 transaction.end(keep=False)
             raise
         succeeded = error is None
-        nets, last = self._images_beyond(self._last_image) if succeeded else ([], self._last_image)
+        images = self._images.beyond(self._shapes, self._last_image) if succeeded else []
+        last = images[-1].image if images else self._last_image
+        own = images if happening is None else [each for each in images if not happening.is_foreign(each.image)]
         return Rerun(
             row,
             transaction.nested if succeeded else [],
@@ -150,8 +139,9 @@ class Sandbox(SandboxDatabase):
             world.redacted,
             transaction.bound,
             transaction.made_on_update,
-            nets,
+            net_of(own, self._shapes),
             last,
+            [] if happening is None else [(happening.statement_of(n.image), change_of(n, self._shapes)) for n in own],
             transaction,
         )
 

@@ -142,6 +142,12 @@ class SandboxDatabase:
             self._last_image = self._read_last_image()
             yield done
 
+    def _numbers_beyond(self, number: int) -> list[int]:
+        """The images with a higher number. It goes past SQLAlchemy: it is asked between the statements of an action."""
+        cursor = driver_connection(self.connection).cursor()
+        cursor.execute(f"SELECT image FROM {self.bus.backend.prefix}{IMAGES} WHERE image > {number} ORDER BY image")
+        return [int(image) for (image,) in cursor.fetchall()]
+
     def _read_last_image(self) -> int:
         last = f"SELECT coalesce(max(image), 0) FROM {self.bus.backend.prefix}{IMAGES}"
         return int(self.connection.exec_driver_sql(last).scalar_one())

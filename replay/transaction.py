@@ -33,8 +33,8 @@ def keep_inside(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA temp_store=MEMORY")
 
 
-Meanwhile = Callable[[int, str], None]
-"""Called before each statement, with its number, counted from 1: there others commit while an action runs."""
+Meanwhile = Callable[[int, str, Any], None]
+"""Called before each statement, with its number, counted from 1, and its parameters: there others commit."""
 
 
 class SandboxTransaction(ActionTransaction):
@@ -94,7 +94,7 @@ class SandboxTransaction(ActionTransaction):
         self.statements.append(statement)
         self.bound += _moments(values)
         if self.meanwhile is not None:
-            self.meanwhile(len(self.statements), statement)
+            self.meanwhile(len(self.statements), statement, values)
         return super().before_statement(statement, values)
 
     def rollback_savepoint(self, name: str) -> None:
