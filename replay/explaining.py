@@ -4,9 +4,9 @@ Under READ COMMITTED each statement sees what was committed when it began, and w
 those before it saw, what the handler does next. So the ways in which others may have been committed between the
 statements are a tree: before each statement to which it matters (`mattering`) a choice how many of them were. It is
 gone through depth first, and a branch is given up at the first statement that changes a row as history did not. Two
-things are known and cut branches too: another that was committed after a change of the action's (its record tells which images
-there were by then) was not seen by the statement that made this, nor by any before it; and one that wrote what a third
-had written, or had seen it, was committed after it.
+things are known and cut branches too: another that was committed after a change of the action's (its record tells which
+images there were by then) was not seen by the statement that made this, nor by any before it; and one that wrote what a
+third had written, or had seen it, was committed after it.
 
 First in the order of outcomes, which nearly always is that of commits. Then widely: commits lie in another order where
 records do not forbid it; and a statement that waited for rows sees these as they have become, but none that are new.
