@@ -75,7 +75,7 @@ class Search:
 
     def _ways(self) -> Iterator[SeenOthers]:
         for begun in _spread(range(len(self._others))):
-            yield SeenOthers(self._others, begun=begun)
+            yield SeenOthers(self._others, self._matters, begun=begun, grows=False)
         for widely in (False, True):
             yield from self._tree(widely=widely)
 

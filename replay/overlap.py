@@ -21,6 +21,8 @@ _FEW: Final = 3
 LOCKS: Final = re.compile(r"\b(update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
 """What waits for others' rows, and then sees these as they have become, but no rows that are new."""
 
+_MORE: Final = re.compile(r";\s*\S|^\s*(call|do)\b", re.I)
+
 
 class Other(NamedTuple):
     """A transaction that overlapped, as it was committed: all of it at once."""
@@ -53,6 +55,11 @@ class Given(NamedTuple):
     values: Any
     written: int
 
+    @property
+    def is_one(self) -> bool:
+        """Whether the database takes it for one: many sets of parameters, or a procedure, are more."""
+        return not isinstance(self.values, list) and not _MORE.search(self.text)
+
 
 class Matters(Protocol):
     """Whether it makes a difference to a statement what others committed."""
@@ -69,6 +76,7 @@ class SeenOthers:
 
     The first `begun` were committed when the action began, all others later: before the statements to which that
     matters, as `choices` say, of the first of these, of the next. What is not chosen there comes later, or not at all.
+    Unless it `grows`, none is.
     `widely`: not only the first ones in the order of their outcomes; and of those that a statement waited for, the rows
     that it may have waited for alone.
     """
@@ -80,12 +88,14 @@ class SeenOthers:
         choices: Sequence[int] = (),
         *,
         begun: int = 0,
+        grows: bool = True,
         widely: bool = False,
     ) -> None:
         self._others = others
         self._matters = matters
         self._choices = choices
         self._begun = begun
+        self._grows = grows
         self._widely = widely
         self._start()
 
@@ -94,7 +104,7 @@ class SeenOthers:
         self._rest: list[Net] = []
         self.decisions: list[Decision] = []
         self.first_before: str | None = None
-        """The first statement just before which some of them were committed, or could have been."""
+        """The first statement to which it made a difference whether some of them were committed."""
 
     def taken_back(self) -> list[Net]:
         """What they had not committed when it began."""
@@ -110,6 +120,8 @@ class SeenOthers:
         if not relevant:
             return nets
         self.first_before = self.first_before or given.text
+        if not self._grows:
+            return nets
         options = list(self._options(given, relevant))
         place = len(self.decisions)
         if len(options) == 1:
@@ -126,7 +138,7 @@ class SeenOthers:
 
     def _options(self, given: Given, relevant: Sequence[int]) -> Iterator[tuple[bool, tuple[int, ...]]]:
         """Whether they are seen whole, and who they are: nobody, the first ones, and if it is to be tried others."""
-        able = [n for n in self._pending if self._others[n].written <= given.written]
+        able = [n for n in self._pending if not given.is_one or self._others[n].written <= given.written]
         told: set[tuple[int, ...]] = {()}
         yield True, ()
         first = next((place for place, n in enumerate(self._pending) if n not in able), len(self._pending))

@@ -27,7 +27,7 @@ class Step:
     overlapped: tuple[UUID, ...] = ()
     """Where it differs: the actions that ran at the same time. Of a divergent one they do not explain it."""
     statement: str | None = None
-    """Of a concurrent one: its statement just before which they committed; None if they did after it had begun."""
+    """Of a concurrent one: its first statement to which it made a difference what they had committed, if known."""
     why: str | None = None
     """Of a retired or unplayable one."""
 

@@ -1,0 +1,237 @@
+"""What an action saw of others that were committed meanwhile, whichever way: it is found, and hides no bug."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL
+
+from actionbus import Bus
+from actionbus.replay import Replayer, Step
+from tests.conftest import prepared
+from tests.shop.actions.call_back import CallBack
+from tests.shop.app import make_application
+from tests.waiting import eventually
+
+Does = Callable[[Any], Any]
+"""What `call_back` does."""
+_HELD = 4712
+_WAITS = f"""
+    CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock({_HELD}); RETURN NULL; END $$;
+    CREATE TRIGGER wait_for_test AFTER INSERT ON journal
+        FOR EACH ROW WHEN (NEW.kind = 'outcome' AND NEW.action = 'deposit') EXECUTE FUNCTION wait_for_test()
+"""
+
+
+class Way:
+    """A function for `call_back`, and what happens while it runs for the first time; `bug` is what goes wrong later."""
+
+    def __init__(self, bus: Bus, url: URL) -> None:
+        self.bus = bus
+        self.engine = create_engine(url)
+        self.threads: list[threading.Thread] = []
+        self.meanwhile: list[Callable[[], None]] = []
+        self.bug: Any = 0
+
+    def pause(self) -> None:
+        """In history, and there alone, the next thing happens here: in another thread, as the gateway asks."""
+        if self.meanwhile:
+            other = threading.Thread(target=self.meanwhile.pop(0))
+            other.start()
+            other.join()
+
+    def aside(self, action: str, **arguments: Any) -> None:
+        """Begun, and not waited for."""
+        self.threads.append(threading.Thread(target=self.bus.execute, args=(action, arguments)))
+        self.threads[-1].start()
+
+    def await_waiting(self, kind: str) -> None:
+        """Somebody waits for a lock."""
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = :kind")
+        with self.engine.connect() as connection:
+            eventually(lambda: connection.execute(waiting, {"kind": kind}).scalar_one(), "somebody waits for a lock")
+
+    def end(self) -> None:
+        for each in self.threads:
+            each.join()
+
+    def write(self, *statements: str) -> None:
+        """Past the gateway."""
+        with self.engine.begin() as connection:
+            for each in statements:
+                connection.execute(text(each))
+
+
+@pytest.fixture
+def way(postgres_url: URL) -> Iterator[Way]:
+    prepared(postgres_url, recorded=True)
+    with Bus(make_application(), postgres_url) as bus:
+        for number in (1, 2, 3):
+            bus.execute("open_account", {"id": number, "name": f"n{number}"}, actor="ann")
+            bus.execute("deposit", {"id": number, "amount": 100}, actor="ann")
+        made = Way(bus, postgres_url)
+        yield made
+        made.end()
+        made.engine.dispose()
+
+
+def verified(way: Way, sandbox: URL, after: int = 0) -> Step:
+    """What is said of the only `call_back`; nothing but that may be anything but the same."""
+    with Replayer(way.bus.journal, make_application(), sandbox) as replayer:
+        steps = list(replayer.verify(after))
+    (found,) = (step for step in steps if step.record.action == "call_back")
+    assert [(step, step.differences) for step in steps if step is not found and step.verdict != "same"] == []
+    return found
+
+
+def balances(handler: Any, *numbers: int) -> list[int]:
+    """Each by a statement of its own."""
+    query = text("SELECT balance FROM accounts WHERE id = :id")
+    return [handler.session.execute(query, {"id": number}).scalar_one() for number in numbers]
+
+
+def check(way: Way, sandboxes: Callable[[], URL], after: int = 0) -> Step:
+    """With the bug it is divergent; without it, others explain it."""
+    way.bug = 1
+    assert verified(way, sandboxes(), after).verdict == "divergent"
+    way.bug = 0
+    step = verified(way, sandboxes(), after)
+    assert (step.verdict, step.differences != []) == ("concurrent", True)
+    assert step.statement is not None
+    assert "accounts" in step.statement
+    assert step.overlapped
+    return step
+
+
+@pytest.fixture
+def sandboxes(server: Any) -> Iterator[Callable[[], URL]]:
+    made: list[URL] = []
+
+    def new() -> URL:
+        made.append(server.database())
+        return made[-1]
+
+    yield new
+    for each in made:
+        server.drop(each)
+
+
+def test_a_write_past_the_gateway(way: Way, sandboxes: Callable[[], URL]) -> None:
+    def read(handler: Any) -> Any:
+        (found,) = balances(handler, 1)
+        way.pause()
+        return [found + way.bug, *balances(handler, 1)]
+
+    CallBack.function = read
+    way.meanwhile = [lambda: way.write("UPDATE accounts SET balance = 7 WHERE id = 1")]
+    assert way.bus.execute("call_back").result == [100, 7]
+    check(way, sandboxes)
+
+
+def test_commits_in_another_order_than_that_of_outcomes(way: Way, sandboxes: Callable[[], URL]) -> None:
+    """The deposit has drawn its position first, and is committed last."""
+    with way.engine.begin() as connection:
+        connection.exec_driver_sql(_WAITS)
+
+    def read(handler: Any) -> Any:
+        way.pause()
+        found = balances(handler, 1, 2)
+        way.pause()
+        return [*found, way.bug]
+
+    with way.engine.connect() as holding:
+        lock = text(f"SELECT pg_advisory_lock({_HELD})")
+
+        def first() -> None:
+            holding.execute(lock)
+            way.aside("deposit", id=1, amount=5)
+            way.await_waiting("advisory")
+            way.bus.execute("withdraw", {"id": 2, "amount": 5})
+
+        def then() -> None:
+            holding.execute(text(f"SELECT pg_advisory_unlock({_HELD})"))
+            way.end()
+
+        CallBack.function = read
+        way.meanwhile = [first, then]
+        assert way.bus.execute("call_back").result == [100, 95, 0]
+    assert [record.action for record in way.bus.journal.tail(3, kind="outcome")] == ["deposit", "withdraw", "call_back"]
+    check(way, sandboxes)
+
+
+def test_rows_that_a_statement_waited_for_without_those_that_are_new(way: Way, sandboxes: Callable[[], URL]) -> None:
+    def change(handler: Any) -> Any:
+        way.pause()
+        done = handler.session.execute(text("UPDATE accounts SET balance = balance + :n"), {"n": 1 + way.bug})
+        return done.rowcount
+
+    CallBack.function = change
+    with way.engine.connect() as other:
+        other.execute(text("UPDATE accounts SET balance = 50 WHERE id = 2"))
+        other.execute(text("INSERT INTO accounts (id, name, balance) VALUES (9, 'nine', 0)"))
+        way.aside("call_back")
+        way.await_waiting("transactionid")
+        other.commit()
+    way.end()
+    assert way.bus.journal.tail(1)[0].result == 3
+    check(way, sandboxes)
+
+
+def test_one_statement_with_many_sets_of_parameters_is_many(way: Way, sandboxes: Callable[[], URL]) -> None:
+    """What was committed after the first of them, the second saw."""
+
+    def change(handler: Any) -> Any:
+        query = text("SELECT id FROM accounts ORDER BY id DESC LIMIT 2")
+        found = handler.session.execute(query).scalars().all()
+        way.pause()
+        update = text("UPDATE accounts SET balance = balance + :n WHERE id = :id")
+        handler.session.execute(update, [{"id": number, "n": 1 + way.bug} for number in found])
+        return list(found)
+
+    CallBack.function = change
+    with way.engine.connect() as other:
+        other.execute(text("UPDATE accounts SET balance = 50 WHERE id = 2"))
+        other.execute(text("INSERT INTO accounts (id, name, balance) VALUES (9, 'nine', 0)"))
+        way.aside("call_back")
+        way.await_waiting("transactionid")
+        other.commit()
+    way.end()
+    assert way.bus.journal.tail(1)[0].result == [3, 2]
+    check(way, sandboxes)
+
+
+def test_what_was_committed_within_a_savepoint_outlives_it(way: Way, sandboxes: Callable[[], URL]) -> None:
+    def try_first(handler: Any) -> Any:
+        found = balances(handler, 1)
+        with suppress(LookupError), handler.session.begin_nested():
+            way.pause()
+            found += balances(handler, 1)
+            raise LookupError
+        return [*found, *balances(handler, 1), way.bug]
+
+    CallBack.function = try_first
+    way.meanwhile = [lambda: way.bus.execute("deposit", {"id": 1, "amount": 5}) and None]
+    assert way.bus.execute("call_back").result == [100, 105, 105, 0]
+    check(way, sandboxes)
+
+
+def test_others_and_an_order_that_nobody_asked_for(way: Way, sandboxes: Callable[[], URL]) -> None:
+    """The first row lay last, and the second was not poor any more when the action ended."""
+    way.bus.execute("withdraw", {"id": 1, "amount": 1})
+
+    def choose(handler: Any) -> Any:
+        found = handler.session.execute(text("SELECT id FROM accounts WHERE balance < 1000 LIMIT 2")).scalars().all()
+        way.pause()
+        return [*found, way.bug]
+
+    CallBack.function = choose
+    way.meanwhile = [lambda: way.bus.execute("deposit", {"id": 2, "amount": 5000}) and None]
+    before = way.bus.journal.last()
+    assert way.bus.execute("call_back").result == [2, 3, 0]
+    check(way, sandboxes, before)
