@@ -141,7 +141,7 @@ def test_commits_in_another_order_than_that_of_outcomes(way: Way, sandboxes: Cal
 
     def read(handler: Any) -> Any:
         way.pause()
-        found = balances(handler, 1, 2)
+        found = balances(handler, 2, 1)
         way.pause()
         return [*found, way.bug]
 
@@ -160,7 +160,7 @@ def test_commits_in_another_order_than_that_of_outcomes(way: Way, sandboxes: Cal
 
         CallBack.function = read
         way.meanwhile = [first, then]
-        assert way.bus.execute("call_back").result == [100, 95, 0]
+        assert way.bus.execute("call_back").result == [95, 100, 0]
     assert [record.action for record in way.bus.journal.tail(3, kind="outcome")] == ["deposit", "withdraw", "call_back"]
     check(way, sandboxes)
 
