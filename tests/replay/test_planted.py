@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.replay import Replayer, Step
-from tests.conftest import TORTURE
+from tests.conftest import TORTURE, in_turn
 from tests.replay.conftest import assert_none_divergent, attempt, open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
@@ -149,3 +149,47 @@ def test_among_eight_writers(postgres_url: URL, server: Any) -> None:
     assert [name for name in HARMLESS if found[name] and not is_silent(found[name])] == []
     named = {name for name in BUGS if is_named(name, found[name])}
     assert len(named) >= (len(BUGS) if TORTURE else 3), sorted(set(BUGS) - named)
+
+
+TRIGGERS = {
+    "gone": (["DROP TRIGGER log_stock ON stock"], ["DROP TRIGGER log_stock"], r"stock_log\[\d+\]"),
+    "another value": (
+        [
+            """CREATE OR REPLACE FUNCTION log_stock() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            INSERT INTO stock_log (ware, quantity) VALUES (NEW.ware, NEW.quantity + 1); RETURN NEW; END$$"""
+        ],
+        [
+            "DROP TRIGGER log_stock",
+            """CREATE TRIGGER log_stock AFTER UPDATE ON stock BEGIN
+            INSERT INTO stock_log (ware, quantity) VALUES (NEW.ware, NEW.quantity + 1); END""",
+        ],
+        r"stock_log\[\d+\]\.quantity",
+    ),
+}
+
+
+@in_turn("what", TRIGGERS)
+def test_a_trigger_that_does_something_else(history: Bus, sandbox_url: URL, what: str) -> None:
+    on_postgresql, on_sqlite, place = TRIGGERS[what]
+    for _ in range(2):
+        attempt(history, "ann", "act", idiom="restock", n=1, amount=9)
+    with Replayer(history.journal, make_application(), sandbox_url) as replayer:
+        for statement in on_postgresql if history.engine.dialect.name == "postgresql" else on_sqlite:
+            replayer.sandbox.connection.exec_driver_sql(statement)
+        _, second = replayer.verify()
+    assert second.verdict == "divergent"
+    assert [str(each) for each in second.differences if re.match(place + VALUES, str(each))] != []
+
+
+def test_another_value_by_the_drivers_cursor(history: Bus, sandbox_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_cursor(h: Any, word: str = "cursor") -> None:
+        cursor = h.session.connection().connection.cursor()
+        cursor.execute(f"INSERT INTO jobs (what, created_at) VALUES ('{word}', '2020-01-01')")
+
+    monkeypatch.setitem(IDIOMS, "by_cursor", by_cursor)
+    attempt(history, "ann", "act", idiom="by_cursor")
+    monkeypatch.setitem(IDIOMS, "by_cursor", lambda h: by_cursor(h, "other"))
+    with Replayer(history.journal, make_application(), sandbox_url) as replayer:
+        (step,) = replayer.verify()
+    assert [str(each) for each in step.differences] == ["jobs[1].what: recorded cursor, now other"]
+    assert step.is_divergence
