@@ -25,7 +25,7 @@ from actionbus.replay.overlap import Matters, Other, SeenOthers
 
 _STATES: Final = 7
 """States of the beginning that are tried."""
-_TRIES: Final = 300
+_TRIES: Final = 150
 """How often an action is run again for either of the two ways to go through the tree."""
 _NEAREST: Final = 8
 """Of what was tried, so much is kept."""

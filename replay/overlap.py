@@ -18,6 +18,8 @@ from actionbus.replay.nets import Net
 
 _FEW: Final = 3
 """Of so many that matter to a statement, all choices are tried in the end; of more each alone."""
+_NEAR: Final = 100
+"""Of so many before it is asked whether one had seen them."""
 LOCKS: Final = re.compile(r"\b(update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
 """What waits for others' rows, and then sees these as they have become, but no rows that are new."""
 
@@ -33,10 +35,6 @@ class Other(NamedTuple):
     """Those that were committed before it for certain, by their numbers: it wrote rows of theirs, or had seen them."""
     written: int
     """So many changes of its own the action had made, before the other was committed."""
-
-    def rows(self) -> set[tuple[str, str]]:
-        """The rows that it wrote."""
-        return {(net.table, str(net.key)) for net in self.nets}
 
 
 class Decision(NamedTuple):
@@ -180,19 +178,21 @@ def others_of(
     of all when it was appended: what the action had changed by then, it changed before the other was committed.
     """
     found: list[Other] = []
+    rows: dict[tuple[str, str], list[int]] = {}
     for together in by_transaction(records):
         nets = [net for record in together for net in nets_of(record)]
         if not nets:
             continue
         last = together[-1]
         upto = images_upto.get(last.position) or 0
-        rows, seen = {(net.table, str(net.key)) for net in nets}, last.seen
-        behind = frozenset(
-            number
-            for number, each in enumerate(found)
-            if not rows.isdisjoint(each.rows()) or (seen is not None and is_visible(each.records[-1], seen))
-        )
-        found.append(Other(together, nets, behind, sum(number <= upto for number in own_images)))
+        own = {(net.table, str(net.key)) for net in nets}
+        behind = {number for row in own for number in rows.get(row, ())}
+        if last.seen is not None:
+            near = range(max(0, len(found) - _NEAR), len(found))
+            behind |= {number for number in near if is_visible(found[number].records[-1], last.seen)}
+        for row in own:
+            rows.setdefault(row, []).append(len(found))
+        found.append(Other(together, nets, frozenset(behind), sum(number <= upto for number in own_images)))
     return found
 
 
