@@ -2,11 +2,11 @@
 
 Under READ COMMITTED each statement sees what was committed when it began, and what a statement sees decides, with what
 those before it saw, what the handler does next. So the ways in which others may have been committed between the
-statements are a tree: before each statement to which it matters (`mattering`) a choice how many of them were. It is
-gone through depth first, and a branch is given up at the first statement that changes a row as history did not. Two
-things are known and cut branches too: another that was committed after a change of the action's (its record tells which
-images there were by then) was not seen by the statement that made this, nor by any before it; and one that wrote what a
-third had written, or had seen it, was committed after it.
+statements are a tree: before each statement to which it matters (`mattering`) a choice how many of them were. From what
+came nearest to history one chooses otherwise first. A branch is given up at the first statement that changes a row as
+history did not. Two things are known and cut branches too: another that was committed after a change of the action's
+(its record tells which images there were by then) was not seen by the statement that made this, nor by any before it;
+and one that wrote what a third had written, or had seen it, was committed after it.
 
 First in the order of outcomes, which nearly always is that of commits. Then widely: commits lie in another order where
 records do not forbid it; and a statement that waited for rows sees these as they have become, but none that are new.
@@ -19,13 +19,15 @@ with what others did is among them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final, NamedTuple
 
 from actionbus.replay.overlap import Matters, Other, SeenOthers
 
 _STATES: Final = 7
 """States of the beginning that are tried."""
-_TRIES: Final = 150
+_TRIES: Final = 250
 """How often an action is run again for either of the two ways to go through the tree."""
 _NEAREST: Final = 8
 """Of what was tried, so much is kept."""
@@ -80,23 +82,27 @@ class Search:
             yield from self._tree(widely=widely)
 
     def _tree(self, *, widely: bool) -> Iterator[SeenOthers]:
-        choices: list[int] | None = []
+        """Each way once: after a run, those that choose otherwise at one statement behind what was chosen for it."""
+        order = count()
+        waiting: list[tuple[int, int, list[int]]] = [(0, next(order), [])]
         last = self.tries + _TRIES
-        while choices is not None:
+        while waiting:
             if self.tries >= last:
                 self.is_complete = False
                 return
+            _, _, choices = heappop(waiting)
             yield (seen := SeenOthers(self._others, self._matters, choices, widely=widely))
-            open_ends = [each for each in seen.decisions if self._departs is None or each.number <= self._departs]
-            while open_ends and open_ends[-1].chosen + 1 >= open_ends[-1].options:
-                open_ends.pop()
-            choices = [each.chosen for each in open_ends]
-            choices = [*choices[:-1], choices[-1] + 1] if choices else None
+            made = [each.chosen for each in seen.decisions]
+            for place, each in enumerate(seen.decisions[len(choices) :], start=len(choices)):
+                if self._departs is not None and each.number > self._departs:
+                    break
+                for chosen in range(1, each.options):
+                    heappush(waiting, (self._differing, next(order), [*made[:place], chosen]))
 
     def _explains(self, seen: SeenOthers) -> bool:
         tried = self._tried(seen)
         self.tries += 1
-        self._departs = tried.departs
+        self._departs, self._differing = tried.departs, len(tried.differences)
         if tried.is_order and self.reordered is None:
             self.reordered = seen
         before = self._lasting.get(tried.has_status, tried.differences)
