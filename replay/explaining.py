@@ -33,7 +33,7 @@ _NEAREST: Final = 8
 """Of what was tried, so much is kept."""
 
 
-class Tried(NamedTuple):
+class TriedWay(NamedTuple):
     """What came of one try."""
 
     differences: frozenset[str]
@@ -46,7 +46,7 @@ class Tried(NamedTuple):
     """Whether it differs in nothing but the order of what it tells."""
 
 
-Try = Callable[[SeenOthers], Tried]
+Try = Callable[[SeenOthers], TriedWay]
 
 
 class Search:

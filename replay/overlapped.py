@@ -17,7 +17,7 @@ from actionbus.core.history.shapes import Shape
 from actionbus.core.values.change import reads_same
 from actionbus.replay.clocks import Clocks
 from actionbus.replay.divergence import Difference
-from actionbus.replay.explaining import Search, Tried
+from actionbus.replay.explaining import Search, TriedWay
 from actionbus.replay.history import Entry
 from actionbus.replay.mattering import Mattering
 from actionbus.replay.nets import HeldRow, Net, change_of, net_of
@@ -34,7 +34,7 @@ _MOST_CHANGES: Final = 300
 """Of an action that made more, no change is compared with history before it has ended."""
 
 
-class Recorded(NamedTuple):
+class RecordedHistory(NamedTuple):
     """What history holds of records."""
 
     images: Callable[[Record], tuple[Mapping[int, Shape], Sequence[Image]]]
@@ -48,7 +48,7 @@ class Recorded(NamedTuple):
         return net_of(images, shapes)
 
 
-class Overlapped:
+class OverlappedAction:
     """The action, the rows recorded of it, what came of running it on the recorded state, and whom it overlapped."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Overlapped:
         recorded: Sequence[Net],
         rerun: Rerun,
         others: Sequence[Record],
-        history: Recorded,
+        history: RecordedHistory,
         sandbox: Sandbox,
         apart: Apart,
     ) -> None:
@@ -77,7 +77,7 @@ class Overlapped:
         self.search = Search(others_of(others, history.nets, own, upto), matters, self._tried)
         """What was found; it is gone through when this is made."""
 
-    def _tried(self, seen: SeenOthers) -> Tried:
+    def _tried(self, seen: SeenOthers) -> TriedWay:
         again = min(datetime.now(UTC), self._sandbox.begun_at)
         with self._sandbox.before(seen.taken_back()):
             rerun, differences = self._apart(seen)
@@ -85,7 +85,7 @@ class Overlapped:
         outcome = self._entry.outcome
         told = bool(differences) and are_permuted(differences, [outcome.result, outcome.calls], answer_of(rerun))
         has_status = rerun.outcome.status == outcome.status
-        return Tried(frozenset(fields), has_status, self._departs(rerun, again), told and not rerun.unplayable)
+        return TriedWay(frozenset(fields), has_status, self._departs(rerun, again), told and not rerun.unplayable)
 
     def _departs(self, rerun: Rerun, again: datetime) -> int | None:
         """The first statement that made a change which history does not have."""

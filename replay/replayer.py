@@ -39,7 +39,7 @@ from actionbus.replay.history import Entry, entries, first_position
 from actionbus.replay.nets import Net, are_identical, net_of
 from actionbus.replay.order import answer_of, are_permuted, as_named, gone_through
 from actionbus.replay.overlap import NOTHING_SEEN, SeenOthers, overlapping
-from actionbus.replay.overlapped import Overlapped, Recorded
+from actionbus.replay.overlapped import OverlappedAction, RecordedHistory
 from actionbus.replay.passing import SKIPS, OutOfSight, passed_over
 from actionbus.replay.playback import PlayedWorld
 from actionbus.replay.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
@@ -353,9 +353,13 @@ class Replayer:
             return NOTHING_SEEN
         return self._overlapped(entry, recorded, rerun, others).search.seen or NOTHING_SEEN
 
-    def _overlapped(self, entry: Entry, recorded: list[Net], rerun: Rerun, others: Sequence[Record]) -> Overlapped:
-        history = Recorded(self._images_of, self._images_upto)
-        return Overlapped(entry, recorded, rerun, others, history, self.sandbox, partial(self._apart, entry, recorded))
+    def _overlapped(
+        self, entry: Entry, recorded: list[Net], rerun: Rerun, others: Sequence[Record]
+    ) -> OverlappedAction:
+        history = RecordedHistory(self._images_of, self._images_upto)
+        return OverlappedAction(
+            entry, recorded, rerun, others, history, self.sandbox, partial(self._apart, entry, recorded)
+        )
 
     def _images_of(self, record: Record) -> tuple[Mapping[int, Shape], list[Image]]:
         return images_between(self.history, record.position - 1, record.position, self._renaming)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from actionbus.replay.explaining import Search, Tried
+from actionbus.replay.explaining import Search, TriedWay
 from actionbus.replay.nets import Net
 from actionbus.replay.overlap import Given, Other, SeenOthers
 
@@ -34,14 +34,14 @@ def others(number: int, written: Sequence[int] = ()) -> list[Other]:
 def searched(who: list[Other], statements: int, differing: Callable[[Seen], set[str]], writes: bool = False) -> Search:
     """An action of so many statements, each of which changes a row if it `writes`, as a function of what these saw."""
 
-    def tried(seen: SeenOthers) -> Tried:
+    def tried(seen: SeenOthers) -> TriedWay:
         count, at = len(who) - len(seen.taken_back()), []
         for number in range(1, statements + 1):
             count += len(seen.commits(Given(number, "SELECT", {}, number - 1 if writes else 0)))
             at.append(count)
         differences = differing(at)
         departs = min((int(each) for each in differences if each.isdigit()), default=None) if writes else None
-        return Tried(frozenset(differences), True, departs, False)
+        return TriedWay(frozenset(differences), True, departs, False)
 
     return Search(who, Always(), tried)
 
