@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.replay import Replayer, Step
-from tests.conftest import TORTURE, in_turn
+from tests.conftest import TORTURE
 from tests.replay.conftest import assert_hardly_any, attempt, open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
@@ -174,7 +174,7 @@ TRIGGERS = {
 }
 
 
-@in_turn("what", TRIGGERS)
+@pytest.mark.parametrize("what", TRIGGERS)
 def test_a_trigger_that_does_something_else(history: Bus, sandbox_url: URL, what: str) -> None:
     on_postgresql, on_sqlite, place = TRIGGERS[what]
     for _ in range(2):
