@@ -41,12 +41,13 @@ def open_copy(env: Environment, at: str, keep: bool, sandbox: str | None, as_jso
             position = replayer.history.position(at)
             replayer.load(position)
             replayer.sandbox.commit()
-        _show(url, position, as_json=as_json)
         if keep:
+            _show(url, position, as_json=as_json)
             note(f"it stays until you remove it: {_removing(url)}")
             return
-        note("it is there until Ctrl-C")
-        try:
+        try:  # whoever reads the first line may be done with it before the last one is printed
+            _show(url, position, as_json=as_json)
+            note("it is there until Ctrl-C")
             threading.Event().wait()
         except KeyboardInterrupt:
             note("gone")

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
 from actionbus import Bus
+from actionbus.adapters.cli import replay_open
 from tests.conftest import query
 from tests.helpers import ROOT, Run, documents, environment
 from tests.replay.conftest import fill
@@ -54,6 +55,21 @@ def test_a_copy_is_as_it_was_and_the_lines_that_are_printed_work(cli: Run, url: 
     for each in copies:
         if each.get_backend_name() == "postgresql":
             server.drop(each)
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+def test_ctrl_c_while_it_is_told_of_ends_it_as_well(cli: Run, monkeypatch: pytest.MonkeyPatch, line: int) -> None:
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if len(said) == line:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_open, "say", say)
+    assert "gone" in cli("replay", "open").stderr
+    with pytest.raises(OperationalError):
+        accounts(make_url(said[0]))
 
 
 def test_it_is_gone_with_ctrl_c(cli: Run, url: URL) -> None:
