@@ -20,7 +20,7 @@ from actionbus import Bus, History
 from actionbus.core.history.fold import Fold
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
-from actionbus.replay.transfer import export, import_into
+from actionbus.replay.archives.transfer import export, import_into
 from benchmarks.cost import Cost, ServerCpu
 from benchmarks.setting import application, databases, describe
 

@@ -1,14 +1,14 @@
 """Replay: history re-run in a sandbox, to see what would be; see docs/replay.md. What was is told by `bus.history`."""
 
-from actionbus.replay.confinement import confine
-from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import CannotPlayBack, LeavesSandbox, NeedsUpcast, NotRecorded, ReplayError
 from actionbus.replay.fixture import Fixture
-from actionbus.replay.history import Entry
-from actionbus.replay.nets import RowChange
+from actionbus.replay.past.history import Entry
+from actionbus.replay.past.nets import RowChange
 from actionbus.replay.replayer import Replayer
-from actionbus.replay.sandbox import Sandbox
-from actionbus.replay.step import Step
+from actionbus.replay.sandbox.confinement import confine
+from actionbus.replay.sandbox.sandbox import Sandbox
+from actionbus.replay.verdicts.divergence import Difference
+from actionbus.replay.verdicts.step import Step
 
 __all__ = [
     "CannotPlayBack",

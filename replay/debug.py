@@ -11,15 +11,15 @@ from typing import Any
 from uuid import UUID
 
 from actionbus.core.declare.handler import ActionHandler
-from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.guard import opened
-from actionbus.replay.history import whole
-from actionbus.replay.overlap import NOTHING_SEEN, SeenOthers
-from actionbus.replay.playable import why_not_replayable, why_rows_not_known
-from actionbus.replay.playback import PlayedWorld
+from actionbus.replay.past.history import whole
+from actionbus.replay.past.overlap import NOTHING_SEEN, SeenOthers
 from actionbus.replay.replayer import Replayer
-from actionbus.replay.rerun import Rerun
+from actionbus.replay.sandbox.guard import opened
+from actionbus.replay.sandbox.playback import PlayedWorld
+from actionbus.replay.sandbox.rerun import Rerun
+from actionbus.replay.verdicts.divergence import Difference
+from actionbus.replay.verdicts.playable import why_not_replayable, why_rows_not_known
 
 Hook = Callable[[ActionHandler], Any]
 

@@ -20,8 +20,8 @@ from actionbus.core.values import payload, tagged
 from actionbus.replay.debug import Debugging
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.fixture import Fixture, ReplayedAction
-from actionbus.replay.generated import is_generating
-from actionbus.replay.words import words_of
+from actionbus.replay.past.words import words_of
+from actionbus.replay.sandbox.generated import is_generating
 
 _MOST_ROWS = 2_000
 _Row = tuple[str, tuple[Any, ...]]

@@ -14,9 +14,9 @@ from uuid import UUID
 from actionbus.core import Application, Record
 from actionbus.core.gateway.outside_calls import asked_of
 from actionbus.core.values import payload, tagged
-from actionbus.replay.history import Entry
-from actionbus.replay.nets import RowChange, changes_of
-from actionbus.replay.sandbox import Sandbox
+from actionbus.replay.past.history import Entry
+from actionbus.replay.past.nets import RowChange, changes_of
+from actionbus.replay.sandbox.sandbox import Sandbox
 
 _ACTION_ID = UUID("00000000-0000-4000-8000-000000000000")
 

@@ -18,13 +18,13 @@ from actionbus.core import Record
 from actionbus.core.history.decoding import ErasedValue
 from actionbus.core.storage.rows import Row
 from actionbus.core.values.change import reads_same
-from actionbus.replay.divergence import Difference
 from actionbus.replay.errors import ReplayError
-from actionbus.replay.history import Entry, first_position, whole
-from actionbus.replay.nets import HeldRow, Net, RowChange
-from actionbus.replay.playable import why_not_replayable, why_rows_not_known
+from actionbus.replay.past.history import Entry, first_position, whole
+from actionbus.replay.past.nets import HeldRow, Net, RowChange
 from actionbus.replay.replayer import Replayer
-from actionbus.replay.rerun import Rerun
+from actionbus.replay.sandbox.rerun import Rerun
+from actionbus.replay.verdicts.divergence import Difference
+from actionbus.replay.verdicts.playable import why_not_replayable, why_rows_not_known
 
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 _Row = tuple[str, Any]

@@ -17,12 +17,12 @@ from uuid import UUID
 
 from actionbus.core.history.shapes import BASELINE, Shape
 from actionbus.replay.fork import Fork, Forking
-from actionbus.replay.history import Entry, entries
-from actionbus.replay.mattering import BY_KEY, is_unique
-from actionbus.replay.nets import HeldRow, Net, net_of
-from actionbus.replay.recorded import OfRecord, images_between
-from actionbus.replay.rerun import Rerun
-from actionbus.replay.words import last_name, words_of
+from actionbus.replay.past.history import Entry, entries
+from actionbus.replay.past.nets import HeldRow, Net, net_of
+from actionbus.replay.past.recorded import OfRecord, images_between
+from actionbus.replay.past.words import last_name, words_of
+from actionbus.replay.sandbox.rerun import Rerun
+from actionbus.replay.verdicts.mattering import BY_KEY, is_unique
 
 _WINDOW: Final = 20_000
 """Positions that are looked through at a time."""

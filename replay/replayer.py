@@ -32,24 +32,24 @@ from actionbus.core.history.images import Image
 from actionbus.core.history.shapes import Shape
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.values import payload
-from actionbus.replay import playable
-from actionbus.replay.divergence import Comparing, Difference, compare
 from actionbus.replay.errors import NeedsUpcast, ReplayError
-from actionbus.replay.history import Entry, entries, first_position
-from actionbus.replay.nets import Net, are_identical, net_of
-from actionbus.replay.order import answer_of, are_permuted, as_named, gone_through
-from actionbus.replay.overlap import NOTHING_SEEN, SeenOthers, overlapping
-from actionbus.replay.overlapped import OverlappedAction, RecordedHistory
-from actionbus.replay.passing import SKIPS, OutOfSight, passed_over
-from actionbus.replay.playback import PlayedWorld
-from actionbus.replay.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
-from actionbus.replay.renaming import Renaming
-from actionbus.replay.rerun import Rerun
-from actionbus.replay.sandbox import Sandbox
-from actionbus.replay.sandbox_database import Prepare
-from actionbus.replay.step import Step
-from actionbus.replay.under_way import UnderWay
-from actionbus.replay.upcasting import upcast
+from actionbus.replay.past.history import Entry, entries, first_position
+from actionbus.replay.past.nets import Net, are_identical, net_of
+from actionbus.replay.past.overlap import NOTHING_SEEN, SeenOthers, overlapping
+from actionbus.replay.past.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
+from actionbus.replay.past.renaming import Renaming
+from actionbus.replay.past.under_way import UnderWay
+from actionbus.replay.sandbox.playback import PlayedWorld
+from actionbus.replay.sandbox.rerun import Rerun
+from actionbus.replay.sandbox.sandbox import Sandbox
+from actionbus.replay.sandbox.sandbox_database import Prepare
+from actionbus.replay.sandbox.upcasting import upcast
+from actionbus.replay.verdicts import playable
+from actionbus.replay.verdicts.divergence import Comparing, Difference, compare
+from actionbus.replay.verdicts.order import answer_of, are_permuted, as_named, gone_through
+from actionbus.replay.verdicts.overlapped import OverlappedAction, RecordedHistory
+from actionbus.replay.verdicts.passing import SKIPS, OutOfSight, passed_over
+from actionbus.replay.verdicts.step import Step
 
 Others = SeenOthers | OutOfSight
 """What is done to rows while an action runs."""
@@ -323,7 +323,7 @@ class Replayer:
     def _only_order_decides(
         self, entry: Entry, recorded: list[Net], rerun: Rerun, differences: list[Difference]
     ) -> bool:
-        """Whether it comes out otherwise only since its rows lie elsewhere; see `replay.order`."""
+        """Whether it comes out otherwise only since its rows lie elsewhere; see `replay.verdicts.order`."""
         tables = gone_through(self.sandbox.tables.shapes, rerun.statements, recorded)
         if not tables:
             return False

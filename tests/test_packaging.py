@@ -87,7 +87,7 @@ ActionBus(web, application=application)
 def hello(name):
     return g.action_runner.execute("greet", {"name": name}).result
 """,
-    "replay/history.py": """
+    "replay/past/history.py": """
 import core.app
 import projections.greetings
 
@@ -185,7 +185,7 @@ def project(tmp_path: Path, environment: Path, redis: Redis) -> Project:
 def test_an_application_may_call_its_packages_like_our_folders(project: Project) -> None:
     assert "caught there is nobody" in (printed := project.run("python", "run.py"))
     assert "{'name': 'ben'}" in printed, "its Flask"
-    assert "('greet', 'same'), ('greet', 'same')" in (told := project.run("python", "-m", "replay.history"))
+    assert "('greet', 'same'), ('greet', 'same')" in (told := project.run("python", "-m", "replay.past.history"))
     assert "['core.errors:GreetingFailed']" in told, "its own errors have their own names"
     for pytest_ in (("python", "-m", "pytest"), ("python", "-c", "import sys, pytest; sys.exit(pytest.main())")):
         assert "2 passed" in project.run(*pytest_, "-p", "no:cacheprovider")

@@ -29,6 +29,12 @@ FLOORS = {
     "core.runner": 10,
     "core.bus": 11,
     "core": 12,
+    "replay.errors": 15,
+    "replay.past": 16,
+    "replay.archives": 16,
+    "replay.sandbox": 17,
+    "replay.verdicts": 18,
+    "replay": 19,
 }
 """What lies lower is imported by what lies higher; two rooms on one floor know nothing of each other."""
 
@@ -81,10 +87,12 @@ def _needs(module: str) -> frozenset[str]:
 
 
 def _room(module: str) -> str:
-    return module if module in FLOORS else ".".join(module.split(".")[:2])
+    """The first two names; a file of `replay` that lies in none of its rooms is of the top floor."""
+    room = module if module in FLOORS else ".".join(module.split(".")[:2])
+    return "replay" if room.startswith("replay.") and room not in FLOORS else room
 
 
-def test_every_arrow_in_core_points_down() -> None:
+def test_every_arrow_points_down() -> None:
     wrong = [
         f"{module} -> {needed}"
         for module in MODULES
@@ -155,7 +163,7 @@ FOR_PEOPLE = {
     "core.history.postgresql_functions",
     "core.history.sqlite",
     "projections.fold",
-    "replay.archive",
+    "replay.archives.archive",
 }
 """Write JSON by the stdlib, and say why; `core.values.payload` has the rule."""
 DOCUMENTS = ("projections.", "adapters.e", "adapters.testing.search_contract")

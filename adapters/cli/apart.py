@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from actionbus.adapters.cli.history_output import note
 from actionbus.adapters.cli.process import Process
 from actionbus.core.storage.backend import Backend
-from actionbus.replay.confinement import confine, why_not
+from actionbus.replay.sandbox.confinement import confine, why_not
 
 _CONNECTIONS: Final = 3
 """Made before, since none can be made afterwards: more than a replay ever uses at once."""

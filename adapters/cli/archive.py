@@ -18,9 +18,9 @@ from actionbus.core import Bus
 from actionbus.core.history.pruning import Due
 from actionbus.core.storage.archives import Archive, archives
 from actionbus.core.values.points import point_of
-from actionbus.replay import archive as archiving
-from actionbus.replay import attach as attaching
-from actionbus.replay import prune as pruning
+from actionbus.replay.archives import archive as archiving
+from actionbus.replay.archives import attach as attaching
+from actionbus.replay.archives import prune as pruning
 
 actor_option = click.option("--actor", metavar="NAME", help="Who does it, for the record.")
 _COLUMNS = ("archive", "of", "after", "upto", "records", "images", "state", "made at", "folder")

@@ -12,7 +12,7 @@ from actionbus.adapters.cli.printing import counted, say
 from actionbus.core import Application, Bus
 from actionbus.core.declare.personal import TableDeclaration
 from actionbus.core.storage.engines import make_engine
-from actionbus.replay.archive_subjects import SubjectSearch
+from actionbus.replay.archives.archive_subjects import SubjectSearch
 from actionbus.replay.errors import ReplayError
 
 

@@ -12,7 +12,7 @@ from actionbus.adapters.cli.common import AgeType, Environment, json_option, pas
 from actionbus.adapters.cli.printing import counted, print_table, say
 from actionbus.adapters.cli.progress import progress
 from actionbus.adapters.cli.stream import stream
-from actionbus.replay import transfer
+from actionbus.replay.archives import transfer
 
 _without_history = click.option("--without-history", is_flag=True, help="Leave the row history out.")
 

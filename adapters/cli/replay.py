@@ -29,7 +29,7 @@ from actionbus.replay.debug import Debugging, under_debugger
 from actionbus.replay.export import Export
 from actionbus.replay.fork import Forking, inserted_of
 from actionbus.replay.narrow_fork import NarrowForking
-from actionbus.replay.slices import slices
+from actionbus.replay.past.slices import slices
 
 _ALL: Final = ("succeeded", "rejected", "denied", "failed")
 

@@ -17,10 +17,10 @@ from actionbus.core.history.decoding import shown as history_shown
 from actionbus.core.values import payload, tagged
 from actionbus.core.values.limits import Limits
 from actionbus.replay import Difference, RowChange, Step
-from actionbus.replay.divergence import shown as shown_value
 from actionbus.replay.fork import ChangedOutcome, Fork
-from actionbus.replay.history import Entry
-from actionbus.replay.rerun import Rerun
+from actionbus.replay.past.history import Entry
+from actionbus.replay.sandbox.rerun import Rerun
+from actionbus.replay.verdicts.divergence import shown as shown_value
 
 _LIMITS = Limits(depth=100, digits=4000)
 _COLOURS = {

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from actionbus.core import ActionCall, Middleware
-from actionbus.replay.guard import GuardedBlock
+from actionbus.replay.sandbox.guard import GuardedBlock
 
 
 class Guarding(Middleware):

@@ -1,4 +1,4 @@
-"""World: how actions reach what lies outside of the database. For real here; `replay.playback` has a sandbox's."""
+"""World: how actions reach what lies outside of the database. A sandbox's is `replay.sandbox.playback`."""
 
 from __future__ import annotations
 

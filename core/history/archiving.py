@@ -1,8 +1,8 @@
 """Archives the journal and the row history up to a cut: what is decided by an action, and what is then removed.
 
-The order is: an archive is written and verified (`replay.archive`); an action, on record, notes it (`Archiving`), from
-where on nobody is told of what it holds; and then that goes, in small transactions (`Removal`). Killed before the
-action, nothing has happened; killed after it, whoever comes next goes on. See decision 0033.
+The order is: an archive is written and verified (`replay.archives.archive`); an action, on record, notes it
+(`Archiving`), from where on nobody is told of what it holds; and then that goes, in small transactions (`Removal`).
+Killed before the action, nothing has happened; killed after it, whoever comes next goes on. See decision 0033.
 """
 
 from __future__ import annotations

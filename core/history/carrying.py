@@ -1,4 +1,4 @@
-"""The row history out of its database and into another of the same kind. Used by `replay.transfer`.
+"""The row history out of its database and into another of the same kind. Used by `replay.archives.transfer`.
 
 Numbers of images and shapes stay, since records name them. On PostgreSQL numbers of transactions do not: another
 cluster goes on with its own, and an old one that comes again would make an image another record's. So what is imported

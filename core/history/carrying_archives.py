@@ -1,6 +1,6 @@
 """Where a carried journal begins: what was archived or pruned in the database that it comes from.
 
-Used by `replay.transfer`: without it the baseline at the cut of an archive would have no place in another database.
+Used by `replay.archives.transfer`: without it the baseline at the cut of an archive would have no place elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What makes a carried journal as erasable as its original: keys of subjects, declarations, erasures.
 
-Used by `replay.transfer`, beside `history.carrying`. Without the tags of erasures, stand-ins in SQLite's images would
-be bytes like any other; without the keys, encrypted records could be neither read nor erased.
+Used by `replay.archives.transfer`, beside `history.carrying`. Without the tags of erasures, stand-ins in SQLite's
+images would be bytes like any other; without the keys, encrypted records could be neither read nor erased.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Erasure:
     """Of personal arguments, that were deleted."""
     archives: list[str]
     """Folders with row images of tables that have personal columns, which no erasure reaches: what of the subject is in
-    them is there still. `replay.archive_subjects` looks."""
+    them is there still. `replay.archives.archive_subjects` looks."""
 
 
 class Work:

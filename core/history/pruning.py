@@ -1,4 +1,4 @@
-"""Prunes row images that are older than their table is to be kept (`info={"keep": "90 days"}`). Used by `replay.prune`.
+"""Prunes row images that are older than their table is to be kept (`keep`). Used by `replay.archives.prune`.
 
 The state of the table at the end of what goes stays, as its baseline there. Nothing is kept of what goes, unless it was
 archived before; records of the journal are not touched: their personal values are unreadable once they are erased.

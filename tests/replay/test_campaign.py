@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
-from actionbus.replay import Replayer, clocks
+from actionbus.replay import Replayer
+from actionbus.replay.sandbox import clocks
 from tests.conftest import TORTURE
 from tests.processes import CONTEXT
 from tests.replay.conftest import NewSandbox, assert_hardly_any, attempt, open_bus

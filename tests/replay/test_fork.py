@@ -14,8 +14,8 @@ from actionbus import Bus
 from actionbus.core.history.shapes import Shape
 from actionbus.replay import Replayer, ReplayError
 from actionbus.replay.fork import Fork, Forking, InsertedAction
-from actionbus.replay.history import whole
 from actionbus.replay.narrow_fork import ANY, NarrowForking, ReadWays
+from actionbus.replay.past.history import whole
 from tests.conftest import prepared
 from tests.replay.conftest import NewSandbox, fill
 from tests.shop.actions.call_back import CallBack

@@ -15,7 +15,7 @@ from actionbus import Bus
 from actionbus.core.history.declared import read_declared
 from actionbus.core.values.payload import ERASED
 from actionbus.replay import Replayer
-from actionbus.replay.transfer import export, import_into
+from actionbus.replay.archives.transfer import export, import_into
 from tests.core.privacy.actions.admit import Admit
 from tests.core.privacy.clinic import Clinic
 from tests.replay.conftest import NewSandbox

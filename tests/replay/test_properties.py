@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from actionbus import Bus
 from actionbus.replay import Replayer
 from actionbus.replay.fork import Forking
-from actionbus.replay.history import whole
+from actionbus.replay.past.history import whole
 from tests.conftest import TORTURE
 from tests.replay.conftest import open_bus
 from tests.servers import Server

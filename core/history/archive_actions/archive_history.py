@@ -1,4 +1,4 @@
-"""archive_history: history up to a position, once it is archived, is taken out here; run by `replay.archive`."""
+"""archive_history: history up to a position, once archived, is taken out here; run by `replay.archives.archive`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""attach_archive: what an archive holds comes back into the live tables; run by `replay.attach`."""
+"""attach_archive: what an archive holds comes back into the live tables; run by `replay.archives.attach`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from actionbus.core.history.archive_decision import ArchiveDecision
 
 
 class Attaches(Protocol):
-    """The work; see `replay.attach`."""
+    """The work; see `replay.archives.attach`."""
 
     def attach(self, session: Any) -> dict[str, Any]:
         """Bring it back, in the session's transaction; what was brought."""

@@ -1,4 +1,4 @@
-"""prune_history: row images that are older than their tables' `keep` go, for good; run by `replay.prune`."""
+"""prune_history: row images that are older than their tables' `keep` go, for good; run by `replay.archives.prune`."""
 
 from __future__ import annotations
 

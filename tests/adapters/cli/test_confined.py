@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
-from actionbus.replay.confinement import why_not
+from actionbus.replay.sandbox.confinement import why_not
 from tests import processes
 from tests.helpers import ROOT, environment
 from tests.replay.conftest import fill
@@ -33,7 +33,7 @@ def execute(self):
 Deposit.execute = execute
 import os
 # Past the guard, as C code is: what is left is the kernel.
-import actionbus.replay.guard as guard
+import actionbus.replay.sandbox.guard as guard
 guard._FILES.clear()
 from actionbus.adapters.cli.process import program
 program()

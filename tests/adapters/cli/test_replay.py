@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.adapters.cli import replay_jobs
-from actionbus.replay.slices import slices
+from actionbus.replay.past.slices import slices
 from tests import processes
 from tests.helpers import ROOT, TOOL, Run, documents, environment, run_pytest
 from tests.replay.conftest import fill

@@ -18,7 +18,7 @@ from actionbus.core.storage.ddl import LATEST, VERSION_TABLE
 from actionbus.core.storage.table import COLUMNS
 from actionbus.projections.ledger import Ledger
 from actionbus.projections.store import IndexInfo, StoredDocument, Write
-from actionbus.replay.transfer import export, import_into
+from actionbus.replay.archives.transfer import export, import_into
 from actionbus.testing import HeldBroker
 from tests.adapters.migrations.own import run_script
 from tests.conftest import create_tables, query

@@ -19,7 +19,8 @@ from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from actionbus.projections import Projections, Projector
-from actionbus.replay import Replayer, transfer
+from actionbus.replay import Replayer
+from actionbus.replay.archives import transfer
 from tests.adapters.rights.roles import BLOCKS, OWN, Roles
 from tests.conftest import prepared
 from tests.core.after_commit.till import Till

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from actionbus.replay.history import entries
+from actionbus.replay.past.history import entries
 from tests.conftest import BusFactory
 from tests.core.history.capturing import Captured
 from tests.helpers import opened

@@ -1,4 +1,4 @@
-"""escape: does what `how` says, while `tests.replay.test_sandbox` lets it."""
+"""escape: does what `how` says, while `tests.replay.sandbox.test_sandbox` lets it."""
 
 from typing import Any
 
@@ -15,6 +15,6 @@ class Escape(ActionHandler):
     session: Any
 
     def execute(self) -> dict[str, Any]:
-        from tests.replay import test_sandbox
+        from tests.replay.sandbox import test_sandbox
 
         return {"did": test_sandbox.WAYS[self.args.how](self)}

@@ -1,0 +1,1 @@
+"""History between places: journals exported and imported, archives made, attached again and pruned."""

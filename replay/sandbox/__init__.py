@@ -1,0 +1,1 @@
+"""The sandbox: a private database in which the present code runs again, with no way out of it."""

@@ -1,0 +1,96 @@
+"""The search for what an action saw of others: what it goes through, and what it says where there is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from actionbus.replay.past.nets import Net
+from actionbus.replay.past.overlap import Given, Other, SeenOthers
+from actionbus.replay.verdicts.explaining import Search, TriedWay
+
+Seen = Sequence[int]
+"""For each statement, how many of the others were committed before it."""
+
+
+class Always:
+    """Each statement is one to which all matter."""
+
+    def to(self, given: Given, other: Other) -> bool:
+        return True
+
+    def tables(self, given: Given) -> frozenset[str]:
+        return frozenset(["t"])
+
+
+def others(number: int, written: Sequence[int] = ()) -> list[Other]:
+    return [
+        Other([], [Net("t", n, None, None)], frozenset(range(n)), written[n] if n < len(written) else 0)
+        for n in range(number)
+    ]
+
+
+def searched(who: list[Other], statements: int, differing: Callable[[Seen], set[str]], writes: bool = False) -> Search:
+    """An action of so many statements, each of which changes a row if it `writes`, as a function of what these saw."""
+
+    def tried(seen: SeenOthers) -> TriedWay:
+        count, at = len(who) - len(seen.taken_back()), []
+        for number in range(1, statements + 1):
+            count += len(seen.commits(Given(number, "SELECT", {}, number - 1 if writes else 0)))
+            at.append(count)
+        differences = differing(at)
+        departs = min((int(each) for each in differences if each.isdigit()), default=None) if writes else None
+        return TriedWay(frozenset(differences), True, departs, False)
+
+    return Search(who, Always(), tried)
+
+
+def unlike(truth: Seen) -> Callable[[Seen], set[str]]:
+    """Each statement that saw something else differs."""
+    return lambda at: {str(n) for n, (one, other) in enumerate(zip(at, truth, strict=True), start=1) if one != other}
+
+
+@pytest.mark.parametrize("truth", [[0, 0, 0], [1, 1, 3], [0, 2, 2], [3, 3, 3], [0, 0, 3]])
+def test_whatever_grows_from_statement_to_statement_is_found(truth: Seen) -> None:
+    assert searched(others(3), 3, unlike(truth)).seen is not None
+
+
+def test_all_is_gone_through_once_where_it_is_little() -> None:
+    ways: list[Seen] = []
+    search = searched(others(2), 3, lambda at: {"x"} if ways.append(list(at)) is None else set())
+    assert (search.seen, search.is_complete, search.lasting) == (None, True, {"x"})
+    narrow = ways[2 : 2 + 10]
+    assert sorted(narrow) == sorted([a, b, c] for a in range(3) for b in range(a, 3) for c in range(b, 3)), (
+        "each way once, after the two states of the beginning"
+    )
+
+
+def test_a_statement_that_changes_a_row_otherwise_ends_a_branch() -> None:
+    truth = [0, 1, 2, 4, 6, 7, 9, 9, 10, 12]
+    search = searched(others(12), 10, unlike(truth), writes=True)
+    assert search.seen is not None
+    assert search.tries < 150, "of 646,646 ways"
+
+
+def test_what_comes_nearer_is_followed_first() -> None:
+    search = searched(others(12), 10, unlike([0, 1, 2, 4, 6, 7, 9, 9, 10, 12]))
+    assert search.seen is not None
+
+
+def test_what_was_committed_behind_a_change_is_not_tried_before_it() -> None:
+    seen: list[Seen] = []
+    searched(others(1, written=[2]), 4, lambda at: {"x"} if seen.append(list(at)) is None else set(), writes=True)
+    assert [0, 0, 1, 1] in seen
+    assert [0, 1, 1, 1] not in seen
+    assert [1, 1, 1, 1] not in seen
+
+
+def test_where_there_is_more_than_can_be_tried_only_what_nothing_takes_away_counts() -> None:
+    def differing(at: Seen) -> set[str]:
+        return set() if at == [3, 3, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9] else {"odd" if sum(at) % 2 else "even"}
+
+    search = searched(others(12), 12, differing)
+    assert (search.is_complete, search.seen, search.lasting) == (False, None, frozenset())
+    search = searched(others(12), 12, lambda at: differing(at) | {"bug"})
+    assert (search.is_complete, search.seen, search.lasting) == (False, None, {"bug"})
