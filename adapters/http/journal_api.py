@@ -77,30 +77,16 @@ class JournalApi:
 
     def action(self, runner: ActionRunner, which: str) -> Answer:
         """One action whole, by its id or the position of one of its records."""
-        submitted = self._found(which)
-        nothing = NotFound(f"there is no action {which[:100]} that you may see")
-        if submitted is None:
-            raise nothing
-        try:
-            access = access_of(runner, self._bus, action=submitted.action, actor=submitted.actor)
-        except PermissionDenied:
-            raise nothing from None
+        submitted, access = self._that_he_may_see(runner, which)
         found = whole(self._bus.journal, submitted.action_id, most=MOST_CHANGES, opened=access.personal)
         return shown(self._whole(found, Masks(self._bus, access), VisibleActions(runner, self._bus)))
 
     def generated(self, runner: ActionRunner, request: Request, which: str) -> Answer:
         """Whether an action gave itself a value, and by what; of those who may see values."""
         refuse_others(request, {"value"})
-        value, found = one_of(request, "value"), self._found(which)
-        if value is None:
+        if (value := one_of(request, "value")) is None:
             raise Malformed("say which value", {"value": ["is missing"]})
-        nothing = NotFound(f"there is no action {which[:100]} that you may see")
-        if found is None:
-            raise nothing
-        try:
-            access = access_of(runner, self._bus, action=found.action, actor=found.actor)
-        except PermissionDenied:
-            raise nothing from None
+        found, access = self._that_he_may_see(runner, which)
         require_payloads(access, "to ask where a value came from")
         submitted, *rest = self._bus.journal.of_action(found.action_id, opened=False)
         return shown({"generated": generated(submitted, rest[-1], value) if rest else None})
@@ -171,6 +157,16 @@ class JournalApi:
             name: [{"value": value, "count": count} for value, count in counts] for name, counts in found.counts.items()
         }
         return shown({"facets": told, "looked_at": {"beyond": found.low, "upto": found.high}})
+
+    def _that_he_may_see(self, runner: ActionRunner, which: str) -> tuple[Record, Access]:
+        """An action's first record and what of it the caller may see. Raises NotFound for one that he may not."""
+        nothing = NotFound(f"there is no action {which[:100]} that you may see")
+        if (found := self._found(which)) is None:
+            raise nothing
+        try:
+            return found, access_of(runner, self._bus, action=found.action, actor=found.actor)
+        except PermissionDenied:
+            raise nothing from None
 
     def _found(self, which: str) -> Record | None:
         journal, position = self._bus.journal, position_of(which)
