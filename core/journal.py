@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, Unpack
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, inspect, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, func, inspect, or_, select
 
 from actionbus.core.errors import ConfigurationError, JournalUnavailable
 from actionbus.core.storage import ddl
@@ -312,7 +312,7 @@ class Journal:
         found: dict[UUID, tuple[list[Record], bool]] = {}
         for start in range(0, len(action_ids), _CAUSES_AT_ONCE):
             chosen = action_ids[start : start + _CAUSES_AT_ONCE]
-            first = union_all(*(select(first_caused(self._table, cause, most + 1).subquery()) for cause in chosen))
+            first = first_caused(self.dialect, self._table, chosen, most + 1)
             positions = self._backend.read(partial(positions_in, first))
             for record in self.chosen(positions, brief=0, opened=False):
                 assert record.cause_id is not None

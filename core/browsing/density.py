@@ -32,8 +32,13 @@ _NOTICED: Final = 500
 """Of one status in one bucket so many are counted."""
 _UNSUCCESSFUL: Final = [each for each in STATUSES if each != "succeeded"]
 _FAILURES: Final = """SELECT b.number, (SELECT count(*) FROM (SELECT 1 FROM {journal} j WHERE j.status <> 'succeeded'
-    AND (j.status, j.position) > (:status, b.low) AND (j.status, j.position) <= (:status, b.high) LIMIT :most) found)
+    AND {within} LIMIT :most) found)
     FROM {buckets} b"""
+_WITHIN: Final = {
+    "postgresql": "(j.status, j.position) > (:status, b.low) AND (j.status, j.position) <= (:status, b.high)",
+    "sqlite": "j.status = :status AND j.position > b.low AND j.position <= b.high",
+}
+"""How each goes along the index; `storage.conditions.keyset` says why."""
 
 
 @dataclass
@@ -122,7 +127,8 @@ def _count_each(connection: Connection, journal: Journal, positions: Sequence[in
 def _count_failures(connection: Connection, journal: Journal, positions: Sequence[int], buckets: list[Bucket]) -> None:
     ranges = [[number, positions[number], positions[number + 1]] for number in range(len(buckets))]
     source = numbers(journal.dialect, "ranges", "number", "low", "high")
-    sql = text(_FAILURES.format(journal=in_text(journal.backend.journal_name), buckets=source))
+    found = {"journal": in_text(journal.backend.journal_name), "buckets": source, "within": _WITHIN[journal.dialect]}
+    sql = text(_FAILURES.format(**found))
     for status in _UNSUCCESSFUL:
         given: dict[str, Any] = {"ranges": payload.dumps(ranges), "status": status, "most": _NOTICED}
         for number, count in connection.execute(sql, given):

@@ -6,7 +6,7 @@ long in any journal, and is not left to a planner who would have to know how oft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -70,10 +70,13 @@ def positions(
     connection: Connection, journal: Table, wanted: ByValue, low: int, high: int, most: int, *, newest_first: bool
 ) -> Positions:
     """About `most` positions beyond `low` up to `high`, from one end on."""
-    each_most = max(1, most // len(wanted.values))
+    dialect, each_most = connection.dialect.name, max(1, most // len(wanted.values))
     found: list[list[int]] = [[] for _ in wanted.values]
     branches = [
-        select(literal(number), _of_value(journal, wanted.column, value, low, high, each_most, newest_first).c.position)
+        select(
+            literal(number),
+            _of_value(dialect, journal, wanted.column, value, low, high, each_most, newest_first).c.position,
+        )
         for number, value in enumerate(wanted.values)
     ]
     for number, position in connection.execute(union_all(*branches) if len(branches) > 1 else branches[0]):
@@ -86,23 +89,29 @@ def positions(
     return Positions([each for each in every if (each >= reached if newest_first else each <= reached)], reached)
 
 
-def _of_value(journal: Table, name: str, value: Any, low: int, high: int, most: int, newest_first: bool) -> Any:
+def _of_value(
+    dialect: str, journal: Table, name: str, value: Any, low: int, high: int, most: int, newest_first: bool
+) -> Any:
     c = journal.c
     column: ColumnElement[Any] = c[name]
     order: Sequence[Any] = (column.desc(), c.position.desc()) if newest_first else (column, c.position)
-    chosen = select(c.position).where(*keyset(column, value, c.position, low, high))
+    chosen = select(c.position).where(*keyset(dialect, column, value, c.position, low, high))
     if name in PARTIAL:
         chosen = chosen.where(PARTIAL[name])
     return chosen.order_by(*order).limit(most).subquery()
 
 
-def first_caused(journal: Table, cause: UUID, most: int) -> Select[Any]:
-    """Of each action that one caused, the first ones, one position: of the outcome, if there is one."""
+def first_caused(dialect: str, journal: Table, causes: Iterable[UUID], most: int) -> CompoundSelect[Any]:
+    """Of the actions that each of these caused, the first ones, one position: of the outcome, if there is one."""
+    return union_all(*(select(_caused_by(dialect, journal, cause, most).subquery()) for cause in causes))
+
+
+def _caused_by(dialect: str, journal: Table, cause: UUID, most: int) -> Select[Any]:
     c, outcome = journal.c, journal.alias("outcome")
     has_outcome = select(outcome.c.position).where(outcome.c.action_id == c.action_id, outcome.c.kind == "outcome")
     return (
         select(c.cause_id, c.position)
-        .where(*keyset(c.cause_id, cause, c.position, 0, None), c.cause_id.is_not(None))
+        .where(*keyset(dialect, c.cause_id, cause, c.position, 0, None), c.cause_id.is_not(None))
         .where(or_(c.kind != "submitted", ~has_outcome.exists()))
         .order_by(c.cause_id, c.position)
         .limit(most)

@@ -88,6 +88,7 @@ def is_none_of(column: ColumnElement[Any], values: Collection[str]) -> ColumnEle
 
 
 def keyset(
+    dialect: str,
     column: ColumnElement[Any],
     value: Any,
     position: ColumnElement[int],
@@ -96,11 +97,14 @@ def keyset(
 ) -> list[ColumnElement[bool]]:
     """Records with one value, beyond `low` up to `high`, by the index on (column, position) and no other.
 
-    Compared as pairs and ordered by both. Were they compared one by one, a planner who takes the value for a frequent
-    one would walk along the positions instead, and through all of them if it was wrong.
+    On PostgreSQL compared as pairs, and ordered by both. Were they compared one by one, a planner who takes the value
+    for a frequent one would walk along the positions instead, and through all of them if it was wrong. SQLite goes by
+    the first of a pair alone where the second is the row's own number, as here: through all that have the value.
     """
-    pair = tuple_(column, position)
     most = _LAST if high is None else high
+    if dialect == "sqlite":
+        return [column == literal(value, column.type), position > low, position <= most]
+    pair = tuple_(column, position)
     return [pair > tuple_(literal(value, column.type), low), pair <= tuple_(literal(value, column.type), most)]
 
 

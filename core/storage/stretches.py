@@ -142,7 +142,7 @@ class StretchReader:
             conditions.append(PARTIAL[wanted.column])
         return [
             select(*columns)
-            .where(*keyset(column, value, c.position, _AFTER, _UPTO), *conditions)
+            .where(*keyset(self._backend.engine.dialect.name, column, value, c.position, _AFTER, _UPTO), *conditions)
             .order_by(column, c.position)
             .limit(size)
             .subquery()
