@@ -5,26 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import (
-    CTE,
-    BigInteger,
-    Connection,
-    Select,
-    Text,
-    cast,
-    func,
-    literal,
-    literal_column,
-    select,
-    text,
-    union_all,
-)
+from sqlalchemy import CTE, Connection, Select, Text, cast, func, literal, select, union_all
 
+from actionbus.core.browsing.narrowed_density import PLACE, places
 from actionbus.core.journal import Journal
 from actionbus.core.storage.conditions import conditions_of
-from actionbus.core.storage.moments import numbers
 from actionbus.core.storage.table import journal_table
-from actionbus.core.values import payload
 from actionbus.core.values.journal_filter import JournalFilter
 
 FIELDS: Final = ("action", "status", "actor", "release")
@@ -50,7 +36,7 @@ def facets(journal: Journal, where: JournalFilter) -> Facets:
     settled = journal.settled()
     low, upto = journal.between(where, 0, settled)
     high = settled if upto is None else min(settled, upto)
-    low, high = journal.backend.read(lambda connection: _newest(connection, journal, min(low, high), high))
+    low = journal.backend.read(lambda connection: _begin_of_newest(connection, journal, min(low, high), high))
     touched = None
     if where.touching is not None:
         table, *key = where.touching
@@ -59,12 +45,12 @@ def facets(journal: Journal, where: JournalFilter) -> Facets:
     return Facets(counts, low, high)
 
 
-def _newest(connection: Connection, journal: Journal, low: int, high: int) -> tuple[int, int]:
+def _begin_of_newest(connection: Connection, journal: Journal, low: int, high: int) -> int:
     """Beyond which position so many records come, up to the end of a range."""
     position = journal_table(journal.backend.schema).c.position
     near = select(position).where(position > low, position <= high).order_by(position.desc()).limit(LOOKED_AT)
     count, least = connection.execute(select(func.count(), func.min(near.subquery().c.position))).one()
-    return (least - 1 if count == LOOKED_AT else low), high
+    return least - 1 if count == LOOKED_AT else low
 
 
 def _counted(
@@ -76,9 +62,7 @@ def _counted(
     wanted = select(*(cast(table.c[name], Text).label(name) for name in FIELDS))
     wanted = wanted.where(position > low, position <= high, *conditions_of(where, table, journal.backend.comparable))
     if touched is not None:
-        source = text(f"{numbers(journal.dialect, 'touched', 'place')} m")
-        places = source.bindparams(touched=payload.dumps([[each] for each in touched]))
-        wanted = wanted.where(position.in_(select(literal_column("m.place", BigInteger)).select_from(places)))
+        wanted = wanted.where(position.in_(select(PLACE).select_from(places(journal, touched))))
     found = wanted.cte("wanted")
     each_field = [_of_field(found, name) for name in FIELDS]
     counts: dict[str, list[tuple[str | None, int]]] = {name: [] for name in FIELDS}

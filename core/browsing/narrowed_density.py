@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, Text, cast, func, literal_column, select, text
+from sqlalchemy import BigInteger, Connection, Select, Text, TextClause, cast, func, literal_column, select, text
 
 from actionbus.core.browsing.pages import SEARCHED
 from actionbus.core.journal import Journal
@@ -26,7 +26,8 @@ from actionbus.core.values.journal_filter import JournalFilter
 
 Counts = list[Counter[str | None]]
 """Of each bucket, how many records have which status."""
-_PLACE: Final = literal_column("m.place", BigInteger).label("place")
+PLACE: Final = literal_column("m.place", BigInteger).label("place")
+"""The column of `places`."""
 _SPARSER: Final = 3
 """So many times fewer are looked at where they are no more than an estimate, in which more change little."""
 _OF_RARE: Final = 4
@@ -94,12 +95,16 @@ def _at(journal: Journal, where: JournalFilter, positions: Sequence[int]) -> Sel
     """Those at some positions, each of which is looked up by itself, whatever the planner expects of them."""
     table = journal_table(journal.backend.schema)
     wanted = conditions_of(where, table, journal.backend.comparable)
-    there = select(func.coalesce(cast(table.c.status, Text), "")).where(table.c.position == _PLACE, *wanted)
-    source = text(f"{numbers(journal.dialect, 'chosen', 'place')} m")
-    chosen = source.bindparams(chosen=payload.dumps([[each] for each in positions]))
+    there = select(func.coalesce(cast(table.c.status, Text), "")).where(table.c.position == PLACE, *wanted)
     found = there.scalar_subquery().label("found")
-    looked_up = select(_PLACE, found).select_from(chosen).subquery()
+    looked_up = select(PLACE, found).select_from(places(journal, positions)).subquery()
     return select(looked_up.c.place, looked_up.c.found).where(looked_up.c.found.is_not(None))
+
+
+def places(journal: Journal, positions: Sequence[int]) -> TextClause:
+    """A row for each of some positions, however many."""
+    source = text(f"{numbers(journal.dialect, 'chosen', 'place')} m")
+    return source.bindparams(chosen=payload.dumps([[each] for each in positions]))
 
 
 def _sorted_in(journal: Journal, wanted: Select[Any], edges: Sequence[int]) -> Counts:
