@@ -84,10 +84,9 @@ class ActionBus:
         where = str(config.get("ACTIONBUS_INSPECTOR_PREFIX", INSPECTOR)).rstrip("/")
 
         def page_of(action_id: UUID) -> str | None:
-            is_here = self._inspector and _is_inspected(app)
-            return links.page(action_id) or (
-                f"{request.root_path.rstrip('/')}{where}/actions/{action_id}" if is_here else None
-            )
+            if links.inspector or not (self._inspector and _is_inspected(app)):
+                return links.page(action_id)
+            return Links(inspector=f"{request.root_path.rstrip('/')}{where}/").page(action_id)
 
         app.extensions["actionbus"] = ExtensionState(api, self._authenticate, prefix, page_of)
         register_errors(app, prefix)
