@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Table
+from sqlalchemy import Table, UniqueConstraint
 
 from actionbus.replay.past.nets import Net
 from actionbus.replay.past.overlap import Given, Other
@@ -119,7 +119,7 @@ class Mattering:
 
 def is_unique(model: Table) -> bool:
     """Whether rows of a table must differ in something besides their key."""
-    constraints = any(type(each).__name__ == "UniqueConstraint" for each in model.constraints)
+    constraints = any(isinstance(each, UniqueConstraint) for each in model.constraints)
     return constraints or any(index.unique for index in model.indexes) or any(c.unique for c in model.columns)
 
 
