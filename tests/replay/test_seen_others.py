@@ -150,13 +150,8 @@ def test_commits_in_another_order_than_that_of_outcomes(way: Way, empty_postgres
     check(way, empty_postgres_url)
 
 
-def test_rows_that_a_statement_waited_for_without_those_that_are_new(way: Way, empty_postgres_url: URL) -> None:
-    def change(handler: Any) -> Any:
-        way.pause()
-        done = handler.session.execute(text("UPDATE accounts SET balance = balance + :n"), {"n": 1 + way.bug})
-        return done.rowcount
-
-    CallBack.function = change
+def run_waiting_for_a_changed_row(way: Way) -> None:
+    """Run the action while another, which has changed a row and made one, is committed only once it waits for that."""
     with way.engine.connect() as other:
         other.execute(text("UPDATE accounts SET balance = 50 WHERE id = 2"))
         other.execute(text("INSERT INTO accounts (id, name, balance) VALUES (9, 'nine', 0)"))
@@ -164,6 +159,16 @@ def test_rows_that_a_statement_waited_for_without_those_that_are_new(way: Way, e
         way.await_waiting("transactionid")
         other.commit()
     way.end()
+
+
+def test_rows_that_a_statement_waited_for_without_those_that_are_new(way: Way, empty_postgres_url: URL) -> None:
+    def change(handler: Any) -> Any:
+        way.pause()
+        done = handler.session.execute(text("UPDATE accounts SET balance = balance + :n"), {"n": 1 + way.bug})
+        return done.rowcount
+
+    CallBack.function = change
+    run_waiting_for_a_changed_row(way)
     assert way.bus.journal.tail(1)[0].result == 3
     check(way, empty_postgres_url)
 
@@ -180,13 +185,7 @@ def test_one_statement_with_many_sets_of_parameters_is_many(way: Way, empty_post
         return list(found)
 
     CallBack.function = change
-    with way.engine.connect() as other:
-        other.execute(text("UPDATE accounts SET balance = 50 WHERE id = 2"))
-        other.execute(text("INSERT INTO accounts (id, name, balance) VALUES (9, 'nine', 0)"))
-        way.aside("call_back")
-        way.await_waiting("transactionid")
-        other.commit()
-    way.end()
+    run_waiting_for_a_changed_row(way)
     assert way.bus.journal.tail(1)[0].result == [3, 2]
     check(way, empty_postgres_url)
 
