@@ -1,8 +1,9 @@
 """A year of an inn's history, made by SQL: a million actions in a minute or two. Used by `inspecting` and `growing`.
 
-Two records and an image for each action, but for the one in seventeen that was no success. A tenth of the actions put a
-row there, the others change one of those that are there; three of a request share a correlation, two of which the first
-has caused. One row, the first, is changed by every 1000th action. The year begins now, when the table is recorded.
+Two records and an image for each action, but for the one in nineteen that was no success. A tenth of the actions put a
+row there, and none of these fails; the others change one of those that are there. Three of a request share a
+correlation, two of which the first has caused. One row, the first, is changed by every 1000th action. The year begins
+now, when the table is recorded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CREATE TABLE stays (id integer PRIMARY KEY, guest text, price integer);
 CREATE TEMP TABLE done AS
     SELECT n, ok, sum(ok::int) OVER (ORDER BY n) AS image, id, at,
         lag(n) OVER (PARTITION BY ok, id ORDER BY n) AS before
-    FROM (SELECT n, n % 17 <> 5 AS ok, now() + interval '365 days' * (n / {actions}.0) AS at,
+    FROM (SELECT n, n % 17 <> 5 OR n % 10 = 1 AS ok, now() + interval '365 days' * (n / {actions}.0) AS at,
             CASE WHEN n % 10 = 1 THEN n / 10 + 1 WHEN n % 1000 = 0 THEN 1
                 ELSE 1 + (hashint4(n) & 2147483647) % (n / 10 + 1) END AS id
         FROM generate_series(1, {actions}) n) s;
@@ -54,8 +55,8 @@ _SQLITE: Final = """
 CREATE TABLE stays (id integer PRIMARY KEY, guest text, price integer);
 CREATE TEMP TABLE done AS
     WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {actions}),
-    k AS (SELECT n, n % 17 <> 5 AS ok, strftime('%Y-%m-%d %H:%M:%f', 'now', (n * 31536000.0 / {actions}) || ' seconds')
-            || '000' AS at,
+    k AS (SELECT n, n % 17 <> 5 OR n % 10 = 1 AS ok,
+            strftime('%Y-%m-%d %H:%M:%f', 'now', (n * 31536000.0 / {actions}) || ' seconds') || '000' AS at,
         CASE WHEN n % 10 = 1 THEN n / 10 + 1 WHEN n % 1000 = 0 THEN 1
             ELSE 1 + (n * 2654435761 & 2147483647) % (n / 10 + 1) END AS id FROM s)
     SELECT n, ok, sum(ok) OVER (ORDER BY n) AS image, id, at, lag(n) OVER (PARTITION BY ok, id ORDER BY n) AS before

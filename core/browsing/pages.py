@@ -6,7 +6,7 @@ too few of them are wanted the page is short, says how far was looked, and the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -93,9 +93,10 @@ class Look:
 
     def between(self, low: int, high: int) -> tuple[list[Record], int | None]:
         """The records next to one end of a range; the place beyond which was not looked, None for none."""
+        wanted = indexed(self.where)
         if self.where.touching is not None:
-            return self._among(self._touched(low, high), replace(self.where, touching=None))
-        if high - low > self.most and (wanted := indexed(self.where)) is not None:
+            return self._among(self._touched(low, high), replace(self.where, touching=None), wanted)
+        if high - low > self.most and wanted is not None:
             return self._among(self._with_value(wanted, low, high), self.where)
         found = self.journal.window(
             low,
@@ -112,21 +113,36 @@ class Look:
     def _beyond(self, reached: int) -> int:
         return reached - (not self.forward)
 
-    def _among(self, stretches: Iterator[list[int]], where: JournalFilter) -> tuple[list[Record], int | None]:
-        """Those of the positions of each stretch that are wanted by all else, until there are enough, or too many."""
+    def _among(
+        self, stretches: Iterator[list[int]], where: JournalFilter, wanted: ByValue | None = None
+    ) -> tuple[list[Record], int | None]:
+        """Those of the positions of each stretch that are wanted by all else, until there are enough, or too many.
+
+        Of many positions only those that have the value `wanted` by its index are read.
+        """
         found: list[Record] = []
         looked_at = 0
-        for positions in stretches:
-            for start in range(0, len(positions), _AT_ONCE):
-                chosen = positions[start : start + _AT_ONCE]
+        for piece in _in_pieces(stretches, _AT_ONCE if wanted is None else _AT_ONCE * _WIDER):
+            for chosen in _in_pieces([self._with_value_among(piece, wanted)], _AT_ONCE):
                 some = self.journal.chosen(chosen, where, brief=self.brief, opened=self.opened)
                 found += some if self.forward else some[::-1]
-                looked_at += len(chosen)
                 if len(found) >= self.limit:
                     return found[: self.limit], self._beyond(found[self.limit - 1].position)
-                if looked_at >= self.most:
-                    return found, self._beyond(chosen[-1])
+            looked_at += len(piece)
+            if looked_at >= self.most:
+                return found, self._beyond(piece[-1])
         return found, None
+
+    def _with_value_among(self, positions: list[int], wanted: ByValue | None) -> list[int]:
+        """Those of some positions that have a value; all of them, if that does not leave out enough."""
+        if wanted is None or len(positions) <= _AT_ONCE:
+            return positions
+        low, high = min(positions[0], positions[-1]) - 1, max(positions[0], positions[-1])
+        having = self.journal.positions_with(wanted, low, high, len(positions), newest_first=True)
+        if having.reached is not None:
+            return positions
+        found = set(having.found)
+        return [each for each in positions if each in found]
 
     def _with_value(self, wanted: ByValue, low: int, high: int) -> Iterator[list[int]]:
         """Positions of records with a value, by its index."""
@@ -155,6 +171,13 @@ class Look:
             yield positions if self.forward else positions[::-1]
             low, high = (edge, high) if self.forward else (low, edge)
             stretch *= _WIDER
+
+
+def _in_pieces(lists: Iterable[list[int]], size: int) -> Iterator[list[int]]:
+    """Lists, each cut into pieces of at most so many."""
+    for each in lists:
+        for start in range(0, len(each), size):
+            yield each[start : start + size]
 
 
 def newest(journal: Journal, where: JournalFilter = EVERYTHING, *, most: int) -> list[Record]:
