@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import resource
 import statistics
 import tempfile
@@ -64,25 +66,29 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000], help="records to catch up with")
     parser.add_argument("--only", choices=["store", "embedded", "live", "memory"], help="only one part")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds per comparison")
+    parser.add_argument(
+        "--per-document", type=int, nargs="+", default=[1, 10], help="records that fold into a document"
+    )
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="also fold N records, and watch the memory")
     options = parser.parse_args()
     with databases(are_empty=True) as urls, tempfile.TemporaryDirectory() as folder:
         server = LocalServer(Path(folder))
         url = server.start()
         try:
+            # Memory first: its peak is that of the process, and what is compared below is kept in it.
+            if options.only in (None, "memory"):
+                memory_of_big_ones(urls["postgresql"], url)
+            if options.memory:
+                memory(urls["postgresql"], url, options.memory)
+            if options.only in (None, "live"):
+                live(urls["postgresql"], url)
             if options.only in (None, "store"):
                 for records in options.records:
-                    for per_document, goal in ((1, 0.9), (10, 3.0)):
-                        catching_up(urls["postgresql"], url, options.rounds, records, per_document, goal)
+                    for per_document in options.per_document:
+                        catching_up(urls["postgresql"], url, options.rounds, records, per_document)
             if options.only in (None, "embedded"):
                 for name in ("postgresql", "sqlite"):
                     embedded(urls[name], options.rounds, options.records[0])
-            if options.only in (None, "live"):
-                live(urls["postgresql"], url)
-            if options.memory:
-                memory(urls["postgresql"], url, options.memory)
-            if options.only in (None, "memory"):
-                memory_of_big_ones(urls["postgresql"], url)
         finally:
             server.stop()
 
@@ -124,34 +130,64 @@ def _forget(bus: Bus, store: Store) -> None:
             connection.exec_driver_sql("DELETE FROM projection_aliases")
 
 
-def catching_up(url: URL, elasticsearch: str, rounds_asked: int, records: int, per_document: int, goal: float) -> None:
-    """From the journal into Elasticsearch, against helpers.bulk with the same final documents."""
+def catching_up(url: URL, elasticsearch: str, rounds_asked: int, records: int, per_document: int) -> None:
+    """From the journal into Elasticsearch, against helpers.bulk with the same final documents; who is first alternates.
+
+    Each has its index made beforehand, and the other's is gone.
+    """
     bus = _emptied(url)
     fill(bus, records, per_document)
     store = ElasticsearchStore(elasticsearch)
     client = Elasticsearch(elasticsearch, request_timeout=60)
-    rounds = []
-    for _ in range(rounds_asked + 1):
+    final = [
+        (each["key"], {"name": each["name"], "tags": each["tags"], "n": per_document})
+        for each in map(_arguments, range(records // per_document))
+    ]
+    gc.collect()
+    gc.freeze()  # else each collection while one of the two works looks through what is to be written
+
+    def ours() -> float:
+        client.indices.delete(index="bare", ignore_unavailable=True)
         _forget(bus, store)
         projector = Projector(bus, store)
-        projector.catalogue.ensure(Counters)  # its index is made beforehand, as the bare one is
+        projector.catalogue.ensure(Counters)
         started = time.perf_counter()
         projector.catch_up()
-        ours = time.perf_counter() - started
-        index = store.aliased("counters")
-        final = [(key, stored.document or {}) for key, stored in store.scan(str(index))]
+        taken = time.perf_counter() - started
+        index = str(store.aliased("counters"))
+        assert store.totals(index).documents == len(final)
+        assert store.get_many(index, [final[0][0]])[final[0][0]].document == final[0][1]
+        return taken
+
+    def bare() -> tuple[float, float]:
+        _forget(bus, store)
         client.indices.delete(index="bare", ignore_unavailable=True)
         client.indices.create(index="bare", mappings=Counters.mappings)
         started = time.perf_counter()
         helpers.bulk(client, _actions(final))
         written = time.perf_counter() - started
         client.indices.refresh(index="bare")
-        rounds.append((records / ours, len(final) / written, len(final) / (time.perf_counter() - started)))
+        return written, time.perf_counter() - started
+
+    rounds = []
+    for number in range(rounds_asked + 1):
+        if number % 2:
+            written, refreshed = bare()
+            taken = ours()
+        else:
+            taken = ours()
+            written, refreshed = bare()
+        rounds.append((records / taken, len(final) / written, len(final) / refreshed))
+    gc.unfreeze()
     client.close()
     store.close()
     bus.close()
-    mine, bare = (statistics.median(each[side] for each in rounds[1:]) for side in (0, 1))
-    print(f"\n{records:,} records, {per_document} per document: {mine:,.0f}/s, helpers.bulk {bare:,.0f}/s")
+    mine, others = (statistics.median(each[side] for each in rounds[1:]) for side in (0, 1))
+    print(
+        f"\n{records:,} records, {per_document} per document: {mine:,.0f}/s, helpers.bulk {others:,.0f}/s; "
+        f"{rounds_asked} rounds, load {os.getloadavg()[0]:.1f}"
+    )
+    goal = 0.9 if per_document == 1 else 3.0
     _ratio("of helpers.bulk, record for document", [one / other for one, other, _ in rounds[1:]], goal)
     _ratio("of helpers.bulk and the refresh that ours ends with", [one / other for one, _, other in rounds[1:]], goal)
 
@@ -294,7 +330,8 @@ def memory_of_big_ones(url: URL, elasticsearch: str) -> None:
 
 def _ratio(what: str, ratios: list[float], goal: float) -> None:
     found = statistics.median(ratios)
-    print(f"  {found:.2f} {what} (goal {goal:.2f}{'' if found >= goal else ', not reached'})")
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}; goal {goal:.2f}{'' if found >= goal else ', not reached'}"
+    print(f"  {found:.2f} {what} ({spread})", flush=True)
 
 
 if __name__ == "__main__":

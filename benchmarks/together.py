@@ -6,6 +6,7 @@ CPU seconds of this process alone, without those of watching it, so that other w
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
@@ -46,7 +47,7 @@ def tallies(count: int) -> list[type[Projection]]:
 
 
 def main() -> None:
-    """Measure 1, 5 and 10 projections, interleaved."""
+    """Measure 1, 5 and 10 projections, interleaved; each also with a reading of its own, as before they shared one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.together")
     parser.add_argument("--records", type=int, default=50_000, help="records to catch up with")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
@@ -68,37 +69,53 @@ def main() -> None:
             stack.callback(server.stop)
         for name, store in stores.items():
             rounds = [
-                {count: _caught_up(url, store, count, options.records) for count in counts}
+                {
+                    (count, is_apart): _caught_up(url, store, count, options.records, is_apart=is_apart)
+                    for count in counts
+                    for is_apart in ((False, True) if count > 1 else (False,))
+                }
                 for _ in range(options.rounds)
             ]
-            print(f"\n{name}: CPU µs for a record and a projection, and records/s of each, if the CPU were ours alone")
-            for count in counts:
-                cpu, wall = (statistics.median(each[count][side] for each in rounds) for side in (0, 1))
+            print(
+                f"\n{name}, {options.records:,} records, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}: CPU µs "
+                "for a record and a projection, and records/s of each, if the CPU were ours alone"
+            )
+            for count, is_apart in rounds[0]:
+                cpu, wall = (statistics.median(each[count, is_apart][side] for each in rounds) for side in (0, 1))
+                how = ", each with a reading of its own" if is_apart else ""
                 print(
-                    f"  {count:2} projections: {cpu / count / options.records * 1e6:5.2f} µs, "
+                    f"  {count:2} projections{how}: {cpu / count / options.records * 1e6:5.2f} µs, "
                     f"{options.records / cpu:8,.0f}/s each (on this machine, now: {options.records / wall:,.0f}/s)"
                 )
+            for count in (each for each in counts if each > 1):
+                gain = statistics.median(each[count, True][1] / each[count, False][1] for each in rounds)
+                print(f"  {count} projections are {gain:.2f} times as fast as with readings of their own")
         bus.close()
 
 
-def _caught_up(url: URL, store: Store, count: int, records: int) -> tuple[float, float]:
-    """CPU seconds, and seconds, that so many projections take for all records, one projector feeding them all."""
+def _caught_up(url: URL, store: Store, count: int, records: int, *, is_apart: bool) -> tuple[float, float]:
+    """CPU seconds, and seconds, that so many projections take for all records, one projector feeding them all, or one
+    each."""
     projections = tallies(count)
     bus = Bus(Application("bench", actions=["benchmarks.actions"], projections=projections), url)
     _forget(bus, store, projections)
-    projector = Projector(bus, store)
+    names = [projection.name for projection in projections]
+    projectors = [Projector(bus, store, [name]) for name in names] if is_apart else [Projector(bus, store)]
+    catalogue = projectors[0].catalogue
     for projection in projections:
-        projector.catalogue.ensure(projection)
+        catalogue.ensure(projection)
     last, stop = bus.journal.settled(wait=True), threading.Event()
     cpu, wall, watching = time.process_time(), time.perf_counter(), time.thread_time()
-    running = threading.Thread(target=projector.run, args=(stop,))
-    running.start()
-    while any(row.position < last for row in projector.catalogue.ledger.checkpoints()):
+    running = [threading.Thread(target=projector.run, args=(stop,)) for projector in projectors]
+    for each in running:
+        each.start()
+    while any(row.position < last for row in catalogue.ledger.checkpoints()):
         time.sleep(0.05)
     watching = time.thread_time() - watching
     taken = time.process_time() - cpu - watching, time.perf_counter() - wall
     stop.set()
-    running.join()
+    for each in running:
+        each.join()
     for projection in projections:
         index = str(store.aliased(projection.name))
         store.refresh(index)
