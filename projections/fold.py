@@ -186,7 +186,8 @@ class Fold:
         entries = _loaded(keys, load, room, 1 if alone and alone[0] else _of_the_first(several))
         if len(entries) < len(keys):
             beyond, poison = _cut(alone, several, entries), None
-        poison = self._absorb_all(alone, several, entries) or poison
+        if failed := self._absorb_all(alone, several, entries):
+            poison, beyond = failed, None  # it comes before all that there was no room for
         return FoldResult(*_writes(entries), poison, beyond)
 
     def _absorb_all(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actionbus.projections import Projection, feeder, on
+from actionbus.projections import Projection, ProjectionStopped, feeder, on
 from actionbus.projections.fold import Room
 from actionbus.projections.store import StoredDocument, Write
 from tests.projections.conftest import PAIRS, MakeWorld
@@ -78,3 +78,39 @@ def test_a_record_of_which_there_is_not_room_for_all_documents_is_absorbed_alone
         world.put("n", text, 9)
     world.catch_up()
     assert world.documents("everywhere") == {f"n {n}": {"texts": ["one", "two", "three"]} for n in range(9)}
+
+
+class Fussy(Everywhere):
+    """The same, but it cannot take every record."""
+
+    @on("put_note", key=lambda record: [f"{record.arguments['note']} {n}" for n in range(record.arguments["number"])])
+    def put(self, document: Document | None, record: Any) -> Document:
+        """One more text, unless it is poison."""
+        if record.arguments["text"] == "poison":
+            raise ValueError("not this one")
+        return {"texts": [*(document or {}).get("texts", []), record.arguments["text"]]}
+
+
+@pytest.mark.parametrize("make_world", PAIRS[:1], indirect=True)
+@pytest.mark.parametrize("room", [Room(4, 10**9), Room(10**6, 60)])
+def test_where_the_room_ends_behind_a_record_that_cannot_be_absorbed_it_stops_before_that_record(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, room: Room
+) -> None:
+    world = make_world(Fussy)
+    monkeypatch.setattr("actionbus.projections.fold._FIRST_PAGE", 2)
+    for name in "abcdef":
+        world.put(name, "first " * 5, 1)
+    world.catch_up()
+    monkeypatch.setattr(feeder, "ROOM", room)
+    world.put("a", "good", 1)
+    poison = world.put("b", "poison", 1)
+    for name in "cdef":
+        world.put(name, "later", 1)
+    with pytest.raises(ProjectionStopped, match=f"before record {poison}"):
+        world.catch_up()
+    assert world.operations.status()[0].position == poison - 1
+    world.operations.skip("fussy")
+    world.catch_up()
+    expected = {f"{name} 0": {"texts": ["first " * 5, "later"]} for name in "cdef"}
+    expected |= {"a 0": {"texts": ["first " * 5, "good"]}, "b 0": {"texts": ["first " * 5]}}
+    assert world.documents("fussy") == expected
