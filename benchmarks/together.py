@@ -77,8 +77,8 @@ def main() -> None:
                 for _ in range(options.rounds)
             ]
             print(
-                f"\n{name}, {options.records:,} records, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}: CPU µs "
-                "for a record and a projection, and records/s of each, if the CPU were ours alone"
+                f"\n{name}, {options.records:,} records, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}: "
+                "CPU µs for a record and a projection, and records/s of each, if the CPU were ours alone"
             )
             for count, is_apart in rounds[0]:
                 cpu, wall = (statistics.median(each[count, is_apart][side] for each in rounds) for side in (0, 1))
