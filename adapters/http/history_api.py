@@ -75,8 +75,7 @@ class HistoryApi:
         require_payloads(masks.access, "to ask by a row's key")
         at = self._point(request, "at")
         with _told():
-            found = self._bus.history.rows(table, key, at, most=MOST_READ)
-            blamed = self._bus.history.blame(table, key, None, found.basis.position)
+            found = self._bus.history.row(table, key, at, most=MOST_READ)
         if not found.changes:
             raise NotFound(
                 f"no row {key[:200]!r} of {table[:200]!r} is on record up to position {found.basis.position}"
@@ -95,7 +94,7 @@ class HistoryApi:
                         "operation": each.change.operation,
                         **masks.who(each.change.who),
                     }
-                    for each in blamed.columns
+                    for each in found.columns
                 ],
                 "basis": _basis(found.basis, masks),
             }

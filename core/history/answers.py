@@ -132,6 +132,15 @@ class Blame:
 
 
 @dataclass(frozen=True, slots=True)
+class RowTold:
+    """What became of one row, oldest first, and who last changed each of its columns."""
+
+    changes: list[Change]
+    columns: list[BlamedColumn]
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
 class BisectResult:
     """The first position at which something holds; None where it was not found."""
 

@@ -22,6 +22,7 @@ from actionbus.core.history.answers import (
     BlamedColumn,
     Changes,
     Differences,
+    RowTold,
     State,
     StateStream,
 )
@@ -35,12 +36,12 @@ from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import TableStatus, TableWanted
 from actionbus.core.history.states import Rows
 from actionbus.core.history.touched import Pieces, is_touched_more, touched_in
-from actionbus.core.history.unseen import is_unseen
+from actionbus.core.history.unseen import RowHistory, is_unseen
 from actionbus.core.journal import Journal
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.engines import backend_for, make_engine
 from actionbus.core.storage.names import in_text
-from actionbus.core.values.change import Change, Columns
+from actionbus.core.values.change import Change, last_changes
 from actionbus.core.values.journal_filter import ANY_TABLE
 from actionbus.core.values.points import Point, point_of
 from actionbus.core.values.public import public
@@ -122,11 +123,8 @@ class History:
     def rows(self, table: str, key: Key, at: At = None, *, most: int | None = None) -> Changes:
         """What became of one row: all its changes, oldest first. Raises HistoryError if they are more than `most`."""
         with self.opened(at) as opened:
-            recorded = opened.one(table)
-            if most is not None:
-                opened.require_at_most(most, recorded, key)
-            told = opened.of_row(recorded, key)
-            return Changes(told.changes, opened.basis(opened.bases_of([recorded], [told.broken])))
+            _, told, basis = _of_row(opened, table, key, most)
+            return Changes(told.changes, basis)
 
     def blame(self, table: str, key: Key, column: str | None = None, at: At = None) -> Blame:
         """Who gave each column of a row, or one of them, its value; of a row that is gone, who removed it.
@@ -134,25 +132,26 @@ class History:
         Raises HistoryError for a table, column or point that is not there.
         """
         with self.opened(at) as opened:
-            recorded = opened.one(table)
             if column is not None:
-                _require_column(recorded, column)
-            told = opened.of_row(recorded, key)
+                _require_column(opened.one(table), column)
+            recorded, told, basis = _of_row(opened, table, key)
             found = self._blamed(opened, recorded, key, told.changes)
-            wanted = [each for name, each in found.items() if column in (None, name)]
-            return Blame(wanted, opened.basis(opened.bases_of([recorded], [told.broken])))
+            return Blame([each for name, each in found.items() if column in (None, name)], basis)
+
+    def row(self, table: str, key: Key, at: At = None, *, most: int | None = None) -> RowTold:
+        """Both, of one reading: what became of one row, and who gave each column its value. Raises as `rows` does."""
+        with self.opened(at) as opened:
+            recorded, told, basis = _of_row(opened, table, key, most)
+            found = self._blamed(opened, recorded, key, told.changes)
+            return RowTold(told.changes, list(found.values()), basis)
 
     def _blamed(
         self, opened: OpenedPosition, recorded: RecordedTable, key: Key, changes: Sequence[Change]
     ) -> dict[str, BlamedColumn]:
         """By column, as `blame`; through a baseline that found a value as it had been left."""
-        last: dict[str, Change] = {}
-        known: Columns = {}
-        for change in changes:
-            known = change.after or {}
-            last = {n: each for n, each in last.items() if n in known} if change.after else {}
-            last |= dict.fromkeys(change.columns() if change.after else list(change.before or {}), change)
         # What was unknown may have become known by a change of other columns, which gave it no value.
+        known = (changes[-1].after if changes else None) or {}
+        last = last_changes(changes)
         found = {n: BlamedColumn(n, known.get(n), last[n]) for n in recorded.shape.columns if n in last}
         first = changes[0] if changes else None
         source = first.who.source if first else None
@@ -362,6 +361,17 @@ class History:
 
 def _no_action(which: object) -> str:
     return f"the journal has no action {which}; `actionbus log` shows the latest"
+
+
+def _of_row(
+    opened: OpenedPosition, table: str, key: Key, most: int | None = None
+) -> tuple[RecordedTable, RowHistory, Basis]:
+    """What became of one row, and what that rests on."""
+    recorded = opened.one(table)
+    if most is not None:
+        opened.require_at_most(most, recorded, key)
+    told = opened.of_row(recorded, key)
+    return recorded, told, opened.basis(opened.bases_of([recorded], [told.broken]))
 
 
 def _require_column(recorded: RecordedTable, column: str) -> None:

@@ -24,9 +24,10 @@ from uuid import UUID
 import psycopg2
 from sqlalchemy import Connection
 
+from actionbus.core.history.chains import Chains
 from actionbus.core.history.decoding import Decode, Values, decoder_of
 from actionbus.core.history.fetching import Fetching
-from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
+from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Residual, Row, Stretch
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.postgresql_places import BYPASS, OUTCOME, OWN_OUTCOME, PLACED, PLACED_ONE_BY_ONE
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
@@ -70,6 +71,8 @@ _LAST_IMAGE: Final = """SELECT coalesce((SELECT images_upto FROM {home}journal W
 """There were images up to here when the last record was appended."""
 _SHORT: Final = 100
 _FEW: Final = 1_000
+_MANY_FOR_A_PAGE: Final = 20_000
+"""Of fewer images, all are sorted sooner than an index is searched for the keys that were there so early."""
 _NOT_MANY: Final = 100_000
 
 
@@ -158,8 +161,9 @@ class PostgreSQLImages(Images):
             sql = _CHAINS.format(shape=number, was=number, linked=_LINKED.format(images=images, was="", differ=""))
         else:
             sql = _CHAINS.format(shape="shape", was="was", linked=_LINKED.format(images=images, **_BY_SHAPE))
-        chains = _Chains()
-        yield from map(chains.stretch, self._fetched(sql, values, min(size, STRETCH)))
+        chains = Chains()
+        is_page = size < STRETCH and cut.image - since > _MANY_FOR_A_PAGE
+        yield from map(chains.stretch, self._fetched(sql, values, min(size, STRETCH), in_order=is_page))
         yield chains.rest()
 
     def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
@@ -179,11 +183,20 @@ class PostgreSQLImages(Images):
     def _streamed(self, sql: str, values: Sequence[Any]) -> Iterator[Sequence[Any]]:
         return (row for rows in self._fetched(sql, values, STRETCH) for row in rows)
 
-    def _fetched(self, sql: str, values: Sequence[Any], size: int) -> Iterator[list[Sequence[Any]]]:
-        """Rows as they are needed, first so many, by a cursor of the server, which ends with the snapshot."""
+    def _fetched(
+        self, sql: str, values: Sequence[Any], size: int, *, in_order: bool = False
+    ) -> Iterator[list[Sequence[Any]]]:
+        """Rows as they are needed, first so many, by a cursor of the server, which ends with the snapshot.
+
+        With `in_order` an index gives them as they are to come: the planner, who takes all rows of a statement that has
+        an order for wanted, would sort the images of half a journal for a page.
+        """
         self._cursors += 1
         name = f"actionbus_{self._cursors}"
-        self._run(self._cursor(), f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
+        declare = f"DECLARE {name} NO SCROLL CURSOR FOR {sql}"
+        if in_order:
+            declare = f"SET LOCAL enable_sort = off; {declare}; SET LOCAL enable_sort TO DEFAULT"
+        self._run(self._cursor(), declare, values)
         return self._fetching.pieces(name, size)
 
     def of_row(self, shapes: Sequence[Shape], key: Values, since: int, cut: Cut) -> list[Image]:
@@ -356,37 +369,6 @@ class PostgreSQLImages(Images):
 
     def _cursor(self) -> Any:
         return self._fetching.cursor()
-
-
-class _Chains:
-    """Makes stretches of what the cursor gives."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[int, Row | None]] = {}
-        """The key of which an image was open, and the last one may be still to come."""
-        self._links: list[tuple[str, Link]] = []
-
-    def stretch(self, rows: Sequence[Sequence[Any]]) -> Stretch:
-        keys, shapes, texts, opens = zip(*rows, strict=True)
-        if not self._open and not any(opens):
-            return Stretch(keys, shapes, texts)
-        last, links = self._open, self._links
-        for key, shape, text, is_open in rows:
-            if is_open:
-                left, was, held, taken = is_open
-                links.append((key, Link(was and int(was), held, shape, taken)))
-            last[key] = shape, left if is_open else text
-        kept = keys[-1]
-        self._open = {kept: last.pop(kept)} if opens[-1] else {}
-        self._links = [each for each in links if each[0] == kept] if self._open else []
-        return _stretch(last, links[: len(links) - len(self._links)])
-
-    def rest(self) -> Stretch:
-        return _stretch(self._open, self._links)
-
-
-def _stretch(last: Mapping[str, tuple[int, Row | None]], links: Sequence[tuple[str, Link]]) -> Stretch:
-    return Stretch(list(last), [shape for shape, _ in last.values()], [row for _, row in last.values()], links)
 
 
 def _up_to(cut: Cut, images: Sequence[Image]) -> list[Image]:

@@ -5,7 +5,7 @@ Used by `core.history.history`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -13,12 +13,12 @@ from actionbus.core.errors import HistoryArchived, HistoryError
 from actionbus.core.history.answers import Basis, Gap, TableBasis
 from actionbus.core.history.doubts import Doubts, doubts_of
 from actionbus.core.history.fold import BrokenRow, Fold, as_of, by_table, chained
-from actionbus.core.history.images import Cut, Image, Images
+from actionbus.core.history.images import Cut, Image, Images, Row
 from actionbus.core.history.recorded import RecordedTable
 from actionbus.core.history.shapes import Shape, TableWanted
 from actionbus.core.history.unseen import RowHistory, row_history
 from actionbus.core.storage.archives import Archive
-from actionbus.core.values.change import Change, Who
+from actionbus.core.values.change import Change, Columns, Source, Who
 
 OPERATIONS: Final = {"i": "insert", "u": "update", "d": "delete", "b": "baseline", "!": "gap"}
 
@@ -128,21 +128,44 @@ class OpenedPosition:
         ordered = sorted(images, key=lambda each: (each.position or last, each.image))
         sources = self.images.sources([each.position for each in ordered if each.position is not None])
         known = {shape.shape: shape for shape in self.shapes}
-        found: list[Change] = []
+        placed: list[Image] = []
         for _, of_record in groupby(ordered, key=lambda each: each.position):
             group = list(of_record)
             keyed = {(known[each.shape].table_name, each.key) for each in group}
-            for image in chained(group) if len(keyed) == 1 and len(group) > 1 else group:
-                found.append(self._change(image, known[image.shape], sources))
-        return found
+            placed += chained(group) if len(keyed) == 1 and len(group) > 1 else group
+        under = {shape: self._now(known[shape]) for shape in {each.shape for each in placed}}
+        told = self._columns_of(placed, known, under)
+        return [
+            self._change(
+                image,
+                under[image.shape],
+                None if image.before is None else next(told[image.shape]),
+                None if image.after is None else next(told[image.shape]),
+                sources,
+            )
+            for image in placed
+        ]
 
-    def _change(self, image: Image, shape: Shape, sources: Any) -> Change:
+    def _now(self, shape: Shape) -> Shape:
+        """What its table's rows are told as."""
         recorded = self.find(shape.table_name)
-        under = recorded.shape if recorded else shape
-        before, after = (
-            None if row is None else as_of(under, shape, self.images.values(shape, [row]))[0]
-            for row in (image.before, image.after)
-        )
+        return recorded.shape if recorded else shape
+
+    def _columns_of(
+        self, images: Sequence[Image], known: Mapping[int, Shape], under: Mapping[int, Shape]
+    ) -> dict[int, Iterator[Columns]]:
+        """By shape, all rows that the images hold, in their order: decoded together, which is quicker."""
+        rows: dict[int, list[Row]] = {}
+        for image in images:
+            rows.setdefault(image.shape, []).extend(row for row in (image.before, image.after) if row is not None)
+        return {
+            shape: iter(as_of(under[shape], known[shape], self.images.values(known[shape], held)))
+            for shape, held in rows.items()
+        }
+
+    def _change(
+        self, image: Image, under: Shape, before: Columns | None, after: Columns | None, sources: Mapping[int, Source]
+    ) -> Change:
         kept = self.images.kept(image)
         source = kept.source if kept else sources.get(image.position) if image.position is not None else None
         is_own = source is not None and source.kind != "bypass" and source.action_id.hex == image.claimed
@@ -150,7 +173,7 @@ class OpenedPosition:
         who = Who(source, image.at or (source.at if source else None), claimed)
         whole = after or before or {}
         key = {name: whole[name] for name in under.key if name in whole}
-        return Change(shape.table_name, OPERATIONS[image.operation], before, after, who, key)
+        return Change(under.table_name, OPERATIONS[image.operation], before, after, who, key)
 
     def bases_of(self, tables: Sequence[RecordedTable], broken: Sequence[Sequence[BrokenRow]] = ()) -> list[TableBasis]:
         """How far the history of each table reaches, and what is missing in it; `broken` is by table, or nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -70,8 +71,12 @@ class Change:
 
     def columns(self) -> list[str]:
         """The columns whose value changed, or became known."""
+        return [name for name in {**(self.before or {}), **(self.after or {})} if self.has_given(name)]
+
+    def has_given(self, column: str) -> bool:
+        """Whether the column's value changed, or became known."""
         before, after = self.before or {}, self.after or {}
-        return [n for n in {**before, **after} if n not in before or n not in after or not is_same(before[n], after[n])]
+        return column not in before or column not in after or not is_same(before[column], after[column])
 
 
 def reading_of(value: Any) -> str | None:
@@ -87,3 +92,20 @@ def reads_same(one: Any, other: Any) -> bool:
 def is_same(one: Any, other: Any) -> bool:
     """Whether two values of a column are of one type and read alike."""
     return type(one) is type(other) and repr(one) == repr(other)
+
+
+def last_changes(changes: Sequence[Change]) -> dict[str, Change]:
+    """By column, which of the changes of a row, oldest first, gave it its value; the last, if the row is gone."""
+    if not changes:
+        return {}
+    if changes[-1].after is None:
+        return dict.fromkeys(changes[-1].before or {}, changes[-1])
+    left = list(changes[-1].after)
+    found: dict[str, Change] = {}
+    for change in reversed(changes):
+        given = {name for name in left if change.has_given(name)}
+        found |= dict.fromkeys(given, change)
+        left = [name for name in left if name not in given]
+        if not left:
+            break
+    return found
