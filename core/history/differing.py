@@ -47,12 +47,14 @@ class Differing:
         found: list[Residual] = []
         keys = list(dict.fromkeys(each.key for each in left))
         for start in range(0, len(keys), _KEYS_AT_ONCE):
-            found += self._followed(fold, keys[start : start + _KEYS_AT_ONCE])
+            some = keys[start : start + _KEYS_AT_ONCE]
+            links = images.open_links(recorded.shapes, some, recorded.since_image, self._after.cut)
+            found += self._followed(fold, fold.doubtful(links)) if links else ()
         followed = {each.key for each in self.broken}
         return [each for each in left if each.key not in followed] + found
 
     def _followed(self, fold: Fold, keys: Sequence[Any]) -> Iterator[Residual]:
-        """Of rows that were changed unseen, what each position has."""
+        """Of rows that may have been changed unseen, what each position has, if they were."""
         recorded = self._recorded
         images = self._after.images.of_keys(recorded.shapes, keys, recorded.since_image, self._after.cut)
         for own in by_key(images):

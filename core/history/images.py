@@ -144,6 +144,10 @@ class Images(ABC):
         """
 
     @abstractmethod
+    def open_links(self, shapes: Sequence[Shape], keys: Sequence[Any], since: int, cut: Cut) -> list[tuple[Any, Link]]:
+        """By key, where an image of these rows does not take away what the one before it left, to the letter."""
+
+    @abstractmethod
     def key_of(self, shape: Shape, key: Values) -> Any:
         """A key as the images of a shape have it. Raises ValueError for what is no key."""
 

@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 from actionbus.core.history.chains import Chains
 from actionbus.core.history.decoding import Decode, Values, decoder_of
 from actionbus.core.history.fetching import Fetching
-from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Residual, Row, Stretch
+from actionbus.core.history.images import NOTHING, STRETCH, Cut, Image, Images, Link, Residual, Row, Stretch
 from actionbus.core.history.postgresql_catalogue import PINS
 from actionbus.core.history.postgresql_places import BYPASS, OUTCOME, OWN_OUTCOME, PLACED, PLACED_ONE_BY_ONE
 from actionbus.core.history.shapes import BASELINE, GAP, Shape
@@ -56,7 +56,7 @@ _RESIDUE: Final = """SELECT i.shape, i.key, v.held, sum(v.n)::bigint, max(i.imag
     WHERE i.shape = ANY(?) AND i.image > ? AND {chosen} AND v.held IS NOT NULL
     GROUP BY i.shape, i.key, v.held HAVING sum(v.n) <> 0"""
 _OF_SHAPE: Final = """(SELECT i.image, i.shape, i.key, i.before, i.after FROM {{home}}actionbus_images i
-    WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {beyond} ORDER BY i.key, i.image)"""
+    WHERE i.shape = ? AND i.image > ? AND {is_in} AND i.key {keys} ORDER BY i.key, i.image)"""
 _LINKED: Final = """SELECT c.*, c.before IS DISTINCT FROM c.held{differ} AS is_open
     FROM (SELECT i.*, lag(i.after) OVER w AS held{was}, lead(i.image) OVER w AS until
         FROM ({images}) i WINDOW w AS (PARTITION BY i.key ORDER BY i.image)) c"""
@@ -155,7 +155,7 @@ class PostgreSQLImages(Images):
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
     ) -> Iterator[Stretch]:
-        images, values = self._of_shapes(shapes, since, cut, after)
+        images, values = self._of_shapes(shapes, since, cut, *(() if after is None else ("> ?", after)))
         if len(shapes) == 1:  # nothing is asked of each image that is known of all
             number = shapes[0].shape
             sql = _CHAINS.format(shape=number, was=number, linked=_LINKED.format(images=images, was="", differ=""))
@@ -171,13 +171,21 @@ class PostgreSQLImages(Images):
         images, values = self._of_shapes(shapes, since, cut)
         return _LINKED.format(images=images, **_BY_SHAPE), values
 
-    def _of_shapes(self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None) -> tuple[str, list[Any]]:
+    def open_links(self, shapes: Sequence[Shape], keys: Sequence[Any], since: int, cut: Cut) -> list[tuple[Any, Link]]:
+        images, values = self._of_shapes(shapes, since, cut, "= ANY(?::text[])", list(keys))
+        linked = _LINKED.format(images=images, **_BY_SHAPE)
+        rows = self.rows_of(f"SELECT key, was, held, shape, before FROM ({linked}) d WHERE is_open", values)
+        return [(key, Link(*link)) for key, *link in rows]
+
+    def _of_shapes(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, keys: str = "IS NOT NULL", *wanted: Any
+    ) -> tuple[str, list[Any]]:
         """One branch for each shape, each in the order of the index, which PostgreSQL then merges without sorting."""
         later = self.later(cut)
         # A condition rather than a join leaves the planner the order of the index; a long list is looked through once.
         is_in = "i.image <= ? AND i.image <> ALL(?::bigint[])" if len(later) <= _SHORT else _IS_IN
-        branch = _OF_SHAPE.format(is_in=is_in, beyond="IS NOT NULL" if after is None else "> ?")
-        own = [since, cut.image, later, *([] if after is None else [after])]
+        branch = _OF_SHAPE.format(is_in=is_in, keys=keys)
+        own = [since, cut.image, later, *wanted]
         return " UNION ALL ".join([branch] * len(shapes)), [v for shape in shapes for v in (shape.shape, *own)]
 
     def _streamed(self, sql: str, values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -103,7 +103,7 @@ class SQLiteImages(Images):
         if after is None:
             return ()
         own = set(range(after + 1, image + 1))
-        for _, low, high in self._inside(position + 1, after):
+        for _, low, high, _ in self._inside(position + 1, after):
             own -= set(range(low + 1, high + 1))
         return tuple(sorted(own))
 
@@ -145,17 +145,21 @@ class SQLiteImages(Images):
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
     ) -> Iterator[Stretch]:
-        linked = self.linked(shapes, since, cut, after)
+        linked = self.linked(shapes, since, cut, *(() if after is None else (" AND key > ?", after)))
         while chunk := list(islice(linked, min(size, STRETCH))):
             last = [versions[-1] for _, versions, _ in chunk]
             links = [(key, link) for key, _, found in chunk for link in found]
             yield Stretch([each[0] for each in chunk], [each[1] for each in last], [each[2] for each in last], links)
 
+    def open_links(self, shapes: Sequence[Shape], keys: Sequence[Any], since: int, cut: Cut) -> list[tuple[Any, Link]]:
+        every = (linked for key in keys for linked in self.linked(shapes, since, cut, " AND key IS ?", key))
+        return [(key, link) for key, _, links in every for link in links]
+
     def linked(
-        self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None
+        self, shapes: Sequence[Shape], since: int, cut: Cut, where: str = "", *values: Any
     ) -> Iterator[tuple[Any, list[Version], tuple[Link, ...]]]:
         """Of each key what every image left, and where one may not take away what the one before it left."""
-        streams = [self._by_key(shape, since, cut, after) for shape in shapes]
+        streams = [self._by_key(shape, since, cut, where, *values) for shape in shapes]
         ordered = streams[0] if len(streams) == 1 else merge(*streams, key=place_of_key)
         last, held, was = None, None, None
         links: list[Link] = []
@@ -174,16 +178,15 @@ class SQLiteImages(Images):
         if versions:
             yield last, versions, tuple(links)
 
-    def _by_key(self, shape: Shape, since: int, cut: Cut, after: Any) -> Iterator[tuple[Any, ...]]:
+    def _by_key(self, shape: Shape, since: int, cut: Cut, where: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Key, number, shape, the row that was taken away and the one that was put there, by key and number."""
         later, middle, number = frozenset(cut.later), 4 + len(shape.columns), shape.shape
         columns = ", ".join(f"{side}{n}" for side in "on" for n in range(1, len(shape.columns) + 1))
-        beyond = "" if after is None else " AND key > ?"
         sql = (  # by the index of keys, in their order; by that of numbers, all would have to be sorted
             f"SELECT key, image, operation IN ('u', 'd'), operation <> 'd', {columns} FROM {{home}}actionbus_images "
-            f"WHERE shape = ? AND +image > ? AND +image <= ? AND operation <> '{GAP}'{beyond} ORDER BY key, image"
+            f"WHERE shape = ? AND +image > ? AND +image <= ? AND operation <> '{GAP}'{where} ORDER BY key, image"
         )
-        for row in self._execute(sql, (number, since, cut.image, *(() if after is None else (after,)))):
+        for row in self._execute(sql, (number, since, cut.image, *values)):
             if row[1] not in later:
                 yield row[0], row[1], number, row[4:middle] if row[2] else None, row[middle:] if row[3] else None
 
@@ -250,9 +253,8 @@ class SQLiteImages(Images):
         return self._within(shapes, sql, (since, cut.image), by_key=True)
 
     def _within(self, shapes: Sequence[Shape], sql: str, values: Sequence[Any], *, by_key: bool = False) -> list[Image]:
-        return self._images(
-            [(shape, row) for shape in shapes for row in self._of_shape(shape, sql, values, by_key=by_key)]
-        )
+        found = ((shape, self._of_shape(shape, sql, values, by_key=by_key)) for shape in shapes)
+        return self._images([(shape, row) for shape, rows in found for row in rows])
 
     def of_keys(self, shapes: Sequence[Shape], keys: Sequence[Any] | None, since: int, cut: Cut) -> list[Image]:
         where, values = "image > ? AND image <= ?", (since, cut.image)
@@ -357,7 +359,7 @@ class SQLiteImages(Images):
             end = bisect_right(images, upto, place)
             found |= dict.fromkeys(images[place:end], position)
             # Of the records before it whose ranges lie inside, the earliest has the image: the innermost.
-            for inner, low, high in self._inside(position, after):
+            for inner, low, high, _ in self._inside(position, after):
                 found |= dict.fromkeys(
                     images[bisect_right(images, low, place) : bisect_right(images, high, place)], inner
                 )
@@ -366,12 +368,9 @@ class SQLiteImages(Images):
 
     def _inside(self, position: int, after: int) -> Iterator[Sequence[Any]]:
         """The nested actions' records before a position whose ranges begin at or beyond `after`, latest first."""
-        walk = (
-            "SELECT position, images_after, images_upto, cause_id FROM {home}journal WHERE position < ? "
-            "AND images_upto IS NOT NULL ORDER BY position DESC"
-        )
-        found = takewhile(lambda each: each[3] is not None and each[1] >= after, self._execute(walk, (position,)))
-        return (each[:3] for each in found)
+        walk = """SELECT position, images_after, images_upto, cause_id FROM {home}journal WHERE position < ?
+            AND images_upto IS NOT NULL ORDER BY position DESC"""
+        return takewhile(lambda each: each[3] is not None and each[1] >= after, self._execute(walk, (position,)))
 
     def _range_of(self, image: int, after: int) -> tuple[int, int, int] | None:
         """The record of an image, beyond a position, and its range; by halving where it is far: `images_upto` grows."""
