@@ -21,7 +21,8 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final, NamedTuple
 
-from actionbus.projections.fold import Fold, FoldResult, Room
+from actionbus.projections.entries import Room
+from actionbus.projections.fold import Fold, FoldResult
 from actionbus.projections.shared_reading import Batch, Follower
 from actionbus.projections.store import StoredDocument, Write
 from actionbus.projections.writing import SliceWriter
@@ -90,4 +91,4 @@ class ReadAhead:
             folded = self._fold.absorb(batch.records, load, left_out, self._room)
         except Exception:  # told when the feeder does it
             return AheadBatch(batch)
-        return AheadBatch(batch, None if folded.poison else folded, left_out, surprises)
+        return AheadBatch(batch, None if folded.poison or folded.great else folded, left_out, surprises)

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import Connection, Engine, text
@@ -25,6 +26,21 @@ log = logging.getLogger("actionbus")
 
 _GRACE_S = 2.0
 """Seconds beyond a lease's end: what clocks and machines may be late by."""
+_SIGN_S = 2.0
+"""Seconds between signs of life while something takes its time."""
+
+
+class SignsOfLife:
+    """Given once in a while by a holder that is at work; `sign` gives one."""
+
+    def __init__(self, sign: Callable[[], None]) -> None:
+        self._sign, self._last = sign, time.monotonic()
+
+    def give(self) -> None:
+        """One, if the last was some time ago."""
+        if time.monotonic() - self._last > _SIGN_S:
+            self._sign()
+            self._last = time.monotonic()
 
 
 class Claim:

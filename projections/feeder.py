@@ -19,8 +19,10 @@ from actionbus.projections.belonging import why_not, why_not_whole
 from actionbus.projections.claim import Claim
 from actionbus.projections.collecting import no_garbage_collection
 from actionbus.projections.counters import COUNTERS
+from actionbus.projections.entries import Room
 from actionbus.projections.errors import DocumentsRefused, IndexMissing, NeedsRebuild, ProjectionStopped, StoreError
-from actionbus.projections.fold import Fold, FoldResult, Room, stopped_by
+from actionbus.projections.fold import Fold, FoldResult, stopped_by
+from actionbus.projections.great_records import GreatRecords
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.mending import Mender
 from actionbus.projections.projection import Projection
@@ -66,6 +68,7 @@ class Feeder:
         self._batch = batch
         self._writer = SliceWriter(store, ledger, row, claim.holder)
         self._fold = Fold(projection, row.slice, row.slices)
+        self._great = GreatRecords(projection.name, self._fold, self._writer, lambda: ROOM)
         self._size = batch
         """Of the next batch: halved while the store refuses one of its documents, until that is one record's."""
         self._rate: float | None = row.rate
@@ -186,11 +189,10 @@ class Feeder:
             end, records = row.writing_to, [record for record in records if record.position <= row.writing_to]
         if any(record.action == DECISION for record in records):
             self._hear_decisions()
-        room = None if cut_off else ROOM  # what was cut off had room before, and is to be done whole
         folded = None if cut_off else self._still_true(ahead)
-        folded = folded or self._fold.absorb(records, self._writer.load, self.left_out, room)
+        folded = folded or self._folded(records, is_whole=cut_off)
         while folded.poison and self.is_to_be_left_out(folded.poison.position):
-            folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
+            folded = self._folded(records, is_whole=cut_off)
         if beyond := folded.beyond or (folded.poison and folded.poison.position):
             records = [record for record in records if record.position < beyond]
             end = max(beyond - 1, row.position)
@@ -226,6 +228,15 @@ class Feeder:
         is_so = ahead.left_out == self.left_out and ahead.surprises == self._writer.surprises
         return ahead.folded if is_so else None
 
+    def _folded(self, records: Sequence[Record], *, is_whole: bool) -> FoldResult:
+        """What records come to, as many as there is room for.
+
+        What was cut off is to be done whole: it had room before, or is one great record.
+        """
+        room = None if is_whole and not self._fold.only(records, self.left_out) else ROOM
+        folded = self._fold.absorb(records, self._writer.load, self.left_out, room)
+        return self._great.surveyed(folded._replace(beyond=None) if is_whole else folded)
+
     def _seconds_since(self, started: float) -> float:
         """Since a step began, or since the batch before was at this place: reading and folding ahead take none."""
         now, busy_since = time.monotonic(), self._busy_since
@@ -241,7 +252,8 @@ class Feeder:
         """Write a batch; False if less of it must be folded again, or without a record that is now left out."""
         self._rate = self._smoothed(end - self.row.position, seconds)
         try:
-            self._writer.write(folded, end, self._rate, lambda: self._put_in_what_was_refused(end))
+            parts = self._great.writes(folded)
+            self._writer.write(folded, parts, end, self._rate, lambda: self._put_in_what_was_refused(end))
         except DocumentsRefused as error:
             if len(records) > 1:
                 self._size = max(1, len(records) // 2)

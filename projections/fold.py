@@ -8,15 +8,16 @@ the reducers being pure, is left unchanged again.
 from __future__ import annotations
 
 import json
-import math
 import traceback
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from sys import maxsize
 from typing import Any, NamedTuple
 
 from orjson import dumps, loads
 
 from actionbus.core import Record
+from actionbus.projections.entries import Entry, Load, Room, growth, loaded, pages, writes_of
 from actionbus.projections.errors import ProjectionStopped, shortened
 from actionbus.projections.projection import (
     RESERVED,
@@ -28,13 +29,11 @@ from actionbus.projections.projection import (
     finder,
     keys_of,
 )
-from actionbus.projections.store import StoredDocument, Write
+from actionbus.projections.store import Write
 
-Load = Callable[[Collection[str]], Mapping[str, StoredDocument]]
 _PROBES = 2
-_FIRST_PAGE, _PAGE = 100, 2_000
-"""Documents that are loaded at a time, first and at most: how big they are is known from those before."""
-_WEIGHED = 8
+_PARTS = 8
+"""So many parts of a great record may grow to what there is room for."""
 _NONE: list[Reducer] = []
 
 
@@ -51,14 +50,6 @@ class Poison(NamedTuple):
     traceback: str
 
 
-class Room(NamedTuple):
-    """What may be in memory at a time, or one record's part more."""
-
-    documents: int
-    bytes: int
-    """Of documents as they are stored, about."""
-
-
 class FoldResult(NamedTuple):
     """What a batch comes to: documents to write, and the record that it stopped before, if any."""
 
@@ -70,36 +61,8 @@ class FoldResult(NamedTuple):
     poison: Poison | None
     beyond: int | None = None
     """The position of the first record that was left for another time, since there was no room for its documents."""
-
-
-class _FoldedDocument:
-    """A document in memory: decoded, as JSON text, or both; each is made from the other when it is needed."""
-
-    __slots__ = ("deleted_at", "document", "existed", "exists", "stored_version", "text", "version")
-
-    def __init__(self, stored: StoredDocument | None) -> None:
-        self.stored_version = stored.version if stored else 0
-        self.document = stored.document if stored else None
-        self.existed = self.exists = self.document is not None
-        self.text: bytes | None = None
-        self.version = 0
-        self.deleted_at: str | None = None
-
-    def both(self) -> tuple[Any, bytes | None]:
-        """The document and its text; None and None where there is none."""
-        if not self.exists:
-            return None, None
-        text = self.text
-        if text is None:
-            text = self.text = dumps(self.document)
-        if self.document is None:
-            self.document = loads(text)
-        return self.document, text
-
-    def become(self, text: bytes | None, record: Record) -> None:
-        """Take a new text; None for a deleted document."""
-        self.document, self.text, self.exists, self.version = None, text, text is not None, record.position
-        self.deleted_at = None if self.exists else record.recorded_at.isoformat()
+    great: Record | None = None
+    """A record for whose documents alone there is no room: nothing of it is in `writes` (see `Fold.in_parts`)."""
 
 
 def slice_of(key: str, slices: int) -> int:
@@ -147,14 +110,14 @@ class Fold:
     def absorb(
         self, records: Iterable[Record], load: Load, skipped: Collection[int] = (), room: Room | None = None
     ) -> FoldResult:
-        """Fold records in their order, as many as there is room for, at least one. Errors of `load` are raised; those
-        of reducers are told in the answer."""
+        """Fold records in their order, as many as there is room for. Errors of `load` are raised; those of reducers are
+        told in the answer, and so is a `great` record, if it is the first."""
         poison: Poison | None = None
         beyond: int | None = None
         alone: list[tuple[Record, Reducer, str] | None] = []
         several: list[tuple[Record, list[tuple[Reducer, list[str]]]]] = []
         keys: dict[str, None] = {}
-        sole, most = self._sole, room.documents if room else math.inf
+        sole, most = self._sole, room.documents if room else maxsize
         for record in records:
             if record.position in skipped:
                 continue
@@ -179,32 +142,50 @@ class Fold:
                 reducer, (key,) = wanted[0]
                 keys[key] = None
                 alone.append((record, reducer, key))
+            elif wanted and sum(len(each) for _, each in wanted) > most:
+                if not alone:
+                    return _great(record)
+                beyond = record.position
+                break
             elif wanted:
                 keys |= dict.fromkeys(key for _, each in wanted for key in each)
                 alone.append(None)
                 several.append((record, wanted))
-        entries = _loaded(keys, load, room, 1 if alone and alone[0] else _of_the_first(several))
+        first = several[0][0] if alone and alone[0] is None else None
+        entries = loaded(keys, load, room)
         if len(entries) < len(keys):
             beyond, poison = _cut(alone, several, entries), None
-        if failed := self._absorb_all(alone, several, entries):
-            poison, beyond = failed, None  # it comes before all that there was no room for
-        return FoldResult(*_writes(entries), poison, beyond)
+        failed, no_room_for = self._absorb_all(alone, several, entries, room.bytes if room else maxsize)
+        if failed or no_room_for:
+            poison, beyond = failed, no_room_for  # that comes before what was found until now
+        if first and first.position == beyond:
+            return _great(first)
+        return FoldResult(*writes_of(entries), poison, beyond)
 
     def _absorb_all(
         self,
         alone: Iterable[tuple[Record, Reducer, str] | None],
         several: Iterable[tuple[Record, list[tuple[Reducer, list[str]]]]],
-        entries: Mapping[str, _FoldedDocument],
-    ) -> Poison | None:
-        """All that is planned, in its order. What is about one document, as most records are, is done here: it is as
-        `_absorb_one` would, in less time."""
+        entries: Mapping[str, Entry],
+        space: int,
+    ) -> tuple[Poison | None, int | None]:
+        """All that is planned, in its order, until documents have grown by more than `space` bytes: the record that a
+        reducer could not absorb, or the position of the first that there was no room for. What is about one document,
+        as most records are, is done here: it is as `_absorb_one` would, in less time."""
         left, probed, projection = iter(several), self._probed, self._projection
         for one in alone:
             if one is None:
-                if failed := self._absorb_one(*next(left), entries):
-                    return failed
+                record, wanted = next(left)
+                grown = self._absorb_one(record, wanted, entries, space)
+                if isinstance(grown, Poison):
+                    return grown, None
+                if grown > space:
+                    return None, record.position
+                space -= grown
                 continue
             record, reducer, key = one
+            if space < 0:
+                return None, record.position
             entry = entries[key]
             if record.position <= entry.stored_version:
                 continue
@@ -222,17 +203,18 @@ class Fold:
                 raise
             except BaseException as error:
                 entry.document = None  # it may have been tampered with; the text has not
-                return _poison(record, key, error)
+                return _poison(record, key, error), None
             if new_text != text:
+                space -= growth(text, new_text)
                 entry.become(new_text, record)
-        return None
+        return None, None
 
     def _absorb_one(
-        self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, _FoldedDocument]
-    ) -> Poison | None:
-        """All documents of one record, or none of them."""
+        self, record: Record, wanted: Sequence[tuple[Reducer, list[str]]], entries: Mapping[str, Entry], space: int
+    ) -> Poison | int:
+        """All documents of one record, or none of them; by how many bytes they grow, none if by more than `space`."""
         changed: dict[str, bytes | None] = {}
-        position = record.position
+        position, grown = record.position, 0
         for reducer, keys in wanted:
             for key in keys:
                 entry = entries[key]
@@ -252,9 +234,46 @@ class Fold:
                     return _poison(record, key, error)
                 if new_text != text:
                     changed[key] = new_text
+                    grown += growth(text, new_text)
+                    if grown > space:
+                        return grown
         for key, text in changed.items():
             entries[key].become(text, record)
-        return None
+        return grown
+
+    def in_parts(self, record: Record, load: Load, room: Room) -> Iterator[FoldResult]:
+        """What one record comes to, some documents at a time; it ends where a reducer cannot absorb it.
+
+        It is the same as all at once, since a reducer sees no document but the one that it is given.
+        """
+        reducers: dict[str, list[Reducer]] = {}
+        for reducer, keys in self.keys(record):
+            here = [reducer]
+            for key in keys:
+                reducers[key] = [*reducers[key], reducer] if key in reducers else here
+        for part, stored, _ in pages(reducers, load, room):
+            entries: dict[str, Entry] = {}
+            space = room.bytes // _PARTS
+            for key in part:
+                one = {key: Entry(stored.get(key))}
+                grown = self._absorb_one(record, [(each, [key]) for each in reducers[key]], one, maxsize)
+                if isinstance(grown, Poison):
+                    yield FoldResult([], 0, 0, grown)
+                    return
+                entries |= one
+                space -= grown
+                if space < 0:
+                    yield FoldResult(*writes_of(entries), None)
+                    entries, space = {}, room.bytes // _PARTS
+            yield FoldResult(*writes_of(entries), None)
+
+    def only(self, records: Iterable[Record], skipped: Collection[int]) -> bool:
+        """Whether documents are folded from one of some records alone."""
+        try:
+            wanted = (record for record in records if record.position not in skipped and self.keys(record))
+            return next(wanted, None) is not None and next(wanted, None) is None
+        except Exception:  # it has no keys, which is told when it is absorbed
+            return False
 
     def _reduced(self, reducer: Reducer, document: Any, text: bytes | None, record: Record) -> bytes | None:
         new_text = self._call(reducer, document, text, record)
@@ -289,33 +308,14 @@ def _checked(reducer: Reducer, document: Any, text: bytes | None, new: Any) -> b
     return new_text
 
 
-def _of_the_first(several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]]) -> int:
-    """How many documents the first record is about."""
-    return len({key for _, keys in several[0][1] for key in keys}) if several else 0
-
-
-def _loaded(keys: Mapping[str, None], load: Load, room: Room | None, least: int) -> dict[str, _FoldedDocument]:
-    """The documents, in the order of the keys, as many as there is room for, and `least` of them in any case."""
-    if not room:
-        stored = load(keys) if keys else {}
-        return {key: _FoldedDocument(stored.get(key)) for key in keys}
-    wanted, entries, size, page = list(keys), dict[str, _FoldedDocument](), 0, _FIRST_PAGE
-    while len(entries) < len(wanted) and (len(entries) < least or size < room.bytes):
-        part = wanted[len(entries) : len(entries) + page]
-        stored = load(part)
-        # Their texts are made for this alone, so only of a few.
-        some = list(stored.values())[:: 1 + len(stored) // _WEIGHED]
-        weight = sum(len(dumps(each.document or {})) for each in some) / max(1, len(some))
-        size += int(weight * len(stored))
-        entries |= {key: _FoldedDocument(stored.get(key)) for key in part}
-        page = int(min(_PAGE, max(1, room.bytes / 8 / max(1.0, weight))))
-    return entries
+def _great(record: Record) -> FoldResult:
+    return FoldResult([], 0, 0, None, record.position + 1, record)
 
 
 def _cut(
     alone: list[tuple[Record, Reducer, str] | None],
     several: Sequence[tuple[Record, list[tuple[Reducer, list[str]]]]],
-    entries: Mapping[str, _FoldedDocument],
+    entries: Mapping[str, Entry],
 ) -> int | None:
     """Leave out of a plan what comes from the first record on whose documents are not all there; its position."""
     left = iter(several)
@@ -341,17 +341,6 @@ def _refuse_nan(reducer: Reducer, document: dict[str, Any]) -> None:
         json.dumps(document, allow_nan=False, default=lambda other: getattr(other, "__dict__", None))
     except ValueError:
         raise BrokenReducer(f"{reducer.name} returned NaN or Infinity, which JSON does not have") from None
-
-
-def _writes(entries: Mapping[str, _FoldedDocument]) -> tuple[list[Write], int, int]:
-    """Every document that a record changed, even if a later one changed it back or deleted what was never stored.
-
-    Else a write of another projector that was held up on its way could still arrive, and nothing would outrank it.
-    """
-    changed = [(key, entry) for key, entry in entries.items() if entry.version]
-    appeared = sum(entry.exists - entry.existed for _, entry in changed)
-    versions = sum(entry.exists * entry.version - entry.existed * entry.stored_version for _, entry in changed)
-    return [Write(key, entry.version, entry.text, entry.deleted_at) for key, entry in changed], appeared, versions
 
 
 def _poison(record: Record, key: str | None, error: BaseException) -> Poison:

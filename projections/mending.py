@@ -9,18 +9,21 @@ same version: nothing that is on its way to the store at or below it can undo th
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from actionbus.core import Journal
+from actionbus.projections.claim import SignsOfLife
+from actionbus.projections.entries import Room, pages
 from actionbus.projections.fold import Fold, Poison, stopped_by
 from actionbus.projections.projection import Projection
 from actionbus.projections.refold import folded_anew
 from actionbus.projections.store import StoredDocument, Write
 
-_SIGN_S: Final = 2.0
-"""Seconds between signs of life while the journal is read."""
+_MOST: Final = Room(documents=50_000, bytes=64_000_000)
+"""Documents that are folded anew at a time: for each time the journal is read from its start."""
+_PAGE: Final = Room(documents=2_000, bytes=64_000_000)
+"""Of them, what is loaded at a time."""
 
 
 class Mender:
@@ -52,29 +55,35 @@ class Mender:
             keys = list(dict.fromkeys(key for _, several in self._fold.keys(record) for key in several))
         except Exception:  # it has no keys: no document ever held it
             return False
-        stored = self._load(keys) if keys else {}
-        upto: dict[str, int] = {}
-        for key in keys:
-            version = stored[key].version if key in stored else 0
-            if is_passed or version >= position:
-                upto[key] = max(version, position)
-        if not upto:
-            return False
-        last_sign = time.monotonic()
-
-        def watch(_position: int, _records: int) -> None:
-            nonlocal last_sign
-            if time.monotonic() - last_sign > _SIGN_S:
-                self._sign()
-                last_sign = time.monotonic()
+        signs, is_mended = SignsOfLife(self._sign), False
 
         def cannot(poison: Poison) -> None:
             if refuse:
                 raise stopped_by(poison, self._projection.name)
 
-        folded = folded_anew(self._journal, self._projection, upto, left_out, watch=watch, refuse=cannot)
-        nothing = Write("", 0, None, record.recorded_at.isoformat())
-        self._write(
-            [folded.get(key, nothing)._replace(key=key, version=version, mends=True) for key, version in upto.items()]
-        )
-        return True
+        for upto in self._versions(keys, position, is_passed=is_passed):
+            folded = folded_anew(
+                self._journal, self._projection, upto, left_out, watch=lambda *_: signs.give(), refuse=cannot
+            )
+            nothing = Write("", 0, None, record.recorded_at.isoformat())
+            self._write(
+                [folded.get(key, nothing)._replace(key=key, version=to, mends=True) for key, to in upto.items()]
+            )
+            is_mended = True
+        return is_mended
+
+    def _versions(self, keys: Sequence[str], position: int, *, is_passed: bool) -> Iterator[dict[str, int]]:
+        """Of documents that are to be folded anew, as many as there is room for at a time: up to where each is."""
+        upto: dict[str, int] = {}
+        size = 0
+        for part, stored, weight in pages(keys, self._load, _PAGE):
+            for key in part:
+                version = stored[key].version if key in stored else 0
+                if is_passed or version >= position:
+                    upto[key] = max(version, position)
+            size += weight
+            if len(upto) >= _MOST.documents or size >= _MOST.bytes:
+                yield upto
+                upto, size = {}, 0
+        if upto:
+            yield upto

@@ -30,8 +30,9 @@ from actionbus.core import Bus, Record
 from actionbus.projections.belonging import why_not_whole
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.discrepancy import Discrepancy, is_same, pages, weighed, wrong
+from actionbus.projections.entries import Room
 from actionbus.projections.errors import ProjectionError
-from actionbus.projections.fold import Fold, Room, stopped_by
+from actionbus.projections.fold import Fold, stopped_by
 from actionbus.projections.folded_documents import FoldedDocuments
 from actionbus.projections.holding import Holding, Sample
 from actionbus.projections.projection import Projection, Reducer
@@ -186,9 +187,10 @@ class Verification:
             records = [record for record in batch.records if record.position <= end]
             while records:
                 folded = fold.absorb(records, load, everywhere, _ROOM)
-                put(folded.writes)
-                if folded.poison:
-                    raise stopped_by(folded.poison, f"the verification of {self._projection.name}")
+                for part in [folded] if folded.great is None else fold.in_parts(folded.great, load, _ROOM):
+                    put(part.writes)
+                    if part.poison:
+                        raise stopped_by(part.poison, f"the verification of {self._projection.name}")
                 records = [record for record in records if folded.beyond and record.position >= folded.beyond]
             start = batch.end
             if tell:

@@ -67,9 +67,16 @@ class SliceWriter:
             raise ValueError("somebody else writes to this index")
         return found
 
-    def write(self, folded: FoldResult, end: int, rate: float | None, mend: Callable[[], bool]) -> None:
-        """Write a batch; `mend` is called when all is written, before the checkpoint moves to `end`, and says whether
-        it changed documents besides.
+    def write(
+        self,
+        folded: FoldResult,
+        parts: Iterable[Sequence[Write]],
+        end: int,
+        rate: float | None,
+        mend: Callable[[], bool],
+    ) -> None:
+        """Write a batch, which comes in parts; `mend` is called when all is written, before the checkpoint moves to
+        `end`, and says whether it changed documents besides.
 
         Raises DocumentsRefused once the other documents are written, IndexBusy if the row is not ours any more.
         """
@@ -77,12 +84,15 @@ class SliceWriter:
         documents, versions = _plus(row.documents, folded.appeared), _plus(row.versions, folded.versions)
         if not row.is_at_rest and end == row.writing_to:
             documents, versions = row.documents_then, row.versions_then
-        if folded.writes:
+        highest, count = row.highest, 0
+        if folded.writes or folded.great:
             row = row._replace(writing_to=max(end, row.writing_to), documents_then=documents, versions_then=versions)
             if not self._ledger.intend(row, self._holder):
                 raise self.lost()
             self.row = row
-            self.send(folded.writes)
+            for writes in parts:
+                self.send(writes)
+                highest, count = max(highest, *(write.version for write in writes), 0), count + len(writes)
         if mend():
             documents = versions = None
         reached = row._replace(
@@ -91,13 +101,13 @@ class SliceWriter:
             documents=documents,
             versions=versions,
             rate=rate,
-            highest=max(row.highest, *(write.version for write in folded.writes), 0),
+            highest=highest,
             refused=as_json(each for each in row.refusals if each > end),
         )
         if not self._ledger.absorbed(row, self._holder, reached):
             raise self.lost()
         self.row = reached
-        COUNTERS.add(row.projection, documents=len(folded.writes))
+        COUNTERS.add(row.projection, documents=count)
 
     def mend(self, writes: Sequence[Write]) -> None:
         """Write documents that are of no batch."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actionbus.projections import Projection, ProjectionStopped, feeder, on
-from actionbus.projections.fold import Room
+from actionbus.projections.entries import Room
 from actionbus.projections.store import StoredDocument, Write
 from tests.projections.conftest import PAIRS, MakeWorld
 
@@ -49,7 +49,7 @@ def test_a_batch_has_no_more_documents_and_bytes_than_there_is_room_for(
     monkeypatch.setattr(kind, "get_many", seen)
     monkeypatch.setattr(kind, "write_many", written_too)
     monkeypatch.setattr(feeder, "ROOM", room)
-    monkeypatch.setattr("actionbus.projections.fold._FIRST_PAGE", 2)
+    monkeypatch.setattr("actionbus.projections.entries._FIRST_PAGE", 2)
     for turn in range(3):
         for number in range(30):
             note, text, keys = f"n{number % 11}", f"{turn}{number}" * 200, number % 7 + 1
@@ -73,7 +73,7 @@ def test_a_record_of_which_there_is_not_room_for_all_documents_is_absorbed_alone
 ) -> None:
     world = make_world(Everywhere)
     monkeypatch.setattr(feeder, "ROOM", Room(1, 1))
-    monkeypatch.setattr("actionbus.projections.fold._FIRST_PAGE", 2)
+    monkeypatch.setattr("actionbus.projections.entries._FIRST_PAGE", 2)
     for text in ("one", "two", "three"):
         world.put("n", text, 9)
     world.catch_up()
@@ -97,7 +97,7 @@ def test_where_the_room_ends_behind_a_record_that_cannot_be_absorbed_it_stops_be
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, room: Room
 ) -> None:
     world = make_world(Fussy)
-    monkeypatch.setattr("actionbus.projections.fold._FIRST_PAGE", 2)
+    monkeypatch.setattr("actionbus.projections.entries._FIRST_PAGE", 2)
     for name in "abcdef":
         world.put(name, "first " * 5, 1)
     world.catch_up()
