@@ -19,7 +19,8 @@ from contextlib import suppress
 
 from sqlalchemy import Connection, Engine, text
 
-from actionbus.projections.ledger import LEASE_S, Checkpoint, Ledger
+from actionbus.projections.leases import LEASE_S
+from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.waking import GLANCE_S, discard, listen, sleep
 
 log = logging.getLogger("actionbus")
@@ -85,7 +86,7 @@ class Claim:
             if self.acquire():
                 return True
             now = self._ledger.checkpoint(self._row.index_name, self._row.slice)
-            if before and now and now.alive_until > before.alive_until:
+            if before and now and now.alive and now.alive_until != before.alive_until:
                 return False
         return False
 

@@ -30,7 +30,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    literal_column,
     select,
     text,
     update,
@@ -41,9 +40,8 @@ from actionbus.core.storage.names import in_text
 from actionbus.core.storage.shared import shared, shared_table
 from actionbus.core.values.payload import dumps
 from actionbus.projections.incarnation import Incarnation
+from actionbus.projections.leases import FREEZE_S, LEASE_S, clock, holds, is_over
 
-LEASE_S = 10.0
-"""Seconds that a sign of life holds. On SQLite another projector takes over after them."""
 _ITS: Final = ("index_name", "slice", "holder", "position")
 """By what a holder finds its row where it left it."""
 
@@ -84,7 +82,7 @@ class Checkpoint(NamedTuple):
     @property
     def alive(self) -> bool:
         """Whether somebody feeds it, by the last sign of life."""
-        return self.holder is not None and self.alive_until > self.now
+        return self.holder is not None and holds(self.alive_until, self.now, LEASE_S)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -144,13 +142,7 @@ class Ledger:
         self.incarnation = Incarnation(backend, self._engine)
         self._table = _checkpoints_table(backend.schema)
         self._made: dict[tuple[tuple[str, ...], bool], Update] = {}
-        # By the database's clock, so that machines need not agree.
-        seconds = (
-            "extract(epoch FROM clock_timestamp())"
-            if self._postgresql
-            else ("((julianday('now') - 2440587.5) * 86400.0)")
-        )
-        self._now: ColumnElement[float] = shared(literal_column(seconds, Double))
+        self._now = clock(of_postgresql=self._postgresql)
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -253,9 +245,9 @@ class Ledger:
     def take(self, row: Checkpoint, holder: str, *, steal: bool) -> bool:
         """Become the holder: of a row that nobody holds, or, with `steal`, whoever did."""
         c = self._table.c
-        free = [c.frozen_until < self._now]
+        free = [is_over(c.frozen_until, self._now, FREEZE_S)]
         if not steal:
-            free.append((c.holder.is_(None)) | (c.holder == holder) | (c.alive_until < self._now))
+            free.append(c.holder.is_(None) | (c.holder == holder) | is_over(c.alive_until, self._now, LEASE_S))
         return self._set(row.index_name, row.slice, and_(*free), holder=holder, alive_until=self._now + LEASE_S)
 
     def give_back(self, index: str, part: int, holder: str) -> None:
@@ -329,13 +321,13 @@ class Ledger:
             c = self._table.c
             here = [c[name] == bindparam(f"its_{name}", type_=c[name].type) for name in _ITS]
             if is_thawed:
-                here.append(c.frozen_until < self._now)
+                here.append(is_over(c.frozen_until, self._now, FREEZE_S))
             new = {name: bindparam(f"new_{name}", type_=c[name].type) for name in names}
             statement = update(self._table).where(*here).values(**new, alive_until=self._now + LEASE_S)
             found = self._made[which] = shared(statement)
         return found
 
-    def freeze(self, index: str, seconds: float) -> None:
+    def freeze(self, index: str, seconds: float = FREEZE_S) -> None:
         """Let nobody write to the index for a while; 0 ends it."""
         with self._begin() as connection:
             statement = update(self._table).where(self._table.c.index_name == index)
@@ -344,7 +336,7 @@ class Ledger:
     def is_frozen_for(self, index: str, seconds: float) -> bool:
         """Whether the index stays frozen for at least so long."""
         rows = self.checkpoints(index=index)
-        return bool(rows) and all(row.frozen_until > row.now + seconds for row in rows)
+        return bool(rows) and all(holds(row.frozen_until, row.now + seconds, FREEZE_S) for row in rows)
 
     def set_built(self, index: str) -> None:
         """From now on the index may be fed by any projector."""

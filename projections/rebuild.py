@@ -33,10 +33,8 @@ log = logging.getLogger("actionbus")
 Watch = Callable[[str, int, int], None]
 """Hears of progress: what is being done, the position reached, the position to reach."""
 
-_FREEZE_S = 30.0
-"""Seconds that readers' index takes no writes at a swap; it thaws by itself if we are killed."""
 _MARGIN_S = 10.0
-"""Seconds of these that must be left when the alias is moved; else it is tried again."""
+"""Seconds that the old index must still be frozen for when the alias is moved; else it is tried again."""
 _SAMPLE = 100
 """Documents that are folded anew before a new index is shown to readers."""
 _PAGE = 2_000
@@ -200,7 +198,7 @@ class Rebuild:
         """Let readers see `new`, with `old` frozen meanwhile. `catch_up` brings `new` to a position if it can."""
         while old is not None and self._ledger.checkpoints(index=old):
             catch_up(self._reach(old))
-            self._ledger.freeze(old, _FREEZE_S)
+            self._ledger.freeze(old)
             try:
                 if catch_up(self._reach(old)) and self._ledger.is_frozen_for(old, _MARGIN_S):
                     self._serve(new)
@@ -299,7 +297,7 @@ class Rebuild:
         while suspects:
             page, suspects = suspects[:_PAGE], suspects[_PAGE:]
             if served:
-                self._ledger.freeze(served, _FREEZE_S)
+                self._ledger.freeze(served)
             try:
                 while feeder.step().records:
                     pass

@@ -184,6 +184,23 @@ def test_fed_once_after_a_projector_was_killed_its_lease_is_waited_for(
     assert world.documents() == expected_notes(world.bus)
 
 
+def test_where_the_clock_was_set_back_by_an_hour_nothing_is_held_or_frozen_for_an_hour(world: World) -> None:
+    """Whoever was killed had promised less than a minute, by the clock of then."""
+    world.put("a", "1")
+    world.catch_up("notes")
+    ledger = world.operations._catalogue.ledger
+    assert ledger.take(ledger.checkpoints("notes")[0], "somebody killed", steal=True)
+    assert world.operations.status()[0].alive
+    with world.bus.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE actionbus_checkpoints SET alive_until = alive_until + 3600")
+    ledger.freeze(ledger.checkpoints("notes")[0].index_name, 3600)
+    assert not world.operations.status()[0].alive
+    world.put("b", "2")
+    world.catch_up("notes")
+    assert world.documents() == expected_notes(world.bus)
+    assert not ledger.is_frozen_for(ledger.checkpoints("notes")[0].index_name, 0)
+
+
 def test_slices_share_the_documents(make_world: MakeWorld) -> None:
     worlds = [make_world(Notes) for _ in range(3)]
     for number in range(60):
