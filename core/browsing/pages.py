@@ -19,6 +19,8 @@ LOOKED_AT: Final = 20_000
 """Records that are looked at for one page."""
 SEARCHED: Final = 5_000
 """Records of which the text is searched for one page."""
+TOUCHED: Final = 8_000
+"""Records that touched what was asked for and are looked at for one page: whose an image is, is found one by one."""
 _AT_ONCE: Final = 500
 _FIRST_STRETCH: Final = 1_000
 _WIDER: Final = 8
@@ -89,7 +91,9 @@ class Look:
     @property
     def most(self) -> int:
         """How many records are looked at."""
-        return LOOKED_AT if self.where.text is None else SEARCHED
+        if self.where.text is not None:
+            return SEARCHED
+        return LOOKED_AT if self.where.touching is None else TOUCHED
 
     def between(self, low: int, high: int) -> tuple[list[Record], int | None]:
         """The records next to one end of a range; the place beyond which was not looked, None for none."""

@@ -43,8 +43,8 @@ def test_pages_hold_every_record_once_in_both_directions(
     """Also where so little is looked at for a page, or at once, that some are short or empty."""
     everything = [record.position for record in told.bus.journal.read()][::-1]
     expected = [positions(told.get("/journal", limit=200, **query)) for query in QUERIES]
-    monkeypatch.setattr(pages, "LOOKED_AT", looked_at)
-    monkeypatch.setattr(pages, "_AT_ONCE", at_once)
+    for name, most in {"LOOKED_AT": looked_at, "TOUCHED": looked_at, "_AT_ONCE": at_once}.items():
+        monkeypatch.setattr(pages, name, most)
     for query, whole in zip(QUERIES, expected, strict=True):
         assert whole
         older = turned(told, "older", told.get("/journal", limit=2, **query), limit=2, **query)
