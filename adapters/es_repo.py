@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from actionbus.core.values.payload import unstorable_text
 from actionbus.projections.errors import UnknownProjection
 from actionbus.projections.fed import is_name
 from actionbus.projections.projection import Projection
@@ -36,7 +37,8 @@ class EsRepo:
     def get(self, projection: str, key: object) -> dict[str, Any] | None:
         """A document by its key, or None."""
         self._refuse_other_names(projection)
-        return self._store.get(projection, str(key))
+        text = str(key)
+        return self._store.get(projection, text) if text and not unstorable_text(text) else None
 
     def search(
         self,

@@ -127,7 +127,7 @@ class Fold:
             try:
                 if (by := sole.get((record.action, record.status))) is None:
                     wanted = self.keys(record)
-                elif type(key := by[1](record)) is str and 0 < len(key) <= SHORT_KEY:
+                elif type(key := by[1](record)) is str and 0 < len(key) <= SHORT_KEY and key.isprintable():
                     keys[key] = None
                     alone.append((record, by[0], key))
                     continue

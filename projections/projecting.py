@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.claim import Claim
-from actionbus.projections.errors import NeedsRebuild, ProjectionStopped, StoreError
+from actionbus.projections.errors import IndexBusy, NeedsRebuild, ProjectionStopped, StoreError
 from actionbus.projections.feeder import Feeder
 from actionbus.projections.ledger import Checkpoint
 from actionbus.projections.operating import Pauses
@@ -62,6 +63,14 @@ class ProjectionWork(Work):
                 feeder.report("waiting", {"error": first_line(error)})
                 log.warning("%s waits for the store: %s", self.row.index_name, first_line(error))
                 self.back_off()
+            except IndexBusy:
+                raise
+            except Exception as error:
+                # Such as a database that is away, which cannot be told there; or an error of ours, which can.
+                told = f"tried again by itself, after what nobody expected: {type(error).__name__}: {first_line(error)}"
+                with suppress(Exception):
+                    feeder.report("waiting", {"message": told, "error": first_line(error)})
+                raise
 
     def _held_at_hole(self, position: int) -> dict[str, object] | None:
         who = self._catalogue.waiting_for()

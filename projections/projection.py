@@ -19,6 +19,7 @@ from uuid import UUID
 from actionbus.core import ConfigurationError, Record
 from actionbus.core.declare.given import is_text, shown, texts
 from actionbus.core.declare.mistyped import warn_of_mistyped
+from actionbus.core.values.payload import unstorable_text
 from actionbus.core.values.record import STATUSES as EVERY_STATUS
 from actionbus.projections.fed import FedDeclaration, is_name
 from actionbus.projections.fields import Fields
@@ -164,7 +165,7 @@ def finder(rule: Rule) -> Callable[[Record], Any]:
 
 def as_keys(found: Any) -> list[str]:
     """The same as keys. Raises ValueError for what is none."""
-    if type(found) is str and 0 < len(found) <= SHORT_KEY:
+    if type(found) is str and 0 < len(found) <= SHORT_KEY and found.isprintable():
         return [found]
     if found is None:
         return []
@@ -187,6 +188,8 @@ def _key_text(key: Any) -> str:
     if not isinstance(key, (str, int, UUID)) or isinstance(key, bool):
         raise ValueError(f"a document's key must be text, a whole number or a UUID, not {type(key).__name__}")
     text = str(key)
+    if why := unstorable_text(text):
+        raise ValueError(f"a document's key {why}: {text[:100]!r}")
     if not 0 < len(text.encode()) <= _KEY_BYTES:
         raise ValueError(f"a document's key must have 1 to {_KEY_BYTES} bytes, not {len(text.encode())}")
     return text

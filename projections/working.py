@@ -67,7 +67,7 @@ class Work(ABC):
             except IndexBusy:
                 self.stop.wait(FIRST_BACKOFF_S)
             except Exception as error:
-                log.warning("%s waits: %s", self.row.index_name, first_line(error))
+                log.warning("%s waits: %s: %s", self.row.index_name, type(error).__name__, first_line(error))
                 self.back_off()
             finally:
                 claim.release()

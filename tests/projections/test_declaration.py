@@ -15,6 +15,7 @@ import pytest
 
 from actionbus import Bus, ConfigurationError
 from actionbus.projections import Projection, ProjectionStopped, on
+from actionbus.search import EsRepo
 from tests.projections.conftest import MakeWorld, on_worlds_in_turn
 from tests.projections.notes.app import Notes, make_application
 
@@ -244,6 +245,26 @@ def test_a_key_that_is_not_there_or_not_text_stops_too(make_world: MakeWorld) ->
         world.catch_up("long")
     with pytest.raises(ProjectionStopped, match="SystemExit: 3"):
         world.catch_up("exiting")
+
+
+@pytest.mark.parametrize(("part", "told"), [("\0", "contains the NUL character"), ("\ud800", "half of a surrogate")])
+@pytest.mark.parametrize("length", [1, 200])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_key_that_no_store_can_hold_stops_at_its_record_and_names_no_document(
+    make_world: MakeWorld, part: str, told: str, length: int, several: bool
+) -> None:
+    class Unstorable(Projection):
+        @on("put_note", key=lambda record: [f"a{part}" * length, "b"] if several else f"a{part}" * length)
+        def put(self, document: Any, record: Any) -> Any:
+            return {}
+
+    world = make_world(Unstorable)
+    first = world.put("a")
+    with pytest.raises(ProjectionStopped, match=told):
+        world.catch_up()
+    assert world.operations.status()[0].state == "stopped"
+    assert world.operations.status()[0].detail["position"] == first
+    assert EsRepo(world.store).get("unstorable", f"a{part}") is None
 
 
 def test_notes_is_what_the_other_tests_use() -> None:

@@ -145,3 +145,24 @@ def test_metrics_tell_state_and_reason_and_count_what_was_done(make_world: MakeW
     (sample,) = families["actionbus_projection_state"].samples
     assert (sample.labels["state"], sample.labels["reason"], sample.value) == ("stopped", "record", 1.0)
     assert {*sample.labels} == {"projection", "index", "slice", "role", "state", "reason"}, "none for each record"
+
+
+def test_an_error_that_nobody_expected_is_shown_and_tried_again(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(Notes)
+
+    def surprise(*_: object) -> None:
+        raise ValueError("a surprise")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.store), "write_many", surprise)
+        last = world.put("a")
+        with running(world):
+            eventually(lambda: world.operations.status()[0].state == "waiting")
+            found = world.operations.status()[0]
+            assert "ValueError: a surprise" in found.detail["message"]
+            assert not found.healthy
+            patch.undo()
+            world.operations.wait_for("notes", last, PATIENCE_S)
+    assert world.documents() == expected_notes(world.bus)
