@@ -2,13 +2,17 @@
 
 python -m benchmarks.replaying [--actions 20000] [--long 100000]
 
-The ratios are taken in interleaved rounds; then a long history is verified, for memory, and forked near its beginning.
+The ratios are taken in interleaved rounds; then a long history is verified, for memory and by two processes side by
+side, and forked near its beginning.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +34,7 @@ from actionbus.adapters.library.models import Base as LibraryBase
 from actionbus.adapters.library.repo import Repo
 from actionbus.replay import Replayer, Step
 from actionbus.replay.fork import Forking
+from actionbus.replay.narrow_fork import NarrowForking
 from benchmarks.setting import ROWS, Base, Counter, application, prepare
 
 
@@ -43,7 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for work in (adding(Path(folder), options.actions), counting(Path(folder), options.actions)):
             ratios(work, options)
-        verifying(made(Path(folder), "long", options.long), options.long)
+        long = made(Path(folder), "long", options.long)
+        verifying(long, options.long)
+        forking(long)
+        side_by_side(long)
 
 
 class Work(NamedTuple):
@@ -178,11 +186,36 @@ def verifying(url: URL, actions: int) -> None:
             taken = time.perf_counter() - began
         memory = f"{_memory[0]:.1f} MiB after a tenth, {_memory[-1]:.1f} MiB in the end"
         print(f"verify of {actions:,} actions: {taken:.0f} s, {actions / taken:,.0f} actions/s; memory {memory}")
+
+
+def forking(url: URL) -> None:
+    """From the tenth action on: where that changes nothing, and, narrowly, where its row differs to the end."""
+    with Bus(application, url) as bus:
         tenth = list(bus.journal.read(limit=20, kind="outcome", action="count_up"))[9]
-        with Replayer(bus.journal, application) as replayer:
+        ways: tuple[tuple[str, type[Forking], int], ...] = (
+            ("that changes nothing", Forking, 1),
+            ("that adds another number, narrow", NarrowForking, 2),
+        )
+        for what, way, by in ways:
+            with Replayer(bus.journal, application) as replayer:
+                began = time.perf_counter()
+                fork = way(replayer, edit={tenth.action_id: {**tenth.arguments, "by": by}}).run()
+                taken = time.perf_counter() - began
+            print(f"fork at the tenth {what}: {fork.run} run again, {taken:.1f} s")
+
+
+def side_by_side(url: URL, rounds: int = 3) -> None:
+    """The command, alone and with two jobs, in turn; of the clock, so that both need a core of their own."""
+    named = {"ACTIONBUS_APP": "benchmarks.setting:application", "ACTIONBUS_DATABASE_URL": str(url)}
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for jobs, found in taken.items():
             began = time.perf_counter()
-            fork = Forking(replayer, edit={tenth.action_id: dict(tenth.arguments)}).run()
-            print(f"fork at the tenth that changes nothing: {fork.run} run again, {time.perf_counter() - began:.1f} s")
+            command = [sys.executable, "-m", "actionbus", "replay", "verify", "--jobs", str(jobs)]
+            subprocess.run(command, env=os.environ | named, check=True, capture_output=True)
+            found.append(time.perf_counter() - began)
+    ratio = statistics.median(one / two for one, two in zip(taken[1], taken[2], strict=True))
+    print(f"verify with two jobs: {ratio:.2f} times as fast as with one, load {os.getloadavg()[0]:.1f}")
 
 
 _memory: list[float] = []
