@@ -14,6 +14,7 @@ from typing import Any
 from actionbus.core import Bus
 from actionbus.projections.belonging import not_of_this_database
 from actionbus.projections.errors import IndexMissing, NeedsRebuild, NotOurs, ProjectionStopped, UnknownProjection
+from actionbus.projections.fed import is_name
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.projection import Projection
 from actionbus.projections.store import IndexInfo, Store, index_name
@@ -39,6 +40,14 @@ class Catalogue:
         except KeyError:
             known = ", ".join(sorted(self.projections)) or "none"
             raise UnknownProjection(f"there is no projection {name!r}; there are: {known}") from None
+
+    def left(self) -> dict[str, list[Checkpoint]]:
+        """The rows of projections that this application has not, by their names: it had them, or another has."""
+        found: dict[str, list[Checkpoint]] = {}
+        for row in self.ledger.checkpoints():
+            if row.projection not in self.projections and is_name(row.projection):  # a subscription's is none
+                found.setdefault(row.projection, []).append(row)
+        return found
 
     def chosen(self, names: Iterable[str] | None) -> tuple[list[type[Projection]], list[type[Subscription]]]:
         """The projections and subscriptions named, or all. Raises UnknownProjection."""
@@ -114,11 +123,14 @@ class Catalogue:
 
     def is_ours(self, projection: type[Projection], index: str) -> bool:
         """Whether an index is of our journal, this database and the projection; not if it is not there."""
+        return self._is_of(projection.name, index)
+
+    def _is_of(self, name: str, index: str) -> bool:
         try:
             info = self.store.info(index)
         except IndexMissing:
             return False
-        if (info.projection, info.journal) != (projection.name, self._bus.journal.identity()):
+        if (info.projection, info.journal) != (name, self._bus.journal.identity()):
             return False
         return not_of_this_database(self.store, self.ledger, info) is None
 
@@ -133,7 +145,11 @@ class Catalogue:
 
     def remove(self, projection: type[Projection], index: str) -> bool:
         """Forget an index, and remove it from the store if it is ours; whether it was."""
-        ours = self.is_ours(projection, index)
+        return self.remove_of(projection.name, index)
+
+    def remove_of(self, name: str, index: str) -> bool:
+        """The same of a projection that the application may no longer have."""
+        ours = self._is_of(name, index)
         self.ledger.remove(index)
         self.verifications.forget(index)
         if ours:

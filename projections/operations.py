@@ -17,13 +17,14 @@ from actionbus.core import Bus, Outcome
 from actionbus.core.values.backoff import growing
 from actionbus.projections.belonging import why_not
 from actionbus.projections.catalogue import Catalogue
-from actionbus.projections.errors import Lagging, ProjectionStopped
+from actionbus.projections.errors import IndexBusy, Lagging, ProjectionError, ProjectionStopped, UnknownProjection
+from actionbus.projections.fed import is_name
 from actionbus.projections.ledger import Checkpoint
 from actionbus.projections.operating import Pauses, pause, resume
 from actionbus.projections.pacing import Pace
 from actionbus.projections.projection import Projection
 from actionbus.projections.rebuild import DocumentDifference, Rebuild, Watch, nobody_watches
-from actionbus.projections.status import Status, statuses_of
+from actionbus.projections.status import Status, statuses_left, statuses_of
 from actionbus.projections.store import Store
 from actionbus.projections.verification import Verification
 
@@ -57,6 +58,7 @@ class Projections:
                     yield status
                 else:
                     yield replace(status, state="paused", detail={"message": pause.told})
+        yield from statuses_left(self._bus, self._catalogue)
 
     def pause(self, name: str, *, actor: str | None = None, reason: str = "") -> Outcome:
         """Let a projection stand still, wherever it is fed, until it is resumed; by the action `pause_feeding`.
@@ -183,6 +185,22 @@ class Projections:
                 removed["indices"] += self._catalogue.remove(projection, index)
             removed["tombstones"] += self._clear(served, kept, tombstones_older_than)
         return removed
+
+    def forget(self, name: str) -> int:
+        """Remove all indices and checkpoints of a projection that the application has no more; how many indices.
+
+        Only those of this journal and database. Raises ProjectionError if the application has it, UnknownProjection if
+        nothing is known of it, IndexBusy while somebody feeds it, as an application that has it does.
+        """
+        if name in self._catalogue.projections:
+            raise ProjectionError(f"the application has the projection {name}: take it out of that first")
+        rows = self._catalogue.left().get(name, [])
+        found = {row.index_name for row in rows} | set(self.store.indices(name) if is_name(name) else ())
+        if not found:
+            raise UnknownProjection(f"nothing is known of a projection {name!r}, which the application has not")
+        if any(row.alive for row in rows):
+            raise IndexBusy(f"somebody feeds {name}: another application has it, or an older release of this one")
+        return sum(self._catalogue.remove_of(name, index) for index in sorted(found))
 
     def _why_kept(self, projection: type[Projection], served: Checkpoint) -> str | None:
         """Why the index that readers see is not yet the only one to keep."""

@@ -26,7 +26,7 @@ class Status:
     version: int
     code_version: int
     role: str
-    """serving, kept (for a rollback) or building."""
+    """serving, kept (for a rollback), building, or left: the application has no projection of this name any more."""
     state: str
     """running, idle (nobody feeds it), stopped, waiting (for the store), held (at a hole), outdated, or new."""
     alive: bool
@@ -118,6 +118,33 @@ def statuses_of(bus: Bus, catalogue: Catalogue, projection: type[Projection]) ->
             detail,
             found,
         )
+
+
+def statuses_left(bus: Bus, catalogue: Catalogue) -> Iterator[Status]:
+    """What is left of projections that the application has no more, and may hold what was erased since."""
+    last = bus.journal.last()
+    for name, rows in catalogue.left().items():
+        for row in rows:
+            message = (
+                f"this application has no projection {name}, so nothing feeds what is left of it. If no other has it "
+                f"either, `actionbus projections forget {name}` removes that"
+            )
+            yield Status(
+                name,
+                row.index_name,
+                f"{row.slice}/{row.slices}",
+                row.version,
+                row.version,
+                "left",
+                row.state if row.alive else "idle",
+                row.alive,
+                row.position,
+                max(0, last - row.position),
+                0.0,
+                row.rate,
+                None,
+                {"message": message},
+            )
 
 
 def _nothing_of_ours(

@@ -226,6 +226,17 @@ def prune(env: Environment, older_than: timedelta) -> None:
     say(f"removed {counted(removed['indices'], 'index', 'indices')} and {counted(removed['tombstones'], 'tombstone')}")
 
 
+@projections.command()
+@click.argument("name")
+@pass_environment
+def forget(env: Environment, name: str) -> None:
+    """Remove what is left of a projection that the application has no more: its indices and checkpoints.
+
+    Only those of this journal and database, and only while nobody feeds them.
+    """
+    say(f"removed {counted(env.operations.forget(name), 'index', 'indices')} of {name}")
+
+
 add_commands(
     projections,
     "projection",

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from actionbus import Bus
+from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.local_elasticsearch import install
 from actionbus.adapters.local_elasticsearch.install import Jar, NotInstallable
 from actionbus.adapters.local_elasticsearch.server import LocalServer, _free_port
 from actionbus.adapters.wiring import store_for
-from actionbus.projections import Projection, on
+from actionbus.projections import Projection, Projector, on
 from tests import processes
 from tests.conftest import TORTURE
 from tests.helpers import Run, documents
@@ -53,6 +54,26 @@ def states(cli: Run) -> dict[str, dict[str, Any]]:
 
 def put(cli: Run, note: str, text: str) -> None:
     cli("run", "put_note", "--note", note, "--text", text, "--shelves", "top", "--actor", "ana")
+
+
+@pytest.mark.parametrize(("url", "cli"), PLACES[:1], indirect=True)
+def test_what_is_left_of_a_projection_is_shown_and_forgotten(cli: Run, bus: Bus) -> None:
+    class Renamed(Projection):
+        @on("put_note", key="note")
+        def put(self, document: Any, record: Any) -> Any:
+            """Only there to leave an index."""
+            return {}
+
+    put(cli, "a", "red apple")
+    cli("projections", "run", "--once")
+    with Bus(make_application(Renamed), bus.engine.url) as other:
+        Projector(other, EmbeddedStore(other.engine)).catch_up()
+    assert states(cli)["renamed"]["role"] == "left"
+    assert "`actionbus projections forget renamed` removes that" in cli("projections", "status").stdout
+    assert "take it out of that first" in cli("projections", "forget", "notes", code=1).stderr
+    assert cli("projections", "forget", "renamed").stdout == "removed 1 index of renamed\n"
+    assert "nothing is known of a projection 'renamed'" in cli("projections", "forget", "renamed", code=1).stderr
+    assert "renamed" not in states(cli)
 
 
 @everywhere
