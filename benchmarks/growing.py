@@ -9,6 +9,7 @@ PostgreSQL; `--on sqlite`, a million.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import time
@@ -112,6 +113,7 @@ def _reads(small: tuple[URL, int], grown: tuple[URL, int], rounds: int, only: st
         print(f"the first count of {2 * actions:,} records: {time.perf_counter() - begun:.1f} s")
         journals.append(Journal(bus, api_of(bus), Places(bus, actions)))
     print(f"ms, median and p95{'':<22}by the clock: small      grown     of the processor: small      grown")
+    gc.freeze()  # as a server does that has loaded its application, lest each collection go through all of that
     asked = [each.asked() for each in journals]
     for name in asked[0]:
         if only not in name:
