@@ -30,6 +30,7 @@ from actionbus.core.history.uncommitted import UncommittedImages
 from actionbus.core.secrecy.scrubbing import Scrubber
 from actionbus.core.storage.rows import Row
 from actionbus.core.storage.statements import ENDED_INSIDE
+from actionbus.core.storage.writable import require_writable
 from actionbus.core.values import payload
 from actionbus.core.values.backoff import scattered
 from actionbus.core.values.caller import Caller
@@ -62,6 +63,7 @@ class Previewing:
         try:
             with self._backend.connection() as connection:
                 unrecorded = self._services.lookout.unrecorded(connection)
+                require_writable(connection)
                 preview = self._attempted(connection)
         except self._backend.engine.dialect.loaded_dbapi.Error as error:
             self._scrubber.exception(error)

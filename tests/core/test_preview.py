@@ -249,3 +249,12 @@ def test_a_role_that_may_not_read_images_is_told_what_to_grant(make_postgres_bus
         with bus.engine.begin() as connection:
             connection.exec_driver_sql(f'DROP OWNED BY "{role}"')
             connection.exec_driver_sql(f'DROP ROLE "{role}"')
+
+
+def test_where_nothing_can_be_written_it_is_refused_and_no_failure_is_told(make_sqlite_bus: BusFactory) -> None:
+    """A standby: `storage.test_other_servers`; a role that only reads: `storage.test_hostile_defaults`."""
+    there = f"sqlite:///file:{make_sqlite_bus().engine.url.database}?mode=ro&uri=true"
+    with Bus(make_application(), there) as theirs:
+        for name, arguments in (("deposit", {"id": 1, "amount": 5}), ("no_such_action", {})):
+            with pytest.raises(JournalUnavailable, match="not open for writing"):
+                theirs.runner().preview(name, arguments)

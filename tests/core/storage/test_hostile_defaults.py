@@ -129,6 +129,7 @@ def test_a_read_only_default_is_named_before_anything_runs(postgres_url: URL, wh
             for call in (
                 lambda: bus.execute("open_account", {"id": 1, "name": "a"}),
                 lambda: bus.runner().execute_async("open_account", {"id": 1, "name": "a"}),
+                lambda: bus.runner().preview("open_account", {"id": 1, "name": "a"}),
             ):
                 with pytest.raises(JournalUnavailable, match="default_transaction_read_only"):
                     call()

@@ -179,6 +179,11 @@ def test_a_standby_is_refused_by_name(server: Server, postgres_url: URL, before:
                 read(bus)
         with pytest.raises(JournalUnavailable, match="refuses writes"):
             bus.execute("open_account", {"id": 2, "name": "b"})
+        for name, arguments in (("open_account", {"id": 2, "name": "b"}), ("no_such_action", {})):
+            with pytest.raises(
+                JournalUnavailable, match="standby server, which refuses writes; preview it on the primary"
+            ):
+                bus.runner().preview(name, arguments)
     server.drop(empty)
 
 
