@@ -30,6 +30,9 @@ JOURNAL: Final = "journal.gz"
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 _CHUNK: Final = 1 << 20
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+"""What rows held is in there in clear, and those who may read the database are not all who have an account here."""
 Watch = Callable[[str], Callable[[], None]]
 """Told what is begun; gives back what is called at each step of it."""
 
@@ -78,11 +81,12 @@ def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[d
         raise ReplayError(f"there is no folder {folder.parent} to put an archive into; make it, or name another")
     partial = folder.with_name(f"{folder.name}.partial")
     _remove_partial(partial)
-    partial.mkdir()
+    partial.mkdir(mode=_FOLDER_MODE)
     try:
         manifest = _export(bus, place, partial, watch)
         # Indented, for whoever looks into the folder, hence not `values.payload`.
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        (partial / MANIFEST).chmod(_FILE_MODE)  # as `transfer` makes the other one
         for each in (partial / JOURNAL, partial / MANIFEST, partial):
             _sync(each)
         verify(partial, watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -157,6 +158,19 @@ def test_a_full_disk_leaves_nothing_and_takes_nothing(bus: Bus, tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith("a")] == []
     assert len(_records(bus, 6)) == 6
+
+
+def test_nobody_but_its_owner_may_read_an_archive(make_sqlite_bus: BusFactory, tmp_path: Path) -> None:
+    """It holds what the tables held, in clear, whatever the umask lets others do."""
+    bus, usual = make_sqlite_bus(), os.umask(0)
+    try:
+        bus.execute("open_account", {"id": 1, "name": "a"})
+        (tmp_path / "a").mkdir()  # an empty one may be there
+        archived(bus, bus.journal.settled(), tmp_path / "a")
+    finally:
+        os.umask(usual)
+    modes = {each.name: oct(each.stat().st_mode & 0o777) for each in (tmp_path / "a", *(tmp_path / "a").iterdir())}
+    assert modes == {"a": "0o700", JOURNAL: "0o600", MANIFEST: "0o600"}
 
 
 def test_a_file_that_was_altered_is_named(bus: Bus, tmp_path: Path) -> None:
