@@ -234,7 +234,7 @@ class Replayer:
         if why := playable.why_not_replayable(entry) or playable.why_rows_not_known(recorded):
             return Step(entry, None, "unplayable", why=why)
         if self.sandbox.bus.registry.find(entry.outcome.action) is None and not playable.was_unknown(entry.outcome):
-            return Step(entry, None, "retired", why=f"there is no action {entry.outcome.action} any more")
+            return Step(entry, None, "retired", why=playable.why_retired(entry.outcome.action))
         rerun, differences = self.tried(entry, recorded)
         if not differences and not rerun.unplayable:
             return Step(entry, rerun, "same")

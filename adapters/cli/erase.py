@@ -11,6 +11,8 @@ from actionbus.adapters.cli.common import Environment, json_option, pass_environ
 from actionbus.adapters.cli.printing import counted, say
 from actionbus.core import Application, Bus
 from actionbus.core.declare.personal import TableDeclaration
+from actionbus.core.storage.archive_ddl import ATTACHED
+from actionbus.core.storage.archives import archives
 from actionbus.core.storage.engines import make_engine
 from actionbus.replay.archives.archive_subjects import SubjectSearch
 from actionbus.replay.errors import ReplayError
@@ -51,8 +53,9 @@ def erase(env: Environment, subject: str, actor: str | None, yes: bool, as_json:
     for table, count in erasure.standing.items():
         hold = f"{counted(count, 'row')} of {table} still {'holds' if count == 1 else 'hold'} personal values"
         say(("note:", "yellow"), f" {hold}; an action of the application removes them", stderr=True)
+    attached = {each.folder for each in archives(bus.backend) if each.state == ATTACHED} if held else set()
     for each in held:
-        if (why := _why(each)) is not None:
+        if (why := _why(each, is_attached=each["folder"] in attached)) is not None:
             say(("note:", "yellow"), f" {each['folder']} {why}", stderr=True)
 
 
@@ -65,9 +68,11 @@ def _in_archive(bus: Bus, subject: str, folder: str) -> dict[str, Any]:
     return {"folder": folder, "images": found.named, "unnamed": found.unnamed, "error": None}
 
 
-def _why(held: dict[str, Any]) -> str | None:
+def _why(held: dict[str, Any], *, is_attached: bool) -> str | None:
     """Why something has to be done about an archive; None if nothing of the subject is in it."""
     then = "attach it, erase again and archive anew, and delete it and its copies"
+    if is_attached:  # its images are here, where he is erased now
+        then = "delete it and its copies, if that is not done: what it holds is attached, and can be archived anew"
     if held["error"]:
         return f"cannot be read from here, and may hold personal values of the subject: {held['error']}; {then}"
     if held["images"]:

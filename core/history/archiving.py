@@ -59,7 +59,7 @@ def place_at(journal: Journal, upto: int) -> ArchiveCut:
 
     Raises HistoryError for one that there is not yet, or that lies before history begins.
     """
-    backend, settled = journal.backend, journal.settled(wait=True)
+    backend, settled, before = journal.backend, journal.settled(wait=True), upto + 1
     if upto > settled:
         raise HistoryError(f"position {upto} is not settled: the journal ends at {settled}; archive an earlier part")
     with backend.connection() as connection:
@@ -71,7 +71,7 @@ def place_at(journal: Journal, upto: int) -> ArchiveCut:
             while (inner := _inside(images.rows_of, upto)) is not None:
                 upto = inner - 1
             if upto <= after or not images.rows_of("SELECT 1 FROM {home}journal WHERE position <= ? LIMIT 1", (upto,)):
-                raise HistoryError(f"there is nothing to archive up to position {upto}: history begins after {after}")
+                raise HistoryError(f"there is nothing to archive before {before}: history begins after {after}")
             cut = images.cut(upto, is_end=False)
             shapes = database.shapes(connection, backend.prefix)
             return ArchiveCut(after, cut, tuple(each.shape for each in shapes if holds(images, each, cut)))
@@ -112,7 +112,7 @@ class Archiving:
         begun = self._journal.begins.archive(connection)
         if (begun.upto if begun else 0) != self._place.after:
             raise _refused(f"somebody else archived history up to position {begun and begun.upto} meanwhile")
-        self._refuse_readers(connection)
+        refuse_readers(self._backend, connection, upto)
         self._refuse_changed(connection)
         keep_totals(connection, self._backend, upto)
         forget_finished(connection, self._backend)
@@ -142,22 +142,6 @@ class Archiving:
             "images": self._manifest["images"],
         }
 
-    def _refuse_readers(self, connection: Connection) -> None:
-        behind = text(
-            f"SELECT index_name, position, refused FROM {in_text(self._backend.prefix)}actionbus_checkpoints "
-            "WHERE position < :upto OR refused IS NOT NULL ORDER BY 1"
-        )
-        names = [
-            f"{name} (at {position})"
-            for name, position, refused in connection.execute(behind, {"upto": self._place.upto})
-            if position < self._place.upto or any(each <= self._place.upto for each in json.loads(refused or "[]"))
-        ]
-        if names:
-            raise _refused(
-                f"records up to position {self._place.upto} are still to be read by: {', '.join(names)}; let them, or "
-                "remove them (`actionbus projections prune`, `actionbus subscriptions reset`)"
-            )
-
     def _refuse_changed(self, connection: Connection) -> None:
         manifest = self._manifest
         records = records_upto(self._backend, connection, self._place.upto)
@@ -167,6 +151,25 @@ class Archiving:
                 f"the archive has {manifest['records']} records and is of {manifest['erasures']} erasures; here are "
                 f"{records} records and {erasures} erasures: remove {self._folder} and archive anew"
             )
+
+
+def refuse_readers(backend: Backend, connection: Connection, upto: int) -> None:
+    """Raises InvalidArguments while somebody has yet to read records up to a position. Asked before an archive is
+    written, and where it is decided."""
+    behind = text(
+        f"SELECT index_name, position, refused FROM {in_text(backend.prefix)}actionbus_checkpoints "
+        "WHERE position < :upto OR refused IS NOT NULL ORDER BY 1"
+    )
+    names = [
+        f"{name} (at {position})"
+        for name, position, refused in connection.execute(behind, {"upto": upto})
+        if position < upto or any(each <= upto for each in json.loads(refused or "[]"))
+    ]
+    if names:
+        raise _refused(
+            f"records up to position {upto} are still to be read by: {', '.join(names)}; let them, or "
+            "remove them (`actionbus projections prune`, `actionbus subscriptions reset`)"
+        )
 
 
 def records_upto(backend: Backend, connection: Connection, upto: int) -> int:

@@ -61,7 +61,9 @@ class Reverting:
         """The action's name; the images of it and of the actions nested in it."""
         ended = reader.rows_of(_ENDED, (self._backend.written_id(action_id),))
         if not ended:
-            raise _refused("there is no outcome of such an action; `actionbus log` shows the latest")
+            begun = reader.archived()
+            where = f"; {begun.where()}" if begun else ""
+            raise _refused(f"there is no outcome of such an action; `actionbus log` shows the latest{where}")
         position, status, name = ended[0]
         if status != "succeeded":
             raise _refused(f"{name} {status}, and changed nothing")

@@ -72,8 +72,9 @@ class Archive(NamedTuple):
         """Where history begins and what lies before it, for people."""
         if self.table_name is not None:
             return f"the row history of {self.table_name} before position {self.upto} was pruned, and is gone"
+        earlier = f" (before position {self.after} in others: `actionbus history archives`)" if self.after else ""
         return (
-            f"history before position {self.upto} is archived in {self.folder}: `actionbus history attach "
+            f"history before position {self.upto} is archived in {self.folder}{earlier}: `actionbus history attach "
             f"{self.folder}` brings it back, `actionbus journal import` reads it into another database"
         )
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from actionbus.core import Bus
-from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, erasures_made, place_at
+from actionbus.core import Bus, InvalidArguments, PermissionDenied
+from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, erasures_made, place_at, refuse_readers
 from actionbus.core.storage.archives import ARCHIVE_ACTION, Archive, archives
 from actionbus.projections.incarnation import Incarnation
 from actionbus.replay.archives import transfer
@@ -33,6 +33,11 @@ _CHUNK: Final = 1 << 20
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 """What rows held is in there in clear, and those who may read the database are not all who have an account here."""
+_SAID: Final = {
+    **dict.fromkeys(("after", "upto", "records", "images", "erasures"), int),
+    **dict.fromkeys(("journal", "dialect"), str),
+    "files": dict,
+}
 Watch = Callable[[str], Callable[[], None]]
 """Told what is begun; gives back what is called at each step of it."""
 
@@ -59,11 +64,18 @@ def archive(
     if unfinished and upto <= unfinished[-1].upto:
         return _found(bus, unfinished[-1].archive)
     place = place_at(bus.journal, upto)
+    bus.backend.read(lambda connection: refuse_readers(bus.backend, connection, place.upto))
     folder = (folder or Path(f"archive-{place.after + 1}-{place.upto}")).absolute()
-    manifest, digest = _written(bus, place, folder, watch)
+    was_there = _is_in_use(folder)
+    manifest, digest = (_as_left if was_there else _written)(bus, place, folder, watch)
     work = Archiving(bus.journal, place, manifest, digest, str(folder))
     told = {"upto": place.upto, "folder": str(folder), "digest": digest}
-    outcome = bus.operate(work.application(bus.application), ARCHIVE_ACTION, told, actor=actor, operator=operator)
+    try:
+        outcome = bus.operate(work.application(bus.application), ARCHIVE_ACTION, told, actor=actor, operator=operator)
+    except (InvalidArguments, PermissionDenied):
+        if not was_there:  # else all that happened would lie about in clear, in a folder that nothing names
+            _remove(folder)
+        raise
     noted = _found(bus, outcome.result["archive"])
     removal.run(noted, watch("removing"))
     return _found(bus, noted.archive)
@@ -74,15 +86,11 @@ def _found(bus: Bus, number: int) -> Archive:
 
 
 def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
-    """The manifest of an archive that is there, whole and verified, and its digest. Raises ReplayError."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        return _as_left(bus, place, folder, watch)
-    if not folder.parent.is_dir():
-        raise ReplayError(f"there is no folder {folder.parent} to put an archive into; make it, or name another")
+    """Write an archive, whole and verified: its manifest, and the digest of that. Raises ReplayError."""
     partial = folder.with_name(f"{folder.name}.partial")
     _remove_partial(partial)
-    partial.mkdir(mode=_FOLDER_MODE)
     try:
+        partial.mkdir(mode=_FOLDER_MODE)
         manifest = _export(bus, place, partial, watch)
         # Indented, for whoever looks into the folder, hence not `values.payload`.
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
@@ -92,11 +100,28 @@ def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[d
         verify(partial, watch)
         partial.rename(folder)
         _sync(folder.parent)
-    except BaseException:
-        with suppress(OSError):
+    except BaseException as error:
+        with suppress(OSError, ReplayError):
             _remove_partial(partial)
+        if isinstance(error, OSError):
+            raise ReplayError(
+                f"the archive could not be written to {folder}: {error}; nothing was removed from the database: make "
+                "room, or name another folder"
+            ) from error
         raise
     return manifest, digest_of(folder / MANIFEST)
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether there is something in a folder already. Raises ReplayError for a place where no folder can be put."""
+    if not folder.parent.is_dir():
+        raise ReplayError(f"there is no folder {folder.parent} to put an archive into; make it, or name another")
+    if folder.is_symlink() or os.path.ismount(folder) or (folder.exists() and not folder.is_dir()):
+        raise ReplayError(
+            f"{folder} is a file, a symbolic link or a mounted file system, in whose place no folder can be put; "
+            "name one that is yet to be made"
+        )
+    return folder.exists() and any(folder.iterdir())
 
 
 def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
@@ -156,11 +181,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What an archive says of itself. Raises ReplayError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] == _FORMAT and {JOURNAL} == set(manifest["files"]):
+        if (given := manifest["format"]) != _FORMAT or isinstance(given, bool):
+            why = f"its format is {given!r}, and {_FORMAT} is known here"
+        elif lacking := [name for name, kind in _SAID.items() if type(manifest.get(name)) is not kind]:
+            why = f"its {MANIFEST} does not say, or not as it has to: {', '.join(lacking)}"
+        elif set(manifest["files"]) == {JOURNAL} and isinstance(manifest["files"][JOURNAL]["sha256"], str):
             return dict(manifest)
-        why = f"its format is {manifest['format']!r}, and {_FORMAT} is known here"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = f"its {MANIFEST} cannot be read: {error}"
+        else:
+            why = f"its {MANIFEST} is to say of {JOURNAL}, and of nothing else, which sha256 it has"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f"its {MANIFEST} cannot be read: {type(error).__name__}: {error}"
     raise ReplayError(f"{folder} is no archive: {why}")
 
 
@@ -219,6 +249,13 @@ def _remove_partial(partial: Path) -> None:
     ):
         raise ReplayError(f"{partial} is in the way: it was not left by an archive that was cut off; move it")
     shutil.rmtree(partial)
+
+
+def _remove(folder: Path) -> None:
+    """An archive that this process has written, and that was not taken."""
+    for name in (JOURNAL, MANIFEST):
+        (folder / name).unlink()
+    folder.rmdir()
 
 
 def _sync(path: Path) -> None:

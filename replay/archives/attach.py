@@ -31,7 +31,7 @@ from actionbus.core.storage.archives import Archive, archives
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL, MANIFEST, Watch, digest_of, verify
+from actionbus.replay.archives.archive import JOURNAL, MANIFEST, Watch, digest_of, read_manifest, verify
 from actionbus.replay.errors import ReplayError
 
 _ACTION: Final = "attach_archive"
@@ -46,15 +46,18 @@ def attach(bus: Bus, folder: Path, *, actor: str | None = None, operator: bool =
     archive has to be attached first; PermissionDenied.
     """
     bus.journal.require()
-    manifest = verify(folder, watch)
-    digest = digest_of(folder / MANIFEST)
+    manifest, digest = read_manifest(folder), digest_of(folder / MANIFEST)
     if manifest["journal"] != bus.journal.identity():
         raise ReplayError(
             f"{folder} is of another journal, {manifest['journal']}; this one is {bus.journal.identity()}"
         )
     found = next((each for each in archives(bus.backend)[::-1] if each.digest == digest), None)
     if found is None:
-        raise ReplayError(f"this database knows of no archive with the sha256 {digest}; read it where it lies instead")
+        raise ReplayError(
+            f"this database knows of no archive whose {MANIFEST} has the sha256 {digest}: it was altered, or is of a "
+            "copy of this database; take a copy that is whole, or read it where it lies (`actionbus journal import`)"
+        )
+    verify(folder, watch)  # what is read from here on is what was written
     work = Attaching(bus.backend, found, folder, manifest, watch("attaching"))
     told = {"archive": found.archive, "digest": digest}
     return bus.operate(work.application(bus.application), _ACTION, told, actor=actor, operator=operator)

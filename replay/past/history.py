@@ -102,7 +102,9 @@ def whole(journal: Journal, action_id: UUID) -> Entry:
     """An action, or the one in whose transaction it ran. Raises ReplayError."""
     found = entry_of(journal, outermost(journal, action_id))
     if found is None:
-        raise ReplayError(f"the journal has no outcome of an action {action_id}")
+        begun = journal.begins.archive()
+        where = f"; {begun.where()}" if begun else ""
+        raise ReplayError(f"the journal has no outcome of an action {action_id}{where}")
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from actionbus.core.history.erasure import ACTION
@@ -17,6 +20,14 @@ from actionbus.replay.past.words import named_in, words_of
 from actionbus.replay.sandbox.rerun import Rerun
 from actionbus.replay.sandbox.tables import Tables
 
+_OWN: Final = (
+    "actionbus.core.history.actions",
+    "actionbus.core.history.archive_actions",
+    "actionbus.core.history.revert_actions",
+    "actionbus.core.queueing.actions",
+    "actionbus.projections.actions",
+)
+"""Where the actions are that a bus has of its own, one in a module of its name."""
 _TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that tell of the server rather than of the action."""
 _NOT_THE_HANDLERS: Final = frozenset(
@@ -55,6 +66,19 @@ def why_not_replayable(entry: Entry) -> str | None:
     if "idempotency_key" in (error.get("errors") or {}):
         return "its idempotency key was refused, and is not kept"
     return None
+
+
+def why_retired(action: str) -> str:
+    """Why an action that the application does not have is not run again."""
+    if action in _own_actions():
+        return f"{action} is an operation of the bus itself, which no replay runs again"
+    return f"there is no action {action} any more"
+
+
+@cache
+def _own_actions() -> frozenset[str]:
+    found = (pkgutil.iter_modules(importlib.import_module(package).__path__) for package in _OWN)
+    return frozenset(each.name for modules in found for each in modules)
 
 
 def was_unknown(outcome: Record) -> bool:

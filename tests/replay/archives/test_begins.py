@@ -137,6 +137,7 @@ def test_positions_and_folders_that_will_not_do(bus: Bus, tmp_path: Path) -> Non
     with pytest.raises(PermissionDenied):
         archive(bus, _end(bus), tmp_path / "c", actor="mallory", watch=nobody)
     assert [(tmp_path / "full" / "mine.txt").read_text(), len(_records(bus, 7)) > 5] == ["x", True]
+    assert not (tmp_path / "c").exists(), "all that happened lies about in a folder that no list has"
 
 
 def test_a_full_disk_leaves_nothing_and_takes_nothing(bus: Bus, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_full_disk_leaves_nothing_and_takes_nothing(bus: Bus, tmp_path: Path) 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(transfer.gzip, "open", short)
         try:
-            with pytest.raises(OSError, match="large"):
+            with pytest.raises(ReplayError, match=r"large.*nothing was removed"):
                 archived(bus, _end(bus), tmp_path / "a")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -120,3 +120,16 @@ def test_the_command_names_them(clinic: Clinic, tmp_path: Path, run: Run, monkey
     assert (a["folder"], a["images"] > 0, a["error"]) == (str(tmp_path / "a"), True, None)
     assert (b["folder"], b["images"]) == (str(tmp_path / "b"), None)
     assert "No such file" in b["error"]
+
+
+def test_the_command_does_not_say_to_attach_what_is_attached(clinic: Clinic, tmp_path: Path, run: Run) -> None:
+    archived(clinic.bus, clinic.bus.journal.settled(), tmp_path / "a")
+    attach(clinic.bus, tmp_path / "a", operator=True, watch=nobody)
+    told = run("history", "erase", "2", "--yes").stderr
+    assert f"{tmp_path / 'a'} still holds personal values of the subject" in told
+    shutil.rmtree(tmp_path / "a")
+    gone = run("history", "erase", "2", "--yes").stderr
+    assert f"{tmp_path / 'a'} cannot be read from here" in gone
+    for each in (told, gone):
+        assert "delete it and its copies, if that is not done: what it holds is attached" in each
+        assert "attach it" not in each

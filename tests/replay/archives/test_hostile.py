@@ -1,0 +1,151 @@
+"""Folders that are no archives, or not those they are taken for; and what is said of what lies in one by other commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+
+from actionbus import Bus, HistoryArchived, InvalidArguments
+from actionbus.core.history.archiving import place_at
+from actionbus.projections.delivery import place_of
+from actionbus.projections.ledger import Ledger
+from actionbus.replay import Replayer
+from actionbus.replay.archives.archive import JOURNAL, MANIFEST
+from actionbus.replay.archives.attach import attach
+from actionbus.replay.errors import ReplayError
+from actionbus.replay.past.history import whole
+from tests.conftest import prepared
+from tests.replay.archives.history import archived, nobody
+from tests.shop.app import make_application
+
+DEPTH = 100_000
+
+
+@pytest.fixture
+def bus(sqlite_url: URL) -> Iterator[Bus]:
+    """A shop with one account."""
+    prepared(sqlite_url, recorded=True)
+    with Bus(make_application(), sqlite_url) as bus:
+        bus.execute("open_account", {"id": 1, "name": "a"}, actor="ann")
+        for _ in range(3):
+            bus.execute("deposit", {"id": 1})
+        yield bus
+
+
+def _manifests(whole: dict[str, Any]) -> Iterator[str]:
+    """All that a manifest may be and is not."""
+    yield from (
+        "",
+        "null",
+        "5",
+        "[]",
+        "{}",
+        '"x"',
+        "[" * DEPTH,
+        '{"format": 2}',
+        '{"format": [1]}',
+        '{"format": 1e999}',
+    )
+    for name in whole:
+        for value in (None, "x", 5.5, [], {}, True, -1):
+            if type(value) is not type(whole[name]) and name not in ("rests_on", "incarnation"):
+                yield json.dumps(whole | {name: value})
+        if name not in ("rests_on", "incarnation"):
+            yield json.dumps({key: value for key, value in whole.items() if key != name})
+    said = whole["files"][JOURNAL]
+    for files in ({}, {JOURNAL: None}, {JOURNAL: {}}, {JOURNAL: [said]}, {JOURNAL: {"sha256": 5}}, {"../x": said}):
+        yield json.dumps(whole | {"files": files})
+    yield json.dumps(whole | {"files": {JOURNAL: said, "../../etc/passwd": said}})
+
+
+def test_whatever_a_manifest_says_is_refused_in_a_sentence(bus: Bus, tmp_path: Path) -> None:
+    first, end = 4, bus.journal.settled()
+    archived(bus, first, tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    said = json.loads((tmp_path / "a" / MANIFEST).read_text())
+    for text in _manifests(said):
+        (tmp_path / "b" / MANIFEST).write_text(text)
+        with pytest.raises(ReplayError, match="is no archive"):
+            pytest.fail(f"{text[:200]} was attached: {attach(bus, tmp_path / 'b', operator=True, watch=nobody)}")
+        with pytest.raises(ReplayError, match="not empty, and holds no archive"):
+            pytest.fail(f"{text[:200]} was taken: {archived(bus, end, tmp_path / 'b')}")
+    (tmp_path / "b" / MANIFEST).write_bytes(b"\xff\xfe")
+    with pytest.raises(ReplayError, match="is no archive"):
+        attach(bus, tmp_path / "b", operator=True, watch=nobody)
+
+
+def test_a_file_is_read_once_the_database_knows_its_sha256(bus: Bus, tmp_path: Path) -> None:
+    """Who alters the file and what its manifest says of it is found out before any line of the file is looked at."""
+    archived(bus, 4, tmp_path / "a")
+    manifest = json.loads((tmp_path / "a" / MANIFEST).read_text())
+    (tmp_path / "a" / JOURNAL).write_bytes(b"anything")
+    (tmp_path / "a" / MANIFEST).write_text(json.dumps(manifest | {"records": 1}))
+    with pytest.raises(ReplayError, match=r"knows of no archive whose manifest\.json"):
+        attach(bus, tmp_path / "a", operator=True, watch=nobody)
+
+
+def test_a_place_where_no_folder_can_be_put_is_refused_before_anything_is_written(bus: Bus, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "file").write_text("x")
+    for name in ("link", "dangling", "file"):
+        with pytest.raises(ReplayError, match="symbolic link"):
+            archived(bus, 4, tmp_path / name)
+    assert [each for each in tmp_path.iterdir() if each.suffix == ".partial"] == []
+    assert len(list(bus.journal.read())) == bus.journal.settled()
+
+
+def test_what_is_refused_leaves_no_folder(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody begins to read between the writing and the decision."""
+    operate = bus.operate
+
+    def late(*given: Any, **named: Any) -> Any:
+        place_of(Ledger(bus.backend), "mails", 1)
+        return operate(*given, **named)
+
+    monkeypatch.setattr(bus, "operate", late)
+    with pytest.raises(InvalidArguments, match=r"still to be read by: subscription mails \(at 1\)"):
+        archived(bus, 4, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    monkeypatch.undo()
+    with pytest.raises(InvalidArguments, match="still to be read by"):
+        archived(bus, 4, tmp_path / "a")
+    assert list(tmp_path.glob("a*")) == []
+
+
+def test_of_several_archives_the_others_are_told_too(bus: Bus, tmp_path: Path) -> None:
+    archived(bus, 2, tmp_path / "one")
+    with pytest.raises(HistoryArchived) as only:
+        list(bus.journal.read(1))
+    assert "others" not in str(only.value)
+    archived(bus, 4, tmp_path / "two")
+    with pytest.raises(HistoryArchived, match=rf"{tmp_path / 'two'} \(before position 2 in others: "):
+        list(bus.journal.read(3))
+
+
+def test_whoever_asks_for_an_archived_action_is_told_where_it_is(bus: Bus, tmp_path: Path) -> None:
+    action = bus.journal.tail(1, kind="outcome")[0]
+    bus.execute("deposit", {"id": 1})
+    archived(bus, place_at(bus.journal, action.position).upto, tmp_path / "a")
+    where = f"archived in {tmp_path / 'a'}"
+    with pytest.raises(InvalidArguments, match=where):
+        bus.runner("ann").revert(action.action_id)
+    with pytest.raises(ReplayError, match=where):
+        whole(bus.journal, action.action_id)
+
+
+def test_operations_of_the_bus_are_not_told_to_be_gone(bus: Bus, tmp_path: Path) -> None:
+    archived(bus, 4, tmp_path / "a")
+    attach(bus, tmp_path / "a", operator=True, watch=nobody)
+    with Replayer(bus.journal, make_application()) as replayer:
+        told = {each.record.action: (each.verdict, each.why) for each in replayer.verify()}
+    for name in ("archive_history", "attach_archive"):
+        assert told.pop(name) == ("retired", f"{name} is an operation of the bus itself, which no replay runs again")
+    assert {verdict for verdict, _ in told.values()} == {"same"}
