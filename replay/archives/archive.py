@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,15 +23,21 @@ from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, era
 from actionbus.core.storage.archives import ARCHIVE_ACTION, Archive, archives
 from actionbus.projections.incarnation import Incarnation
 from actionbus.replay.archives import transfer
+from actionbus.replay.archives.folders import (
+    FILE_MODE,
+    FOLDER_MODE,
+    JOURNAL,
+    MANIFEST,
+    hold,
+    is_in_use,
+    remove,
+    remove_partial,
+    sync,
+)
 from actionbus.replay.errors import ReplayError
 
-JOURNAL: Final = "journal.gz"
-MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 _CHUNK: Final = 1 << 20
-_FOLDER_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
-"""What rows held is in there in clear, and those who may read the database are not all who have an account here."""
 _SAID: Final = {
     **dict.fromkeys(("after", "upto", "records", "images", "erasures"), int),
     **dict.fromkeys(("journal", "dialect"), str),
@@ -47,6 +52,15 @@ class ArchiveCounts(NamedTuple):
 
     records: int
     images: int
+
+
+class WrittenArchive(NamedTuple):
+    """An archive in its folder, whole and verified."""
+
+    manifest: dict[str, Any]
+    digest: str
+    is_own: bool
+    """Whether this process has written it, and nobody else can have taken it."""
 
 
 def archive(
@@ -66,16 +80,18 @@ def archive(
     place = place_at(bus.journal, upto)
     bus.backend.read(lambda connection: refuse_readers(bus.backend, connection, place.upto))
     folder = (folder or Path(f"archive-{place.after + 1}-{place.upto}")).absolute()
-    was_there = _is_in_use(folder)
-    manifest, digest = (_as_left if was_there else _written)(bus, place, folder, watch)
-    work = Archiving(bus.journal, place, manifest, digest, str(folder))
-    told = {"upto": place.upto, "folder": str(folder), "digest": digest}
-    try:
-        outcome = bus.operate(work.application(bus.application), ARCHIVE_ACTION, told, actor=actor, operator=operator)
-    except (InvalidArguments, PermissionDenied):
-        if not was_there:  # else all that happened would lie about in clear, in a folder that nothing names
-            _remove(folder)
-        raise
+    with ExitStack() as until:
+        written = (_as_left if is_in_use(folder) else _written)(bus, place, folder, watch, until)
+        work = Archiving(bus.journal, place, written.manifest, written.digest, str(folder))
+        told = {"upto": place.upto, "folder": str(folder), "digest": written.digest}
+        try:
+            outcome = bus.operate(
+                work.application(bus.application), ARCHIVE_ACTION, told, actor=actor, operator=operator
+            )
+        except (InvalidArguments, PermissionDenied):
+            if written.is_own:  # else all that happened would lie about in clear, in a folder that no list has
+                remove(folder)
+            raise
     noted = _found(bus, outcome.result["archive"])
     removal.run(noted, watch("removing"))
     return _found(bus, noted.archive)
@@ -85,56 +101,53 @@ def _found(bus: Bus, number: int) -> Archive:
     return next(each for each in archives(bus.backend) if each.archive == number)
 
 
-def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
-    """Write an archive, whole and verified: its manifest, and the digest of that. Raises ReplayError."""
+def _written(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch, until: ExitStack) -> WrittenArchive:
+    """Write an archive, whole and verified, and hold it. Raises ReplayError."""
     partial = folder.with_name(f"{folder.name}.partial")
-    _remove_partial(partial)
+    remove_partial(partial)
+    is_own = False
     try:
-        partial.mkdir(mode=_FOLDER_MODE)
+        partial.mkdir(mode=FOLDER_MODE)
+        is_held, is_own = hold(until, partial), True
         manifest = _export(bus, place, partial, watch)
         # Indented, for whoever looks into the folder, hence not `values.payload`.
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        (partial / MANIFEST).chmod(_FILE_MODE)  # as `transfer` makes the other one
+        text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+        (partial / MANIFEST).write_text(text)
+        (partial / MANIFEST).chmod(FILE_MODE)  # as `transfer` makes the other one
         for each in (partial / JOURNAL, partial / MANIFEST, partial):
-            _sync(each)
+            sync(each)
         verify(partial, watch)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException as error:
-        with suppress(OSError, ReplayError):
-            _remove_partial(partial)
+        with suppress(OSError):
+            if is_own:
+                shutil.rmtree(partial)
         if isinstance(error, OSError):
             raise ReplayError(
                 f"the archive could not be written to {folder}: {error}; nothing was removed from the database: make "
                 "room, or name another folder"
             ) from error
         raise
-    return manifest, digest_of(folder / MANIFEST)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if digest_of(folder / MANIFEST) != digest:  # where folders cannot be locked, somebody else may have been at it
+        raise ReplayError(f"{folder} is not what was written there; look who else writes it, and archive anew")
+    return WrittenArchive(manifest, digest, is_own=is_held)
 
 
-def _is_in_use(folder: Path) -> bool:
-    """Whether there is something in a folder already. Raises ReplayError for a place where no folder can be put."""
-    if not folder.parent.is_dir():
-        raise ReplayError(f"there is no folder {folder.parent} to put an archive into; make it, or name another")
-    if folder.is_symlink() or os.path.ismount(folder) or (folder.exists() and not folder.is_dir()):
-        raise ReplayError(
-            f"{folder} is a file, a symbolic link or a mounted file system, in whose place no folder can be put; "
-            "name one that is yet to be made"
-        )
-    return folder.exists() and any(folder.iterdir())
-
-
-def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch) -> tuple[dict[str, Any], str]:
+def _as_left(bus: Bus, place: ArchiveCut, folder: Path, watch: Watch, until: ExitStack) -> WrittenArchive:
     """One of this very part that was written before what was to come after it was cut off."""
+    hold(until, folder)
     with suppress(ReplayError, OSError):
         manifest = read_manifest(folder)
         is_it = (manifest["journal"], manifest["after"], manifest["upto"])
         if is_it == (bus.journal.identity(), place.after, place.upto) and _is_free(bus, folder):
             verify(folder, watch)
             if _are_here(bus, folder, place.upto):
-                return manifest, digest_of(folder / MANIFEST)
+                return WrittenArchive(manifest, digest_of(folder / MANIFEST), is_own=False)
     raise ReplayError(
-        f"the folder {folder} is not empty, and holds no archive up to position {place.upto}; name another"
+        f"the folder {folder} is not empty, and holds no archive of {place.after + 1} to {place.upto} that is "
+        "yet to be taken; name another"
     )
 
 
@@ -238,30 +251,3 @@ def digest_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _remove_partial(partial: Path) -> None:
-    """What an archive that was cut off has left. Raises ReplayError if there is anything else in it."""
-    if not partial.exists():
-        return
-    if not partial.is_dir() or any(
-        each.name not in (JOURNAL, MANIFEST) and each.suffix != ".tmp" for each in partial.iterdir()
-    ):
-        raise ReplayError(f"{partial} is in the way: it was not left by an archive that was cut off; move it")
-    shutil.rmtree(partial)
-
-
-def _remove(folder: Path) -> None:
-    """An archive that this process has written, and that was not taken."""
-    for name in (JOURNAL, MANIFEST):
-        (folder / name).unlink()
-    folder.rmdir()
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or what is in a folder, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

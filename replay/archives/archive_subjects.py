@@ -22,7 +22,7 @@ from actionbus.core.history.erasing import (
 from actionbus.core.history.fold import by_table
 from actionbus.core.storage.privacy_ddl import ERASURES, TAG_SIZE
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL
+from actionbus.replay.archives.folders import JOURNAL
 
 _OWN: Final = 5
 """Of what is told of an image on SQLite, before its values."""

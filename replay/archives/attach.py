@@ -31,7 +31,8 @@ from actionbus.core.storage.archives import Archive, archives
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.names import in_text
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL, MANIFEST, Watch, digest_of, read_manifest, verify
+from actionbus.replay.archives.archive import Watch, digest_of, read_manifest, verify
+from actionbus.replay.archives.folders import JOURNAL, MANIFEST
 from actionbus.replay.errors import ReplayError
 
 _ACTION: Final = "attach_archive"

@@ -20,8 +20,9 @@ from actionbus.projections.shared_reading import SharedReading
 from actionbus.projections.stops import left_out
 from actionbus.projections.subscriptions import Subscriptions
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL, MANIFEST, archive, verify
+from actionbus.replay.archives.archive import archive, verify
 from actionbus.replay.archives.attach import attach
+from actionbus.replay.archives.folders import JOURNAL, MANIFEST
 from actionbus.replay.errors import ReplayError
 from tests.conftest import BusFactory, query
 from tests.helpers import Run, documents

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from actionbus import Bus, HistoryArchived
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL
+from actionbus.replay.archives.folders import JOURNAL
 from tests.replay.archives.history import archived, live, told
 from tests.shop.app import make_application
 

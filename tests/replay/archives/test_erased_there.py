@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy.engine import URL
 
 from actionbus.core.history.archiving import erasures_made
-from actionbus.replay.archives.archive import JOURNAL, archive
+from actionbus.replay.archives.archive import archive
 from actionbus.replay.archives.archive_subjects import SubjectSearch
 from actionbus.replay.archives.attach import attach
+from actionbus.replay.archives.folders import JOURNAL
 from actionbus.replay.errors import ReplayError
 from tests.core.privacy.clinic import Clinic, canonical, without
 from tests.helpers import Run, documents

@@ -16,8 +16,9 @@ from actionbus.core.history.archiving import place_at
 from actionbus.projections.delivery import place_of
 from actionbus.projections.ledger import Ledger
 from actionbus.replay import Replayer
-from actionbus.replay.archives.archive import JOURNAL, MANIFEST
+from actionbus.replay.archives import transfer
 from actionbus.replay.archives.attach import attach
+from actionbus.replay.archives.folders import JOURNAL, MANIFEST
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.past.history import whole
 from tests.conftest import prepared
@@ -149,3 +150,49 @@ def test_operations_of_the_bus_are_not_told_to_be_gone(bus: Bus, tmp_path: Path)
     for name in ("archive_history", "attach_archive"):
         assert told.pop(name) == ("retired", f"{name} is an operation of the bus itself, which no replay runs again")
     assert {verdict for verdict, _ in told.values()} == {"same"}
+
+
+def test_one_process_alone_is_at_a_folder(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one is writing, or has written and is about to decide on, no other removes, takes, or puts in its place."""
+    export, operate = transfer.export, bus.operate
+    seen: list[str] = []
+
+    def meanwhile() -> None:
+        with monkeypatch.context() as patched, Bus(make_application(), bus.engine.url) as other:
+            patched.setattr(transfer, "export", export)
+            with pytest.raises(ReplayError, match="somebody else archives into") as raised:
+                archived(other, 4, tmp_path / "a")
+        seen.append(str(raised.value).split()[4])
+
+    def exported(*given: Any, **named: Any) -> int:
+        meanwhile()
+        return export(*given, **named)
+
+    def operated(*given: Any, **named: Any) -> Any:
+        meanwhile()
+        return operate(*given, **named)
+
+    monkeypatch.setattr(transfer, "export", exported)
+    monkeypatch.setattr(bus, "operate", operated)
+    assert archived(bus, 4, tmp_path / "a").state == "removed"
+    assert seen == [str(tmp_path / "a.partial"), str(tmp_path / "a")]
+    monkeypatch.undo()
+    attach(bus, tmp_path / "a", operator=True, watch=nobody)
+
+
+def test_a_folder_that_is_put_in_the_place_of_what_was_written_is_not_taken(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where folders cannot be locked, another database may archive into the same one."""
+    archived(bus, 2, tmp_path / "other")
+    rename = Path.rename
+
+    def renamed(path: Path, to: Path) -> Path:
+        shutil.rmtree(path)
+        shutil.copytree(tmp_path / "other", path)
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(ReplayError, match="is not what was written there"):
+        archived(bus, 4, tmp_path / "a")
+    assert len(list(bus.journal.read(2))) == bus.journal.settled() - 2

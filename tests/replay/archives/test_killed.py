@@ -18,8 +18,8 @@ from actionbus.core.history.declared import declare
 from actionbus.core.history.pruning import _of_table
 from actionbus.core.storage.archives import Archive, archives
 from actionbus.replay.archives import transfer
-from actionbus.replay.archives.archive import JOURNAL
 from actionbus.replay.archives.attach import attach
+from actionbus.replay.archives.folders import JOURNAL
 from tests.conftest import TORTURE, prepared, query
 from tests.replay.archives.history import archived, live, nobody, told
 from tests.replay.archives.killing import killed
