@@ -13,6 +13,7 @@ from actionbus.adapters.cli.printing import counted, print_table, say
 from actionbus.adapters.cli.progress import progress
 from actionbus.adapters.cli.stream import stream
 from actionbus.replay.archives import transfer
+from actionbus.replay.archives.lines import header
 
 _without_history = click.option("--without-history", is_flag=True, help="Leave the row history out.")
 
@@ -100,7 +101,7 @@ def import_(env: Environment, path: Path, without_history: bool, as_json: bool) 
     env.bus.journal.require()
     with progress("importing", None) as advance:
         count = transfer.import_into(env.bus, path, advance, history=not without_history)
-    history = bool(transfer.header(path).get("history")) and not without_history
+    history = bool(header(path).get("history")) and not without_history
     if as_json:
         print_json({"file": str(path), "records": count, "history": history})
     else:

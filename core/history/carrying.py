@@ -81,6 +81,8 @@ class Bringing:
         self._dbapi = driver_connection(connection)
         self._is_postgresql = _is_postgresql(connection)
         self._last = 0
+        self._widths: dict[int, int] = {}
+        """SQLite: by shape, how many columns its images have."""
 
     def shapes(self, told: Sequence[dict[str, Any]]) -> None:
         """What tables looked like: goes before the images."""
@@ -91,7 +93,8 @@ class Bringing:
                 "(`actionbus db upgrade`), with the version that wrote the file or a later one"
             )
         if not self._is_postgresql:
-            widen(self._dbapi, max((len(json.loads(each["columns"])) for each in told), default=0))
+            self._widths |= {each["shape"]: len(json.loads(each["columns"])) for each in told}
+            widen(self._dbapi, max(self._widths.values(), default=0))
         into = f"{self._prefix}{SHAPES}".replace("%", "%%" if self._is_postgresql else "%")
         own = "OVERRIDING SYSTEM VALUE " if self._is_postgresql else ""
         for each in told:
@@ -137,6 +140,8 @@ class Bringing:
 
     def _write_values(self, batch: Sequence[list[Any]]) -> None:
         for told in batch:
+            if not self._is_own and len(told) != _OWN + 2 * self._widths.get(told[1], -_OWN):
+                raise HistoryError(f"image {told[0]} has not the columns of its shape {told[1]}, or that is not there")
             row = [_stored(each) for each in told]
             columns = ", ".join(f"o{n}, n{n}" for n in range(1, (len(row) - _OWN) // 2 + 1))
             own = f"image, shape, operation, key, at{', ' if columns else ''}{columns}"

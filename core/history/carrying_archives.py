@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from actionbus.core.errors import HistoryError
 from actionbus.core.history.carrying import older
 from actionbus.core.storage.archive_ddl import ARCHIVES, ATTACHED, REMOVED
 from actionbus.core.storage.archives import Archive, archives
@@ -29,6 +30,8 @@ def bring_gone(backend: Backend, connection: Connection, told: Iterable[dict[str
     """Write what `gone_of` told into a database to which the journal is brought."""
     is_postgresql = connection.dialect.name == "postgresql"
     for each in told:
+        if set(each) != set(Archive._fields):  # their names are to be columns of a statement
+            raise HistoryError("what is to be imported says of an archive what no archive has; it is no export of ours")
         moments = {name: datetime.fromisoformat(each[name]) for name in ("moment", "made_at")}
         row = each | {
             "state": REMOVED,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, text
 
+from actionbus.core.errors import HistoryError
 from actionbus.core.history.carrying import older
 from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.storage.backend import Backend
@@ -51,6 +52,8 @@ def bring(backend: Backend, connection: Connection, told: Iterable[Mapping[str, 
     """Write what these two told into another database; without `history` the keys alone."""
     for each in told:
         table = each["privacy"]
+        if table != ERASURES and table not in _KEPT:  # it is to be the name of a table in a statement
+            raise HistoryError("what is to be imported says what is personal in a way that no export does")
         if not history and table != KEYS:
             continue
         row = {name: each[name] for name in _KEPT.get(table) or _ERASURE[connection.dialect.name]}

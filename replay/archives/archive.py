@@ -34,6 +34,7 @@ from actionbus.replay.archives.folders import (
     remove_partial,
     sync,
 )
+from actionbus.replay.archives.lines import kind_of, lines_of
 from actionbus.replay.errors import ReplayError
 
 _FORMAT: Final = 1
@@ -160,9 +161,9 @@ def _are_here(bus: Bus, folder: Path, upto: int) -> bool:
 
     Where a standby that lagged took over, or a backup was restored, other records have these positions.
     """
-    lines = transfer.lines_of(folder / JOURNAL)
+    lines = lines_of(folder / JOURNAL)
     next(lines)
-    told = ((each["position"], UUID(each["action_id"])) for each in lines if transfer.kind_of(each) == "record")
+    told = ((each["position"], UUID(each["action_id"])) for each in lines if kind_of(each) == "record")
     here = ((record.position, record.action_id) for record in bus.journal.as_stored(upto=upto))
     return all(one == other for one, other in zip_longest(told, here))
 
@@ -230,10 +231,10 @@ def _count(path: Path, upto: int, watch: Watch) -> ArchiveCounts:
     """Read all of a file. Raises ReplayError if its records are not in order, or go too far."""
     advance = watch("verifying")
     records = images = last = 0
-    lines = transfer.lines_of(path)
+    lines = lines_of(path)
     next(lines)
     for line in lines:
-        kind = transfer.kind_of(line)
+        kind = kind_of(line)
         images += kind == "image"
         if kind == "record":
             records += 1

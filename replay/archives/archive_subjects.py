@@ -21,8 +21,8 @@ from actionbus.core.history.erasing import (
 )
 from actionbus.core.history.fold import by_table
 from actionbus.core.storage.privacy_ddl import ERASURES, TAG_SIZE
-from actionbus.replay.archives import transfer
 from actionbus.replay.archives.folders import JOURNAL
+from actionbus.replay.archives.lines import kind_of, lines_of
 
 _OWN: Final = 5
 """Of what is told of an image on SQLite, before its values."""
@@ -74,11 +74,11 @@ class SubjectSearch:
 
     def _versions(self, path: Path) -> Iterator[tuple[SubjectColumns, Any, list[Row]]]:
         """Of each image with personal columns whose they are, its row's key, and the row before and after."""
-        lines = transfer.lines_of(path)
+        lines = lines_of(path)
         next(lines)
         tags: set[bytes] = set()
         for line in lines:
-            kind = transfer.kind_of(line)
+            kind = kind_of(line)
             if kind == "privacy" and line["privacy"] == ERASURES and "tag" in line:
                 tags.add(bytes.fromhex(line["tag"]))
             elif kind == "image" and (parts := self._parts.get(line[1])):

@@ -33,6 +33,7 @@ from actionbus.core.storage.names import in_text
 from actionbus.replay.archives import transfer
 from actionbus.replay.archives.archive import Watch, digest_of, read_manifest, verify
 from actionbus.replay.archives.folders import JOURNAL, MANIFEST
+from actionbus.replay.archives.lines import kind_of, lines_of
 from actionbus.replay.errors import ReplayError
 
 _ACTION: Final = "attach_archive"
@@ -87,9 +88,9 @@ class Attaching:
         connection.execute(text(f"DELETE FROM {home}{ARCHIVED_KEYS} WHERE archive = :own"), {"own": own.archive})
         kept = text(f"SELECT position FROM {home}journal WHERE position <= :upto")
         there = set(connection.execute(kept, {"upto": own.upto}).scalars())
-        lines = transfer.lines_of(self._path)
+        lines = lines_of(self._path)
         next(lines)
-        for kind, found in groupby(lines, key=transfer.kind_of):
+        for kind, found in groupby(lines, key=kind_of):
             if kind == "record":
                 self._records(connection, (each for each in found if each["position"] not in there))
             elif kind == "image":

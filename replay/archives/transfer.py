@@ -34,15 +34,13 @@ from actionbus.core.history.carrying_privacy import bring, keys_of, privacy_of
 from actionbus.core.secrecy.personal import keys_in
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.ddl import LATEST
-from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.drivers import driver_connection, driver_error
 from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import COLUMNS, PAYLOADS, SEALED, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
+from actionbus.replay.archives.lines import FORMAT, Numbered, kind_of
 from actionbus.replay.errors import ReplayError
 
-FORMAT: Final = 2
-_READ: Final = (1, FORMAT)
-"""In format 1 there was no row history."""
 _BATCH: Final = 500
 _TYPES: Final = {
     **dict.fromkeys(("position", "xid", "duration_us", "images_after", "images_upto"), "bigint"),
@@ -53,6 +51,7 @@ _TYPES: Final = {
     "format": "smallint",
 }
 """Of the journal's columns on PostgreSQL, those that are no text."""
+_INTEGERS: Final = frozenset({"bigint", "integer", "smallint"})
 _LATE: Final = 300
 """So many of the last values met are looked for as words of longer texts too, such as messages of errors."""
 Progress = Callable[[], None]
@@ -151,19 +150,37 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
     The row history that it holds comes along, unless `history` is false. All or nothing. Raises ReplayError for a
     journal that is not empty, a wrong file, one that is cut off, or a row history that does not go into this database.
     """
+    lines = Numbered(path, progress)
+    try:
+        return _import(bus, lines, history=history)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise _not_so(path, lines.number, f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        driver, told = bus.engine.dialect.loaded_dbapi, driver_error(error)
+        if not isinstance(told, (driver.IntegrityError, driver.DataError, driver.ProgrammingError)):
+            raise
+        raise _not_so(path, lines.number, f"the database refused it: {str(told).partition(chr(10))[0]}") from error
+
+
+def _not_so(path: Path, number: int, why: str) -> ReplayError:
+    return ReplayError(
+        f"{path} is not as an export writes it, at line {number} or shortly before ({why}); nothing was imported"
+    )
+
+
+def _import(bus: Bus, lines: Numbered, *, history: bool) -> int:
     table = journal_table(bus.backend.schema)
     count = upto = 0
     with bus.engine.begin() as connection, bus.backend.placed(connection):
         if connection.execute(select(func.count()).select_from(table)).scalar():
             raise ReplayError("the journal is not empty; import into a new database (`actionbus db upgrade` makes one)")
-        lines = lines_of(path)
-        head = next(lines)
+        head = lines.head
         has_history = history and bool(head.get("history"))
         if has_history:
             _refuse_history(bus, connection, head)
         postgresql = connection.dialect.name == "postgresql"
         bringing = carrying.Bringing(bus.backend, connection)
-        for kind, found in groupby(_counted(lines, progress), key=kind_of):
+        for kind, found in groupby(lines, key=kind_of):
             if kind == "record":
                 while batch := list(islice(found, _BATCH)):
                     append(connection, bus.backend, batch, has_history=has_history)
@@ -203,25 +220,13 @@ def _refuse_history(bus: Bus, connection: Connection, head: dict[str, Any]) -> N
         )
 
 
-def kind_of(line: Any) -> str:
-    """What a line after the first is about: `record`, `privacy`, `shape` or `image`."""
-    if isinstance(line, list):
-        return "image"
-    return "record" if "position" in line else "privacy" if "privacy" in line else "shape"
-
-
-def _counted(lines: Iterator[Any], progress: Progress | None) -> Iterator[Any]:
-    for line in lines:
-        yield line
-        if progress:
-            progress()
-
-
 def append(
     connection: Connection, backend: Backend, batch: list[dict[str, Any]], *, has_history: bool, is_own: bool = False
 ) -> None:
     """Append records that are told; with `is_own` they are this database's, and keep the numbers of transactions."""
     postgresql = connection.dialect.name == "postgresql"
+    for told in () if is_own else batch:
+        _refuse_types(told)
     rows = [_read(each, backend, postgresql, is_own) for each in batch]
     journal = backend.journal_name
     if has_history:
@@ -238,26 +243,6 @@ def append(
     connection.execute(text(f"INSERT INTO {in_text(journal)} ({', '.join(columns)}) VALUES ({values})"), rows)
 
 
-def header(path: Path) -> dict[str, Any]:
-    """What a file says of itself."""
-    head: dict[str, Any] = next(lines_of(path))
-    return head
-
-
-def lines_of(path: Path) -> Iterator[Any]:
-    """What a file says of itself, and then its lines, decoded. Raises ReplayError for what is no such file."""
-    try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            head = payload.loads(file.readline() or "null")
-            if not isinstance(head, dict) or head.get("format") not in _READ:
-                raise ReplayError(f"{path} is not an exported journal in a format that this version reads ({_READ})")
-            yield head
-            for line in file:
-                yield payload.loads(line)
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise ReplayError(f"{path} is not an exported journal, or was cut off: {error}") from None
-
-
 def _written(record: Record) -> dict[str, Any]:
     told = record.values()
     del told["teller"]
@@ -266,6 +251,14 @@ def _written(record: Record) -> dict[str, Any]:
     for name in TIMES:
         told[name] = told[name].isoformat() if told[name] is not None else None
     return told
+
+
+def _refuse_types(told: dict[str, Any]) -> None:
+    """Raises TypeError for a value that its column is not for, which SQLite would take all the same."""
+    for name, value in told.items():
+        expected = int if _TYPES.get(name) in _INTEGERS else str
+        if value is not None and type(value) is not expected and name not in PAYLOADS:
+            raise TypeError(f"{name} is to be of type {expected.__name__}, and is {value!r:.60}")
 
 
 def _read(told: dict[str, Any], backend: Backend, postgresql: bool, is_own: bool) -> dict[str, Any]:

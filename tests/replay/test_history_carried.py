@@ -19,7 +19,8 @@ from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
 from actionbus.core.storage.ddl import verbatim
 from actionbus.replay import ReplayError
-from actionbus.replay.archives.transfer import export, header, import_into
+from actionbus.replay.archives.lines import header
+from actionbus.replay.archives.transfer import export, import_into
 from tests.conftest import create_tables
 from tests.core.history.told.byhand import Book
 from tests.helpers import Run

@@ -14,7 +14,8 @@ from sqlalchemy.engine import URL, make_url
 
 from actionbus import Bus
 from actionbus.replay import Replayer, ReplayError
-from actionbus.replay.archives.transfer import export, header, import_into
+from actionbus.replay.archives.lines import header
+from actionbus.replay.archives.transfer import export, import_into
 from tests.conftest import create_tables, prepared
 from tests.replay.conftest import MakeCopy, fill, live, open_bus
 from tests.shop.app import make_application

@@ -17,9 +17,9 @@ from actionbus.core.history.archiving import place_at
 from actionbus.core.history.declared import declare
 from actionbus.core.history.pruning import _of_table
 from actionbus.core.storage.archives import Archive, archives
-from actionbus.replay.archives import transfer
 from actionbus.replay.archives.attach import attach
 from actionbus.replay.archives.folders import JOURNAL
+from actionbus.replay.archives.lines import kind_of, lines_of
 from tests.conftest import TORTURE, prepared, query
 from tests.replay.archives.history import archived, live, nobody, told
 from tests.replay.archives.killing import killed
@@ -198,9 +198,9 @@ def _positions(bus: Bus, upto: int) -> list[int]:
 
 def _of(folder: Path) -> list[int]:
     """Positions of the records of an archive."""
-    lines = transfer.lines_of(folder / JOURNAL)
+    lines = lines_of(folder / JOURNAL)
     next(lines)
-    return [each["position"] for each in lines if transfer.kind_of(each) == "record"]
+    return [each["position"] for each in lines if kind_of(each) == "record"]
 
 
 def _left(bus: Bus, upto: int) -> list[Any]:
