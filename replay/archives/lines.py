@@ -69,7 +69,7 @@ def _kind(line: Any) -> Kind | None:
     return None
 
 
-class Numbered(Iterator[Any]):
+class NumberedLines(Iterator[Any]):
     """Lines, counted as they are read, so that it can be told near which of them something is wrong."""
 
     def __init__(self, path: Path, progress: Callable[[], None] | None) -> None:

@@ -38,7 +38,7 @@ from actionbus.core.storage.drivers import driver_connection, driver_error
 from actionbus.core.storage.names import in_text
 from actionbus.core.storage.table import COLUMNS, PAYLOADS, SEALED, TIMES, identity_table, journal_table
 from actionbus.core.values import payload
-from actionbus.replay.archives.lines import FORMAT, Numbered, kind_of
+from actionbus.replay.archives.lines import FORMAT, NumberedLines, kind_of
 from actionbus.replay.errors import ReplayError
 
 _BATCH: Final = 500
@@ -150,7 +150,7 @@ def import_into(bus: Bus, path: Path, progress: Progress | None = None, *, histo
     The row history that it holds comes along, unless `history` is false. All or nothing. Raises ReplayError for a
     journal that is not empty, a wrong file, one that is cut off, or a row history that does not go into this database.
     """
-    lines = Numbered(path, progress)
+    lines = NumberedLines(path, progress)
     try:
         return _import(bus, lines, history=history)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -168,7 +168,7 @@ def _not_so(path: Path, number: int, why: str) -> ReplayError:
     )
 
 
-def _import(bus: Bus, lines: Numbered, *, history: bool) -> int:
+def _import(bus: Bus, lines: NumberedLines, *, history: bool) -> int:
     table = journal_table(bus.backend.schema)
     count = upto = 0
     with bus.engine.begin() as connection, bus.backend.placed(connection):
