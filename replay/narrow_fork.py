@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -22,7 +22,7 @@ from actionbus.replay.past.nets import HeldRow, Net, net_of
 from actionbus.replay.past.recorded import OfRecord, images_between
 from actionbus.replay.past.words import last_name, words_of
 from actionbus.replay.sandbox.rerun import Rerun
-from actionbus.replay.verdicts.mattering import BY_KEY, is_unique
+from actionbus.replay.verdicts.mattering import BY_KEY, makes_unique
 
 _WINDOW: Final = 20_000
 """Positions that are looked through at a time."""
@@ -53,11 +53,14 @@ class _EndedAction(NamedTuple):
 
 
 class ReadWays:
-    """How actions of each kind were seen to read. `tables` are those that a statement may name."""
+    """How actions of each kind were seen to read. `tables` are those that a statement may name.
 
-    def __init__(self, tables: Mapping[str, Shape], unique: Sequence[str]) -> None:
+    `unique` are columns beside the key, by table, in which no two rows may be the same.
+    """
+
+    def __init__(self, tables: Mapping[str, Shape], unique: Mapping[str, Collection[str]]) -> None:
         self._keys = {last_name(name): (name, each.key) for name, each in tables.items()}
-        self._unique = set(unique)
+        self._unique = unique
         self._seen: Counter[str] = Counter()
         self._tables: dict[str, set[str]] = {}
         self._by_key: dict[str, set[str]] = {}
@@ -94,7 +97,7 @@ class ReadWays:
         if more or not key or _JOINED.search(statement):
             return set(named)
         is_by_key = all(re.search(BY_KEY.format(column=re.escape(each)), statement) for each in key)
-        return set() if is_by_key else {first}
+        return set() if is_by_key and not makes_unique(statement, self._unique.get(first, ())) else {first}
 
 
 class NarrowForking(Forking):
@@ -104,7 +107,11 @@ class NarrowForking(Forking):
         self._replayer.check_versions(fork.begun_at)
         self._replayer.load(fork.begun_at)
         tables = self._sandbox.tables
-        unique = [name for name, model in tables.models.items() if is_unique(model)]
+        unique = {
+            name: beside
+            for name, model in tables.models.items()
+            if (beside := tables.unique[name].difference(model.primary_key.columns.keys()))
+        }
         self._ways = ReadWays(tables.shapes, unique)
         self._references = {
             (name, column.name): tables.name_of(key.column.table)

@@ -35,7 +35,7 @@ from actionbus.core.values import payload
 from actionbus.replay.errors import NeedsUpcast, ReplayError
 from actionbus.replay.past.history import Entry, entries, first_position
 from actionbus.replay.past.nets import Net, are_identical, net_of
-from actionbus.replay.past.overlap import NOTHING_SEEN, SeenOthers, overlapping
+from actionbus.replay.past.overlap import NOTHING_SEEN, SeenOthers, overlapping, unseen
 from actionbus.replay.past.recorded import OfRecord, RecordedImages, beginnings, images_between, rows_at
 from actionbus.replay.past.renaming import Renaming
 from actionbus.replay.past.under_way import UnderWay
@@ -246,11 +246,12 @@ class Replayer:
         others = overlapping(entry, self._recent)
         ids = tuple(record.action_id for record in others)
         overlapped = self._overlapped(entry, recorded, rerun, others) if others else None
+        skipping = next(filter(SKIPS.search, rerun.statements), None)
         if overlapped is not None and (seen := overlapped.search.seen) is not None:
-            return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=seen.first_before)
-        held = self._held_by(entry, others, rerun) if self._overlaps else ()
+            statement = seen.first_before or skipping
+            return Step(entry, rerun, "concurrent", differences, overlapped=ids, statement=statement)
+        held = self._held_by(entry) if self._overlaps and skipping else ()
         if held and self._passed(entry, recorded, rerun):
-            skipping = next(filter(SKIPS.search, rerun.statements))
             return Step(entry, rerun, "concurrent", differences, overlapped=held, statement=skipping)
         if self._only_order_decides(entry, recorded, rerun, differences):
             return Step(entry, rerun, "order", differences, overlapped=ids)
@@ -303,14 +304,12 @@ class Replayer:
             kept = [each for each in kept if _identity(each) in now]
         return kept
 
-    def _held_by(self, entry: Entry, others: Sequence[Record], rerun: Rerun) -> tuple[UUID, ...]:
+    def _held_by(self, entry: Entry) -> tuple[UUID, ...]:
         """Who may have held rows that a statement passed over: others that ran meanwhile, whenever they ended."""
-        if not any(map(SKIPS.search, rerun.statements)):
-            return ()
         later = self.journal.read(entry.position, limit=_LATER, kind="outcome")
         ended = entry.outcome.recorded_at
         meanwhile = [each for each in later if each.started_at is not None and each.started_at < ended]
-        return tuple(each.action_id for each in (*others, *meanwhile))
+        return tuple(each.action_id for each in (*unseen(entry, self._recent), *meanwhile))
 
     def _passed(self, entry: Entry, recorded: list[Net], rerun: Rerun) -> bool:
         def run(seen: OutOfSight) -> tuple[list[Net], bool]:

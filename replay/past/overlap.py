@@ -69,6 +69,16 @@ class Matters(Protocol):
         """The tables that it names."""
 
 
+class Beside(Protocol):
+    """What happens to rows besides, while an action runs."""
+
+    def begin(self) -> None:
+        """The action begins, for the first time or again."""
+
+    def around(self, given: Given, nets: list[Net]) -> list[Net]:
+        """What happens just before a statement where others commit these."""
+
+
 class SeenOthers:
     """One way in which others were committed meanwhile.
 
@@ -95,6 +105,7 @@ class SeenOthers:
         self._begun = begun
         self._grows = grows
         self._widely = widely
+        self.beside: Beside | None = None
         self._start()
 
     def _start(self) -> None:
@@ -103,6 +114,8 @@ class SeenOthers:
         self.decisions: list[Decision] = []
         self.first_before: str | None = None
         """The first statement to which it made a difference whether some of them were committed."""
+        if self.beside is not None:
+            self.beside.begin()
 
     def taken_back(self) -> list[Net]:
         """What they had not committed when it began."""
@@ -110,7 +123,11 @@ class SeenOthers:
         return [net for each in self._others[self._begun :] for net in each.nets]
 
     def commits(self, given: Given) -> list[Net]:
-        """What they commit just before a statement."""
+        """What they commit just before a statement, and what happens then besides."""
+        nets = self._committed(given)
+        return nets if self.beside is None else self.beside.around(given, nets)
+
+    def _committed(self, given: Given) -> list[Net]:
         nets, self._rest = self._rest, []
         if self._matters is None or not self._pending:
             return nets
@@ -205,12 +222,14 @@ def by_transaction(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def overlapping(entry: Entry, recent: Iterable[Record]) -> list[Record]:
-    """The outcomes before this one, and bypasses, that it could not see when it began, oldest first."""
+    """The outcomes before this one, and bypasses, that it could not see when it began, and that wrote; oldest first."""
+    return [record for record in unseen(entry, recent) if record.status == "succeeded" or record.kind == "bypass"]
+
+
+def unseen(entry: Entry, recent: Iterable[Record]) -> list[Record]:
+    """All of those that it could not see when it began: those that failed may have held rows until then."""
     seen = entry.outcome.seen
-    if seen is None:
-        return []
-    wrote = (record for record in recent if record.status == "succeeded" or record.kind == "bypass")
-    return [record for record in wrote if not _was_seen(record, entry, seen)]
+    return [] if seen is None else [record for record in recent if not _was_seen(record, entry, seen)]
 
 
 def _was_seen(record: Record, entry: Entry, seen: str) -> bool:

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Float, MetaData, Numeric, Table, inspect
+from sqlalchemy import (
+    Connection,
+    Float,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    inspect,
+)
 from sqlalchemy.types import TypeEngine
 
 from actionbus.core import Application
@@ -70,6 +79,8 @@ class Tables(ABC):
         self._needed: dict[str, dict[str, StandInValue]] = {}
         self._readers: dict[str, dict[str, Any]] = {}
         self._count = 0
+        self.unique = {name: _unique(each) for name, each in self.models.items()}
+        """By table, the columns of which a row may meet another one when they are written: those of what is unique."""
         self.erased: dict[str, set[str]] = {}
         """By table, the columns in which something else stands for values that were erased."""
 
@@ -256,6 +267,14 @@ class Tables(ABC):
 
     def _cursor(self) -> Any:
         return driver_connection(self._connection).cursor()
+
+
+def _unique(table: Table) -> frozenset[str]:
+    """Those of its key, its constraints and its indexes, as far as models say it."""
+    constraints = [each for each in table.constraints if isinstance(each, (PrimaryKeyConstraint, UniqueConstraint))]
+    indexes = [each for each in table.indexes if each.unique]
+    found = {column.name for each in (*constraints, *indexes) for column in each.columns}
+    return frozenset(found | {column.name for column in table.columns if column.unique})
 
 
 def _computed(connection: Connection, table: Table) -> frozenset[str]:

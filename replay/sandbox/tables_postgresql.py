@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, text
 
 from actionbus.core.history.decoding import fields_of
 from actionbus.core.history.postgresql_catalogue import PINS
@@ -14,6 +14,15 @@ from actionbus.core.history.shapes import Shape
 from actionbus.core.storage.names import quoted
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.sandbox.tables import MOST_LAID_OUT, Layout, Row, Tables
+
+_UNIQUE: Final = text("""
+    SELECT n.nspname || '.' || c.relname, a.attname
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE (i.indisunique OR i.indisexclusion)
+    AND (a.attnum = ANY(i.indkey) OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+""")
+"""Of an index of expressions, or of some rows, all columns: it may be any."""
 
 
 class PostgreSQLTables(Tables):
@@ -25,6 +34,9 @@ class PostgreSQLTables(Tables):
     def __init__(self, connection: Connection, shapes: Mapping[str, Shape], tables: Sequence[Table]) -> None:
         self._home = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
         super().__init__(connection, shapes, tables)
+        for name, column in connection.execute(_UNIQUE):
+            if name in self.models:
+                self.unique[name] |= {column}
 
     def name_of(self, table: Table) -> str:
         return f"{table.schema or self._home}.{table.name}"

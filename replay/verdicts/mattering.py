@@ -3,7 +3,8 @@
 What an action saw of others is tried for the statements to which it matters. A statement reads the tables that it
 names; one that writes reads those too that foreign keys lead to, and those that triggers changed in history; an INSERT
 of values reads its own table only where something must be unique. A statement that finds one row by its key sees no
-other row. Of one that names no table at all, as that calls a function or reads a view, nothing is known.
+other row, unless it changes what no two rows may have in common. Of one that names no table at all, as that calls a
+function or reads a view, nothing is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Table
 
 from actionbus.replay.past.nets import Net
 from actionbus.replay.past.overlap import Given, Other
@@ -26,6 +27,7 @@ _JOINED: Final = re.compile(r"\b(?:JOIN|UNION|INTERSECT|EXCEPT|OR|USING|WITH|MER
 _WRITES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|copy)\b", re.I)
 _LOCKS_ONLY: Final = re.compile(r"\bfor\s+(no\s+key\s+)?(update|share|key)\b.*$", re.I | re.S)
 _WHERE: Final = re.compile(r"\bWHERE\b", re.I)
+_SET: Final = re.compile(r".*?\bUPDATE\b.*?\bSET\b(.*)\bWHERE\b", re.I | re.S)
 _INSERTS: Final = re.compile(r"\s*INSERT\s", re.I)
 _READS_TOO: Final = re.compile(r"\b(select|conflict)\b", re.I)
 _READS_NOTHING: Final = re.compile(
@@ -54,7 +56,8 @@ class Mattering:
         self._by_triggers = frozenset(net.table for net in recorded) - named
         self._above: dict[str, set[str]] = {name: set() for name in self._shapes}
         self._below: dict[str, set[str]] = {name: set() for name in self._shapes}
-        self._unique = {name for name, model in tables.models.items() if is_unique(model) or not _is_numbered(model)}
+        self._unique = tables.unique
+        self._meets_others = {name for name, model in tables.models.items() if is_unique(model, tables.unique[name])}
         for name, model in tables.models.items():
             for column in model.columns:
                 for key in column.foreign_keys:
@@ -99,16 +102,16 @@ class Mattering:
             linked |= self._above.get(name, set())
             self._add_below(name, linked)
         if _INSERTS.match(statement) and not _READS_TOO.search(statement):
-            whole = frozenset(name for name in named if name in self._unique)
+            whole = frozenset(name for name in named if name in self._meets_others)
             return _Read(whole | self._by_triggers, frozenset(linked), False, ())
         return _Read(frozenset(named) | self._by_triggers, frozenset(linked), False, self._key(named, statement))
 
     def _key(self, named: list[str], statement: str) -> tuple[str, ...]:
         if len(named) != 1 or _JOINED.search(statement) or self._by_triggers:
             return ()
-        key, where = self._shapes[named[0]].key, _WHERE.split(statement)[1:]
-        is_by_key = where and all(re.search(BY_KEY.format(column=re.escape(each)), where[-1]) for each in key)
-        return key if is_by_key else ()
+        key, parts = self._shapes[named[0]].key, _WHERE.split(statement)
+        is_by_key = parts[1:] and all(re.search(BY_KEY.format(column=re.escape(each)), parts[-1]) for each in key)
+        return key if is_by_key and not makes_unique(statement, self._unique.get(named[0], ())) else ()
 
     def _add_below(self, name: str, found: set[str]) -> None:
         for each in self._below.get(name, ()):
@@ -117,15 +120,16 @@ class Mattering:
                 self._add_below(each, found)
 
 
-def is_unique(model: Table) -> bool:
-    """Whether rows of a table must differ in something besides their key."""
-    constraints = any(isinstance(each, UniqueConstraint) for each in model.constraints)
-    return constraints or any(index.unique for index in model.indexes) or any(c.unique for c in model.columns)
+def is_unique(model: Table, columns: frozenset[str]) -> bool:
+    """Whether a new row of a table may meet another one: in these columns, but for a key that the database makes."""
+    made = model.autoincrement_column
+    return bool(columns - ({made.name} if made is not None else set()))
 
 
-def _is_numbered(model: Table) -> bool:
-    """Whether its key is the database's, or it has none."""
-    return model.autoincrement_column is not None or not model.primary_key.columns
+def makes_unique(statement: str, columns: Iterable[str]) -> bool:
+    """Whether an UPDATE changes what no two rows may have: it may meet rows that it does not find."""
+    found = _SET.match(statement)
+    return found is not None and not words_of([found[1]]).isdisjoint(columns)
 
 
 def _texts(values: Any) -> set[str]:

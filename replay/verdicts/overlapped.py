@@ -26,6 +26,7 @@ from actionbus.replay.verdicts.divergence import Difference
 from actionbus.replay.verdicts.explaining import Search, TriedWay
 from actionbus.replay.verdicts.mattering import Mattering
 from actionbus.replay.verdicts.order import answer_of, are_permuted, as_named, gone_through
+from actionbus.replay.verdicts.passing import SKIPS, OutOfSight, passed_over
 from actionbus.replay.verdicts.row_differences import is_scrubbed
 
 Apart = Callable[[SeenOthers], tuple[Rerun, list[Difference]]]
@@ -81,11 +82,29 @@ class OverlappedAction:
         again = min(datetime.now(UTC), self._sandbox.begun_at)
         with self._sandbox.before(seen.taken_back()):
             rerun, differences = self._apart(seen)
+            if differences and any(map(SKIPS.search, rerun.statements)) and self._passes_over(seen, rerun):
+                differences = []
         fields = {f"{each.action} {each.field}" for each in differences} | {f"unplayable {n}" for n in rerun.unplayable}
         outcome = self._entry.outcome
         told = bool(differences) and are_permuted(differences, [outcome.result, outcome.calls], answer_of(rerun))
         has_status = rerun.outcome.status == outcome.status
         return TriedWay(frozenset(fields), has_status, self._departs(rerun, again), told and not rerun.unplayable)
+
+    def _passes_over(self, seen: SeenOthers, rerun: Rerun) -> bool:
+        """Whether it comes out as recorded where rows that it takes now, having seen that, are passed over."""
+        made = seen.decisions, seen.first_before
+
+        def run(out_of_sight: OutOfSight) -> tuple[list[Net], bool]:
+            seen.beside = out_of_sight
+            seen.taken_back()
+            again, differences = self._apart(seen)
+            return again.nets, not (differences or again.unplayable)
+
+        if passed_over(self._recorded, rerun.nets, run):
+            return True
+        seen.beside = None
+        seen.decisions, seen.first_before = made
+        return False
 
     def _departs(self, rerun: Rerun, again: datetime) -> int | None:
         """The first statement that made a change which history does not have."""

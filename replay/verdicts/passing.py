@@ -25,15 +25,22 @@ class OutOfSight:
     def __init__(self, rows: Sequence[Net]) -> None:
         self._gone = [net._replace(after=None) for net in rows]
         self._back = [net._replace(before=None, after=net.before) for net in rows]
+        self.begin()
+
+    def begin(self) -> None:
+        """All is in sight."""
         self._is_away = False
 
     def commits(self, given: Given) -> Sequence[Net]:
         """What happens before a statement."""
-        skips = SKIPS.search(given.text) is not None
-        if skips == self._is_away:
-            return ()
-        self._is_away = skips
-        return self._gone if skips else self._back
+        return self.around(given, [])
+
+    def around(self, given: Given, nets: list[Net]) -> list[Net]:
+        """The same where others commit these: rows that come back, or go, as these have left them."""
+        was, self._is_away = self._is_away, SKIPS.search(given.text) is not None
+        if was and self._is_away and not nets:
+            return []
+        return [*(self._back if was else ()), *nets, *(self._gone if self._is_away else ())]
 
 
 Run = Callable[[OutOfSight], tuple[list[Net], bool]]

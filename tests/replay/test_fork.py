@@ -162,9 +162,14 @@ def test_how_statements_are_seen_to_read() -> None:
         "SELECT * FROM a_view": {ANY},
         "SELECT now()": set(),
     }.items():
-        ways = ReadWays(shapes, [])
+        ways = ReadWays(shapes, {})
         ways.note("a", [statement])
         assert ways.tables("a") == read, statement
-    unique = ReadWays(shapes, ["public.assets"])
-    unique.note("a", ["INSERT INTO assets (id) VALUES (?)"])
-    assert unique.tables("a") == {"public.assets"}
+    for statement, read in {
+        "INSERT INTO assets (id) VALUES (?)": {"public.assets"},
+        "UPDATE assets SET name = ? WHERE id = ?": {"public.assets"},
+        "UPDATE assets SET kind = ? WHERE id = ? AND name = ?": set(),
+    }.items():
+        unique = ReadWays(shapes, {"public.assets": ["name"]})
+        unique.note("a", [statement])
+        assert unique.tables("a") == read, statement

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
 
 from actionbus import Bus
 from actionbus.replay import Replayer, Step
 from tests.conftest import prepared
+from tests.replay.conftest import attempt
 from tests.shop.actions.call_back import CallBack
 from tests.shop.app import make_application
 from tests.waiting import eventually
@@ -87,11 +89,11 @@ def balances(handler: Any, *numbers: int) -> list[int]:
     return [handler.session.execute(query, {"id": number}).scalar_one() for number in numbers]
 
 
-def check(way: Way, sandbox: URL, after: int = 0) -> None:
+def check(way: Way, sandbox: URL, after: int = 0, statuses: Sequence[str] = ("succeeded",)) -> None:
     """With the bug it is divergent; without it, others explain it. All else is the same."""
     found: dict[int, Step] = {}
     with Replayer(way.bus.journal, make_application(), sandbox) as replayer:
-        for entry, recorded in replayer.begin(after):
+        for entry, recorded in replayer.begin(after, statuses=statuses):
             if entry.outcome.action == "call_back":
                 for way.bug in (1, 0):
                     found[way.bug] = replayer.judged(entry, recorded)
@@ -219,3 +221,74 @@ def test_others_and_an_order_that_nobody_asked_for(way: Way, empty_postgres_url:
     before = way.bus.journal.last()
     assert way.bus.execute("call_back").result == [2, 3, 0]
     check(way, empty_postgres_url, before)
+
+
+def test_a_name_that_another_was_given_meanwhile(way: Way, empty_postgres_url: URL) -> None:
+    """The row is found by its key, and yet meets one that it does not find."""
+
+    def rename(handler: Any) -> Any:
+        taken = handler.session.execute(text("SELECT count(*) FROM accounts WHERE name = 'x'")).scalar_one()
+        assert not taken
+        way.pause()
+        update = text("UPDATE accounts SET name = :name WHERE id = :id")
+        handler.session.execute(update, {"name": "y" if way.bug else "x", "id": 1})
+
+    CallBack.function = rename
+    way.meanwhile = [lambda: way.write("UPDATE accounts SET name = 'x' WHERE id = 2")]
+    with pytest.raises(IntegrityError):
+        way.bus.execute("call_back")
+    check(way, empty_postgres_url, statuses=["failed"])
+
+
+def claim(handler: Any) -> int:
+    """The first account with little, whatever others hold."""
+    query = text("SELECT id FROM accounts WHERE balance < 1000 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED")
+    found: int = handler.session.execute(query).scalar_one()
+    handler.session.execute(text("UPDATE accounts SET balance = balance + 1 WHERE id = :id"), {"id": found})
+    return found
+
+
+def test_a_row_that_was_passed_over_and_one_that_others_had_changed(way: Way, empty_postgres_url: URL) -> None:
+    def choose(handler: Any) -> Any:
+        found = balances(handler, 1)
+        way.pause()
+        return [*found, claim(handler) + way.bug, *balances(handler, 1)]
+
+    CallBack.function = choose
+    way.meanwhile = [lambda: way.bus.execute("deposit", {"id": 1, "amount": 5000}) and None]
+    with way.engine.begin() as holding:
+        holding.execute(text("SELECT FROM accounts WHERE id = 2 FOR UPDATE"))
+        assert way.bus.execute("call_back").result == [100, 3, 5100]
+    check(way, empty_postgres_url)
+
+
+def test_a_row_that_was_held_by_one_that_failed(way: Way, empty_postgres_url: URL) -> None:
+    """Of that nothing is recorded but that it failed, before the one that passed the row over had ended."""
+    held, let_go = threading.Event(), threading.Event()
+
+    def choose(handler: Any) -> Any:
+        if handler.args.n:
+            balances_locked = text("SELECT balance FROM accounts WHERE id = 1 FOR UPDATE")
+            assert handler.session.execute(balances_locked).scalar_one() == 100
+            held.set()
+            let_go.wait()
+            raise LookupError
+        way.pause()
+        found = claim(handler)
+        way.pause()
+        return found + way.bug
+
+    def hold() -> None:
+        way.threads.append(threading.Thread(target=attempt, args=(way.bus, "ann", "call_back"), kwargs={"n": 1}))
+        way.threads[-1].start()
+        held.wait()
+
+    def fail() -> None:
+        let_go.set()
+        way.end()
+
+    CallBack.function = choose
+    way.meanwhile = [hold, fail]
+    assert way.bus.execute("call_back").result == 2
+    assert [record.status for record in way.bus.journal.tail(2)] == ["failed", "succeeded"]
+    check(way, empty_postgres_url)
