@@ -55,7 +55,7 @@ class Given(NamedTuple):
 
     @property
     def is_one(self) -> bool:
-        """Whether the database takes it for one: many sets of parameters, or a procedure, are more."""
+        """Whether the database is sent one: many sets of parameters, or a procedure, are more."""
         return not isinstance(self.values, list) and not _MORE.search(self.text)
 
 
@@ -67,6 +67,9 @@ class Matters(Protocol):
 
     def tables(self, given: Given) -> frozenset[str]:
         """The tables that it names."""
+
+    def goes_on(self, given: Given) -> bool:
+        """Whether further statements follow from it in the database, which see what was committed before each."""
 
 
 class Beside(Protocol):
@@ -153,7 +156,9 @@ class SeenOthers:
 
     def _options(self, given: Given, relevant: Sequence[int]) -> Iterator[tuple[bool, tuple[int, ...]]]:
         """Whether they are seen whole, and who they are: nobody, the first ones, and if it is to be tried others."""
-        able = [n for n in self._pending if not given.is_one or self._others[n].written <= given.written]
+        assert self._matters is not None
+        is_one = given.is_one and not self._matters.goes_on(given)
+        able = [n for n in self._pending if not is_one or self._others[n].written <= given.written]
         told: set[tuple[int, ...]] = {()}
         yield True, ()
         first = next((place for place, n in enumerate(self._pending) if n not in able), len(self._pending))

@@ -25,6 +25,7 @@ BY_KEY: Final = r'(?<![\w.])(?:"?\w+"?\.)?"?{column}"?\s*=\s*(?:\?|%s|%\(\w+\)s|
 """A column that is compared with a parameter."""
 _JOINED: Final = re.compile(r"\b(?:JOIN|UNION|INTERSECT|EXCEPT|OR|USING|WITH|MERGE)\b|\(\s*SELECT\b", re.I)
 _WRITES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|copy)\b", re.I)
+_DELETES: Final = re.compile(r"\b(delete|merge|truncate)\b", re.I)
 _LOCKS_ONLY: Final = re.compile(r"\bfor\s+(no\s+key\s+)?(update|share|key)\b.*$", re.I | re.S)
 _WHERE: Final = re.compile(r"\bWHERE\b", re.I)
 _SET: Final = re.compile(r".*?\bUPDATE\b.*?\bSET\b(.*)\bWHERE\b", re.I | re.S)
@@ -82,6 +83,13 @@ class Mattering:
     def tables(self, given: Given) -> frozenset[str]:
         """The tables that it names, as their shapes do."""
         return self._read(given.text).whole
+
+    def goes_on(self, given: Given) -> bool:
+        """Whether it may cascade, or fire triggers that change other tables: what these do is a statement each."""
+        if not _WRITES.search(_LOCKS_ONLY.sub("", given.text)):
+            return False
+        named = named_in(self._shapes, words_of([given.text]))
+        return bool(self._by_triggers) or bool(_DELETES.search(given.text) and any(self._below.get(n) for n in named))
 
     def _read(self, statement: str) -> _Read:
         if statement not in self._known:

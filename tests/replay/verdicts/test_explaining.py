@@ -23,6 +23,9 @@ class Always:
     def tables(self, given: Given) -> frozenset[str]:
         return frozenset(["t"])
 
+    def goes_on(self, given: Given) -> bool:
+        return False
+
 
 def others(number: int, written: Sequence[int] = ()) -> list[Other]:
     return [
