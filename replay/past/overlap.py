@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from actionbus.core import Record
 from actionbus.replay.past.history import Entry
-from actionbus.replay.past.nets import Net
+from actionbus.replay.past.nets import HeldRow, Net
 
 _FEW: Final = 3
 """Of so many that matter to a statement, all choices are tried in the end; of more each alone."""
@@ -200,22 +200,28 @@ def others_of(
     of all when it was appended: what the action had changed by then, it changed before the other was committed.
     """
     found: list[Other] = []
-    rows: dict[tuple[str, str], list[int]] = {}
+    rows: dict[tuple[str, Any], list[int]] = {}
     for together in by_transaction(records):
         nets = [net for record in together for net in nets_of(record)]
         if not nets:
             continue
         last = together[-1]
         upto = images_upto.get(last.position) or 0
-        own = {(net.table, str(net.key)) for net in nets}
-        behind = {number for row in own for number in rows.get(row, ())}
+        behind = {number for net in nets for number in rows.get(_place(net, net.before), ())}
         if last.seen is not None:
             near = range(max(0, len(found) - _NEAR), len(found))
             behind |= {number for number in near if is_visible(found[number].records[-1], last.seen)}
-        for row in own:
+        for row in {_place(net, net.after) for net in nets}:
             rows.setdefault(row, []).append(len(found))
         found.append(Other(together, nets, frozenset(behind), sum(number <= upto for number in own_images)))
     return found
+
+
+def _place(net: Net, held: HeldRow | None) -> tuple[str, Any]:
+    """A row's key; of a table without one all that it holds: rows that are alike are one, and no row is like nothing."""
+    if net.shape.key:
+        return net.table, str(net.key)
+    return net.table, object() if held is None else (held.shape.shape, held.mark())
 
 
 def by_transaction(records: Iterable[Record]) -> list[list[Record]]:

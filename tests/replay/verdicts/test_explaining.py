@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from actionbus.replay.past.nets import Net
-from actionbus.replay.past.overlap import Given, Other, SeenOthers
+from actionbus.core.history.shapes import Shape
+from actionbus.replay.past.nets import HeldRow, Net
+from actionbus.replay.past.overlap import Given, Other, SeenOthers, others_of
 from actionbus.replay.verdicts.explaining import Search, TriedWay
 
 Seen = Sequence[int]
@@ -97,3 +101,18 @@ def test_where_there_is_more_than_can_be_tried_only_what_nothing_takes_away_coun
     assert (search.is_complete, search.seen, search.lasting) == (False, None, frozenset())
     search = searched(others(12), 12, lambda at: differing(at) | {"bug"})
     assert (search.is_complete, search.seen, search.lasting) == (False, None, {"bug"})
+
+
+@pytest.mark.parametrize("key", [(), ("id",)])
+def test_who_was_committed_after_whom_where_rows_have_no_key(key: tuple[str, ...]) -> None:
+    """Rows of one table have nothing to do with each other, unless they are one, or alike."""
+    shape = Shape(1, "public.t", ("id", "n"), ("integer",) * 2, key, (), True, datetime.now(UTC), 0)
+
+    def net(before: tuple[int, int] | None, after: tuple[int, int] | None) -> Net:
+        rows = [None if each is None else HeldRow(shape, f"({each[0]},{each[1]})") for each in (before, after)]
+        return Net("public.t", str((after or before or ())[0]) if key else None, *rows)
+
+    wrote = [net(None, (1, 1)), net(None, (2, 1)), net((2, 1), (2, 2)), net((1, 1), None), net(None, (3, 1))]
+    records: list[Any] = [SimpleNamespace(position=n, xid=n, seen=None) for n in range(len(wrote))]
+    found = others_of(records, lambda record: [wrote[record.position]], [], {})
+    assert [set(each.behind) for each in found] == [set(), set(), {1}, {0}, set()]
