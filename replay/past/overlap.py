@@ -218,7 +218,7 @@ def others_of(
 
 
 def _place(net: Net, held: HeldRow | None) -> tuple[str, Any]:
-    """A row's key; of a table without one all that it holds: rows that are alike are one, and no row is like nothing."""
+    """A row's key; of a table without one all that it holds: rows that are alike are one, and none is like nothing."""
     if net.shape.key:
         return net.table, str(net.key)
     return net.table, object() if held is None else (held.shape.shape, held.mark())
