@@ -17,6 +17,7 @@ from actionbus.replay.past.overlap import Given
 Commits = Callable[[Given], Sequence[Net]]
 """Given a statement: what others commit just before it."""
 _SAVEPOINT: Final = re.compile(r"\s*SAVEPOINT\s+(\S+)", re.I)
+_RELEASE: Final = re.compile(r"\s*RELEASE\s+(?:SAVEPOINT\s+)?(\S+)", re.I)
 _ROLLBACK: Final = re.compile(r"\s*ROLLBACK\b(?:.*\bTO\s+(?:SAVEPOINT\s+)?(\S+))?", re.I)
 
 
@@ -67,3 +68,21 @@ class Happening:
     def statement_of(self, image: int) -> int:
         """The number of the statement that made it."""
         return bisect_left(self._marks, image)
+
+
+def end_of_savepoints(statements: Sequence[str], number: int) -> int | None:
+    """The number of the statement that ends the outermost savepoint around another one; of that, if none is around it.
+
+    None if the savepoint lasts as long as the action.
+    """
+    around: list[str] = []
+    for at, statement in enumerate(statements, start=1):
+        if at == number and not around:
+            return number
+        if found := _SAVEPOINT.match(statement):
+            around.append(found[1])
+        elif (found := _RELEASE.match(statement) or _ROLLBACK.match(statement)) and found[1] in around:
+            del around[around.index(found[1]) :]
+            if at > number and not around:
+                return at
+    return None

@@ -19,6 +19,7 @@ from actionbus.replay.past.history import Entry
 from actionbus.replay.past.nets import HeldRow, Net, change_of, net_of
 from actionbus.replay.past.overlap import SeenOthers, others_of
 from actionbus.replay.sandbox.clocks import Clocks
+from actionbus.replay.sandbox.happening import end_of_savepoints
 from actionbus.replay.sandbox.rerun import Rerun
 from actionbus.replay.sandbox.sandbox import Sandbox
 from actionbus.replay.sandbox.tables import Layout
@@ -107,8 +108,15 @@ class OverlappedAction:
         return False
 
     def _departs(self, rerun: Rerun, again: datetime) -> int | None:
-        """The first statement that made a change which history does not have."""
-        if len(rerun.changes) > _MOST_CHANGES or len(self._changes) > _MOST_CHANGES:
+        """The first statement that made a change which history does not have, or the end of the savepoint around it.
+
+        What was changed before an action, or a savepoint, was rolled back, history does not have either.
+        """
+        if (
+            self._entry.outcome.status != "succeeded"
+            or len(rerun.changes) > _MOST_CHANGES
+            or len(self._changes) > _MOST_CHANGES
+        ):
             return None
         ended = self._entry.outcome.recorded_at
         clocks = Clocks(self._entry.started_at, ended, again, rerun.bound, rerun.made_on_update)
@@ -119,7 +127,7 @@ class OverlappedAction:
             there = left.get((change.table, str(change.key)), [])
             place = next((n for n, each in enumerate(there) if _agree(each, change, clocks)), None)
             if place is None:
-                return number
+                return end_of_savepoints(rerun.statements, number)
             del there[place]
         return None
 

@@ -246,6 +246,45 @@ def test_a_name_that_another_was_given_meanwhile(way: Way, empty_postgres_url: U
     check(way, empty_postgres_url, statuses=["failed"])
 
 
+def insert(handler: Any, number: int, name: str) -> None:
+    """A new account."""
+    query = text("INSERT INTO accounts (id, name, balance) VALUES (:id, :name, 0)")
+    handler.session.execute(query, {"id": number, "name": name})
+
+
+def test_what_was_changed_before_an_action_failed_tells_nothing(way: Way, empty_postgres_url: URL) -> None:
+    """Nothing is recorded of it; so no change departs from history."""
+
+    def change(handler: Any) -> Any:
+        insert(handler, 8, "eight")
+        assert balances(handler, 2) == [100]
+        way.pause()
+        insert(handler, 9, "nine" if way.bug else "x")
+
+    CallBack.function = change
+    way.meanwhile = [lambda: way.write("UPDATE accounts SET name = 'x', balance = 0 WHERE id = 2")]
+    with pytest.raises(IntegrityError):
+        way.bus.execute("call_back")
+    check(way, empty_postgres_url, statuses=["failed"])
+
+
+def test_what_was_changed_before_a_savepoint_was_rolled_back_tells_nothing(way: Way, empty_postgres_url: URL) -> None:
+    def try_first(handler: Any) -> Any:
+        with suppress(IntegrityError), handler.session.begin_nested():
+            insert(handler, 8, "eight")
+            with handler.session.begin_nested():
+                found = balances(handler, 2)
+            way.pause()
+            insert(handler, 9, "x")
+            return "made"
+        return [*found, *balances(handler, 2), way.bug]
+
+    CallBack.function = try_first
+    way.meanwhile = [lambda: way.write("UPDATE accounts SET name = 'x', balance = 0 WHERE id = 2")]
+    assert way.bus.execute("call_back").result == [100, 0, 0]
+    check(way, empty_postgres_url)
+
+
 def claim(handler: Any) -> int:
     """The first account with little, whatever others hold."""
     query = text("SELECT id FROM accounts WHERE balance < 1000 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED")
