@@ -23,6 +23,7 @@ from actionbus.replay.sandbox.rerun import Rerun
 from actionbus.replay.verdicts.row_differences import NOTHING, IsDefault, is_scrubbed, row_differences
 
 _ABSENT: Final = NOTHING
+_FLUSHED = re.compile(r"\(raised as a result of [\w -]*autoflush;[^)]*\)\n")
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
@@ -141,9 +142,10 @@ def _errors(expected: Any, actual: Any) -> Iterator[Difference]:
 
 
 def _stable(message: Any) -> Any:
-    """Without addresses in memory, and without the statement and the parameters that SQLAlchemy appends."""
+    """Without addresses in memory, and what SQLAlchemy adds: which flush raised it, the statement, its parameters."""
     if not isinstance(message, str):
         return message
+    message = _FLUSHED.sub("", message)
     return _ADDRESS.sub("0x…", message.split("\n[SQL: ")[0].split("\nDETAIL:")[0])
 
 

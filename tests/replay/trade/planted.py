@@ -138,6 +138,10 @@ HARMLESS: Final[dict[str, tuple[str, *tuple[Change, ...]]]] = {
         ("h.session.delete(found)", "h.session.execute(delete(Order).where(Order.id == found.id))"),
     ),
     "a sorted set": ("label", ("for word in {", "for word in sorted({"), ('11) % 30}"}', '11) % 30}"})')),
+    "flushed by a query": (
+        "take_word",
+        ("h.session.flush()", "h.session.scalar(select(func.count()).select_from(Tag))"),
+    ),
     "rows in another order": ("measure", ("for k in range(3)", "for k in reversed(range(3))")),
     "another way to load": ("read_all", ("joinedload(Party.tags)", "selectinload(Party.tags)")),
     "added together": ("configure", ("h.session.add(found)", "h.session.add_all([found])")),
