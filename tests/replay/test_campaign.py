@@ -6,6 +6,7 @@ Nothing that SQLAlchemy's users do diverges by itself, and hardly anything canno
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -48,7 +49,8 @@ def test_what_sqlalchemy_offers_comes_out_again(url: URL, sandbox_url: URL) -> N
 
 
 def work(url: str, number: int, actions: int) -> None:
-    """One process."""
+    """One process. A warning is an error, as where its actions are run again: it decides how they end."""
+    warnings.simplefilter("error")
     with Bus(make_application(), make_url(url)) as bus:
         live(bus, random.Random(number), actions)
 
