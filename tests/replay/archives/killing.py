@@ -44,7 +44,7 @@ def _attach(bus: Bus, _upto: int, folder: Path) -> None:
 def _prune(bus: Bus, upto: int, _folder: Path) -> None:
     record = bus.journal.at(upto)
     assert record is not None
-    then = record.recorded_at + timedelta(days=1, microseconds=1)
+    then = record.recorded_at + timedelta(days=1, microseconds=-1)  # others may be of the same moment
     prune(bus, operator=True, watch=_Watching(), now=then)
 
 

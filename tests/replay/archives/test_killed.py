@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -169,11 +170,14 @@ def pruning(bus: Bus, tmp_path: Path) -> int:
         declare(bus.backend, connection, [TableDeclaration(table, None, {}, "1 day") for table in COLUMNS])
     with Writing(bus) as writing:
         for after in _steps(211):
-            own, made = Part(bus, writing, tmp_path), len(archives(bus.backend))
-            was_killed = killed(bus, "prune", tmp_path, own.later, after=after, meanwhile=writing.let)
-            assert told(bus, own.later) == own.states[own.later]
-            assert not killed(bus, "prune", tmp_path, own.later, meanwhile=writing.let)
-            assert told(bus, own.later) == own.states[own.later]
+            writing.go_on(12)
+            made, last = len(archives(bus.backend)), bus.journal.settled(wait=True)
+            upto = _before_the_moment_of(bus, last)
+            state = told(bus, upto)
+            was_killed = killed(bus, "prune", tmp_path, last, after=after, meanwhile=writing.let)
+            assert told(bus, upto) == state
+            assert not killed(bus, "prune", tmp_path, last, meanwhile=writing.let)
+            assert told(bus, upto) == state
             done = archives(bus.backend)[made:]
             assert [each.state for each in done] == ["removed"] * len(COLUMNS)
             assert [_due(bus, each) for each in done] == [0] * len(COLUMNS)
@@ -210,6 +214,13 @@ def _left(bus: Bus, upto: int) -> list[Any]:
         f"SELECT s.position FROM journal s WHERE s.position <= {upto} AND (s.kind <> 'submitted' OR EXISTS "
         f"(SELECT 1 FROM journal o WHERE o.action_id = s.action_id AND o.kind = 'outcome' AND o.position <= {upto}))",
     )
+
+
+def _before_the_moment_of(bus: Bus, position: int) -> int:
+    """Up to where goes what was recorded earlier than a record."""
+    record = bus.journal.at(position)
+    assert record is not None
+    return bus.journal.last_before(record.recorded_at - timedelta(microseconds=1))
 
 
 def _due(bus: Bus, pruned: Archive) -> int:
