@@ -126,10 +126,12 @@ class PostgreSQLImages(Images):
 
     def later(self, cut: Cut) -> list[int]:
         if cut not in self._known_later:
-            # Each outcome by its index: the planner, who takes numbers and transactions for independent, expects many.
+            # The planner, who takes numbers and transactions for independent, expects many: each outcome by its index,
+            # and apart from that, the images by the order in which both grow, rather than all by whatever index.
             rows = self.rows_of(
-                "SELECT i.image FROM {home}actionbus_images i WHERE i.image <= ? AND i.xid >= ? AND coalesce("
-                f"{OWN_OUTCOME}, {BYPASS}) > ?",
+                "WITH late AS MATERIALIZED (SELECT l.image, l.xid, l.action FROM {home}actionbus_images l "
+                "WHERE l.image <= ? AND l.xid >= ?) "
+                f"SELECT i.image FROM late i WHERE coalesce({OWN_OUTCOME}, {BYPASS}) > ?",
                 (cut.image, cut.ended, cut.position),
             )
             self._known_later[cut] = [number for (number,) in rows]
