@@ -13,7 +13,14 @@ from typing import Any
 
 from actionbus.core import Bus
 from actionbus.projections.belonging import not_of_this_database
-from actionbus.projections.errors import IndexMissing, NeedsRebuild, NotOurs, ProjectionStopped, UnknownProjection
+from actionbus.projections.errors import (
+    IndexMissing,
+    NeedsRebuild,
+    NotOurs,
+    ProjectionStopped,
+    StoreRefused,
+    UnknownProjection,
+)
 from actionbus.projections.fed import is_name
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.projection import Projection
@@ -62,7 +69,8 @@ class Catalogue:
 
         The first index is served at once, while it fills: there was nothing to be seen before it. Cut off anywhere, the
         next call goes on: rows come first, so that no index is without; the alias then says which index is served, and
-        that it is built. Raises NeedsRebuild if readers see an index that this database knows nothing of.
+        that it is built. Raises NeedsRebuild if readers see an index that this database knows nothing of,
+        ProjectionStopped if the store does not accept what is declared of it.
         """
         rows = self.ledger.checkpoints(projection.name)
         served = self.store.aliased(projection.name)
@@ -87,9 +95,17 @@ class Catalogue:
         names = {row.index_name for row in self.ledger.checkpoints(projection.name)}
         if len(names) == 1:
             first = names.pop()
-            self.create_index(projection, first, loading=False)
+            try:
+                self.create_index(projection, first, loading=False)
+            except StoreRefused as error:
+                stopped = ProjectionStopped(
+                    f"the index of {projection.name} cannot be made, look at its mappings and settings: {error}"
+                )
+                self.ledger.tell(first, "stopped", stopped.detail)
+                raise stopped from error
             self.store.point_alias(projection.name, first)
             self.ledger.set_built(first)
+            self.ledger.wake(projection.name)
 
     def stranger(self, projection: type[Projection], served: str) -> NeedsRebuild:
         """Why an index that readers see and this database knows nothing of is not fed."""

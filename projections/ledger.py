@@ -301,6 +301,12 @@ class Ledger:
         told = None if detail is None else dumps(dict(detail))
         return self._sign(row, holder, state=state, detail=told)
 
+    def tell(self, index: str, state: str, detail: Mapping[str, Any]) -> None:
+        """Show a state of an index that nobody holds."""
+        with self._begin() as connection:
+            here = update(self._table).where(self._table.c.index_name == index, self._table.c.holder.is_(None))
+            connection.execute(here.values(state=state, detail=dumps(dict(detail))))
+
     def sign_of_life(self, row: Checkpoint, holder: str) -> bool:
         """The same, leaving the state alone, which somebody else may have changed."""
         return self._sign(row, holder)

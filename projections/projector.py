@@ -19,7 +19,7 @@ from actionbus.core.queueing.dispatcher import Recovery
 from actionbus.projections.catalogue import Catalogue
 from actionbus.projections.claim import Claim
 from actionbus.projections.delivery import Delivery, place_of, row_name
-from actionbus.projections.errors import IndexBusy, NeedsRebuild, ProjectionError, ProjectionStopped, StoreError
+from actionbus.projections.errors import IndexBusy, ProjectionError, ProjectionStopped, StoreError
 from actionbus.projections.feeder import BATCH, Feeder
 from actionbus.projections.ledger import Checkpoint
 from actionbus.projections.operating import Pauses
@@ -96,7 +96,7 @@ class Projector:
         try:
             rows = self._rows(projection)
             problem = "" if rows else str(self.catalogue.not_fed(projection, self._part, self._parts))
-        except NeedsRebuild as error:
+        except ProjectionStopped as error:
             rows, problem = [], str(error)
         if problem and told.get(projection.name) != problem:
             log.error("%s", problem)

@@ -173,6 +173,8 @@ def _nothing_of_ours(
             f"never in this store. {way_back}`actionbus projections rebuild {name}` makes a new one"
         )
         return "stopped", {"message": message, "rebuild": True}
+    if stopped := next((row for row in rows if row.state == "stopped"), None):
+        return "stopped", stopped.told
     return "new", {"message": "nobody has fed it yet: `actionbus projections run` makes its index"}
 
 

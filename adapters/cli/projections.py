@@ -128,8 +128,9 @@ def _explain(each: Status) -> None:
         for told in detail["traceback"].rstrip().splitlines():
             say(told)
     if each.state == "stopped" and detail.get("position"):
+        again = "rebuild" if each.role == "building" else "retry"
         say(
-            f"mend the reducer and `actionbus projections retry {each.projection}`, or leave the record out: "
+            f"mend the reducer and `actionbus projections {again} {each.projection}`, or leave the record out: "
             f"`actionbus projections skip {each.projection}`"
         )
 

@@ -147,6 +147,35 @@ def test_metrics_tell_state_and_reason_and_count_what_was_done(make_world: MakeW
     assert {*sample.labels} == {"projection", "index", "slice", "role", "state", "reason"}, "none for each record"
 
 
+def test_an_index_that_cannot_be_made_holds_no_other_up_and_is_told_of(make_real_world: MakeWorld) -> None:
+    """It is declared before the other, which is fed nevertheless, all the time and once."""
+
+    class Bad(Notes):
+        name = "bad"
+        mappings = {"properties": {"text": {"type": "txet"}}}
+
+    class Mended(Notes):
+        name = "bad"
+
+    def told_of_it() -> list[tuple[str, str]]:
+        found = (each for each in world.operations.status() if each.projection == "bad")
+        return [(each.state, str(each.detail.get("message"))) for each in found]
+
+    world = make_real_world(Bad, Notes)
+    with running(world):
+        world.operations.wait_for("notes", world.put("a"), PATIENCE_S)
+        eventually(lambda: {state for state, _ in told_of_it()} == {"stopped"})
+        assert all("cannot be made" in message and "[txet]" in message for _, message in told_of_it())
+    last = world.put("b")
+    with pytest.raises(ProjectionStopped, match=r"the index of bad cannot be made.*\[txet\]"):
+        world.catch_up()
+    assert world.operations.wait_for("notes", last, 0) >= last
+    mended = make_real_world(Mended, Notes)
+    mended.catch_up()
+    assert mended.documents("bad") == expected_notes(world.bus)
+    assert [state for state, _ in told_of_it()] == ["idle"]
+
+
 def test_an_error_that_nobody_expected_is_shown_and_tried_again(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
