@@ -27,10 +27,12 @@ from actionbus.projections.projection import (
     Reducer,
     as_keys,
     finder,
+    is_reserved,
     keys_of,
 )
 from actionbus.projections.store import Write
 
+_OURS = b'"' + RESERVED.encode()
 _PROBES = 2
 _PARTS = 8
 """So many parts of a great record may grow to what there is room for."""
@@ -300,9 +302,9 @@ def _checked(reducer: Reducer, document: Any, text: bytes | None, new: Any) -> b
         return None
     if not isinstance(new, dict):
         raise BrokenReducer(f"{reducer.name} returned a {type(new).__name__}; a document is a dict, or None")
-    if RESERVED in new:
-        raise BrokenReducer(f"{reducer.name} returned a field {RESERVED!r}, which is kept for positions")
     new_text = dumps(new)
+    if _OURS in new_text and any(map(is_reserved, new)):
+        raise BrokenReducer(f"{reducer.name} returned a field {RESERVED!r}, or in it, which is kept for positions")
     if b"null" in new_text:
         _refuse_nan(reducer, new)
     return new_text

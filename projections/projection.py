@@ -32,10 +32,15 @@ RESERVED: Final = "actionbus"
 """The field of a stored document that is ours: the position of the last record folded in, and when it was deleted."""
 
 _KEY_BYTES = 512
+"""Bytes of the longest key: the length of an `_id` that Elasticsearch takes."""
 SHORT_KEY = _KEY_BYTES // 4
 """Characters of a key that is short enough in any encoding."""
-"""Bytes of the longest key: the length of an `_id` that Elasticsearch takes."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def is_reserved(name: object) -> bool:
+    """Whether a field is `RESERVED`, or in it: Elasticsearch takes a dot in a name for a field within."""
+    return name == RESERVED or str(name).startswith(f"{RESERVED}.")
 
 
 class Rule(NamedTuple):
@@ -112,7 +117,7 @@ class Projection(FedDeclaration):
         for what in ("mappings", "settings"):
             if not isinstance(given := getattr(cls, what), Mapping):
                 found.append(f"{where}: `{what}` must be a dict, as Elasticsearch takes it, not {shown(given)}")
-        if isinstance(cls.mappings, Mapping) and RESERVED in cls.mappings.get("properties", {}):
+        if isinstance(cls.mappings, Mapping) and any(map(is_reserved, cls.mappings.get("properties", {}))):
             found.append(f"{where} maps the field {RESERVED!r}, which is kept for positions")
         if (
             isinstance(cls.settings, Mapping)

@@ -171,6 +171,7 @@ async def _cancelled() -> None:
         (_counts, "gave two documents for one record"),
         (lambda document: [1], "returned a list"),
         (lambda document: {"actionbus": 1}, "kept for positions"),
+        (lambda document: {"actionbus.position": 10**15}, "kept for positions"),
         (lambda document: {"x": object()}, "not JSON serializable"),
         (lambda document: {1: 2}, "Dict key must be str"),
         (lambda document: {"n": 2**70}, "Integer exceeds 64-bit range"),
