@@ -19,7 +19,15 @@ from actionbus.projections.errors import IndexMissing, StoreRefused, StoreUnavai
 
 try:
     from elastic_transport import HttpHeaders, Transport, TransportApiResponse
-    from elasticsearch import ApiError, Elasticsearch, NotFoundError, OrjsonSerializer, TransportError
+    from elasticsearch import (
+        ApiError,
+        Elasticsearch,
+        NotFoundError,
+        OrjsonSerializer,
+        SerializationError,
+        TransportError,
+        UnsupportedProductError,
+    )
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError("Elasticsearch needs the extra: pip install 'actionbus[elasticsearch]'") from error
 
@@ -50,7 +58,10 @@ class _Greeting(Transport):
             if not _is_elasticsearch(answer):
                 return answer
             self._is_known = True
-        return super().perform_request(method, target, headers=headers, **more)
+        answer = super().perform_request(method, target, headers=headers, **more)
+        if answer.body is None and method != "HEAD" and answer.meta.status < HTTPStatus.MULTIPLE_CHOICES:
+            raise SerializationError("an empty answer")
+        return answer
 
 
 def _is_elasticsearch(answer: TransportApiResponse) -> bool:
@@ -140,6 +151,10 @@ def told() -> Iterator[None]:
         yield
     except NotFoundError as error:
         raise IndexMissing(_reason(error)) from None
+    except UnsupportedProductError as error:
+        raise StoreUnavailable(
+            f"what answers in the place of Elasticsearch ({error.meta.status}) is not it; it may be a proxy's page"
+        ) from error
     except ApiError as error:
         status = error.meta.status
         if status == BUSY:
@@ -152,6 +167,8 @@ def told() -> Iterator[None]:
         if status in TOO_BUSY or status >= 500:
             raise StoreUnavailable(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
         raise StoreRefused(f"Elasticsearch does not accept this ({status}): {_reason(error)}") from error
+    except SerializationError as error:  # whose message has all of the answer in it, documents included
+        raise StoreUnavailable("Elasticsearch's answer cannot be read: it is no JSON, or not all of it came") from error
     except TransportError as error:
         raise StoreUnavailable(f"Elasticsearch cannot be reached: {error.message}{advice_on(error.message)}") from error
 
