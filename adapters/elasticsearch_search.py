@@ -71,11 +71,12 @@ class ElasticsearchSearch:
         return Hits(total, [_hit(each) for each in hits], _counted(answer), self._next(hits, total, answer))
 
     def _query(self) -> dict[str, Any]:
-        """A point in time that a cursor names may be of any index there is, so a query through it says of which."""
-        query = query_of(self._search, self._fields)
-        if self._search.after is None:
-            return query
-        return {"bool": {"must": [query], "filter": [ALIVE, {"term": {"_index": self._names.real_index}}]}}
+        """What is deleted is hidden here, too: somebody may have given the alias by hand, without its filter.
+
+        A point in time that a cursor names may be of any index there is, so a query through it says of which.
+        """
+        among = [ALIVE] if self._search.after is None else [ALIVE, {"term": {"_index": self._names.real_index}}]
+        return {"bool": {"must": [query_of(self._search, self._fields)], "filter": among}}
 
     def _where(self, place: PageEnd | None) -> dict[str, Any]:
         """What readers see now; or with a cursor what they saw when its first page was read."""

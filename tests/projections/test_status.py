@@ -10,6 +10,7 @@ from sqlalchemy import event
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.metrics import ProjectionCollector
 from actionbus.projections import NeedsRebuild, ProjectionStopped, Projector
+from actionbus.projections.search import Search
 from actionbus.projections.status import Status
 from tests.projections.conftest import PAIRS, MakeWorld, World
 from tests.projections.notes.app import Notes, expected_notes
@@ -39,6 +40,22 @@ def test_an_alias_that_was_removed_is_told_of_and_a_rollback_gives_it_back(make_
     assert "`actionbus projections rebuild notes --rollback` gives the name to the latest index" in told(world)
     assert world.operations.rollback("notes") == index
     assert world.documents() == expected_notes(world.bus)
+
+
+def test_under_an_alias_given_by_hand_deleted_documents_are_hidden_nevertheless(make_real_world: MakeWorld) -> None:
+    world = make_real_world(Notes)
+    assert isinstance(world.store, ElasticsearchStore)
+    for name in "ab":
+        world.put(name, "text")
+    world.drop("a")
+    world.catch_up()
+    index = str(world.store.aliased("notes"))
+    world.store.client.indices.delete_alias(index=index, name="notes")
+    world.store.client.indices.put_alias(index=index, name="notes")
+    for search in (Search(), Search("text"), Search(after="*")):
+        found = world.store.search("notes", search)
+        assert (found.total, [hit.key for hit in found.hits]) == (1, ["b"])
+    assert world.store.get("notes", "a") is None
 
 
 def test_an_index_that_was_removed_is_told_of_while_it_is_fed_and_a_rebuild_makes_another(
