@@ -164,7 +164,7 @@ def told() -> Iterator[None]:
                 f"Elasticsearch does not let us in ({status}): {_reason(error)}; see ACTIONBUS_ELASTICSEARCH_USER, "
                 "_PASSWORD and _API_KEY, and the rights that docs/guarantees.md lists"
             ) from error
-        if status in TOO_BUSY or status >= 500:
+        if status in TOO_BUSY or status >= 500 or error.error == "index_closed_exception":
             raise StoreUnavailable(f"Elasticsearch refuses for now ({status}): {_reason(error)}") from error
         raise StoreRefused(f"Elasticsearch does not accept this ({status}): {_reason(error)}") from error
     except SerializationError as error:  # whose message has all of the answer in it, documents included

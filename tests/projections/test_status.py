@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from actionbus.adapters.elasticsearch import ElasticsearchStore
 from actionbus.adapters.metrics import ProjectionCollector
-from actionbus.projections import NeedsRebuild, ProjectionStopped, Projector
+from actionbus.projections import NeedsRebuild, ProjectionStopped, Projector, StoreUnavailable
 from actionbus.projections.search import Search
 from actionbus.projections.status import Status
 from tests.projections.conftest import PAIRS, MakeWorld, World
@@ -56,6 +56,26 @@ def test_under_an_alias_given_by_hand_deleted_documents_are_hidden_nevertheless(
         found = world.store.search("notes", search)
         assert (found.total, [hit.key for hit in found.hits]) == (1, ["b"])
     assert world.store.get("notes", "a") is None
+
+
+def test_a_closed_index_is_away_and_no_query_is_blamed(make_real_world: MakeWorld) -> None:
+    world = make_real_world(Notes)
+    assert isinstance(world.store, ElasticsearchStore)
+    world.put("a", "text")
+    world.catch_up()
+    index = str(world.store.aliased("notes"))
+    world.store.client.indices.close(index=index)
+    world.put("b", "text")
+    for act in (
+        lambda: world.store.search("notes", Search("text")),
+        lambda: world.store.get("notes", "a"),
+        world.catch_up,
+    ):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            act()
+    world.store.client.indices.open(index=index)
+    world.catch_up()
+    assert world.documents() == expected_notes(world.bus)
 
 
 def test_an_index_that_was_removed_is_told_of_while_it_is_fed_and_a_rebuild_makes_another(
