@@ -85,14 +85,6 @@ def assert_none_divergent(steps: list[Step]) -> None:
     assert told == []
 
 
-def assert_hardly_any(steps: list[Step]) -> None:
-    """Of an application that reads by every way there is: what they saw of each other is found for nearly all."""
-    divergent = [step for step in steps if step.is_divergence]
-    told = [(step, [str(each) for each in step.differences]) for step in divergent]
-    assert len(divergent) <= max(1, len(steps) // 200), told
-    assert [each for each in told if not each[0].overlapped] == [], "one that overlapped with nobody never differs"
-
-
 def fill(bus: Bus) -> None:
     """A history of the shop: three accounts, a withdrawal that fails, a transfer."""
     for number in (1, 2, 3):

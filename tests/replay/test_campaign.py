@@ -19,7 +19,7 @@ from actionbus.replay import Replayer
 from actionbus.replay.sandbox import clocks
 from tests.conftest import TORTURE
 from tests.processes import CONTEXT
-from tests.replay.conftest import NewSandbox, assert_hardly_any, attempt, open_bus
+from tests.replay.conftest import NewSandbox, assert_none_divergent, attempt, open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.models import Base
@@ -71,7 +71,7 @@ def test_under_processes_nothing_diverges(postgres_url: URL, server: Any) -> Non
         steps = verified(bus, sandbox)
         server.drop(sandbox)
     assert told(steps, "retired") == []
-    assert_hardly_any(steps)
+    assert_none_divergent(steps)
     assert len(told(steps, "unplayable")) <= len(steps) * 0.02, told(steps, "unplayable")
 
 
