@@ -35,6 +35,9 @@ Apart = Callable[[SeenOthers], tuple[Rerun, list[Difference]]]
 _MOST_CHANGES: Final = 300
 """Of an action that made more, no change is compared with history before it has ended."""
 
+_MOST_PASSES: Final = 300
+"""So often is an action run where rows are passed over."""
+
 
 class RecordedHistory(NamedTuple):
     """What history holds of records."""
@@ -69,6 +72,7 @@ class OverlappedAction:
         self._sandbox = sandbox
         self._apart = apart
         self._changes: list[Net] = []
+        self._passes = _MOST_PASSES
         own: list[int] = []
         for each in entry.all():
             shapes, images = history.images(each.outcome)
@@ -83,19 +87,24 @@ class OverlappedAction:
         again = min(datetime.now(UTC), self._sandbox.begun_at)
         with self._sandbox.before(seen.taken_back()):
             rerun, differences = self._apart(seen)
-            if differences and any(map(SKIPS.search, rerun.statements)) and self._passes_over(seen, rerun):
+            skips = any(map(SKIPS.search, rerun.statements))
+            if differences and skips and self._passes_over(seen, rerun):
                 differences = []
         fields = {f"{each.action} {each.field}" for each in differences} | {f"unplayable {n}" for n in rerun.unplayable}
         outcome = self._entry.outcome
         told = bool(differences) and are_permuted(differences, [outcome.result, outcome.calls], answer_of(rerun))
         has_status = rerun.outcome.status == outcome.status
-        return TriedWay(frozenset(fields), has_status, self._departs(rerun, again), told and not rerun.unplayable)
+        departs = None if skips else self._departs(rerun, again)  # what it took may be what it has to pass over
+        return TriedWay(frozenset(fields), has_status, departs, told and not rerun.unplayable)
 
     def _passes_over(self, seen: SeenOthers, rerun: Rerun) -> bool:
         """Whether it comes out as recorded where rows that it takes now, having seen that, are passed over."""
         made = seen.decisions, seen.first_before
 
         def run(out_of_sight: OutOfSight) -> tuple[list[Net], bool]:
+            if not self._passes:
+                return [], False
+            self._passes -= 1
             seen.beside = out_of_sight
             seen.taken_back()
             again, differences = self._apart(seen)

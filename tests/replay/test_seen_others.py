@@ -293,17 +293,25 @@ def claim(handler: Any) -> int:
     return found
 
 
-def test_a_row_that_was_passed_over_and_one_that_others_had_changed(way: Way, empty_postgres_url: URL) -> None:
+@pytest.mark.parametrize(("changed", "held", "taken"), [(1, 2, 3), (3, 1, 2)])
+def test_a_row_that_was_passed_over_and_one_that_others_changed(
+    way: Way, empty_postgres_url: URL, changed: int, held: int, taken: int
+) -> None:
+    """Before the statement that passed it over, or after."""
+
     def choose(handler: Any) -> Any:
-        found = balances(handler, 1)
+        found = balances(handler, changed)
+        if changed < held:
+            way.pause()
+        found.append(claim(handler) + way.bug)
         way.pause()
-        return [*found, claim(handler) + way.bug, *balances(handler, 1)]
+        return [*found, *balances(handler, changed)]
 
     CallBack.function = choose
-    way.meanwhile = [lambda: way.bus.execute("deposit", {"id": 1, "amount": 5000}) and None]
+    way.meanwhile = [lambda: way.bus.execute("deposit", {"id": changed, "amount": 5000}) and None]
     with way.engine.begin() as holding:
-        holding.execute(text("SELECT FROM accounts WHERE id = 2 FOR UPDATE"))
-        assert way.bus.execute("call_back").result == [100, 3, 5100]
+        holding.execute(text("SELECT FROM accounts WHERE id = :held FOR UPDATE"), {"held": held})
+        assert way.bus.execute("call_back").result == [100, taken, 5100]
     check(way, empty_postgres_url)
 
 
