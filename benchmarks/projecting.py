@@ -33,6 +33,8 @@ from benchmarks.setting import append_outcomes, databases, prepare
 _PAGE = 10_000
 _LIVE_S, _PER_SECOND = 10, 200
 _BIG_ONES = 400
+_HEAP_MIB = 2048
+"""Of Elasticsearch: with less, a million documents that `helpers.bulk` writes can be too many for it."""
 
 
 class Counters(Projection):
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="also fold N records, and watch the memory")
     options = parser.parse_args()
     with databases(are_empty=True) as urls, tempfile.TemporaryDirectory() as folder:
-        server = LocalServer(Path(folder))
+        server = LocalServer(Path(folder), _HEAP_MIB)
         url = server.start()
         try:
             # Memory first: its peak is that of the process, and what is compared below is kept in it.
@@ -178,6 +180,7 @@ def catching_up(url: URL, elasticsearch: str, rounds_asked: int, records: int, p
             taken = ours()
             written, refreshed = bare()
         rounds.append((records / taken, len(final) / written, len(final) / refreshed))
+        print(f"  {written / taken * records / len(final):.2f}", end="", flush=True)
     gc.unfreeze()
     client.close()
     store.close()
