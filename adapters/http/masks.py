@@ -1,4 +1,5 @@
-"""What a reader of the journal sees of values: all, all but personal ones, or only that there are some.
+"""What a reader of the journal sees of values, also of runs and projections: all, all but personal ones, or only that
+there are some.
 
 A masked value is `{"$masked": true}`, a personal one that is withheld `{"$personal": true}`, or `[personal]` in a text.
 """
@@ -33,6 +34,8 @@ _OPEN: Final = (
     "release",
 )
 _VALUES: Final = ("idempotency_key", "context", "result", "error", "calls")
+_VALUES_OF_RUNS: Final = ("problem", "concurrency_key")
+_OF_A_RECORD: Final = ("position", "document", "refused", "error", "traceback")
 
 
 class Masks:
@@ -97,6 +100,21 @@ class Masks:
             "before": self.row(change.table, change.before),
             "after": self.row(change.table, change.after),
         }
+
+    def run(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """A queued action, or what ended badly, as JSON. What of it is personal was never kept."""
+        if self.access.payloads:
+            return dict(told)
+        return {**told, **{name: MASKED for name in _VALUES_OF_RUNS if told.get(name) is not None}}
+
+    def stop(self, detail: Mapping[str, Any]) -> dict[str, Any]:
+        """Why a projection is where it is. What is said of a record or a document may hold any value of it, and nobody
+        can tell which of them are personal.
+        """
+        if self.access.personal or not any(name in detail for name in _OF_A_RECORD):
+            return dict(detail)
+        like = PERSONAL if self.access.payloads else MASKED
+        return {name: value if name == "position" else like for name, value in detail.items()}
 
     def who(self, who: Who) -> dict[str, Any]:
         """Whose a change was, as far as the reader may know."""

@@ -39,7 +39,7 @@ def action_of(records: Sequence[Record], run: Run | None, masks: Masks | None) -
     told["state"] = run.state if run else "done" if len(records) > 1 else "running"
     if run:
         everything = described_run(run)
-        told["run"] = everything if masks else {name: everything[name] for name in _RUN_TO_ITS_CALLER}
+        told["run"] = masks.run(everything) if masks else {name: everything[name] for name in _RUN_TO_ITS_CALLER}
     return told
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.journal_access import access_of
+from actionbus.adapters.http.masks import Masks
 from actionbus.adapters.json_views import described_dead_letter, described_run
 from actionbus.core import ActionRunner
 from actionbus.core.storage.queue_state import Queues
@@ -17,21 +18,24 @@ class Looks:
     """For one caller, who may read the journal. Raises PermissionDenied otherwise."""
 
     def __init__(self, api: Api, runner: ActionRunner) -> None:
-        access_of(runner, api.bus)
+        self._masks = Masks(api.bus, access_of(runner, api.bus))
         self._api, self._bus = api, api.bus
 
     def projections(self) -> list[dict[str, Any]]:
         """Where each projection is."""
-        return [vars(each) | {"healthy": each.healthy} for each in self._api.projections().status()]
+        return [
+            vars(each) | {"healthy": each.healthy, "detail": self._masks.stop(each.detail)}
+            for each in self._api.projections().status()
+        ]
 
     def runs(self) -> dict[str, Any]:
         """Queued actions that have no outcome yet."""
         runs = self._bus.runs.all(MOST_RUNS)
         letters = Queues(self._bus.backend).dead_letters(MOST_RUNS)
         return {
-            "runs": [described_run(each) for each in runs],
+            "runs": [self._masks.run(described_run(each)) for each in runs],
             "counts": self._bus.runs.counts(),
-            "letters": [described_dead_letter(each) for each in letters],
+            "letters": [self._masks.run(described_dead_letter(each)) for each in letters],
         }
 
     def about(self) -> dict[str, Any]:

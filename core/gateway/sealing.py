@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from actionbus.core.declare.registry import Action
-from actionbus.core.secrecy.personal import Personal, SubjectKey, is_erased
+from actionbus.core.secrecy.personal import Personal, SubjectKey, is_erased, withheld
 from actionbus.core.storage.backend import Backend
 from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.subject_keys import inserting, key_of
@@ -100,6 +100,10 @@ class Sealer:
                 made = payload.dumps(self._column(row, column, payload.loads(text)))
                 changed |= {column: made} if made != text else {}
         return row._replace(**changed, format=SEALED) if changed else row
+
+    def left_out(self, text: str) -> str:
+        """A text for where no erasure comes, such as the queue's tables: without what is personal in it."""
+        return str(withheld(self._personal.json(text, ""))) if self._arguments else text
 
     def _column(self, row: Row, column: str, value: Any) -> Any:
         place = f"{row.action_id.hex}/{column}"

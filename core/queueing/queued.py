@@ -181,7 +181,7 @@ class QueuedCall(Call):
             pause = self._pause_after(error)
             if pause is not None or self._is_worth_another_try(error, connection):
                 self._scrubber.exception(error)
-                unfinished = AttemptUnfinished(f"{type(error).__name__}: {words(error)}")
+                unfinished = AttemptUnfinished(self._sealer.left_out(f"{type(error).__name__}: {words(error)}"))
                 unfinished.pause = pause
                 raise self._told(unfinished) from error
         try:
@@ -223,7 +223,7 @@ class QueuedCall(Call):
 
     def _append_outcome(self, connection: Connection, row: Row, error: BaseException) -> int | None:
         if not isinstance(error, ActionCancelled):
-            problem = f"{type(error).__name__}: {self._scrubber.text(words(error))}"
+            problem = self._sealer.left_out(f"{type(error).__name__}: {self._scrubber.text(words(error))}")
             uncounted = 1 if isinstance(error, AttemptsExhausted) else 0  # the claim by which it was given up
             self._burying = [self._services.runs.burying(row.action_id, row.status or "failed", problem, uncounted)]
         return self._backend.append_alone(connection, row, self._with_keys())

@@ -12,12 +12,15 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
-from actionbus import Application, Bus
+from actionbus import Application, Bus, Record
+from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
 from actionbus.adapters.inspector.pages import ROUTES
 from actionbus.flask import ActionBus
 from actionbus.inspector import inspector_app
+from actionbus.projections import Projection, ProjectionStopped, Projector, on
+from tests.adapters.inspector.inn.actions.reprice import Reprice
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
 from tests.adapters.inspector.looking import PAGES, mounted, who
@@ -121,3 +124,56 @@ def test_an_application_without_a_checkpoint_shows_nothing(sqlite_url: Any) -> N
         app.config["ACTIONBUS_INSPECTOR"] = True
         ActionBus(app, bus=bus, inspector=True)
         assert app.test_client().get("/inspector/").status_code == 403
+
+
+class Wary(Projection):
+    """Cannot take in what it is given, and says so with what it was given."""
+
+    mappings = {"properties": {}}
+
+    @on("reserve", key="id")
+    def reserved(self, document: dict[str, Any] | None, record: Record) -> dict[str, Any]:
+        """Never."""
+        raise ValueError(f"{record.arguments['guest']}: {record.arguments['note']}")
+
+
+def test_errors_of_queue_and_projections_are_values_too(sqlite_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Any) -> Any:
+        raise ValueError(f"no reservation of Cleo at {self.args.price}")
+
+    monkeypatch.setattr(Reprice, "execute", refused)
+    application = Application(
+        "inn",
+        actions=["tests.adapters.inspector.inn.actions"],
+        models=inn.models,
+        dependencies=inn.dependencies,
+        projections=[Wary],
+    )
+    with Bus(application, sqlite_url) as bus:
+        bus.create()
+        bus.execute("reserve", {"id": "r-cleo", "guest": "Cleo", "note": "Dora is allergic"}, actor="clerk")
+        failed, left = (bus.runner("clerk").execute_async("reprice", {"id": "r", "price": "91"}) for _ in range(2))
+        with pytest.raises(ValueError, match="Cleo"):
+            bus.run_queued(failed.action_id)
+        with bus.backend.connection() as connection:
+            run = bus.services.claims.take(connection, "worker", 60, only=left.action_id)
+        assert run is not None
+        bus.runs.hand_back(run, 60.0, "waiting for Cleo")
+        with pytest.raises(ProjectionStopped, match="Dora is allergic"):
+            Projector(bus, EmbeddedStore(bus.engine)).catch_up()
+        client = mounted(bus, ACTIONBUS_INSPECTOR=True)
+
+        def seen(path: str, actor: str) -> str:
+            found: str = client.get(path, headers={"X-Actor": actor}).text
+            return found
+
+        run_path = f"/actions/{left.action_id}"
+        assert seen("/inspector/queue", "clerk").count("Cleo") == 2
+        assert "waiting for Cleo" in seen(run_path, "manager")
+        assert "allergic" in seen("/inspector/projections", "manager")
+        for path in ("/inspector/queue", run_path, "/inspector/projections"):
+            page = seen(path, "auditor")
+            assert "masked" in page
+            assert "Cleo" not in page
+            assert "allergic" not in page
+        assert "allergic" not in seen("/inspector/projections", "clerk"), "nobody can tell what of an error is personal"

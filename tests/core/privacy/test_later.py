@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from actionbus import Bus, InvalidArguments
+from actionbus import Bus, InvalidArguments, Retry
+from actionbus.core.storage.queue_state import Queues
 from actionbus.core.values.payload import ERASED
 from actionbus.replay import Replayer
 from tests.core.privacy.actions.admit import Admit
@@ -60,6 +61,29 @@ def test_what_was_erased_before_it_was_run_is_rejected(clinic: Clinic) -> None:
         assert record is not None
         assert record.status == "rejected"
         assert bus.runs.get(ticket.action_id) is None
+
+
+def refuse(handler: Any) -> Any:
+    raise RuntimeError(f"cannot admit {handler.args.name}, who is ill")
+
+
+def test_the_queue_keeps_no_personal_value_of_what_went_wrong(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Admit, "retry", Retry(on=(RuntimeError,), attempts=2, backoff=0.0), raising=False)
+    Admit.function = refuse
+    told = "RuntimeError: cannot admit [personal], who is ill"
+    queue = Broker()
+    with Bus(clinic.application, clinic.url, broker=queue) as bus:
+        ticket = bus.runner().execute_async("admit", ADA)
+        bus.run_queued(ticket.action_id)
+        waiting = bus.runs.get(ticket.action_id)
+        assert waiting is not None
+        assert waiting.problem == told
+        with pytest.raises(RuntimeError):
+            bus.run_queued(ticket.action_id)
+        assert [each.problem for each in Queues(bus.backend).dead_letters()] == [told]
+        record = bus.journal.outcome(ticket.action_id)
+        assert record is not None
+        assert "Ada Lovelace" in record.error["message"], "the journal has it, under its subject's key"
 
 
 def test_what_a_handler_queues_has_its_key(clinic: Clinic) -> None:
