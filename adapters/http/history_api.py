@@ -111,12 +111,17 @@ class HistoryApi:
         cursors = self._seals.of(runner.actor, f"history of {table}")
         place = _place(cursors, cursor)
         at = self._point(request, "at") if place is None else self._settled(place[0])
-        with _told(), self._bus.history.streamed(table, at, after=place and place[1], limit=limit + 1) as streamed:
+        with (
+            _told(),
+            self._bus.history.streamed(
+                table, at, after=place and place[1], limit=limit + 1, most=MOST_READ
+            ) as streamed,
+        ):
             ((name, rows),) = list(islice(((name, list(rows)) for name, rows in streamed), 1))
         page, has_more = rows[:limit], len(rows) > limit
         (told,) = streamed.basis.tables
         more = None
-        if has_more and masks.access.payloads:
+        if has_more and streamed.is_ordered and masks.access.payloads:
             more = _cursor(cursors, streamed.basis.position, told.key, page[-1])
         return shown(
             {
@@ -126,6 +131,7 @@ class HistoryApi:
                 "rows": [masks.row(name, each) for each in page],
                 "more": more,
                 "has_more": has_more,
+                "is_ordered": streamed.is_ordered,
                 "basis": _basis(streamed.basis, masks),
             }
         )

@@ -6,7 +6,7 @@ A page knows nothing but what the read API tells the caller who looks at it: so 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from actionbus.adapters.http.answer import Answer, StreamedAnswer
 from actionbus.adapters.http.api import Api
 from actionbus.adapters.http.journal_access import access_of
+from actionbus.adapters.http.reading import refuse_others
 from actionbus.adapters.http.request import Request
 from actionbus.adapters.inspector.looks import Looks
 from actionbus.adapters.links import NO_LINKS, Links
@@ -50,6 +51,10 @@ class Asking:
         """Those of the page's parameters that have one of these names, but for empty ones."""
         wanted = set(names)
         return tuple((name, value) for name, value in self.query if name in wanted and value)
+
+    def refuse_others(self, names: Collection[str]) -> None:
+        """A filter that is mistyped would show everything. Raises Malformed."""
+        refuse_others(self._request("", self.query), names)
 
     @property
     def looks(self) -> Looks:

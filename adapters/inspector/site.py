@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, g, request, url_for
 from werkzeug.exceptions import HTTPException
@@ -139,8 +140,8 @@ def _static(name: str) -> Response:
 
 
 def _root() -> str:
-    """Where it is mounted, without a slash at the end."""
-    return url_for(f"{NAME}.timeline").rstrip("/")
+    """Where it is mounted, without a slash at the end, as browsers write it: Werkzeug leaves SCRIPT_NAME as it came."""
+    return quote(url_for(f"{NAME}.timeline").rstrip("/"), safe="/%:@!$&'()*+,;=~")
 
 
 def _headers() -> dict[str, str]:

@@ -76,6 +76,8 @@ class StateStream:
 
     basis: Basis
     """What they rest on; known when they have been read and the `with` has ended."""
+    is_ordered: bool
+    """Whether each table's rows come in the order of a key, by which one can go on."""
 
     def __init__(self, tables: Iterator[tuple[str, Iterator[Columns]]]) -> None:
         self._tables = tables

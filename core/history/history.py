@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -104,18 +105,26 @@ class History:
 
     @contextmanager
     def streamed(
-        self, table: str | None = None, at: At = None, *, after: Key = None, limit: int | None = None
+        self,
+        table: str | None = None,
+        at: At = None,
+        *,
+        after: Key = None,
+        limit: int | None = None,
+        most: int | None = None,
     ) -> Iterator[StateStream]:
         """The same, of however many rows: each table's name and its rows, to be read one after the other.
 
-        What it rests on is in `basis` afterwards. Raises HistoryError, for a page of all tables too.
+        What it rests on is in `basis` afterwards. Raises HistoryError, for a page of all tables too, and for one of
+        rows that have no order, unless no more than `most` changes are to be read for it: then it has the first found.
         """
         if table is None and (after is not None or limit is not None):
             raise HistoryError("`after` and `limit` page through one table; name it: state('assets', limit=100)")
         with self.opened(at) as opened:
             chosen = opened.chosen(table)
             told = [(each, Rows(opened.images, each, opened.cut)) for each in chosen]
-            streamed = StateStream((each.name, rows.columns(after, limit)) for each, rows in told)
+            streamed = StateStream((each.name, rows.columns(after, limit, most)) for each, rows in told)
+            streamed.is_ordered = all(rows.is_ordered for _, rows in told)
             yield streamed
             bases = opened.bases_of(chosen, [rows.broken for _, rows in told])
             streamed.basis = opened.basis(bases, everything=table is None)
@@ -169,12 +178,16 @@ class History:
         return found | {n: left[n] for n, each in found.items() if each.change is first and each.is_same(left.get(n))}
 
     def diff(self, a: At, b: At = None, table: str | None = None, *, most: int | None = None) -> Differences:
-        """The rows that differ between two points: `before` is at the first, `after` at the other.
+        """The rows that differ between two points: `before` is at `a`, `after` at `b`, whichever of them came first.
 
         Raises HistoryError if more than `most` changes lie between.
         """
+        low = self.position(a)
+        if b is not None and self.position(b) < low:
+            back = self.diff(b, low, table, most=most)
+            return Differences([replace(row, before=row.after, after=row.before) for row in back.rows], back.basis)
         with self.opened(b) as opened:
-            before = opened.at(self.position(a))
+            before = opened.at(low)
             chosen = opened.chosen(table)
             before.require_told(each.name for each in chosen)
             shapes = [shape for each in chosen for shape in opened.all_of(each)]

@@ -38,16 +38,28 @@ class Rows:
         self.broken += folded.broken
         yield from folded.rows
 
-    def columns(self, after: Any = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """The same by columns; beyond a key, at most so many. Raises HistoryError where there is no key to go by."""
-        if after is None and limit is None and not self._fold.is_keyed:
+    @property
+    def is_ordered(self) -> bool:
+        """Whether there is a key to go by."""
+        return self._fold.is_keyed
+
+    def columns(self, after: Any = None, limit: int | None = None, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """The same by columns; beyond a key, at most so many. Raises HistoryError where there is no key to go by, and
+        more than `most` changes are to be read for that.
+        """
+        if after is None and not self._fold.is_keyed and (limit is None or self._is_short(most)):
             left = [row for row in self.all() for _ in range(row.times)]
-            return iter(self._told([row.shape for row in left], [row.row for row in left]))
+            return islice(self._told([row.shape for row in left], [row.row for row in left]), limit)
         if not self._fold.is_keyed:
             raise HistoryError(_no_order(self._recorded))
         beyond = None if after is None else self._recorded.key_of(after)
         stretches = self._by_key(beyond, limit or STRETCH)
         return islice(chain.from_iterable(self._told(each.shapes, each.rows) for each in stretches), limit)
+
+    def _is_short(self, most: int | None) -> bool:
+        recorded, cut = self._recorded, self._cut
+        begun = cut._replace(image=recorded.since_image - 1)
+        return most is not None and self._images.count_between(recorded.shapes, begun, cut, most) <= most
 
     def _by_key(self, after: Any = None, size: int = STRETCH) -> Iterator[Stretch]:
         """The rows that are there."""

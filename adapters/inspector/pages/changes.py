@@ -53,8 +53,8 @@ def changes_told(
 
 
 def text_of_key(key: Mapping[str, Any]) -> str:
-    """A row's key as an address has it; nothing for one that is masked, or is none that a text tells."""
-    if any(isinstance(each, (Mapping, list)) or each is None for each in key.values()):
+    """A row's key as an address has it; nothing for one that is masked, or is none that a text tells, or no key."""
+    if not key or any(isinstance(each, (Mapping, list)) or each is None for each in key.values()):
         return ""
     return key_text(list(key.values()))
 

@@ -93,7 +93,7 @@ def diff(asking: Asking) -> Page:
     a, b, name = asking.first("a"), asking.first("b"), asking.first("table")
     asked = [("from", a), ("to", b), ("table", name), ("limit", _DIFFERENCES)]
     found = asking.diff([(each, value) for each, value in asked if value]) if a is not None else None
-    upto = str(found["basis"]["position"]) if found else None
+    upto = (b or str(found["basis"]["position"])) if found else None
     changes = [difference_told(each, before_at=a, after_at=upto) for each in found["rows"]] if found else []
     return Page("diff.html", {"title": "Diff", "a": a, "b": b, "table": name, "found": found, "changes": changes})
 

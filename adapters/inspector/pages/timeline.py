@@ -18,11 +18,13 @@ ON_A_PAGE: Final = 100
 STATUSES: Final = ("succeeded", "rejected", "denied", "failed", "interrupted")
 _NAMED: Final = {"q": "text", "touching": "changed"}
 """Filters that a page calls otherwise than the address."""
+_OF_A_PAGE: Final = frozenset({"cursor", "limit", "sel", "part"})
 _MENUS: Final = ("action", "actor", "status", "release")
 
 
 def timeline(asking: Asking) -> Page:
     """The newest records, or those beside a cursor; with `sel`, one of them beside the list."""
+    asking.refuse_others(FILTERS | _OF_A_PAGE)
     filters = asking.given(FILTERS)
     cursor, limit = asking.given(["cursor"]), asking.given(["limit"])
     found = asking.journal((*filters, *(limit or (("limit", str(ON_A_PAGE)),)), *cursor))

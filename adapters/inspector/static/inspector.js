@@ -31,20 +31,34 @@ async function show(row) {
   const where = link(row)?.dataset.panel;
   if (!panel || !where || matchMedia("(max-width: 900px)").matches) return;
   const mine = ++asked;
-  const answer = await fetch(`${row.dataset.href}?part=panel`, { headers: { Accept: "text/html" } });
-  if (!answer.ok || mine !== asked) return;
-  const text = await answer.text();
+  const answer = await fetch(`${row.dataset.href}?part=panel`, { headers: { Accept: "text/html" } }).catch(() => null);
+  const text = answer?.ok ? await answer.text().catch(() => null) : null;
   if (mine !== asked) return;
-  panel.innerHTML = text; // made by our own templates, which escape all that was stored
+  if (text === null) panel.replaceChildren(note(`Record ${row.dataset.position} cannot be shown now: ${why(answer)}.`));
+  else panel.innerHTML = text; // made by our own templates, which escape all that was stored
   panel.parentElement.classList.add("open");
   for (const each of rows()) each.toggleAttribute("aria-selected", false);
   row.setAttribute("aria-selected", "true");
-  history.replaceState(null, "", where);
+  history.replaceState(history.state, "", where);
   dress(panel);
+}
+// What could not be read is told in its place, lest something else be taken for it.
+const why = (answer) => (answer ? `the server answers ${answer.status}` : "the server does not answer");
+function note(text) {
+  const told = document.createElement("p");
+  told.className = "note";
+  told.setAttribute("role", "alert");
+  told.textContent = text;
+  return told;
 }
 
 const rowOf = (event) => event.target.closest?.(ROWS);
-document.addEventListener("focusin", (event) => rowOf(event) && show(rowOf(event)));
+document.addEventListener("focusin", (event) => {
+  const row = rowOf(event);
+  if (!row) return;
+  history.replaceState({ row: row.dataset.href }, "");
+  show(row);
+});
 document.addEventListener("click", (event) => {
   const row = rowOf(event);
   if (!row || getSelection()?.toString()) return;
@@ -118,8 +132,9 @@ async function ask(mine = turn) {
       const text = await answer.text();
       if (mine !== turn) return;
       if (answer.ok) take(text);
-      live.textContent = answer.ok ? "live" : "stopped";
-      if (!answer.ok && answer.status < 500) return toggle(false);
+      const isOver = !answer.ok && answer.status < 500;
+      live.textContent = answer.ok ? "live" : isOver ? "stopped" : "waiting";
+      if (isOver) return toggle(false);
     } catch {
       if (mine !== turn) return;
       live.textContent = "waiting";
@@ -236,12 +251,14 @@ async function slideTo(position) {
   where.searchParams.set("at", position);
   where.searchParams.delete("cursor");
   const answer = await fetch(where).catch(() => null);
-  const text = await answer?.text();
+  const text = await answer?.text().catch(() => null);
   if (mine !== slid) return;
-  if (!answer?.ok) return say(`nothing is told of position ${position}`);
+  document.querySelector("input[name=at]").value = position;
+  if (!answer?.ok || !text) {
+    return document.getElementById("state").replaceChildren(note(`Nothing is told of position ${position}: ${why(answer)}.`));
+  }
   const then = new DOMParser().parseFromString(text, "text/html");
   for (const id of ["state", "steps"]) document.getElementById(id).replaceWith(then.getElementById(id));
-  document.querySelector("input[name=at]").value = position;
   document.title = then.title;
   history.replaceState(null, "", where);
   say(`position ${position}`);
@@ -333,3 +350,7 @@ function escape(typing) {
   }
   follow("a[data-up]");
 }
+
+// Whoever comes back to a page goes on from the row on which he left it.
+const left = history.state?.row;
+if (left) link(rows().find((each) => each.dataset.href === left))?.focus({ preventScroll: true });

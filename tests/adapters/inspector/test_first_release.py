@@ -211,3 +211,30 @@ def test_going_back_comes_to_the_same_place(look: Look, watched: Watched) -> Non
     assert watched.here() == "/?sel=26"
     expect(page.locator("#panel h2").first).to_contain_text("reprice")
     assert page.locator("tr[aria-selected=true]").get_attribute("data-position") == "26"
+    expect(page.locator("tr[aria-selected=true] a").first).to_be_focused()
+    page = look("/table?table=reservations")
+    for _ in range(3):
+        page.keyboard.press("j")
+    third = page.locator("table.state tbody tr").nth(2).locator("a").first
+    expect(third).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/row?*")
+    page.go_back()
+    expect(third).to_be_focused()
+
+
+def test_what_cannot_be_read_stands_in_the_place_of_what_was(look: Look) -> None:
+    """As when a session is over: nothing of before is taken for what was asked for now."""
+    page = look("/?sel=26")
+    panel = page.locator("#panel")
+    expect(panel.locator("h2").first).to_contain_text("reprice")
+    page.route("**/*part=panel*", lambda route: route.fulfill(status=401, body="away"))
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(panel).to_contain_text("the server answers 401")
+    expect(panel).not_to_contain_text("reprice")
+    page = look("/table?table=reservations&at=24")
+    page.route("**/table?*", lambda route: route.fulfill(status=403, body="away"))
+    tab_to(page, "#slide")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#state")).to_have_text("Nothing is told of position 23: the server answers 403.")

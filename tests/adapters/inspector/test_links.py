@@ -11,11 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
 from tests import processes
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
@@ -27,11 +30,19 @@ from tests.waiting import PATIENCE_S, eventually
 def test_every_link_leads_to_a_page(url: URL) -> None:
     with Bus(inn, url) as bus:
         bus.create()
+        with bus.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE visits (who TEXT)"))
+            install(bus.backend, connection, [TableWanted("visits")])
         tell(bus)
+        with bus.engine.begin() as connection:
+            connection.execute(text("INSERT INTO visits VALUES ('Una'), ('Una')"))
+        bus.execute("reserve", {"id": "r-hal", "guest": "Hal"}, actor="clerk")
+        seen = bus.journal.last()
         door = Door(bus)
         client = app_behind(door, bus, "embedded").test_client()
         client.get(f"/enter?token={door.token}")
-        first = [*PAGES.values(), *OTHERS[:-1]]
+        first = [*PAGES.values(), *OTHERS[:-1], "/table?table=visits", f"/diff?a={seen - 3}", f"/diff?a={seen}&b=20"]
+        first += [f"/actions/{each.position}" for each in bus.journal.read(kind="bypass")]
         pages = {path: client.get(path, follow_redirects=True) for path in first}
         assert {path: answer.status_code for path, answer in pages.items() if answer.status_code != 200} == {}
         links = {
@@ -43,6 +54,9 @@ def test_every_link_leads_to_a_page(url: URL) -> None:
         walked = client.get("/origin?table=reservations&key=r-dora&column=price").text
         assert "which was run by" in walked
         assert "import_prices" in walked
+        assert client.get("/table?table=visits").text.count("Una") == 2, "a table without a key is shown too"
+        mistyped = client.get("/?acton=reserve")
+        assert mistyped.status_code == 400, "a filter that is mistyped would show everything"
         nowhere = client.get("/origin?table=reservations&key=r-dora&column=prize")
         assert nowhere.status_code == 404
         assert "has no column &#39;prize&#39;" in nowhere.text

@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from actionbus import Bus
 from actionbus.adapters.http import history_api
+from actionbus.core.history.install import install
+from actionbus.core.history.shapes import TableWanted
 from tests.adapters.http.journal.reading import Web
 
 MASKED = {"$masked": True}
@@ -87,6 +90,32 @@ def test_a_difference(told: Web) -> None:
     assert (row["before"]["balance"], row["after"]["balance"]) == (3, 10)
     assert len(told.get("/history/diff", **{"from": end})["rows"]) == 2
     assert told.get("/history/diff", limit=1, **{"from": end})["has_more"]
+
+
+def test_a_difference_backwards_is_the_same_rows_the_other_way_round(told: Web) -> None:
+    end = told.bus.journal.settled()
+    points = (str(end - 4), str(end))
+    there = told.get("/history/diff", **{"from": points[0], "to": points[1]})["rows"]
+    back = told.get("/history/diff", **{"from": points[1], "to": points[0]})["rows"]
+    assert len(there) > 1
+    assert back == [each | {"before": each["after"], "after": each["before"]} for each in there]
+
+
+def test_a_table_without_a_key_tells_its_first_rows(told: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    with told.bus.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE visits (who TEXT, times INTEGER)"))
+        install(told.bus.backend, connection, [TableWanted("visits")])
+    with told.bus.engine.begin() as connection:
+        connection.execute(text("INSERT INTO visits VALUES ('ann', 1), ('ann', 1), ('bob', 2)"))
+    told.bus.execute("deposit", {"id": 2, "amount": 7}, actor="dan")
+    whole = told.get("/history/state/visits")
+    assert sorted(each["who"] for each in whole["rows"]) == ["ann", "ann", "bob"]
+    assert (whole["is_ordered"], whole["has_more"]) == (False, False)
+    first = told.get("/history/state/visits", limit=2)
+    assert (len(first["rows"]), first["has_more"], first["more"]) == (2, True, None)
+    assert told.get("/history/state/accounts", limit=1)["is_ordered"]
+    monkeypatch.setattr(history_api, "MOST_READ", 2)
+    assert "ask for its whole state" in told.get("/history/state/visits", expected=404)["detail"]
 
 
 def paths(bus: Bus) -> list[str]:
