@@ -10,6 +10,7 @@ from actionbus.core.history.copies import Copy, OnSQLite
 from actionbus.core.history.copies_postgresql import OnPostgreSQL
 from actionbus.core.history.opened import OpenedPosition
 from actionbus.core.history.recorded import RecordedTable
+from actionbus.core.storage.archives import Archive
 
 
 @contextmanager
@@ -24,13 +25,21 @@ def copy_of(high: OpenedPosition, tables: Sequence[RecordedTable]) -> Iterator[C
         copy.close()
 
 
-def first_true(low: int, high: int, check: Callable[[int], bool]) -> tuple[int | None, int, str]:
+def what_went(opened: OpenedPosition, tables: Sequence[RecordedTable]) -> Archive | None:
+    """The last archive, or pruning, that took images of these tables: nobody here knows what they were before."""
+    shapes = (shape for each in tables for shape in opened.all_of(each))
+    found = (opened.images.archived(each.shape) for each in shapes)
+    return max((each for each in found if each is not None), key=lambda each: each.upto, default=None)
+
+
+def first_true(low: int, high: int, check: Callable[[int], bool], went: Archive | None) -> tuple[int | None, int, str]:
     """The first position beyond `low` at which `check` holds, how often it was asked, and what to know of it.
 
     Between two records nothing changes, so that the first position found is that of a record.
     """
     if check(low):
-        raise HistoryError(f"the query is true at position {low} already, where the search begins; begin earlier")
+        then = went.where() if went is not None and went.upto >= low else "begin earlier"
+        raise HistoryError(f"the query is true at position {low} already, where the search begins; {then}")
     if not check(high):
         return None, 2, "the query is not true at the end; if it was true for a while, end the search earlier"
     checks = 2

@@ -27,7 +27,7 @@ from actionbus.core.history.answers import (
     State,
     StateStream,
 )
-from actionbus.core.history.bisecting import copy_of, first_true
+from actionbus.core.history.bisecting import copy_of, first_true, what_went
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import read_declared
 from actionbus.core.history.differing import Differing
@@ -244,7 +244,8 @@ class History:
                     copy.go(low.at(position))
                     return copy.holds(sql)
 
-                found, checks, note = first_true(low.cut.position, opened.cut.position, holds)
+                went = what_went(opened, named)
+                found, checks, note = first_true(low.cut.position, opened.cut.position, holds, went)
             note = note if touched else "nothing was changed in this range"
             source = opened.images.sources([found])[found] if found is not None else None
             return BisectResult(source, checks, opened.basis(opened.bases_of(named)), note)
@@ -265,7 +266,9 @@ class History:
                         "it was given unseen, before this position by which that was noticed" if is_unseen(last) else ""
                     )
                     return BisectResult(told.noticed_by(number), len(changes), basis, note)
-            return BisectResult(None, len(changes), basis, f"{column} never had that value")
+            went = what_went(opened, [recorded])
+            since = f" since position {went.upto}; {went.where()}" if went else ""
+            return BisectResult(None, len(changes), basis, f"{column} never had that value{since}")
 
     def touched(self, record: Record, most: int | None = None) -> list[Change]:
         """What a record did to rows; see `Record.touched`. With `most` it must not be to more of them."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from actionbus import Bus, HistoryArchived, InvalidArguments
+from actionbus import Bus, HistoryArchived, HistoryError, InvalidArguments
 from actionbus.core.history.archiving import place_at
 from actionbus.projections.delivery import place_of
 from actionbus.projections.ledger import Ledger
@@ -140,6 +140,19 @@ def test_whoever_asks_for_an_archived_action_is_told_where_it_is(bus: Bus, tmp_p
         bus.runner("ann").revert(action.action_id)
     with pytest.raises(ReplayError, match=where):
         whole(bus.journal, action.action_id)
+
+
+def test_a_bisect_does_not_say_never_of_what_is_archived(bus: Bus, tmp_path: Path) -> None:
+    archived(bus, 4, tmp_path / "a")
+    where = f"archived in {tmp_path / 'a'}"
+    never = bus.history.bisect_row("accounts", 1, "balance", 0).note
+    assert never.startswith("balance never had that value since position 4; ")
+    assert where in never
+    with pytest.raises(HistoryError, match=f"where the search begins; .*{where}"):
+        bus.history.bisect("SELECT balance > 0 FROM accounts")
+    with pytest.raises(HistoryError, match="where the search begins; begin earlier"):
+        bus.history.bisect("SELECT balance > 1 FROM accounts", good=6)
+    assert bus.history.bisect("SELECT balance > 1 FROM accounts").source is not None
 
 
 def test_operations_of_the_bus_are_not_told_to_be_gone(bus: Bus, tmp_path: Path) -> None:
