@@ -74,6 +74,7 @@ from actionbus.core.values.journal_filter import JournalFilter
 
 log = logging.getLogger("actionbus")
 BATCH: Final = 2_000
+_TOLD_AFTER_S: Final = 1.0
 _SCAN: Final = 10_000
 """Positions among which a hole is looked for at once; beyond so many only if somebody writes for long."""
 _MOMENT_S: Final = 0.2
@@ -203,7 +204,7 @@ class SettledReader:
         """
         if self._has_holes:
             self._backend.read(self._end_here)
-            self._backend.read(lambda connection: self._outlast(connection, None))
+            self._backend.read(lambda connection: self._outlast(connection, None, logging.WARNING))
 
     def waiting_for(self) -> list[str]:
         """Who holds the hole at the settled end, if there is one."""
@@ -288,8 +289,11 @@ class SettledReader:
         with self._guard:
             self._settled = max(self._settled, position)
 
-    def _outlast(self, connection: Connection, patience: float | None) -> bool:
-        """Wait until every transaction that holds the lock now has ended; whether they did before patience did."""
+    def _outlast(self, connection: Connection, patience: float | None, level: int = logging.INFO) -> bool:
+        """Wait until every transaction that holds the lock now has ended; whether they did before patience did.
+
+        After a while it is logged whom it waits for.
+        """
         known = self._holders(connection)
         waited_for, pauses, told = known, growing(0.001, 0.1), False
         started = time.monotonic()
@@ -303,9 +307,14 @@ class SettledReader:
                 waited_for = waited_for | {each for each in now if each.startswith("-1/") and each not in known}
             known = now
             waited_for = waited_for & now
-            if not told and waited_for and time.monotonic() - started > 1:
+            if not told and waited_for and time.monotonic() - started > _TOLD_AFTER_S:
                 who = ", ".join(self._described(connection, waited_for))
-                log.info("the reader waits at position %d for %s", self._settled + 1, who)
+                log.log(
+                    level,
+                    "the journal waits at position %d until these have ended: %s",
+                    self._settled + 1,
+                    who,
+                )
                 told = True
         return True
 

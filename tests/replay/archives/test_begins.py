@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus, HistoryArchived, HistoryError, InvalidArguments, OutcomeArchived, PermissionDenied
+from actionbus.core.storage import reader
 from actionbus.projections import Subscription
 from actionbus.projections.delivery import place_of
 from actionbus.projections.errors import ProjectionStopped
@@ -28,6 +30,7 @@ from tests.conftest import BusFactory, query
 from tests.helpers import Run, documents
 from tests.replay.archives.history import archived, nobody
 from tests.shop.app import make_application
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -225,3 +228,24 @@ def test_a_new_process_knows_where_history_begins_while_others_write(
         with Bus(make_application(), bus.engine) as late:
             assert late.journal.settled() == end + 2
             assert late.history.basis(end).position == end
+
+
+def test_whoever_keeps_records_from_going_is_named(
+    make_postgres_bus: BusFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An open transaction that could have taken a key that is archived; nobody sees why else the command stands still."""
+    bus = make_postgres_bus()
+    bus.execute("open_account", {"id": 1, "name": "a"})
+    end = bus.journal.settled()
+    monkeypatch.setattr(reader, "_TOLD_AFTER_S", 0.0)
+    with bus.engine.connect() as other, ThreadPoolExecutor() as pool:
+        other.execute(text("LOCK TABLE journal IN ROW EXCLUSIVE MODE"))
+        pid, _ = other.execute(text("SELECT pg_backend_pid(), pg_current_xact_id()")).one()
+        going = pool.submit(archived, bus, end, tmp_path / "a")
+        try:
+            eventually(lambda: str(pid) in caplog.text, "it says whom it waits for")
+            assert not going.done()
+        finally:
+            other.rollback()
+        assert going.result().state == "removed"
+    assert [each.levelname for each in caplog.records if str(pid) in each.getMessage()] == ["WARNING"]
