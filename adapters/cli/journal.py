@@ -33,7 +33,9 @@ def stats(env: Environment, as_json: bool) -> None:
     """Count what is in the journal, by action and status."""
     env.bus.journal.require()
     told = env.bus.journal.stats()
-    waiting = env.bus.journal.waiting_for()
+    waiting, begun = env.bus.journal.waiting_for(), env.bus.journal.begins.archive()
+    if begun:
+        say(("note:", "yellow"), f" counts are of all there ever were; {begun.where()}", stderr=True)
     if as_json:
         print_json({**told, "settled": env.bus.journal.settled(), "waiting_for": waiting})
         return

@@ -116,6 +116,10 @@ def test_what_lies_before_is_told_to_be_archived(bus: Bus, tmp_path: Path, run: 
     assert bus.journal.stats()["records"] == stats + 2, "counts are of all"
     assert where in run("show", "2", code=2).stderr
     assert where in run("log", "-n", "50").stderr
+    assert (
+        f"counts are of all there ever were; history before position {upto} is archived"
+        in run("journal", "stats").stderr
+    )
     assert where in run("history", "rows", "accounts", "1", "--at", "3", code=1).stderr
     [first, *_] = bus.history.rows("accounts", 1).changes
     assert (first.operation, first.after and first.after["balance"]) == ("baseline", 2)
