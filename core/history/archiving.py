@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from actionbus.core.declare.application import Application, narrowed
-from actionbus.core.errors import HistoryError, InvalidArguments
+from actionbus.core.errors import HistoryError, InvalidArguments, PermissionDenied
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.images import Cut
 from actionbus.core.history.recorded import holds
@@ -151,6 +151,23 @@ class Archiving:
                 f"the archive has {manifest['records']} records and is of {manifest['erasures']} erasures; here are "
                 f"{records} records and {erasures} erasures: remove {self._folder} and archive anew"
             )
+
+
+def require_owner(backend: Backend, connection: Connection) -> None:
+    """Raises PermissionDenied for a role that may not remove what is archived. Asked before anything is written."""
+    if connection.dialect.name != "postgresql":
+        return
+    asked = text(
+        "SELECT current_user, has_table_privilege(to_regclass(:archives), 'INSERT') "
+        "AND has_table_privilege(to_regclass(:journal), 'DELETE')"
+    )
+    given = {"archives": f"{backend.prefix}{ARCHIVES}", "journal": backend.journal_name}
+    who, is_allowed = connection.execute(asked, given).one()
+    if not is_allowed:
+        raise PermissionDenied(
+            "history is archived, attached again and pruned by the owner of its tables, and the database knows you as "
+            f"{who}: connect as the owner"
+        )
 
 
 def refuse_readers(backend: Backend, connection: Connection, upto: int) -> None:

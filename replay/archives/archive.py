@@ -18,8 +18,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from actionbus.core import Bus, InvalidArguments, PermissionDenied
-from actionbus.core.history.archiving import ArchiveCut, Archiving, Removal, erasures_made, place_at, refuse_readers
+from actionbus.core import Bus, OutcomeUnknown
+from actionbus.core.history.archiving import (
+    ArchiveCut,
+    Archiving,
+    Removal,
+    erasures_made,
+    place_at,
+    refuse_readers,
+    require_owner,
+)
 from actionbus.core.storage.archives import ARCHIVE_ACTION, Archive, archives
 from actionbus.projections.incarnation import Incarnation
 from actionbus.replay.archives import transfer
@@ -74,6 +82,7 @@ def archive(
     to read what would go, PermissionDenied.
     """
     bus.journal.require()
+    bus.backend.read(lambda connection: require_owner(bus.backend, connection))
     removal = Removal(bus.journal)
     unfinished = removal.finish(lambda: watch("removing"))
     if unfinished and upto <= unfinished[-1].upto:
@@ -89,13 +98,20 @@ def archive(
             outcome = bus.operate(
                 work.application(bus.application), ARCHIVE_ACTION, told, actor=actor, operator=operator
             )
-        except (InvalidArguments, PermissionDenied):
-            if written.is_own:  # else all that happened would lie about in clear, in a folder that no list has
-                remove(folder)
+        except Exception as error:
+            if written.is_own and not isinstance(error, OutcomeUnknown):
+                with suppress(Exception):  # whoever cannot even ask leaves it
+                    _remove_refused(bus, folder, written.digest)
             raise
     noted = _found(bus, outcome.result["archive"])
     removal.run(noted, watch("removing"))
     return _found(bus, noted.archive)
+
+
+def _remove_refused(bus: Bus, folder: Path, digest: str) -> None:
+    """Else all that happened would lie about in clear, in a folder that no list has and no erasure looks into."""
+    if all(each.digest != digest for each in archives(bus.backend)):
+        remove(folder)
 
 
 def _found(bus: Bus, number: int) -> Archive:

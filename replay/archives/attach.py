@@ -22,6 +22,7 @@ from actionbus.core.history.archiving import (
     erasures_made,
     records_upto,
     refuse_unfinished,
+    require_owner,
     set_state,
 )
 from actionbus.core.history.carrying import Bringing
@@ -48,6 +49,7 @@ def attach(bus: Bus, folder: Path, *, actor: str | None = None, operator: bool =
     archive has to be attached first; PermissionDenied.
     """
     bus.journal.require()
+    bus.backend.read(lambda connection: require_owner(bus.backend, connection))
     manifest, digest = read_manifest(folder), digest_of(folder / MANIFEST)
     if manifest["journal"] != bus.journal.identity():
         raise ReplayError(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actionbus.core import Bus
-from actionbus.core.history.archiving import Removal
+from actionbus.core.history.archiving import Removal, require_owner
 from actionbus.core.history.pruning import Due, Pruning, due
 from actionbus.core.storage.archives import PRUNE_ACTION
 from actionbus.replay.archives.archive import Watch
@@ -27,6 +27,7 @@ def prune(
     `confirm` is shown what is due, and may raise. What was cut off is gone on with first.
     """
     bus.journal.require()
+    bus.backend.read(lambda connection: require_owner(bus.backend, connection))
     removal = Removal(bus.journal)
     removal.finish(lambda: watch("removing"))
     tables = due(bus.history, now or datetime.now(UTC), watch("looking"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from actionbus import Bus, HistoryArchived, HistoryError, InvalidArguments
+from actionbus import Bus, HistoryArchived, HistoryError, InvalidArguments, OutcomeUnknown, PermissionDenied
 from actionbus.core.history.archiving import place_at
 from actionbus.projections.delivery import place_of
 from actionbus.projections.ledger import Ledger
@@ -19,9 +19,10 @@ from actionbus.replay import Replayer
 from actionbus.replay.archives import transfer
 from actionbus.replay.archives.attach import attach
 from actionbus.replay.archives.folders import JOURNAL, MANIFEST
+from actionbus.replay.archives.prune import prune
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.past.history import whole
-from tests.conftest import prepared
+from tests.conftest import BusFactory, prepared
 from tests.replay.archives.history import archived, nobody
 from tests.shop.app import make_application
 
@@ -119,6 +120,60 @@ def test_what_is_refused_leaves_no_folder(bus: Bus, tmp_path: Path, monkeypatch:
     with pytest.raises(InvalidArguments, match="still to be read by"):
         archived(bus, 4, tmp_path / "a")
     assert list(tmp_path.glob("a*")) == []
+
+
+def test_what_failed_leaves_no_folder_and_what_nobody_knows_does(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operate = bus.operate
+
+    def failing(*given: Any, **named: Any) -> Any:
+        raise RuntimeError("the database refused it")
+
+    monkeypatch.setattr(bus, "operate", failing)
+    with pytest.raises(RuntimeError):
+        archived(bus, 4, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    for error in (OutcomeUnknown("the connection was lost"), RuntimeError("after it was decided")):
+
+        def lost(*given: Any, error: Exception = error, **named: Any) -> Any:
+            operate(*given, **named)
+            raise error
+
+        monkeypatch.setattr(bus, "operate", lost)
+        with pytest.raises(type(error)):
+            archived(bus, 4, tmp_path / "a")
+        monkeypatch.undo()
+        assert archived(bus, 4, tmp_path / "a").state == "removed", "it was decided, and is gone on with"
+        attach(bus, tmp_path / "a", operator=True, watch=nobody)
+        (tmp_path / "a").rename(tmp_path / type(error).__name__)
+
+
+def test_a_role_that_does_not_own_the_tables_is_refused_before_anything_is_written(
+    make_postgres_bus: BusFactory, tmp_path: Path
+) -> None:
+    owners = make_postgres_bus()
+    owners.execute("open_account", {"id": 1, "name": "a"})
+    end, role = owners.journal.settled(), f"archiver_{owners.engine.url.database}"
+    archived(owners, 1, tmp_path / "one")
+    with owners.engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'p'")
+        connection.exec_driver_sql(f'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        connection.exec_driver_sql(f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"')
+    try:
+        with Bus(make_application(), owners.engine.url.set(username=role, password="p")) as bus:
+            for refused in (
+                lambda: archived(bus, end, tmp_path / "a"),
+                lambda: attach(bus, tmp_path / "one", operator=True, watch=nobody),
+                lambda: prune(bus, operator=True, watch=nobody),
+            ):
+                with pytest.raises(PermissionDenied, match=f"by the owner of its tables, .*{role}"):
+                    refused()
+            assert [each.name for each in tmp_path.iterdir()] == ["one"]
+    finally:
+        with owners.engine.begin() as connection:
+            connection.exec_driver_sql(f'DROP OWNED BY "{role}"')
+            connection.exec_driver_sql(f'DROP ROLE "{role}"')
 
 
 def test_of_several_archives_the_others_are_told_too(bus: Bus, tmp_path: Path) -> None:
