@@ -66,6 +66,7 @@ class Sandbox(SandboxDatabase):
         super().__init__(application, database, prepare=prepare, session_factory=session_factory)
         self.overrides = MappingProxyType(dict(overrides or {}))
         self.fresh = Fresh()
+        self._is_running = False
         self._check_deferred = self.engine.dialect.name == "postgresql" and any(map(is_checked_late, self.models))
         inside.tell_defaults(self.engine, self._impose_defaults)
 
@@ -90,6 +91,7 @@ class Sandbox(SandboxDatabase):
         commit just before each statement. `generated` are rows that a test knows in place of recorded ones.
         """
         world = world or PlayedWorld(entry)
+        self._since_commit += 1
         self.sequences.stand_before(recorded)
         scrubber = Scrubber()
         intent = self._intent(entry, arguments, world, scrubber)
@@ -102,6 +104,7 @@ class Sandbox(SandboxDatabase):
             GeneratedValues(recorded, self.tables, self.fresh, generated or {}),
             self._point(),
         )
+        self._is_running = True
         happening = None
         if meanwhile is not None:
             happening = Happening(meanwhile, lambda: self._numbers_beyond(self._last_image), self.tables.put)
@@ -124,6 +127,7 @@ class Sandbox(SandboxDatabase):
         except BaseException:
             with suppress(Exception):  # Ctrl-C may have cost the connection; it is what is told
                 transaction.end(keep=False)
+            self._is_running = False
             raise
         succeeded = error is None
         images = self._images.beyond(self._shapes, self._last_image) if succeeded else []
@@ -191,10 +195,19 @@ class Sandbox(SandboxDatabase):
         assert rerun.transaction is not None
         rerun.transaction.end(keep=rerun.succeeded)
         rerun.transaction = None
+        self._is_running = False
         if rerun.succeeded:
             self._last_image = rerun.last_image
-        self._since_commit += 1
-        if self._since_commit >= _COMMIT_EVERY and not self._asides:
+        self._commit_at_times()
+
+    def put(self, nets: Sequence[Net], *, begun: Sequence[str] = ()) -> None:
+        """Make rows what history says of them."""
+        super().put(nets, begun=begun)
+        self._commit_at_times()
+
+    def _commit_at_times(self) -> None:
+        """After many runs, also such as were taken back: each is a savepoint, of which the server keeps much."""
+        if self._since_commit >= _COMMIT_EVERY and not self._asides and not self._is_running:
             self.commit()
 
     def drop(self, rerun: Rerun) -> None:
@@ -202,6 +215,7 @@ class Sandbox(SandboxDatabase):
         if rerun.transaction is not None:
             rerun.transaction.end(keep=False)
             rerun.transaction = None
+            self._is_running = False
 
 
 def _identity(entry: Entry, overrides: Mapping[str, Any]) -> Identity:

@@ -20,7 +20,7 @@ from actionbus import Application, Bus, Unique, outside
 from actionbus.replay import LeavesSandbox, NotRecorded, Replayer, Step
 from actionbus.testing import HeldBroker
 from tests.conftest import prepared
-from tests.replay.conftest import open_bus
+from tests.replay.conftest import fill, open_bus
 from tests.servers import Server
 from tests.shop.actions.call_back import CallBack
 from tests.shop.actions.deposit import Deposit
@@ -305,3 +305,24 @@ def test_ctrl_c_in_a_replay_is_told_as_such(url: URL, sandbox_url: Any, monkeypa
         monkeypatch.setattr(CallBack, "function", interrupted)
         with pytest.raises(KeyboardInterrupt), Replayer(bus.journal, make_application(), sandbox_url) as replayer:
             list(replayer.verify())
+
+
+def test_a_transaction_does_not_grow_with_what_was_taken_back(
+    bus: Bus, new_sandbox: Callable[[], URL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run is a savepoint, kept or not; what is under way is not committed."""
+    monkeypatch.setattr("actionbus.replay.sandbox.sandbox._COMMIT_EVERY", 3)
+    fill(bus)
+    with Replayer(bus.journal, make_application(), new_sandbox()) as replayer:
+        sandbox, commits = replayer.sandbox, list[int]()
+        commit = sandbox.commit
+        monkeypatch.setattr(sandbox, "commit", lambda: (commits.append(at), commit()))
+        for at, (entry, recorded) in enumerate(replayer.begin(0), start=1):
+            for _ in range(2):
+                sandbox.drop(sandbox.run(entry, recorded))
+            rerun = sandbox.run(entry, recorded)
+            sandbox.put([])
+            assert at not in commits
+            sandbox.drop(rerun)
+            sandbox.put(recorded)
+    assert commits == [*range(1, at + 1)]
