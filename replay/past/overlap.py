@@ -18,6 +18,8 @@ from actionbus.replay.past.nets import HeldRow, Net
 
 _FEW: Final = 3
 """Of so many that matter to a statement, all choices are tried in the end; of more each alone."""
+_MOST_BUT_FOR_ONE: Final = 24
+"""So many choices at most are of those that came first but for one: it was committed long after it drew its position."""
 _NEAR: Final = 100
 """Of so many before it is asked whether one had seen them."""
 LOCKS: Final = re.compile(r"\b(update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
@@ -175,8 +177,23 @@ class SeenOthers:
             if found not in told and set(found) <= set(able):
                 told.add(found)
                 yield True, found
+        for found in self._but_for_one([each for each in self._pending[:first] if each in relevant]):
+            if found not in told:
+                told.add(found)
+                yield True, found
         if LOCKS.search(given.text):
             yield from ((False, found) for found in sorted(told) if found)
+
+    def _but_for_one(self, relevant: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """The first ones without one of them, and those that came after it for certain; the last of them first."""
+        pairs = sorted(combinations(range(len(relevant)), 2), key=lambda pair: pair[1] - pair[0])
+        for late, upto in pairs[:_MOST_BUT_FOR_ONE]:
+            gone: set[int] = set()
+            found = self._pending[: self._pending.index(relevant[upto]) + 1]
+            for n in found:
+                if n == relevant[late] or self._others[n].behind & gone:
+                    gone.add(n)
+            yield tuple(n for n in found if n not in gone)
 
     def _with_those_before(self, number: int) -> set[int]:
         found = {number}

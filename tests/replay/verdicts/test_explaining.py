@@ -103,6 +103,21 @@ def test_where_there_is_more_than_can_be_tried_only_what_nothing_takes_away_coun
     assert (search.is_complete, search.seen, search.lasting) == (False, None, {"bug"})
 
 
+@pytest.mark.parametrize("truth", [{0, 1, 2, 3, 5}, {1, 2}, {0, 2, 3, 4, 5}, {4}])
+def test_one_that_was_committed_later_than_those_behind_it(truth: set[int]) -> None:
+    """By one statement, to which more matter than all choices are tried of."""
+    who = [each._replace(behind=frozenset()) for each in others(6)]
+
+    def tried(seen: SeenOthers) -> TriedWay:
+        there = set(range(6)) - {int(net.key) for net in seen.taken_back()}
+        there |= {int(net.key) for net in seen.commits(Given(1, "SELECT", {}, 0))}
+        return TriedWay(frozenset() if there == truth else frozenset(["x"]), True, None, False)
+
+    search = Search(who, Always(), tried)
+    assert search.seen is not None
+    assert search.tries < 60
+
+
 @pytest.mark.parametrize("key", [(), ("id",)])
 def test_who_was_committed_after_whom_where_rows_have_no_key(key: tuple[str, ...]) -> None:
     """Rows of one table have nothing to do with each other, unless they are one, or alike."""

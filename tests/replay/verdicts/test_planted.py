@@ -27,6 +27,7 @@ from tests.replay.trade.idioms import IDIOMS
 from tests.replay.trade.planted import BUGS, HARMLESS
 from tests.replay.trade.verifying import ALL, arguments
 
+ENOUGH = 5
 VALUES = ": recorded .+, now .+"
 
 
@@ -51,7 +52,10 @@ for name, (idiom, *changes) in HARMLESS.items():
 
 
 def judged(bus: Bus, sandbox: Any, after: int = 0) -> dict[str, list[Step]]:
-    """What is said of each action as it is, under "", and with each of what can be planted into its idiom."""
+    """What is said of each action as it is, under "", and with each of what can be planted into its idiom.
+
+    A bug is planted until it has been found some times: of one that others cannot explain, all that can be is tried.
+    """
     found: dict[str, list[Step]] = defaultdict(list)
     with Replayer(bus.journal, make_application(), sandbox) as replayer:
         for entry, recorded in replayer.begin(after, statuses=ALL):
@@ -61,6 +65,8 @@ def judged(bus: Bus, sandbox: Any, after: int = 0) -> dict[str, list[Step]]:
             if step.rerun is not None:
                 replayer.sandbox.drop(step.rerun)
             for name, function in PLANTED[idiom].items():
+                if name in BUGS and sum(each.is_divergence for each in found[name]) >= ENOUGH:
+                    continue
                 before, IDIOMS[idiom] = IDIOMS[idiom], function
                 try:
                     step = replayer.judged(entry, recorded)
