@@ -19,7 +19,7 @@ from actionbus.replay.past.nets import HeldRow, Net
 _FEW: Final = 3
 """Of so many that matter to a statement, all choices are tried in the end; of more each alone."""
 _MOST_BUT_FOR_ONE: Final = 24
-"""So many choices at most are of those that came first but for one: it was committed long after it drew its position."""
+"""So many choices at most are of those that came first but for one, which was committed long after its position."""
 _NEAR: Final = 100
 """Of so many before it is asked whether one had seen them."""
 LOCKS: Final = re.compile(r"\b(update|delete|merge|lock)\b|\bfor\s+(no\s+key\s+)?(update|share|key)\b", re.I)
