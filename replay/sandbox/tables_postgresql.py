@@ -15,6 +15,10 @@ from actionbus.core.storage.names import quoted
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.sandbox.tables import MOST_LAID_OUT, Layout, Row, Tables
 
+_AS_THEY_LIE: Final = "; ".join(
+    f"SET LOCAL enable_{way} = {'on' if way == 'seqscan' else 'off'}"
+    for way in ("seqscan", "indexscan", "indexonlyscan", "bitmapscan")
+)
 _UNIQUE: Final = text("""
     SELECT n.nspname || '.' || c.relname, a.attname
     FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -74,10 +78,14 @@ class PostgreSQLTables(Tables):
 
     @contextmanager
     def laid_out(self, tables: Sequence[str], layout: Layout | None) -> Iterator[bool]:
-        """Whoever asks takes it back: the rows are other ones, of the same values, and lie behind the old ones."""
+        """Whoever asks takes it back: the rows are other ones, of the same values, and lie behind the old ones.
+
+        They are read as they lie: an index, where the planner prefers that, would give them in its own order.
+        """
         with self.unhindered():
             for table in tables:
                 self._lay_out(table, layout)
+        self._cursor().execute(_AS_THEY_LIE)
         yield True
 
     def _lay_out(self, table: str, layout: Layout | None) -> None:

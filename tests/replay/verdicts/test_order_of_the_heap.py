@@ -10,10 +10,11 @@ from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.engine import URL
 
 from actionbus.replay import Step
+from tests.conftest import query
 from tests.replay.conftest import open_bus
 from tests.replay.trade import make_application
 from tests.replay.trade.idioms import IDIOMS
-from tests.replay.trade.models import Setting, readings
+from tests.replay.trade.models import Setting, Tag, readings
 from tests.replay.trade.verifying import told, verified
 
 Way = Callable[[Any, Any], Any]
@@ -104,3 +105,24 @@ BUGS: dict[str, tuple[Way, Way, Any]] = {
 def test_an_order_hides_nothing(url: URL, sandbox_url: URL, bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = steps_of(url, sandbox_url, monkeypatch, *BUGS[bug])
     assert [step.verdict for step in steps] == ["same", "divergent"]
+
+
+def test_an_order_in_which_an_index_gave_rows(postgres_url: URL, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a planner prefers is nobody's choice either: in history it read the table, in the sandbox an index."""
+    words = insert(Tag.__table__)
+    monkeypatch.setitem(
+        IDIOMS, "fill", lambda h: h.session.execute(words, [{"word": each} for each in "caedb"]) and None
+    )
+    monkeypatch.setitem(IDIOMS, "way", lambda h: h.session.scalar(select(func.string_agg(Tag.word, literal(",")))))
+    sandbox = server.database()
+    for way in ("seqscan", "bitmapscan"):
+        query(sandbox, f"ALTER DATABASE {sandbox.database} SET enable_{way} = off")
+    with open_bus(make_application(), postgres_url) as bus:
+        bus.execute("act", {"idiom": "fill"})
+        assert bus.execute("act", {"idiom": "way"}).result == "c,a,e,d,b"
+        steps = verified(bus, sandbox)
+    server.drop(sandbox)
+    assert [(step.verdict, [each.now for each in step.differences]) for step in steps] == [
+        ("same", []),
+        ("order", ["a,b,c,d,e"]),
+    ]
