@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actionbus.core import Bus, Outcome
-from actionbus.projections.delivery import row_name
+from actionbus.projections.delivery import place_of, row_name
 from actionbus.projections.errors import UnknownProjection
 from actionbus.projections.ledger import Checkpoint, Ledger
 from actionbus.projections.operating import Pause, Pauses, pause, resume
@@ -92,8 +92,12 @@ class Subscriptions:
         return self._move(name, at, actor, f"left out: {row.told.get('error', '')}"[:500])
 
     def reset(self, name: str, to: int, *, actor: str | None = None, reason: str = "") -> Outcome:
-        """Let it go on beyond another position, by the same action; whoever hands over finds out at once."""
-        self._row(name)
+        """Let it go on beyond another position, by the same action; whoever hands over finds out at once.
+
+        One that was never followed begins there, and not at the journal's start.
+        """
+        if self._known(name) in self._declared:
+            place_of(self._ledger, name)
         return self._move(name, to, actor, reason)
 
     def _move(self, name: str, to: int, actor: str | None, reason: str) -> Outcome:

@@ -201,6 +201,17 @@ def test_none_is_moved_beyond_what_there_is(followed: Followed) -> None:
     assert followed.has_all()
 
 
+def test_before_it_is_followed_for_the_first_time_it_can_be_said_where_it_begins(followed: Followed) -> None:
+    """So that one that is new, or was renamed, does not do again what was done long ago."""
+    followed.put("a", "b")
+    followed.operations.reset("notices", followed.expected()[0], reason="it was another's until now")
+    with followed.running():
+        eventually(lambda: noticed(followed.path))
+        followed.put("c")
+        eventually(lambda: len([each for batch in noticed(followed.path) for each in batch]) == 2)
+    assert [each for batch in noticed(followed.path) for each in batch] == followed.expected()[1:]
+
+
 def test_a_pause_holds_through_restarts_and_says_whose_it_is(followed: Followed) -> None:
     followed.put("a")
     with followed.running():
@@ -235,7 +246,7 @@ def test_what_is_unknown_is_named(followed: Followed) -> None:
         with pytest.raises(UnknownProjection, match="there are: notices"):
             way("nobody")
     with pytest.raises(UnknownProjection, match="was never followed"):
-        followed.operations.reset("notices", 1)
+        followed.operations.skip("notices", 1)
 
 
 def test_a_declaration_that_is_wrong_is_refused(sqlite_url: URL) -> None:
