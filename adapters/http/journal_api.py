@@ -118,7 +118,7 @@ class JournalApi:
         refuse_others(request, {"depth", "width"})
         depth, width = whole_number(request, "depth", 3, MOST_DEPTH), whole_number(request, "width", 20, MOST_WIDTH)
         submitted = self._found(which)
-        nothing = NotFound(f"there is no action {which[:100]} that you may see")
+        nothing = self._nothing(which)
         seen = VisibleActions(runner, self._bus)
         if submitted is None or not seen.may(submitted):
             raise nothing
@@ -160,7 +160,7 @@ class JournalApi:
 
     def _that_he_may_see(self, runner: ActionRunner, which: str) -> tuple[Record, Access]:
         """An action's first record and what of it the caller may see. Raises NotFound for one that he may not."""
-        nothing = NotFound(f"there is no action {which[:100]} that you may see")
+        nothing = self._nothing(which)
         if (found := self._found(which)) is None:
             raise nothing
         try:
@@ -176,6 +176,13 @@ class JournalApi:
             return next(iter(journal.of_action(which, opened=False)), None)
         except ValueError:
             return None
+
+    def _nothing(self, which: str) -> NotFound:
+        """What is told of an action that is not there, not to be seen, or archived: to everybody the same."""
+        begins, position = self._bus.journal.begins.position(), position_of(which)
+        is_archived = position is not None and position < begins
+        more = f"; history before position {begins} is archived" if is_archived else ""
+        return NotFound(f"there is no action {which[:100]} that you may see{more}")
 
     def _whole(self, found: Whole, masks: Masks, seen: VisibleActions) -> dict[str, Any]:
         first = found.records[0]

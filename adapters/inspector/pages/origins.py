@@ -42,7 +42,7 @@ def origin(asking: Asking) -> Page:
     blamed = next((each for each in found["blame"] if each["column"] == column), None)
     if blamed is None and not any(column in ((each["after"] or each["before"]) or ()) for each in found["versions"]):
         raise NotFound(f"{table[:200]} has no column {column[:200]!r}")
-    chain = _chain(asking, str(blamed["position"])) if blamed and blamed["position"] is not None else []
+    chain = _writers(asking, blamed) if blamed else []
     value = blamed["value"] if blamed else None
     return Page(
         "origin.html",
@@ -110,6 +110,17 @@ def _step(asking: Asking, found: Mapping[str, Any], value: Any, others: Sequence
 
 def _last(whole: Mapping[str, Any]) -> Any:
     return whole.get("outcome") or whole.get("bypass") or whole["submitted"]
+
+
+def _writers(asking: Asking, blamed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Who gave a value, and who ran that: by its id, since a baseline lies at a position that another record has.
+
+    Nobody where that is not on record, or not any more.
+    """
+    which = blamed["action_id"] or blamed["position"]
+    with suppress(NotFound):
+        return _chain(asking, str(which)) if which is not None else []
+    return []
 
 
 def _chain(asking: Asking, which: str) -> list[dict[str, Any]]:

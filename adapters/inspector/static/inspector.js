@@ -339,6 +339,7 @@ function escape(typing) {
     return menu.querySelector("summary").focus();
   }
   if (typing) return typing.blur();
+  asked++; // what is on its way would open it again
   if (panel?.parentElement.classList.contains("open")) {
     panel.parentElement.classList.remove("open");
     panel.textContent = "";
@@ -352,5 +353,6 @@ function escape(typing) {
 }
 
 // Whoever comes back to a page goes on from the row on which he left it.
-const left = history.state?.row;
+const isBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward";
+const left = isBack && history.state?.row;
 if (left) link(rows().find((each) => each.dataset.href === left))?.focus({ preventScroll: true });

@@ -15,15 +15,18 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus
+from actionbus.adapters.embedded import EmbeddedStore
 from actionbus.adapters.inspector.door import Door
 from actionbus.adapters.inspector.mounting import app_behind
 from actionbus.core.history.install import install
 from actionbus.core.history.shapes import TableWanted
+from actionbus.projections import Projector
 from tests import processes
 from tests.adapters.inspector.inn.app import inn
 from tests.adapters.inspector.inn.story import tell
 from tests.adapters.inspector.looking import OTHERS, PAGES
 from tests.helpers import TOOL
+from tests.replay.archives.history import archived
 from tests.waiting import PATIENCE_S, eventually
 
 
@@ -55,12 +58,35 @@ def test_every_link_leads_to_a_page(url: URL) -> None:
         assert "which was run by" in walked
         assert "import_prices" in walked
         assert client.get("/table?table=visits").text.count("Una") == 2, "a table without a key is shown too"
+        assert "between <bdi>24</bdi> and <bdi>12</bdi>" in client.get("/diff?a=24&b=12").text
         mistyped = client.get("/?acton=reserve")
         assert mistyped.status_code == 400, "a filter that is mistyped would show everything"
         nowhere = client.get("/origin?table=reservations&key=r-dora&column=prize")
         assert nowhere.status_code == 404
         assert "has no column &#39;prize&#39;" in nowhere.text
         assert "1 row of" in client.get("/table?table=reservations&text=Dora").text
+
+
+def test_what_is_archived_is_told_to_be_so_and_nobody_else_is_named_for_it(url: URL, tmp_path: Path) -> None:
+    with Bus(inn, url) as bus:
+        bus.create()
+        tell(bus)
+        Projector(bus, EmbeddedStore(bus.engine)).catch_up()
+        cut = next(bus.journal.read(action="import_prices")).position
+        archived(bus, cut, tmp_path / "old")
+        door = Door(bus)
+        client = app_behind(door, bus, "embedded").test_client()
+        client.get(f"/enter?token={door.token}")
+        at = bus.journal.begins.position()
+        for path in ("/?cursor=o3", "/?until=2000-01-01", "/actions/3"):
+            assert f"istory before position {at} is archived" in client.get(path).text, path
+        origin = client.get("/origin?table=reservations&key=r-fay&column=price").text
+        assert "archive_history" in origin.partition("Its values")[0]
+        assert "import_prices" not in origin
+        (keeper,) = bus.journal.read(action="archive_history", kind="outcome")
+        row = client.get("/row?table=reservations&key=r-fay").text
+        assert f"/actions/{keeper.action_id}" in row
+        assert f"/actions/{at}" not in row
 
 
 @pytest.fixture

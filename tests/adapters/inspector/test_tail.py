@@ -107,6 +107,27 @@ def test_an_answer_from_before_a_pause_is_not_taken_after_it(browser: Browser, t
             assert len(positions(page)) == 2
 
 
+def test_a_server_that_is_in_need_is_waited_for(browser: Browser, followed: Inspected) -> None:
+    is_away = [True]
+
+    def answer(route: Route) -> None:
+        if is_away[0] or "/tail" in route.request.url:
+            route.fulfill(status=503, body="")
+        else:
+            route.continue_()
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/tail?*", answer)
+        page.route("**part=rows*", answer)
+        page.goto(f"{followed.address}/enter?token={followed.door.token}")
+        expect(page.locator("#live")).to_have_text("waiting")
+        reserve(followed.bus, "more")
+        is_away[0] = False
+        expect(page.locator(ROWS)).to_have_count(2)
+        expect(page.locator("#live")).to_have_text("live")
+
+
 def full(door: Door, bus: Bus) -> Any:
     """An inspector all of whose places are taken."""
     taken: list[Waits] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from actionbus import Bus
 from tests.adapters.inspector.conftest import Inspected, Look, Watched
@@ -106,6 +106,25 @@ def test_keys_move_open_and_go_up(look: Look, watched: Watched) -> None:
     page.keyboard.type("reservations:r-dora")
     page.keyboard.press("Enter")
     page.wait_for_url("**/row?table=reservations&key=r-dora")
+
+
+def test_what_was_closed_is_not_opened_by_a_late_answer(look: Look, watched: Watched) -> None:
+    page = look("/")
+    held: list[Route] = []
+    page.route("**/actions/*", lambda route: held.append(route))
+    with page.expect_request("**part=panel*"):
+        page.keyboard.press("j")
+    page.keyboard.press("Escape")
+    (late,) = held
+    with page.expect_response(lambda each: each.request == late.request) as answered:
+        late.continue_()
+    answered.value.finished()
+    page.evaluate("fetch(location.href).then(each => each.text())")  # a later answer has come by now
+    page.unroute("**/actions/*")
+    expect(page.locator("#panel")).to_be_hidden()
+    assert watched.here() == "/"
+    page.keyboard.press("j")
+    expect(page.locator("#panel h2").first).to_be_visible()
 
 
 def test_two_marked_records_show_what_changed_between(look: Look) -> None:
