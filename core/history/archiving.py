@@ -236,8 +236,10 @@ def note(backend: Backend, connection: Connection, place: ArchiveCut, table: str
 
 
 def set_state(backend: Backend, connection: Connection, archive: int, state: str) -> None:
-    """Note how far an archive is, in the connection's transaction."""
-    done = text(f"UPDATE {in_text(backend.prefix)}{ARCHIVES} SET state = :state WHERE archive = :archive")
+    """Note how far an archive is, in the connection's transaction, unless somebody else has."""
+    done = text(
+        f"UPDATE {in_text(backend.prefix)}{ARCHIVES} SET state = :state WHERE archive = :archive AND state <> :state"
+    )
     connection.execute(done, {"state": state, "archive": archive})
 
 
@@ -262,11 +264,17 @@ class Removal:
         """Remove all of one archive."""
         # Whoever was appending when it was noted has not seen its keys; once they have ended, nobody is left.
         self._journal.outlast_writers()
-        Thinning(self._backend, archive, progress).run()
+        # Records go once all images have gone, and tell of these what they are.
+        if archive.table_name is not None or not self._has_begun_with_records(archive):
+            Thinning(self._backend, archive, progress).run()
         if archive.table_name is None:
             self._remove_records(archive, progress)
         with self._backend.engine.begin() as connection, self._backend.placed(connection):
             set_state(self._backend, connection, archive.archive, REMOVED)
+
+    def _has_begun_with_records(self, archive: Archive) -> bool:
+        here = self._backend.read(lambda connection: records_upto(self._backend, connection, archive.upto))
+        return here < archive.records
 
     def _remove_records(self, archive: Archive, progress: Progress) -> None:
         """In the order of positions: an action's outcome goes after what was submitted, which is told by it.

@@ -119,18 +119,19 @@ class Bringing:
 
     def put_back(self, told: Sequence[list[Any]]) -> None:
         """Make images that became the baseline at the cut of an archive what they were."""
+        table = f"{self._prefix}{IMAGES}".replace("%", "%%" if self._is_postgresql else "%")
         for row in told:
             if self._is_postgresql:
                 number, shape, operation, key, before = row[:5]
                 self._dbapi.cursor().execute(
-                    f"UPDATE {self._prefix}{IMAGES} SET operation = %s, before = %s "
+                    f"UPDATE {table} SET operation = %s, before = %s "
                     f"WHERE shape = %s AND key {'IS NULL' if key is None else '= %s'} AND image = %s",
                     [operation, before, shape, *([] if key is None else [key]), number],
                 )
             else:
                 values = [_stored(each) for each in row[_OWN::2]]
                 sets = "".join(f", o{n} = {marks([value])}" for n, value in enumerate(values, 1))
-                sql = f"UPDATE {self._prefix}{IMAGES} SET operation = ?{sets} WHERE image = ?"
+                sql = f"UPDATE {table} SET operation = ?{sets} WHERE image = ?"
                 self._dbapi.execute(sql, [row[2], *values, row[0]])
 
     def go_on(self, upto: int) -> None:

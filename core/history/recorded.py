@@ -33,8 +33,11 @@ class RecordedTable:
     def of(cls, images: Images, shapes: Sequence[Shape], cut: Cut) -> RecordedTable | None:
         """The table of these shapes; None if its history had not begun."""
         there = [each for each in shapes if holds(images, each, cut)]
-        if not there:
-            return None
+        return cls.in_force(images, there, shapes) if there else None
+
+    @classmethod
+    def in_force(cls, images: Images, there: Sequence[Shape], shapes: Sequence[Shape]) -> RecordedTable:
+        """The table of some of its shapes, which are known to have been in force."""
         begin = next((each for each in reversed(there) if each.is_baseline), there[0])
         counting = [each for each in there if each.shape >= begin.shape]
         gone = images.archived(begin.shape)

@@ -70,9 +70,9 @@ class Thinning:
         return dict(by_table(each for each in shapes if each.shape in self._archive.shapes))
 
     def _recorded(self, images: Images, name: str) -> RecordedTable:
-        found = RecordedTable.of(images, self._by_table(images)[name], self._cut)
-        assert found is not None, "its shapes were in force at the cut"
-        return found
+        # They were in force at the cut: of some the record that told so may be gone by now.
+        shapes = self._by_table(images)[name]
+        return RecordedTable.in_force(images, shapes, shapes)
 
     def _again(self, work: Callable[[Images], T]) -> T:
         """What `work` does in a transaction of its own, in one snapshot; again where another one came between."""

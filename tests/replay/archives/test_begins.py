@@ -13,7 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from actionbus import Bus, HistoryArchived, HistoryError, InvalidArguments, OutcomeArchived, PermissionDenied
+from actionbus.core.history import archiving
+from actionbus.core.history.archiving import Progress, Removal
 from actionbus.core.storage import reader
+from actionbus.core.storage.archives import Archive, archives
 from actionbus.projections import Subscription
 from actionbus.projections.delivery import place_of
 from actionbus.projections.errors import ProjectionStopped
@@ -28,7 +31,7 @@ from actionbus.replay.archives.folders import JOURNAL, MANIFEST
 from actionbus.replay.errors import ReplayError
 from tests.conftest import BusFactory, query
 from tests.helpers import Run, documents
-from tests.replay.archives.history import archived, nobody
+from tests.replay.archives.history import archived, live, nobody, told
 from tests.shop.app import make_application
 from tests.waiting import eventually
 
@@ -253,3 +256,45 @@ def test_whoever_keeps_records_from_going_is_named(
             other.rollback()
         assert going.result().state == "removed"
     assert [each.levelname for each in caplog.records if str(pid) in each.getMessage()] == ["WARNING"]
+
+
+def test_two_may_remove_at_once(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever archives goes on with what is being removed by somebody else, who may come to its end first."""
+    run, late = Removal.run, Removal(bus.journal)
+
+    def twice(removal: Removal, archive: Archive, progress: Progress) -> None:
+        [found] = late.unfinished()
+        run(removal, archive, progress)
+        run(late, found, progress)
+
+    upto = _end(bus)
+    state = told(bus, upto)
+    with monkeypatch.context() as patched:
+        patched.setattr(Removal, "run", twice)
+        assert archived(bus, upto, tmp_path / "a").state == "removed"
+    assert (told(bus, upto), _records(bus, upto)) == (state, [])
+    attach(bus, tmp_path / "a", operator=True, watch=nobody)
+    assert len(_records(bus, upto)) == upto
+
+
+def test_it_is_gone_on_with_after_its_records_are_gone(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its last step: which shapes there were nobody can be asked any more whose record has gone."""
+    live(bus, 20)
+    upto = bus.journal.settled()
+    live(bus, 10, seed=2)
+    end = bus.journal.settled()
+
+    def cut_off(*_given: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(archiving, "set_state", cut_off)
+        archived(bus, upto, tmp_path / "a")
+    upto = archives(bus.backend)[-1].upto
+    states = {position: told(bus, position) for position in range(upto, end + 1)}
+    assert archived(bus, upto, tmp_path / "a").state == "removed"
+    assert {position: told(bus, position) for position in states} == states
+    again = archived(bus, end, tmp_path / "b")
+    assert told(bus, again.upto) == states[again.upto]

@@ -23,7 +23,7 @@ from actionbus.replay.archives.prune import prune
 from actionbus.replay.errors import ReplayError
 from actionbus.replay.past.history import whole
 from tests.conftest import BusFactory, prepared
-from tests.replay.archives.history import archived, nobody
+from tests.replay.archives.history import archived, nobody, told
 from tests.shop.app import make_application
 
 DEPTH = 100_000
@@ -214,10 +214,10 @@ def test_operations_of_the_bus_are_not_told_to_be_gone(bus: Bus, tmp_path: Path)
     archived(bus, 4, tmp_path / "a")
     attach(bus, tmp_path / "a", operator=True, watch=nobody)
     with Replayer(bus.journal, make_application()) as replayer:
-        told = {each.record.action: (each.verdict, each.why) for each in replayer.verify()}
+        found = {each.record.action: (each.verdict, each.why) for each in replayer.verify()}
     for name in ("archive_history", "attach_archive"):
-        assert told.pop(name) == ("retired", f"{name} is an operation of the bus itself, which no replay runs again")
-    assert {verdict for verdict, _ in told.values()} == {"same"}
+        assert found.pop(name) == ("retired", f"{name} is an operation of the bus itself, which no replay runs again")
+    assert {verdict for verdict, _ in found.values()} == {"same"}
 
 
 def test_one_process_alone_is_at_a_folder(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +264,15 @@ def test_a_folder_that_is_put_in_the_place_of_what_was_written_is_not_taken(
     with pytest.raises(ReplayError, match="is not what was written there"):
         archived(bus, 4, tmp_path / "a")
     assert len(list(bus.journal.read(2))) == bus.journal.settled() - 2
+
+
+def test_a_schema_may_have_any_name(postgres_url: URL, tmp_path: Path) -> None:
+    with Bus(make_application(), postgres_url, schema='we"ird ?100%s {home}') as bus:
+        bus.create()
+        bus.execute("open_account", {"id": 1, "name": "a"})
+        bus.execute("deposit", {"id": 1})
+        end = bus.journal.settled()
+        state = told(bus, end)
+        archived(bus, end, tmp_path / "a")
+        attach(bus, tmp_path / "a", operator=True, watch=nobody)
+        assert told(bus, end) == state
