@@ -198,6 +198,7 @@ NOTES: dict[str, list[tuple[list[str], int]]] = {
     ],
     "projections retry": [(["projections", "retry", "no[/boom]\x1b"], 1)],
     "projections skip": [(["projections", "skip", "no[/boom]\x1b"], 1)],
+    "projections forget": [(["projections", "forget", "no[/boom]\x1b"], 1)],
     "projections pause": [(["projections", "pause", "no[/boom]\x1b"], 1)],
     "projections resume": [(["projections", "resume", "no[/boom]\x1b"], 1)],
     "journal stream": [
