@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from actionbus.adapters.local_elasticsearch.install import NotInstallable
+from actionbus.adapters.local_elasticsearch.install import NotInstallable, alone_in
 
 _QUIET: Final = "-Xlog:aot*=off,cds*=off"
 """What the JVM says of an archive that does not fit would be taken for a trouble of the node's."""
@@ -27,7 +27,9 @@ def options(runtime: Path, home: Path, rehearse: Callable[[Path, list[str]], Non
     with suppress(OSError):  # a folder of somebody else's: it starts as if there were no archives
         archive = home / f"start-{_kind(runtime)}.aot"
         if not archive.exists():
-            _make(archive, rehearse)
+            with alone_in(home):
+                if not archive.exists():
+                    _make(archive, rehearse)
         if archive.stat().st_size:
             return [f"-XX:AOTCache={archive}", _QUIET]
     return []

@@ -11,13 +11,19 @@ import subprocess
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.error import URLError
 
 from actionbus.core.errors import ActionBusError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover -- not on this system
+    fcntl = None  # type: ignore[assignment]
 
 HERE: Final = Path(__file__).parent
 MAIN: Final = "LocalNode"
@@ -78,19 +84,35 @@ def java() -> Path:
 def install(progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Make sure that the server is installed; the folder. `progress` hears bytes fetched and bytes in all.
 
-    Raises NotInstallable. Safe to call from several processes at once: whatever is put in place is whole.
+    Raises NotInstallable. Of several processes one does it, and the others wait: an archive of classes (`archive`) does
+    not fit a jar that is made once more.
     """
     runtime, found = java(), home()
-    if (found / "complete").exists() and (found / NODE).exists():
+    if _is_complete(found):
         return found
     found.mkdir(parents=True, exist_ok=True)
-    _fetch_all(found, progress)
-    _describe_module(found)
-    for empty in ("config", "plugins"):
-        (found / empty).mkdir(exist_ok=True)
-    _compile(runtime, found)
-    (found / "complete").touch()
+    with alone_in(found):
+        if not _is_complete(found):
+            _fetch_all(found, progress)
+            _describe_module(found)
+            for empty in ("config", "plugins"):
+                (found / empty).mkdir(exist_ok=True)
+            _compile(runtime, found)
+            (found / "complete").touch()
     return found
+
+
+def _is_complete(found: Path) -> bool:
+    return (found / "complete").exists() and (found / NODE).exists()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Meanwhile no other process makes anything in the folder. Raises OSError where it is not there, or another's."""
+    with (folder / "lock").open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch_all(found: Path, progress: Callable[[int, int], None]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 
 import pytest
 
@@ -27,6 +30,7 @@ class Rehearsals:
 
     def __call__(self, folder: Path, options: list[str]) -> None:
         self.number += 1
+        sleep(0.05)  # as it takes some time
         if self._fails:
             raise NotInstallable("no")
         Path(options[0].partition("=")[2]).write_text("classes")
@@ -41,6 +45,20 @@ def test_an_archive_is_made_once_for_each_java(tmp_path: Path, java: Path) -> No
     (java.parents[1] / "release").write_text("26")
     assert archive.options(java, tmp_path, rehearse) != given[0]
     assert rehearse.number == 2
+
+
+def test_of_many_that_start_at_once_one_makes_it(tmp_path: Path, java: Path) -> None:
+    """Else the first may start with one that the next has put another in place of."""
+    rehearse, together = Rehearsals(), Barrier(4)
+
+    def start(_: int) -> list[str]:
+        together.wait()
+        return archive.options(java, tmp_path, rehearse)
+
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(start, range(4)))
+    assert rehearse.number == 1
+    assert given == [given[0]] * 4
 
 
 def test_what_cannot_be_made_is_tried_once_and_the_node_starts_without(tmp_path: Path, java: Path) -> None:
@@ -61,4 +79,4 @@ def test_where_nothing_can_be_kept_it_starts_without(tmp_path: Path, java: Path,
 def test_a_node_has_its_classes_from_the_archive(elasticsearch_server: LocalServer) -> None:
     """The JVM has mapped it, which it does with one that fits."""
     mapped = Path(f"/proc/{elasticsearch_server.pid()}/maps").read_text()
-    assert ".aot" in mapped
+    assert ".aot" in mapped, Path(f"/proc/{elasticsearch_server.pid()}/cmdline").read_text()
