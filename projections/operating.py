@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from actionbus.core import Bus, Outcome
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.pooling import ACTING
 from actionbus.core.storage.shared import shared_table
 from actionbus.projections.ledger import Checkpoint, Ledger
@@ -108,7 +109,7 @@ class Feeding:
 
     def last(self) -> int:
         """The journal's last position, as the action sees it."""
-        query = text(f"SELECT max(position) FROM {self._backend.journal_name}")
+        query = text(f"SELECT max(position) FROM {in_text(self._backend.journal_name)}")
         return int(self._connection.execute(query).scalar_one())
 
     def move(self, index: str, position: int) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, text
 from actionbus.adapters.cli.history_output import note
 from actionbus.adapters.cli.process import Process
 from actionbus.core.storage.backend import Backend
+from actionbus.core.storage.names import in_text
 from actionbus.replay.sandbox.confinement import confine, why_not
 
 _CONNECTIONS: Final = 3
@@ -83,7 +84,7 @@ def _connect(backend: Backend) -> None:
     for connection in opened:
         if connection.dialect.name == "sqlite":  # which has found out already where temporary files could lie
             connection.exec_driver_sql("PRAGMA temp_store=MEMORY")
-        connection.execute(text(f"SELECT count(*) FROM (SELECT 1 FROM {backend.journal_name} LIMIT 1) j"))
+        connection.execute(text(f"SELECT count(*) FROM (SELECT 1 FROM {in_text(backend.journal_name)} LIMIT 1) j"))
     for each in held:
         each.__exit__(None, None, None)
 

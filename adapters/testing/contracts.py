@@ -18,6 +18,7 @@ from actionbus.core import Broker, BrokerUnavailable, Message
 from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.backend import Backend, TransactionState
 from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.names import in_text
 from actionbus.core.storage.rows import Row
 from actionbus.projections.errors import IndexMissing
 from actionbus.projections.search import Search
@@ -179,7 +180,7 @@ class BackendContract:
         return "greetings"
 
     def positions(self, backend: Backend, kind: str) -> list[int]:
-        wanted = text(f"SELECT position FROM {backend.journal_name} WHERE kind = :kind ORDER BY 1")
+        wanted = text(f"SELECT position FROM {in_text(backend.journal_name)} WHERE kind = :kind ORDER BY 1")
         return backend.read(lambda connection: list(connection.execute(wanted, {"kind": kind}).scalars()))
 
     def greetings(self, backend: Backend) -> list[int]:
