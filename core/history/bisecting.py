@@ -25,13 +25,6 @@ def copy_of(high: OpenedPosition, tables: Sequence[RecordedTable]) -> Iterator[C
         copy.close()
 
 
-def what_went(opened: OpenedPosition, tables: Sequence[RecordedTable]) -> Archive | None:
-    """The last archive, or pruning, that took images of these tables: nobody here knows what they were before."""
-    shapes = (shape for each in tables for shape in opened.all_of(each))
-    found = (opened.images.archived(each.shape) for each in shapes)
-    return max((each for each in found if each is not None), key=lambda each: each.upto, default=None)
-
-
 def first_true(low: int, high: int, check: Callable[[int], bool], went: Archive | None) -> tuple[int | None, int, str]:
     """The first position beyond `low` at which `check` holds, how often it was asked, and what to know of it.
 

@@ -27,7 +27,7 @@ from actionbus.core.history.answers import (
     State,
     StateStream,
 )
-from actionbus.core.history.bisecting import copy_of, first_true, what_went
+from actionbus.core.history.bisecting import copy_of, first_true
 from actionbus.core.history.databases import database_of
 from actionbus.core.history.declared import read_declared
 from actionbus.core.history.differing import Differing
@@ -182,11 +182,11 @@ class History:
 
         Raises HistoryError if more than `most` changes lie between.
         """
-        low = self.position(a)
-        if b is not None and self.position(b) < low:
-            back = self.diff(b, low, table, most=most)
+        low, high = self.position(a), None if b is None else self.position(b)
+        if high is not None and high < low:
+            back = self.diff(high, low, table, most=most)
             return Differences([replace(row, before=row.after, after=row.before) for row in back.rows], back.basis)
-        with self.opened(b) as opened:
+        with self.opened(high) as opened:
             before = opened.at(low)
             chosen = opened.chosen(table)
             before.require_told(each.name for each in chosen)
@@ -244,7 +244,7 @@ class History:
                     copy.go(low.at(position))
                     return copy.holds(sql)
 
-                went = what_went(opened, named)
+                went = opened.what_went(each.name for each in named)
                 found, checks, note = first_true(low.cut.position, opened.cut.position, holds, went)
             note = note if touched else "nothing was changed in this range"
             source = opened.images.sources([found])[found] if found is not None else None
@@ -266,7 +266,7 @@ class History:
                         "it was given unseen, before this position by which that was noticed" if is_unseen(last) else ""
                     )
                     return BisectResult(told.noticed_by(number), len(changes), basis, note)
-            went = what_went(opened, [recorded])
+            went = opened.what_went([recorded.name])
             since = f" since position {went.upto}; {went.where()}" if went else ""
             return BisectResult(None, len(changes), basis, f"{column} never had that value{since}")
 

@@ -157,7 +157,7 @@ class PostgreSQLImages(Images):
     def stretches(
         self, shapes: Sequence[Shape], since: int, cut: Cut, after: Any = None, size: int = STRETCH
     ) -> Iterator[Stretch]:
-        images, values = self._of_shapes(shapes, since, cut, *(() if after is None else ("> ?", after)))
+        images, values = self._of_shapes(shapes, since, cut, *(("IS NOT NULL",) if after is None else ("> ?", after)))
         if len(shapes) == 1:  # nothing is asked of each image that is known of all
             number = shapes[0].shape
             sql = _CHAINS.format(shape=number, was=number, linked=_LINKED.format(images=images, was="", differ=""))
@@ -168,19 +168,20 @@ class PostgreSQLImages(Images):
         yield from map(chains.stretch, self._fetched(sql, values, min(size, STRETCH), in_order=is_page))
         yield chains.rest()
 
-    def linked(self, shapes: Sequence[Shape], since: int, cut: Cut) -> tuple[str, list[Any]]:
-        """SQL of all images of keys, each beside what the one before it left, and its parameters."""
-        images, values = self._of_shapes(shapes, since, cut)
+    def linked(
+        self, shapes: Sequence[Shape], since: int, cut: Cut, keys: str = "IS NOT NULL", *wanted: Any
+    ) -> tuple[str, list[Any]]:
+        """SQL of all images of keys, or of such keys, each beside what the one before it left, and its parameters."""
+        images, values = self._of_shapes(shapes, since, cut, keys, *wanted)
         return _LINKED.format(images=images, **_BY_SHAPE), values
 
     def open_links(self, shapes: Sequence[Shape], keys: Sequence[Any], since: int, cut: Cut) -> list[tuple[Any, Link]]:
-        images, values = self._of_shapes(shapes, since, cut, "= ANY(?::text[])", list(keys))
-        linked = _LINKED.format(images=images, **_BY_SHAPE)
+        linked, values = self.linked(shapes, since, cut, "= ANY(?::text[])", list(keys))
         rows = self.rows_of(f"SELECT key, was, held, shape, before FROM ({linked}) d WHERE is_open", values)
         return [(key, Link(*link)) for key, *link in rows]
 
     def _of_shapes(
-        self, shapes: Sequence[Shape], since: int, cut: Cut, keys: str = "IS NOT NULL", *wanted: Any
+        self, shapes: Sequence[Shape], since: int, cut: Cut, keys: str, *wanted: Any
     ) -> tuple[str, list[Any]]:
         """One branch for each shape, each in the order of the index, which PostgreSQL then merges without sorting."""
         later = self.later(cut)

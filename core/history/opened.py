@@ -92,15 +92,17 @@ class OpenedPosition:
     def require_told(self, tables: Iterable[str] | None = None) -> None:
         """Raises HistoryArchived where the history of one of these, or of any, was pruned beyond this position."""
         for name in self._by_table if tables is None else tables:
-            if (gone := self._pruned(name)) is not None and self.cut.position < gone.upto:
+            if (gone := self.what_went([name])) is not None and self.cut.position < gone.upto:
                 raise HistoryArchived(gone.where())
 
     def begins(self, tables: Iterable[str]) -> int:
         """The first position at which the rows of all these tables can be told, as far as some were pruned."""
-        return max((gone.upto for name in tables if (gone := self._pruned(name))), default=0)
+        gone = self.what_went(tables)
+        return gone.upto if gone else 0
 
-    def _pruned(self, name: str) -> Archive | None:
-        found = (self.images.archived(each.shape) for each in self._by_table[name])
+    def what_went(self, tables: Iterable[str]) -> Archive | None:
+        """The last archive, or pruning, that took images of these tables: nobody here knows what they were before."""
+        found = (self.images.archived(each.shape) for name in tables for each in self._by_table[name])
         return max((each for each in found if each), key=lambda each: each.upto, default=None)
 
     def require_at_most(self, most: int, recorded: RecordedTable, key: Any) -> None:
