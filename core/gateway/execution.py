@@ -69,7 +69,6 @@ class Attempt:
     """Calls of the try before, which answer this one's."""
     seen: str | None = None
     tape: list[OutsideCall] = field(default_factory=list)
-    outermost: Execution | None = None
     nested: int = 0
     mode: str = "execute"
     world: World = REAL_WORLD
@@ -102,7 +101,6 @@ class Execution:
 
     def __init__(self, attempt: Attempt, action: Action, identity: Identity) -> None:
         self.attempt = attempt
-        attempt.outermost = attempt.outermost or self
         self.action = action
         self.identity = identity
         self.calls = attempt.world.calls(
@@ -125,6 +123,7 @@ class Execution:
             else:
                 result = self._handled(handler)
             text = self._result_text(result)
+        self._built.objects.clear()  # `runner` among them leads here: a circle, which would wait for the collector
         return self.outcome("succeeded", text, None)
 
     def check(self, intent: Intent) -> None:
@@ -146,6 +145,10 @@ class Execution:
         with handling(attempt.transaction, attempt.services.engine, None, attempt.scrubber):
             self._then_clean_up(require, self.action.handler())
 
+    def _is_outermost(self) -> bool:
+        """Whether it is the one whose transaction it runs in, and not nested in another."""
+        return self.identity.action_id == self.attempt.transaction.action_id
+
     def _with_arguments(self, intent: Intent) -> ActionHandler:
         """A new handler with its validated arguments. Raises InvalidArguments."""
         if self.action.performs is not None and self.identity.cause_id is None:
@@ -163,7 +166,7 @@ class Execution:
         """What the handler returns, once all that it wrote has been sent."""
         attempt = self.attempt
         try:
-            if attempt.limited is None or attempt.outermost is not self:
+            if attempt.limited is None or not self._is_outermost():
                 return self._executed_and_sent(handler)
             with attempt.limited():
                 return self._executed_and_sent(handler)
@@ -243,7 +246,7 @@ class Execution:
             result=result,
             error=describe_error(error, self.attempt.scrubber) if error else None,
             # Records of nested actions vanish with an outermost one that does not succeed; their calls were made.
-            calls=self._calls_text(of_nested=status != "succeeded" and self.attempt.outermost is self),
+            calls=self._calls_text(of_nested=status != "succeeded" and self._is_outermost()),
             seen=self.attempt.seen,
             duration_us=(time.perf_counter_ns() - self._began) // 1000,
         )

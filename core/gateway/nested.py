@@ -131,9 +131,8 @@ class _NestedCall:
         except BaseException as caught:
             self._fail(None, caught)
         run = run_for(services, action, identity.action_id, None, None)
-        assert self._attempt.outermost is not None
         # One after the other, in the order in which the handler asked for them.
-        run = run._replace(concurrency_key=f"after {self._attempt.outermost.identity.action_id}")
+        run = run._replace(concurrency_key=f"after {self._attempt.transaction.action_id}")
         self._leave_to_commit(action, run, at_once=services.performs_calls)
         return PostponedCall(self._intent.values["call"], identity.action_id, self._intent.values["key"])
 
