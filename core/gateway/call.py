@@ -18,7 +18,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NoReturn, Self, TypeVar
 from uuid import UUID
@@ -350,7 +349,7 @@ class Call:
         """Answer a call whose idempotency key was used before."""
         first = self._first(connection)
         outcome = self._services.journal.outcome(first.action_id, connection)
-        self._identity = replace(self._identity, action_id=first.action_id)
+        self._identity = self._identity._replace(action_id=first.action_id)
         if outcome is None:
             raise self._told(
                 ActionInProgress(

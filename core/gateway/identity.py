@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from actionbus.core.declare.middleware import ActionCall
@@ -17,8 +16,7 @@ from actionbus.core.values.determinism import new_action_id, new_seed
 from actionbus.core.values.record import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a record says of an action besides its arguments; the same for its submitted record and its outcome."""
 
     action_id: UUID

@@ -7,8 +7,7 @@ the reason kept for the caller in `problem`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from actionbus.core.declare.registry import Action
 from actionbus.core.errors import WHOLE_ACTION, InvalidArguments, LimitExceeded
@@ -20,8 +19,7 @@ KEY_LENGTH = 200
 MOST_UNKNOWN = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """`text` goes into the journal; `values` are what the schema loads, sensitive ones included."""
 
     name: str
@@ -40,7 +38,7 @@ def intent_of(
     shown_name = action.name if action else payload.printable_text(name)
     if arguments is None:
         arguments = {}
-    if not isinstance(arguments, Mapping) or not all(isinstance(each, str) for each in arguments):
+    if not isinstance(arguments, Mapping) or not _has_names(arguments):
         errors[WHOLE_ACTION] = ["the arguments must be an object: a mapping of names to values"]
         text = payload.dumps({"$summary": {"kind": type(arguments).__name__}})
         return Intent(shown_name, text, {}, InvalidArguments(dict(errors)), accepted_key)
@@ -59,6 +57,10 @@ def intent_of(
     return Intent(shown_name, text, values, problem, accepted_key)
 
 
+def _has_names(arguments: Mapping[Any, Any]) -> bool:
+    return not [name for name in arguments if not isinstance(name, str)]
+
+
 def _kept(
     arguments: Mapping[str, Any], action: Action | None, limits: Limits, scrubber: Scrubber, errors: payload.Problems
 ) -> tuple[dict[str, Any], dict[str, Any], str | None]:
@@ -68,14 +70,15 @@ def _kept(
     kept: dict[str, Any] = {}
     values: dict[str, Any] = {}
     too_much = None
-    unknown = [name for name in arguments if name not in declared]
-    if sensitive and len(unknown) > MOST_UNKNOWN:
-        # Nothing of them is kept, and the action does not run. To look for each in every text would take for ever.
-        too_much = f"{len(unknown)} arguments that are not declared"
-        errors[WHOLE_ACTION] = [f"there are {too_much}; at most {MOST_UNKNOWN} are looked at"]
-        arguments = {name: value for name, value in arguments.items() if name in declared}
-    elif sensitive:
-        scrubber.remember([arguments[name] for name in unknown])
+    if sensitive:
+        unknown = [name for name in arguments if name not in declared]
+        if len(unknown) > MOST_UNKNOWN:
+            # Nothing of them is kept, and the action does not run. To look for each in every text would take for ever.
+            too_much = f"{len(unknown)} arguments that are not declared"
+            errors[WHOLE_ACTION] = [f"there are {too_much}; at most {MOST_UNKNOWN} are looked at"]
+            arguments = {name: value for name, value in arguments.items() if name in declared}
+        else:
+            scrubber.remember([arguments[name] for name in unknown])
     for name, value in arguments.items():
         if name in sensitive:
             scrubber.remember(value)

@@ -13,8 +13,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.sql.dml import Insert
 
 from actionbus.core.errors import Misuse
-from actionbus.core.storage.drivers import is_usable
 from actionbus.core.storage.pooling import ACTING
+from actionbus.core.storage.sqlalchemy_inside import stands_upon
 
 
 class Listens(Protocol):
@@ -58,10 +58,8 @@ def install(engine: Engine) -> None:
 
 
 def _transaction(connection: Connection) -> Listens | None:
-    if not is_usable(connection):
-        return None
-    found: Listens | None = connection.info.get(ACTING)
-    return found
+    below = stands_upon(connection)
+    return None if below is None else below.info.get(ACTING)
 
 
 def _before_execute(

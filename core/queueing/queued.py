@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -134,7 +133,7 @@ class QueuedCall(Call):
         intent = intent_of(submitted.action, arguments, None, action, services.application.limits, scrubber)
         if erased := erased_names(arguments):
             told = {name: ["was erased with its subject after the action was queued"] for name in erased}
-            intent = replace(intent, problem=InvalidArguments(told))
+            intent = intent._replace(problem=InvalidArguments(told))
         assert submitted.seed is not None
         identity = Identity(
             submitted.action_id,

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
+from actionbus.core.storage.sqlalchemy_inside import stands_upon
+
 
 def driver_connection(connection: Connection) -> Any:
     """The driver's own connection below SQLAlchemy's."""
@@ -15,7 +17,7 @@ def driver_connection(connection: Connection) -> Any:
 
 def is_usable(connection: Connection) -> bool:
     """Whether there is a driver's connection below it that is still its own."""
-    return not connection.closed and not connection.invalidated and connection.connection.is_valid
+    return stands_upon(connection) is not None
 
 
 def usable(connection: Connection) -> Connection | None:

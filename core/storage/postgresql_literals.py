@@ -1,8 +1,9 @@
 """Values as PostgreSQL's SQL has them, for `storage.postgresql`: texts as the driver quotes them, all in one statement.
 
 `cursor.execute` of psycopg2 takes several times as long, since it looks up how to write each kind of value. What cannot
-hold a quote is written as it is: numbers, ids, times. Every text is quoted by the driver, as the session's settings
-want it at that moment (`standard_conforming_strings`, the encoding), and what is of any other type as well.
+need quoting is written as it is: numbers, ids, times, and ASCII texts without quotes, backslashes and NUL, of which
+there is one spelling whatever the session's settings (`standard_conforming_strings`, the encoding). Every other text is
+quoted by the driver, as these want it at that moment, and what is of any other type as well.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain, zip_longest
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from psycopg2.extensions import QuotedString, encodings
-
-_WITHOUT_QUOTES: Final = frozenset({UUID, datetime})
 
 
 def literal(value: Any, cursor: Any) -> str:
@@ -24,13 +23,19 @@ def literal(value: Any, cursor: Any) -> str:
     if value is None:
         return "NULL"
     if kind is str:
-        return _quoted(value, cursor.connection)
+        return f"'{value}'" if _is_plain(value) else _quoted(value, cursor.connection)
     if kind is int:
         return str(value)
-    if kind in _WITHOUT_QUOTES:
+    if kind is UUID:
+        return f"'{value.hex}'"
+    if kind is datetime:
         return f"'{value}'"
     written: bytes = cursor.mogrify("%s", (value,))
     return written.decode(encodings[cursor.connection.encoding])
+
+
+def _is_plain(value: str) -> bool:
+    return value.isascii() and "'" not in value and "\\" not in value and "\0" not in value
 
 
 def _quoted(value: str, connection: Any) -> str:

@@ -10,6 +10,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 
+def stands_upon(connection: Connection) -> Any:
+    """The pool's connection below one; None below one that was closed or invalidated."""
+    below: Any = connection._dbapi_connection
+    return below if below is not None and below.is_valid else None
+
+
 def left_taken(connection: Connection) -> None:
     """Close a connection, but not what it stands upon, which stays taken from its pool.
 

@@ -48,7 +48,8 @@ def nested_identity(seed: str, number: int) -> tuple[UUID, str]:
 
 def lock_key(action_id: UUID) -> int:
     """The signed 64-bit number under which a running action is locked: the random half of its id."""
-    return int.from_bytes(action_id.bytes[8:], "big", signed=True)
+    number = action_id.int & 0xFFFFFFFFFFFFFFFF
+    return number - (number >> 63 << 64)
 
 
 @public

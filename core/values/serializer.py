@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+_AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None)})
+"""Most values of most results: nothing is asked about them."""
 
 
 class Serializer:
@@ -12,6 +15,8 @@ class Serializer:
 
     def dump(self, value: Any) -> Any:
         """`value` without dataclasses; anything that then has no JSON form fails the action."""
+        if type(value) in _AS_THEY_ARE:
+            return value
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {each.name: self.dump(getattr(value, each.name)) for each in dataclasses.fields(value)}
         if isinstance(value, Mapping):

@@ -45,6 +45,17 @@ def test_the_server_reads_every_text_as_it_was_given(cursor: Any, values: list[A
     assert list(cursor.fetchone()) == values
 
 
+@pytest.mark.parametrize("encoding", ["UTF8", "LATIN1", "SJIS", "BIG5", "GBK", "EUC_JP"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(text=st.text(st.characters(max_codepoint=127, exclude_characters="\0")))
+def test_an_ascii_text_is_written_as_the_driver_would(cursor: Any, encoding: str, text: str) -> None:
+    cursor.connection.set_client_encoding(encoding)
+    written = literal(text, cursor).encode()
+    told = cursor.mogrify("%s", (text,))
+    cursor.connection.set_client_encoding("UTF8")
+    assert written == told
+
+
 @pytest.mark.parametrize("value", [True, 1.5, Decimal("1.50"), b"\0'\\", [1, 2], ["a'", "\\"]])
 def test_what_is_rare_is_written_by_the_driver(cursor: Any, value: Any) -> None:
     cursor.execute(f"SELECT {literal(value, cursor)}")
