@@ -120,7 +120,7 @@ class PostgreSQL(Backend):
         if dbapi.closed:
             return True
         autocommit, settings = mode
-        watch(dbapi, None)
+        watch(dbapi, info, None)
         self._roll_back(dbapi)
         if HOLDING in info:
             self._unlock(dbapi, info, info[HOLDING])
@@ -206,7 +206,7 @@ class PostgreSQL(Backend):
         return not dbapi.closed and not dbapi.isexecuting() and dbapi.get_transaction_status() in _AT_REST
 
     def watch(self, connection: Connection, transaction: Any) -> None:
-        watch(driver_connection(connection), transaction)
+        watch(driver_connection(connection), connection.info, transaction)
 
     def seen(self, connection: Connection) -> str | None:
         return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())

@@ -9,7 +9,6 @@ connected is asked for once per connection, and set again by the same message.
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 import psycopg2
 import psycopg2.extensions
@@ -80,22 +79,37 @@ class Session(NamedTuple):
         return ", ".join([user, *unlock, *settings])
 
 
+class Watch:
+    """Makes the cursors of a driver's connection, in place of the application's class, while an action runs on it."""
+
+    def __init__(self, dbapi: Any, transaction: Any) -> None:
+        self.transaction = transaction
+        """The action's; None once that has ended, for cursors that are kept."""
+        self._before = dbapi.cursor_factory
+
+    def __call__(self, *args: Any, **kwargs: Any) -> WatchedCursor:
+        return WatchedCursor(self, *args, **kwargs)
+
+    def end(self, dbapi: Any) -> None:
+        """Let the application's class make cursors again, and nobody use those that were made."""
+        self.transaction = None
+        dbapi.cursor_factory = self._before
+
+
 class WatchedCursor(psycopg2.extensions.cursor):
     """What a driver's connection makes while an action runs on it: asks the action's transaction before it sends."""
 
     _is_declared = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, watch: Watch, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._made_for = _watching.get(self.connection)
+        self._watch = watch
 
-    def _ask(self, query: Any) -> str | None:
-        """The statement, if there is an action that it belongs to. Raises Misuse, also for what outlived its action."""
-        transaction = _watching.get(self.connection)
-        if transaction is not self._made_for:
-            raise Misuse(_OUTLIVED)
+    def _ask(self, query: Any) -> str:
+        """The statement. Raises Misuse for what the action may not say, or what outlived it."""
+        transaction = self._watch.transaction
         if transaction is None:
-            return None
+            raise Misuse(_OUTLIVED)
         if not self.connection.autocommit or self.connection.status != STATUS_READY:
             raise Misuse(_DRIVERS_OWN)
         text = query.as_string(self) if isinstance(query, Composable) else query
@@ -105,12 +119,12 @@ class WatchedCursor(psycopg2.extensions.cursor):
 
     def _told(self) -> None:
         """`with connection:` makes psycopg2 begin a transaction of its own only together with a statement."""
-        if self.connection.status != STATUS_READY and self.connection in _watching:
+        if self.connection.status != STATUS_READY:
             raise Misuse(_DRIVERS_OWN)
 
     def execute(self, query: Any, vars: Any = None) -> None:
         text = self._ask(query)
-        if text is not None and self.name is not None:
+        if self.name is not None:
             self._declare(text, vars)
         else:
             super().execute(query, vars)
@@ -133,7 +147,7 @@ class WatchedCursor(psycopg2.extensions.cursor):
 
     def close(self) -> None:
         """Close; the server's cursor too, which psycopg2 does for what it declared itself."""
-        if self._is_declared and not self.closed and self.connection in _watching:
+        if self._is_declared and not self.closed and self._watch.transaction is not None:
             self._is_declared = False
             if self.connection.get_transaction_status() == psycopg2.extensions.TRANSACTION_STATUS_INTRANS:
                 psycopg2.extensions.cursor(self.connection).execute(f"CLOSE {self._quoted_name()}")
@@ -154,10 +168,8 @@ class WatchedCursor(psycopg2.extensions.cursor):
         self._told()
 
 
-_watching: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""By driver's connection: the action's transaction on it."""
-_factories: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""By driver's connection: the class of cursors that the application gave it."""
+_WATCH: Final = "actionbus.watch"
+"""Where a connection's `info` holds its watch while an action runs on it."""
 _DRIVERS_OWN: Final = (
     "the driver's own transactions were switched on inside of a handler (autocommit, or `with` on the driver's "
     "connection): an action's transaction is the gateway's to begin and end; use session.begin_nested() for a part "
@@ -169,15 +181,15 @@ _OUTLIVED: Final = (
 )
 
 
-def watch(dbapi: Any, transaction: Any) -> None:
+def watch(dbapi: Any, info: dict[Any, Any], transaction: Any) -> None:
     """Let `transaction` be asked before each statement of the connection's cursors; None ends it."""
+    before: Watch | None = info.get(_WATCH)
+    if before is not None:  # noted as long as it is not over: an interruption may strike between any two of these
+        before.end(dbapi)
+        del info[_WATCH]
     if transaction is not None:
-        if dbapi not in _watching:
-            _factories[dbapi] = dbapi.cursor_factory
-        _watching[dbapi] = transaction
-        dbapi.cursor_factory = WatchedCursor
-    elif _watching.pop(dbapi, None) is not None:
-        dbapi.cursor_factory = _factories.pop(dbapi, None)
+        made = info[_WATCH] = Watch(dbapi, transaction)
+        dbapi.cursor_factory = made
 
 
 def driver_settings(dbapi: Any) -> tuple[Any, ...]:
