@@ -22,14 +22,13 @@ from benchmarks.cost import Cost, ServerCpu
 from benchmarks.setting import ROWS, Contestant, Counter, application, databases, journaled, plain
 
 _SUBMIT = (
-    "EXECUTE actionbus_submit_unsynced_submitted ('{id}', 'count_up', '{id}', NULL, 'bench', NULL, NULL, '{{}}', "
-    "'{{\"id\":1,\"by\":1}}', '{seed}', 1, {lock})"
+    "EXECUTE actionbus_submit_unsynced_plain_submitted ('{id}', 'count_up', '1', 'bench', NULL, '{{}}', "
+    "'{{\"id\":1,\"by\":1}}', '{seed}', {lock})"
 )
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL actionbus.action = '{seed}'"
 _OUTCOME = (
-    "SET ROLE 'none'; SET CONSTRAINTS ALL IMMEDIATE; EXECUTE actionbus_append_own ('{id}', 'succeeded', 'count_up', "
-    "'{id}', NULL, 'bench', NULL, '2026-01-01 00:00:00+00:00', NULL, '{{\"id\":1,\"by\":1,\"note\":null}}', "
-    "'{{\"n\":1}}', NULL, NULL, '{seen}', 1, 1); "
+    "SET ROLE 'none'; SET CONSTRAINTS ALL IMMEDIATE; EXECUTE actionbus_append_plain ('{id}', 'count_up', '1', "
+    "'bench', '2026-01-01 00:00:00+00:00', NULL, '{{\"id\":1,\"by\":1,\"note\":null}}', '{{\"n\":1}}', '{seen}', '1'); "
     "COMMIT; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; EXECUTE actionbus_end"
 )
 

@@ -162,7 +162,6 @@ def _postgresql_journal(prefix: str) -> list[str]:
         f"CREATE INDEX journal_cause ON {prefix}journal (cause_id, position) WHERE cause_id IS NOT NULL",
         f"CREATE INDEX journal_bypass ON {prefix}journal (xid) WHERE kind = 'bypass'",
         f"CREATE INDEX journal_unsuccessful ON {prefix}journal (status, position) WHERE status <> 'succeeded'",
-        f"CREATE INDEX journal_recorded_at ON {prefix}journal USING brin (recorded_at)",
         *_beside(prefix, "uuid"),
         history_ddl.at_home(prefix, (_REFUSE, *archive_ddl.FUNCTIONS)),
         *archive_ddl.postgresql_triggers(prefix),

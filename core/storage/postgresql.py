@@ -61,6 +61,8 @@ _RELEASE: Final = (
 _PREPARED: Final = "actionbus.prepared"
 _ROLE: Final = "actionbus.role"
 """Where a connection's `info` holds the role in which the action's transaction was begun."""
+_TOLD_TO: Final = "actionbus.told_to"
+"""Where it holds the action whose submitted record told that role."""
 _SESSION: Final = "actionbus.session"
 """Where a connection's `info` holds how the application left its session."""
 _STATES: Final = {
@@ -137,7 +139,10 @@ class PostgreSQL(Backend):
             try:
                 cursor.execute(statement)
                 told = cursor.fetchone()
-                return RecordPlace(told[0], told[1]) if told else None
+                if told is None:
+                    return None
+                info[_ROLE], info[_TOLD_TO] = told[3], row.action_id
+                return RecordPlace(told[0], told[1])
             except psycopg2.Error as error:
                 if is_there_already(error):
                     return None
@@ -189,9 +194,13 @@ class PostgreSQL(Backend):
         return pooled
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
-        cursor = driver_connection(connection).cursor()
-        cursor.execute(f"{_BEGIN.format(isolation=isolation, action=action_id.hex)}; SHOW role")
-        connection.info[_ROLE] = cursor.fetchone()[0]
+        cursor, info = driver_connection(connection).cursor(), connection.info
+        beginning = _BEGIN.format(isolation=isolation, action=action_id.hex)
+        if info.get(_TOLD_TO) == action_id:
+            cursor.execute(beginning)
+        else:  # nobody submitted it here, such as a queued one
+            cursor.execute(f"{beginning}; SHOW role")
+            info[_ROLE] = cursor.fetchone()[0]
 
     def enter_nested(self, connection: Connection, action_id: UUID) -> str | None:
         return _NAME.format(action=action_id.hex)

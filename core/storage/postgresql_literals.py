@@ -50,6 +50,11 @@ def literals(values: Iterable[Any], cursor: Any) -> str:
     return ", ".join([literal(each, cursor) for each in values])
 
 
+def arguments(values: Iterable[Any], cursor: Any) -> str:
+    """Several, as EXECUTE takes them: a number in quotes is read as what its parameter is, and not cast to it."""
+    return ", ".join([f"'{each}'" if type(each) is int else literal(each, cursor) for each in values])
+
+
 def filled(sql: str, values: Sequence[Any], cursor: Any, *, schema: str = "") -> str:
     """SQL with a value in place of each `?`, and `schema`, which may hold a `?` itself, in place of each `{schema}`."""
     told = (literal(each, cursor) for each in values)

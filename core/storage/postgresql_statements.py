@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final
 
@@ -10,9 +10,11 @@ import psycopg2
 from psycopg2 import errors as pg_errors
 
 from actionbus.core.storage.positions import sequence
-from actionbus.core.storage.postgresql_literals import literal, literals
+from actionbus.core.storage.postgresql_literals import arguments, literal
 from actionbus.core.storage.postgresql_session import Session
 from actionbus.core.storage.rows import Row
+from actionbus.core.storage.table import FORMAT
+from actionbus.core.values.record import Kind
 
 SUBMITTED: Final = {
     "action_id": "uuid",
@@ -49,32 +51,65 @@ OUTCOME: Final = {
     "format": "smallint",
 }
 """What an outcome has."""
-_COLUMNS: Final = {"submitted": SUBMITTED, "keyed": KEYED, "outcome": OUTCOME}
+_IMPLIED: Final = {"correlation_id": "$1::text", "format": str(FORMAT)}
+"""What the records of most actions have, in which `_is_plain`: as SQL, where $1 is the action's id."""
+_IMPLIED_OF_SUCCESS: Final = _IMPLIED | {"status": "'succeeded'"}
+_NONE: Final = ("cause_id", "error", "calls")
+"""What they have not."""
+
+
+def _told(columns: Mapping[str, str], implied: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: type_ for name, type_ in columns.items() if name not in implied and name not in _NONE}
+
+
+_COLUMNS: Final = {
+    "submitted": SUBMITTED,
+    "keyed": KEYED,
+    "outcome": OUTCOME,
+    "plain_submitted": _told(SUBMITTED, _IMPLIED),
+    "plain_outcome": _told(OUTCOME, _IMPLIED_OF_SUCCESS),
+}
 _READ: Final = {kind: attrgetter(*columns) for kind, columns in _COLUMNS.items()}
 
 
 def submitting(row: Row, lock: int, cursor: Any, *, durable: bool) -> str:
-    """SQL that appends a submitted record, takes its action's lock, and tells where it went."""
-    kind = "submitted" if row.idempotency_key is None else "keyed"
-    return f"EXECUTE actionbus_{_SYNCED[durable]}_{kind} ({literals(_READ[kind](row), cursor)}, {lock})"
+    """SQL that appends a submitted record, takes its action's lock, and tells where it went and in which role."""
+    kind = "keyed" if row.idempotency_key is not None else "plain_submitted" if _is_plain(row) else "submitted"
+    return f"EXECUTE actionbus_{_SYNCED[durable]}_{kind} ({arguments(_READ[kind](row), cursor)}, {lock})"
 
 
 def appending(row: Row, cursor: Any, *, is_own: bool) -> str:
     """SQL that appends a record in an action's transaction: its own outcome, or what is nested in it."""
-    if row.kind == "outcome":
-        name = "own" if is_own else "outcome"
-        return f"EXECUTE actionbus_append_{name} ({literals(_READ['outcome'](row), cursor)})"
-    return f"EXECUTE actionbus_append_keyed ({literals(_READ['keyed'](row), cursor)})"
+    if row.kind != "outcome":
+        name, kind = "keyed", "keyed"
+    elif is_own and _is_plain(row):
+        name, kind = "plain", "plain_outcome"
+    else:
+        name, kind = "own" if is_own else "outcome", "outcome"
+    return f"EXECUTE actionbus_append_{name} ({arguments(_READ[kind](row), cursor)})"
 
 
-def _inserting(home: str, kind: str, values: Sequence[str]) -> str:
-    columns = ", ".join(_COLUMNS[kind])
-    what = "outcome" if kind == "outcome" else "submitted"
-    return f"INSERT INTO {home}journal (kind, {columns}) VALUES ('{what}', {', '.join(values)})"
+def _is_plain(row: Row) -> bool:
+    """Whether it is of an action that only its caller caused, and tells of no failure and no call to the outside.
+
+    Most are, and the server reads three or six values less then, at 3,600 instructions each.
+    """
+    return (
+        row.cause_id is None
+        and row.error is None
+        and row.calls is None
+        and row.status in (None, "succeeded")
+        and row.format == FORMAT
+        and row.correlation_id == str(row.action_id)
+    )
 
 
-def _numbered(kind: str) -> list[str]:
-    return [f"${number}" for number, _ in enumerate(_COLUMNS[kind], 1)]
+def _inserting(home: str, kind: Kind, values: Mapping[str, str]) -> str:
+    return f"INSERT INTO {home}journal (kind, {', '.join(values)}) VALUES ('{kind}', {', '.join(values.values())})"
+
+
+def _numbered(kind: str) -> dict[str, str]:
+    return {column: f"${number}" for number, column in enumerate(_COLUMNS[kind], 1)}
 
 
 def _types(kind: str) -> str:
@@ -88,44 +123,51 @@ USED_KEY: Final = "(idempotency_key, action, coalesce(actor, '')) WHERE idempote
 
 def statements(home: str, session: Session, cursor: Any) -> str:
     """PREPARE of each, for the journal in `home`, a name and a dot as SQL has it."""
-    inserts = {kind: _inserting(home, kind, _numbered(kind)) for kind in _COLUMNS}
+    values = {kind: _numbered(kind) for kind in _COLUMNS}
+    values["plain_submitted"] |= _IMPLIED
+    values["plain_outcome"] |= _IMPLIED_OF_SUCCESS
+    inserts = {kind: _inserting(home, "submitted", values[kind]) for kind in ("submitted", "plain_submitted", "keyed")}
     inserts["keyed"] += f" ON CONFLICT {USED_KEY} DO NOTHING"
     # A setting made by SET LOCAL tells whether the transaction is still the one that was begun: COMMIT ends it.
     named = "coalesce(pg_catalog.current_setting('actionbus.action', true), '')"
     is_same = f"({named} OPERATOR(pg_catalog.=) {{}})::int"
-    *values, format_ = _numbered("outcome")
     action = "pg_catalog.replace($1::text, '-', '')"
-    own = _inserting(home, "outcome", [*values, f"{format_} OPERATOR(pg_catalog./) {is_same.format(action)}"])
+    own = {
+        kind: values[kind] | {"format": f"{values[kind]['format']} OPERATOR(pg_catalog./) {is_same.format(action)}"}
+        for kind in ("outcome", "plain_outcome")
+    }
     role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), false)"
     position = f"pg_catalog.currval({sequence(home)})"
-    return (
-        f"{_submits(inserts)}; "
-        f"PREPARE actionbus_append_keyed ({_types('keyed')}) AS {inserts['keyed']}; "
-        f"PREPARE actionbus_append_outcome ({_types('outcome')}) AS {inserts['outcome']}; "
-        f"PREPARE actionbus_append_own ({_types('outcome')}) AS {own}; "
-        f"PREPARE actionbus_still (text) AS SELECT 1 OPERATOR(pg_catalog./) {is_same.format('$1')}, {role}; "
-        f"PREPARE actionbus_end AS SELECT {position}, {session.restoring(cursor)}"
-    )
+    prepared = {
+        **_submits(inserts),
+        f"append_keyed ({_types('keyed')})": inserts["keyed"],
+        f"append_outcome ({_types('outcome')})": _inserting(home, "outcome", values["outcome"]),
+        f"append_own ({_types('outcome')})": _inserting(home, "outcome", own["outcome"]),
+        f"append_plain ({_types('plain_outcome')})": _inserting(home, "outcome", own["plain_outcome"]),
+        "still (text)": f"SELECT 1 OPERATOR(pg_catalog./) {is_same.format('$1')}, {role}",
+        "end": f"SELECT {position}, {session.restoring(cursor)}",
+    }
+    return "; ".join(f"PREPARE actionbus_{name} AS {statement}" for name, statement in prepared.items())
 
 
-def _submits(inserts: Mapping[str, str]) -> str:
-    """PREPARE of what appends submitted records, waiting for the disk or not, with an idempotency key or without."""
-    made = []
-    for kind in ("submitted", "keyed"):
+def _submits(inserts: Mapping[str, str]) -> dict[str, str]:
+    """What appends submitted records, waiting for the disk or not, for each kind of them."""
+    made = {}
+    for kind, insert in inserts.items():
         told = (
-            f"{inserts[kind]} RETURNING position, pg_catalog.pg_current_snapshot()::text, "
-            f"pg_catalog.pg_try_advisory_lock(${len(_COLUMNS[kind]) + 1})"
+            f"{insert} RETURNING position, pg_catalog.pg_current_snapshot()::text, "
+            f"pg_catalog.pg_try_advisory_lock(${len(_COLUMNS[kind]) + 1}), pg_catalog.current_setting('role')"
         )
         # Not waiting for this fsync is safe: the outcome's own comes later in the same log.
         unsynced = f"{told}, pg_catalog.set_config('synchronous_commit', 'off', true)"
         for durable, statement in ((True, told), (False, unsynced)):
-            made.append(f"PREPARE actionbus_{_SYNCED[durable]}_{kind} ({_types(kind)}, bigint) AS {statement}")
-    return "; ".join(made)
+            made[f"{_SYNCED[durable]}_{kind} ({_types(kind)}, bigint)"] = statement
+    return made
 
 
 def alone(row: Row, home: str, cursor: Any) -> str:
     """SQL that appends an outcome by itself; then which position has it, and whether it is ours."""
-    values = [literal(each, cursor) for each in _READ["outcome"](row)]
+    values = {name: literal(each, cursor) for name, each in zip(OUTCOME, _READ["outcome"](row), strict=True)}
     return (
         f"{_inserting(home, 'outcome', values)} ON CONFLICT (action_id, kind) DO NOTHING; "
         f"SELECT position, xid = pg_current_xact_id()::text::bigint FROM {home}journal "

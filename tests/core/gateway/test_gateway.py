@@ -51,6 +51,28 @@ def test_a_success_leaves_two_records_that_tell_everything(bus: Bus) -> None:
     assert submitted.touched == []
 
 
+def test_an_action_by_itself_has_the_records_of_one_in_a_correlation(bus: Bus) -> None:
+    bus.create()
+    opened(bus, 1)
+    arguments = {"id": 1, "amount": 5}
+    alone = bus.runner("ann", context={"ip": "::1"}).execute("deposit", arguments).action_id
+    along = bus.runner("ann", context={"ip": "::1"}, correlation_id="c-1").execute("deposit", arguments).action_id
+    assert {record.correlation_id for record in bus.journal.history(alone)} == {str(alone)}
+    told = [
+        [
+            (
+                *(record.kind, record.status, record.action, record.handler_version, record.actor, record.cause_id),
+                *(record.release, record.context, record.arguments, record.error, record.calls, record.format),
+                *(value is None for value in (record.started_at, record.seed, record.xid, record.seen, record.result)),
+                record.duration_us is None,
+            )
+            for record in bus.journal.history(action_id)
+        ]
+        for action_id in (alone, along)
+    ]
+    assert told[0] == told[1]
+
+
 def test_all_errors_come_back_at_once_and_nothing_changes(bus: Bus) -> None:
     with pytest.raises(InvalidArguments) as caught:
         bus.execute("deposit", {"id": "x", "amount": 5.7, "colour": "red"})
