@@ -22,13 +22,11 @@ from actionbus.core.gateway.leftovers import give_up, leave_nothing_open
 from actionbus.core.gateway.part import EndedInside, PartCall, PartLost
 from actionbus.core.gateway.publishing import publish_queued
 from actionbus.core.gateway.services import Services
-from actionbus.core.gateway.transaction import ActionTransaction
 from actionbus.core.storage.backend import pause
 from actionbus.core.storage.drivers import is_usable
 from actionbus.core.storage.missing import NO_JOURNAL, is_missing
 from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import UNCLEAN
-from actionbus.core.storage.rows import Row
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.backoff import growing
 from actionbus.core.values.caller import Caller
@@ -70,7 +68,7 @@ class Chunk:
         self._at_once: list[UUID] = []
         """The actions that are to be run once the chunk has no connection any more."""
         self._ran = 0
-        """How many actions of the present transaction have begun."""
+        """How many actions' handlers have begun in the present transaction."""
 
     def add(self, name: object, arguments: object, key: str | None) -> None:
         """Take an action in, whatever was passed; nothing is written yet."""
@@ -198,28 +196,30 @@ class Chunk:
         connection = self._connection
         self._ran = 0
         began = time.monotonic()
-        done: list[tuple[PartCall, Row, ActionTransaction]] = []
+        done: list[PartCall] = []
         parts = self._parts(connection)
         for call in calls:
+            call.begin_part(connection, parts, done[-1] if done else None)
             self._ran += 1
-            ended = call.run_part(connection, parts)
-            if ended is None:
+            if not call.run_part():
                 break
-            done.append((call, *ended))
+            done.append(call)
             if parts.must_end or connection.in_transaction() or self._is_late(began):
                 break
         if not done:
             leave_nothing_open(self._backend, connection)
             return 0
+        if parts.is_ending:
+            done[-1].end_part()
         is_last = is_last and len(done) == len(calls)
         try:
             positions = parts.commit(self._lock if is_last else None)
         except Exception as error:
             raise PartLost from error
-        for (call, row, _), position in zip(done, positions, strict=True):
-            call.note_outcome(row, position)
-        for _, _, transaction in done:
-            self._at_once += publish_queued(self._services, transaction.queued, connection)
+        for call, position in zip(done, positions, strict=True):
+            call.note_outcome(position)
+        for call in done:
+            self._at_once += publish_queued(self._services, call.transaction.queued, connection)
         return len(done)
 
     def _parts(self, connection: Connection) -> Parts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -44,6 +44,7 @@ from actionbus.core.values.record import Outcome
 from actionbus.core.values.tagged import class_name
 
 log = logging.getLogger("actionbus")
+T = TypeVar("T")
 _INTERRUPTED = payload.dumps(
     {
         "type": class_name(ActionInterrupted),
@@ -103,11 +104,16 @@ class PartTransaction(ActionTransaction):
         """Set the savepoint, unless it is set."""
         if not self._has_begun:
             try:
-                self.seen_first = self._parts.enter(self._action_id)
+                seen = self._parts.enter(self._action_id)
             except self._backend.driver_errors as error:
                 raise self._wrapped("SAVEPOINT", error) from error
-            self._has_begun = True
-            self._backend.watch(self._connection, self)
+            self.note_begun(seen)
+
+    def note_begun(self, seen: str) -> None:
+        """Its savepoint is set, and this is the snapshot that it sees."""
+        self.seen_first = seen
+        self._has_begun = True
+        self._backend.watch(self._connection, self)
 
     def seen(self) -> str | None:
         """The snapshot that it sees."""
@@ -115,16 +121,28 @@ class PartTransaction(ActionTransaction):
         return self.seen_first
 
     def keep(self) -> None:
-        """End the part with what was written. Raises DBAPIError for what was deferred, and Misuse."""
+        """End the part with what was written, now or by `end`. Raises DBAPIError for what was deferred, and Misuse."""
         self._is_ending = True
         self._require_open()
         self.close()
         self._let_go()
         if self._has_begun:
-            try:
-                self._parts.leave(self._action_id)
-            except self._backend.driver_errors as error:
-                raise self._wrapped("RELEASE SAVEPOINT", error) from error
+            self._ending(lambda: self._parts.leave(self._action_id))
+
+    def end(self, follower: UUID | None) -> str | None:
+        """Have the end of the part that was kept sent, and with it the beginning of the one that follows.
+
+        The snapshot which that one sees. Raises as `keep`.
+        """
+        if follower is None:
+            return self._ending(self._parts.settle)
+        return self._ending(lambda: self._parts.enter(follower))
+
+    def _ending(self, end: Callable[[], T]) -> T:
+        try:
+            return end()
+        except self._backend.driver_errors as error:
+            raise self._wrapped("RELEASE SAVEPOINT", error) from error
 
     def undo(self) -> None:
         """End the part with nothing done. Raises EndedInside if more than the part was ended, PartLost."""
@@ -169,6 +187,13 @@ class PartCall(Call):
         return call
 
     _asked: object
+    _parts: Parts
+    _world: InChunk
+    _trial: Attempt
+    transaction: PartTransaction
+    """That of its part, from `begin_part` on."""
+    row: Row
+    """Its outcome's, once its handler has run; a failure can still take its place until the part has ended."""
 
     @property
     def action_id(self) -> UUID:
@@ -200,51 +225,81 @@ class PartCall(Call):
         """Whether its submitted record may not wait for the disk."""
         return self._must_be_durable()
 
-    def run_part(self, connection: Connection, parts: Parts) -> tuple[Row, ActionTransaction] | None:
-        """Run the handler in a savepoint; its outcome is left to be committed. Raises PartLost, EndedInside.
+    def begin_part(self, connection: Connection, parts: Parts, before: PartCall | None) -> None:
+        """Before its handler runs in a savepoint. The part `before` it ends now at the latest, with what comes of that.
 
-        None, with nothing done, if it is to run alone.
+        Raises PartLost, EndedInside.
         """
+        seen = before.end_part(self.action_id) if before is not None and parts.is_ending else None
         self._started_at = now()
         self._execution, self._seen = None, None
-        transaction = PartTransaction(
+        self._parts = parts
+        self.transaction = PartTransaction(
             self._backend, connection, parts, self._services.session_factory, self._identity.action_id
         )
-        attempt = Attempt(
+        self._world = InChunk()
+        self._trial = Attempt(
             self._services,
-            transaction,
+            self.transaction,
             self._scrubber,
             self._started_at,
             self._identity.seed,
             NestedRunner,
             mode=self.mode,
-            world=(world := InChunk()),
+            world=self._world,
             sealer=self._sealer,
         )
+        if seen is not None:
+            self.transaction.note_begun(seen)
+
+    def run_part(self) -> bool:
+        """Run the handler; its outcome is left to be committed. Raises PartLost, EndedInside.
+
+        False, with nothing done, if it is to run alone.
+        """
         try:
-            row = self._succeed(attempt, transaction, world)
+            self.row = self._succeed()
         except Exception as error:
-            row = self._fail(error, attempt, transaction)
-        if world.was_wanted:
+            self.row = self._fail(error)
+        if self._world.was_wanted:
             self.is_alone = True
-            return None
+            return False
+        if not self._parts.is_ending:
+            self._append_part()
+        return True
+
+    def end_part(self, follower: UUID | None = None) -> str | None:
+        """Have the end of its part sent, and the one of the action that follows begin with that; what that one sees.
+
+        None if it has not begun yet. Should it turn out now that this action fails, that is its outcome.
+        """
+        seen = None
+        try:
+            seen = self.transaction.end(follower)
+        except Exception as error:
+            self.row = self._fail(error)
+        self._append_part()
+        return seen
+
+    def _append_part(self) -> None:
+        transaction = self.transaction
         nested = [self._sealer.sealed(each) for each in transaction.nested]
         also = [*(queued.insert for queued in transaction.queued), *self._with_keys()]
-        parts.append(self._identity.action_id, [*nested, self._sealer.sealed(row)], also)
-        return row, transaction
+        self._parts.append(self._identity.action_id, [*nested, self._sealer.sealed(self.row)], also)
 
-    def _succeed(self, attempt: Attempt, transaction: PartTransaction, world: InChunk) -> Row:
+    def _succeed(self) -> Row:
         action = self._services.registry.get(self._asked)
-        execution = self._execution = Execution(attempt, action, self._identity)
+        execution = self._execution = Execution(self._trial, action, self._identity)
         row = execution.run(self._intent)
         if os.getpid() != self._process:
             raise Misuse(IN_CHILD)
-        if world.was_wanted:
+        if self._world.was_wanted:
             raise ReachesOut
-        transaction.keep()
-        return row._replace(seen=transaction.seen_first)
+        self.transaction.keep()
+        return row._replace(seen=self.transaction.seen_first)
 
-    def _fail(self, error: Exception, attempt: Attempt, transaction: PartTransaction) -> Row:
+    def _fail(self, error: Exception) -> Row:
+        transaction = self.transaction
         if os.getpid() != self._process:
             raise error
         refused = transaction.refusal(error)
@@ -265,14 +320,14 @@ class PartCall(Call):
             raise EndedInside from error
         transaction.nested.clear()
         transaction.queued.clear()
-        attempt.seen = transaction.seen_first
+        self._trial.seen = transaction.seen_first
         told = self._clean(as_ours(refused or error))
         return self._failure(told)
 
-    def note_outcome(self, row: Row, position: int) -> None:
+    def note_outcome(self, position: int) -> None:
         """Take note that its outcome is committed, at this position."""
-        self.outcome = outcome_of(row, position, self._execution.result if self._execution else None)
-        self._tell_outcome(row, position)
+        self.outcome = outcome_of(self.row, position, self._execution.result if self._execution else None)
+        self._tell_outcome(self.row, position)
 
     def run_alone(self, connection: Connection) -> None:
         """Run it in a transaction of its own, as `execute` does. Raises JournalUnavailable, OutcomeUnknown."""

@@ -41,6 +41,8 @@ class Parts(ABC):
         self._connection = connection
         self._isolation = isolation
         self.has_begun = False
+        self.is_ending = False
+        """Whether the end of the last part is yet to be sent: by `enter` with the next one's beginning, or `settle`."""
 
     @property
     @abstractmethod
@@ -48,16 +50,29 @@ class Parts(ABC):
         """Whether what the last part left cannot be put back for the next one, so that the transaction ends with it."""
 
     @abstractmethod
-    def enter(self, action_id: UUID) -> str | None:
-        """An action's part begins: from here on changed rows are its own. The snapshot of the database that it sees."""
+    def enter(self, action_id: UUID) -> str:
+        """An action's part begins: from here on changed rows are its own. The snapshot of the database that it sees.
+
+        If the one before `is_ending`, what is raised is that one's, and this one has not begun.
+        """
 
     @abstractmethod
     def leave(self, action_id: UUID) -> None:
-        """It ends well, with all that was deferred done now. Raises the driver's error, or Misuse if it ended more."""
+        """It ends well, with all that was deferred done. Raises the driver's error, or Misuse if it ended more.
+
+        Or else it `is_ending`, and what ends it raises that.
+        """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Send the end of the part that `is_ending`."""
 
     @abstractmethod
     def undo(self) -> None:
-        """It ends with nothing done. Raises Misuse if the savepoint is gone, since the handler ended more than that."""
+        """It ends with nothing done. Raises Misuse if the savepoint is gone, since the handler ended more than that.
+
+        And the driver's error if it is gone since `is_ending` was sent so far.
+        """
 
     @abstractmethod
     def append(self, action_id: UUID, rows: Sequence[Row], also: Sequence[Statement]) -> None:

@@ -7,7 +7,8 @@ tables go by statements that ride on the next savepoint's message, as they ride 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,24 +31,23 @@ from actionbus.core.values.determinism import lock_key
 
 Filled = Callable[[Statement, Any], str]
 _BEGIN: Final = "BEGIN ISOLATION LEVEL {isolation}"
-_ENTER: Final = (
-    f"SAVEPOINT {POINT}; SELECT pg_catalog.set_config('actionbus.action', %s, true), "
-    "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true), "
-    "{settings}pg_catalog.pg_current_snapshot()::text"
-)
-_LEAVE: Final = f"EXECUTE actionbus_still (%s); SET CONSTRAINTS ALL IMMEDIATE; {{deferring}}RELEASE SAVEPOINT {POINT}"
-_UNDO: Final = f"ROLLBACK TO SAVEPOINT {POINT}; RELEASE SAVEPOINT {POINT}"
+_ENTER: Final = "SAVEPOINT {point}; EXECUTE actionbus_enter ('{action}')"
+_LEAVE: Final = "EXECUTE actionbus_still ('{action}'); SET CONSTRAINTS ALL IMMEDIATE"
+_RELEASE: Final = "RELEASE SAVEPOINT {point}"
+_UNDO: Final = "ROLLBACK TO SAVEPOINT {point}; RELEASE SAVEPOINT {point}"
 _LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock({}); "
 _UNSYNCED: Final = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true); "
 """Not waiting for this fsync is safe: that of the outcomes comes later in the same log."""
 _DEFERRED: Final = """
     SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%%I.%%I', n.nspname, c.conname), ', '),
         coalesce(bool_or(EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.connamespace = c.connamespace
-            AND o.conname = c.conname AND NOT o.condeferred)), false)
+            AND o.conname = c.conname AND NOT o.condeferred)), false),
+        EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE name = 'actionbus_enter')
     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
     WHERE c.condeferred AND c.conrelid <> %s::regclass
 """
-"""What is deferred when a transaction begins, without our own; whether one name means another constraint too."""
+"""What is deferred when a transaction begins, without our own; whether one name means another constraint too; and
+whether the session still has what was prepared in it."""
 
 
 class PostgreSQLParts(Parts):
@@ -61,8 +61,13 @@ class PostgreSQLParts(Parts):
         self._prepared = prepared
         self._filled = filled
         self._session = prepared(connection)
-        self._is_used = False
-        """Whether a part has left something to be done away with."""
+        self._cursor: Any = PlainCursor(driver_connection(connection))  # whatever class the application gave its own
+        self._points = cycle((f"{POINT}_a", f"{POINT}_b"))
+        """In turn, so that a part is never taken for the one before, whose end goes with its beginning."""
+        self._point = ""
+        self._next_point = ""
+        """That of a part which was to begin, and has not for all we know."""
+        self._end_of_last = ""
         self._deferring = ""
         self._is_ambiguous = False
         self._rows: list[Row] = []
@@ -72,39 +77,54 @@ class PostgreSQLParts(Parts):
 
     @property
     def must_end(self) -> bool:
-        return UNCLEAN in self._connection.info or (self._is_used and self._is_ambiguous)
+        return UNCLEAN in self._connection.info or (self.is_ending and self._is_ambiguous)
 
-    def _cursor(self) -> Any:
-        """Whatever class the application gave its cursors."""
-        return PlainCursor(driver_connection(self._connection))
-
-    def enter(self, action_id: UUID) -> str | None:
-        cursor = self._cursor()
-        opening = [] if self.has_begun else [_BEGIN.format(isolation=self._isolation)]
-        own = self._session.settings if self._is_used else ()
-        if self._is_used:
-            opening += ["RESET ALL", "CLOSE ALL", *(() if self._session.has_temporary else ("DISCARD TEMP",))]
-        entering = _ENTER.format(settings="pg_catalog.set_config(%s, %s, true), " * len(own))
-        values = [action_id.hex, *(each for setting in own for each in setting)]
-        cursor.execute("; ".join([*opening, entering]), values)
-        seen = str(cursor.fetchone()[-1])
-        self._is_used = False
+    def enter(self, action_id: UUID) -> str:
         if not self.has_begun:
-            self.has_begun = True
-            self._look_for_deferred(cursor)
-        return seen
+            self._begin()
+        self._next_point = next(self._points)
+        cleaning = self._cleaning() if self.is_ending else ()
+        self._send(cleaning, _ENTER.format(point=self._next_point, action=action_id.hex))
+        self._point, self._next_point = self._next_point, ""
+        return str(self._cursor.fetchone()[0])
 
-    def _look_for_deferred(self, cursor: Any) -> None:
-        cursor.execute(_DEFERRED, (f"{self._home}actionbus_bypasses",))
-        names, self._is_ambiguous = cursor.fetchone()
+    def _begin(self) -> None:
+        self._cursor.execute(
+            f"{_BEGIN.format(isolation=self._isolation)}; {_DEFERRED}", (f"{self._home}actionbus_bypasses",)
+        )
+        self.has_begun = True
+        names, self._is_ambiguous, is_prepared = self._cursor.fetchone()
         if names and not self._is_ambiguous:
-            self._deferring = f"SET CONSTRAINTS {names.replace('%', '%%')} DEFERRED; "
+            self._deferring = f"SET CONSTRAINTS {names} DEFERRED"
+        if not is_prepared:  # somebody discarded it
+            self._session = self._prepared(self._connection, anew=True)
+
+    def _cleaning(self) -> list[str]:
+        """What does away with what a part may have left in the session, and makes the application's own settings."""
+        own = (
+            f"SELECT pg_catalog.set_config({literals(setting, self._cursor)}, true)"
+            for setting in self._session.settings
+        )
+        return ["RESET ALL", "CLOSE ALL", *(() if self._session.has_temporary else ("DISCARD TEMP",)), *own]
 
     def leave(self, action_id: UUID) -> None:
-        self._session = self._prepared(self._connection, anew=bool(self._connection.info.get(UNCLEAN)))
-        self._is_used = True
+        if UNCLEAN in self._connection.info:
+            self._session = self._prepared(self._connection, anew=True)
+        self.is_ending = True
+        self._end_of_last = _LEAVE.format(action=action_id.hex)
+
+    def settle(self) -> None:
+        self._send((), "")
+
+    def _send(self, cleaning: Iterable[str], entering: str) -> None:
+        """End the last part, if it is ending, and have the next one begin. Up to the release all is the last one's."""
+        if not self.is_ending:
+            self._cursor.execute(entering)
+            return
+        self.is_ending = False
+        ending = [self._end_of_last, *cleaning, self._deferring, _RELEASE.format(point=self._point), entering]
         try:
-            self._cursor().execute(_LEAVE.format(deferring=self._deferring), (action_id.hex,))
+            self._cursor.execute("; ".join(filter(None, ending)))
         except pg_errors.DivisionByZero as error:
             if error.diag.context is None:  # not from a trigger
                 self._connection.info[UNCLEAN] = True
@@ -115,10 +135,22 @@ class PostgreSQLParts(Parts):
         if not self.has_begun:
             return
         try:
-            self._cursor().execute(_UNDO)
+            self._cursor.execute(_UNDO.format(point=self._point))
         except (pg_errors.NoActiveSqlTransaction, pg_errors.InvalidSavepointSpecification) as error:
+            if self._has_next_begun():
+                raise
             self._connection.info[UNCLEAN] = True
             raise Misuse(ENDED_INSIDE) from error
+
+    def _has_next_begun(self) -> bool:
+        """Whether the last part has ended well, and what failed came after that."""
+        if not self._next_point:
+            return False
+        try:
+            self._cursor.execute(f"ROLLBACK TO SAVEPOINT {self._next_point}")
+        except psycopg2.Error:
+            return False
+        return True
 
     def append(self, action_id: UUID, rows: Sequence[Row], also: Sequence[Statement]) -> None:
         self._rows += rows
@@ -126,7 +158,7 @@ class PostgreSQLParts(Parts):
         self._outcomes.append(len(self._rows) - 1)
 
     def commit(self, lock: UUID | None) -> list[int]:
-        cursor = self._cursor()
+        cursor = self._cursor
         also = [self._filled(each, cursor) for each in self._also]
         opening = [] if self.has_begun else [_BEGIN.format(isolation=self._isolation)]
         inserting = f"{_inserting(cursor, self._home, self._rows)} RETURNING position"

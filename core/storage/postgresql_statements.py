@@ -137,6 +137,10 @@ def statements(home: str, session: Session, cursor: Any) -> str:
         for kind in ("outcome", "plain_outcome")
     }
     role = "pg_catalog.set_config('role', pg_catalog.current_setting('actionbus.role'), false)"
+    enter = (
+        "pg_catalog.pg_current_snapshot()::text, pg_catalog.set_config('actionbus.action', $1, true), "
+        "pg_catalog.set_config('actionbus.role', pg_catalog.current_setting('role'), true)"
+    )
     position = f"pg_catalog.currval({sequence(home)})"
     prepared = {
         **_submits(inserts),
@@ -145,6 +149,7 @@ def statements(home: str, session: Session, cursor: Any) -> str:
         f"append_own ({_types('outcome')})": _inserting(home, "outcome", own["outcome"]),
         f"append_plain ({_types('plain_outcome')})": _inserting(home, "outcome", own["plain_outcome"]),
         "still (text)": f"SELECT 1 OPERATOR(pg_catalog./) {is_same.format('$1')}, {role}",
+        "enter (text)": f"SELECT {enter}",
         "end": f"SELECT {position}, {session.restoring(cursor)}",
     }
     return "; ".join(f"PREPARE actionbus_{name} AS {statement}" for name, statement in prepared.items())

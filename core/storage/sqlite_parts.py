@@ -54,7 +54,7 @@ class SQLiteParts(Parts):
             dbapi.execute(f"SAVEPOINT {MARK}")
         self._connection.info[RANGES] = Ranges(dbapi)
 
-    def enter(self, action_id: UUID) -> str | None:
+    def enter(self, action_id: UUID) -> str:
         self._begin()
         dbapi = driver_connection(self._connection)
         dbapi.execute(f"SAVEPOINT {POINT}")
@@ -62,6 +62,9 @@ class SQLiteParts(Parts):
 
     def leave(self, action_id: UUID) -> None:
         self._execute(f"RELEASE {POINT}")
+
+    def settle(self) -> None:
+        """Parts end by themselves here: nothing is saved by waiting with that."""
 
     def undo(self) -> None:
         if RANGES in self._connection.info:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg2.extensions
 import pytest
@@ -20,6 +21,8 @@ from sqlalchemy.pool import QueuePool
 
 from actionbus import Bus
 from actionbus.core.gateway import chunk
+from actionbus.core.storage import postgresql_parts
+from actionbus.core.storage.postgresql_parts import PostgreSQLParts
 from actionbus.core.values.record import Record
 from tests.conftest import TORTURE, elsewhere, query
 from tests.core.gateway.chunks.shelf import Post, make_shelf, outcomes, put, raising, transactions
@@ -118,6 +121,61 @@ def test_what_is_deferred_is_done_in_its_own_part_and_deferred_anew(postgres_she
     assert transactions(postgres_shelf) == 2
 
 
+def test_what_fails_at_the_end_of_its_part_is_told_as_its_own(postgres_shelf: Bus, functions: Functions) -> None:
+    """Also of the last one, of two in a row, and with what it had run and queued; the next one runs once, after it."""
+    query(
+        postgres_shelf.engine.url,
+        "ALTER TABLE things ADD CONSTRAINT other FOREIGN KEY (n) REFERENCES things (id) DEFERRABLE INITIALLY DEFERRED",
+    )
+    query(postgres_shelf.engine.url, "INSERT INTO things VALUES (0, 'zero', 0)")
+    query(postgres_shelf.engine.url, "ALTER TABLE things ALTER n SET DEFAULT 0")
+    runs: list[int] = []
+
+    def dangle(handler: Any) -> None:
+        runs.append(handler.args.id)
+        handler.runner.execute("put", {"id": handler.args.id + 1000})
+        handler.runner.execute_async("serially", {"id": handler.args.id})
+        handler.session.execute(text("UPDATE things SET n = 777 WHERE id = :id"), {"id": handler.args.id})
+
+    functions |= {"dangle": dangle, "note": lambda handler: runs.append(handler.args.id), "raising": raising}
+    asked = [put(1, "dangle"), put(2, "note"), put(3, "dangle"), put(4, "dangle"), put(5, "raising"), put(6, "dangle")]
+    given = postgres_shelf.runner().execute_many(asked)
+    assert [each.status for each in given] == ["failed", "succeeded", "failed", "failed", "failed", "failed"]
+    assert {each.error["sqlstate"] for each in (given[0], given[2], given[3], given[5]) if each.error} == {"23503"}
+    assert runs == [1, 2, 3, 4, 6]
+    assert query(postgres_shelf.engine.url, "SELECT id FROM things ORDER BY id") == [(0,), (2,)]
+    assert transactions(postgres_shelf) == 1
+    assert [record.action for record in postgres_shelf.journal.read(kind="outcome")] == ["put"] * 6
+    assert list(postgres_shelf.journal.unfinished()) == []
+
+
+@pytest.mark.parametrize("broken", ["SAVEPOINT {point}; SELECT * FROM nothing", "SELECT * FROM nothing"])
+def test_what_fails_between_two_parts_is_nobodys_failure(
+    postgres_shelf: Bus, functions: Functions, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """As if the server had been told to cancel a statement just when one part had ended and the next one begun."""
+    runs: list[int] = []
+    enter, times = PostgreSQLParts.enter, []
+
+    def disturbed(self: PostgreSQLParts, action_id: UUID) -> str:
+        times.append(1)
+        with monkeypatch.context() as patch:
+            if len(times) == 3:
+                patch.setattr(postgresql_parts, "_ENTER", broken)
+            return enter(self, action_id)
+
+    monkeypatch.setattr(PostgreSQLParts, "enter", disturbed)
+    functions["note"] = lambda handler: runs.append(handler.args.id)
+    given = postgres_shelf.runner().execute_many([put(n, "note") for n in range(1, 5)])
+    if "SAVEPOINT" in broken:
+        assert [each.status for each in given] == ["succeeded"] * 4
+        assert runs == [1, 2, 1, 2, 3, 4]
+    else:  # it cannot be told from a transaction that was ended inside, so that none runs twice
+        assert [each.status for each in given] == ["failed"] * 2 + ["succeeded"] * 2
+        assert runs == [1, 2, 3, 4]
+    settled_once(postgres_shelf)
+
+
 def test_a_deferred_constraint_on_sqlite_costs_one_action(tmp_path: Any, functions: Functions) -> None:
     url = URL.create("sqlite", database=str(tmp_path / "shelf.db"))
     with Bus(make_shelf(), url) as bus:
@@ -195,6 +253,28 @@ def test_a_handler_that_ends_the_transaction_costs_those_before_it_their_success
     # On SQLite its outcome stood beside what it wrote already.
     assert given[0].status == ("succeeded" if shelf.backend.has_one_writer else "failed")
     assert len(outcomes(shelf)) == 4
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_one_that_ended_the_transaction_and_began_another_is_noticed_before_the_next_one_runs(
+    postgres_shelf: Bus, functions: Functions, last: bool
+) -> None:
+    runs: list[int] = []
+
+    def end(handler: Any) -> None:
+        runs.append(handler.args.id)
+        driver = handler.session.connection().connection.dbapi_connection
+        psycopg2.extensions.cursor(driver).execute(
+            "COMMIT; BEGIN; SAVEPOINT actionbus_part_b; SAVEPOINT actionbus_part_a"
+        )
+
+    functions |= {"note": lambda handler: runs.append(handler.args.id), "end": end}
+    asked = [put(1, "note"), put(2, "end"), *([] if last else [put(3, "note"), put(4, "note")])]
+    given = postgres_shelf.runner().execute_many(asked)
+    assert [each.status for each in given] == ["failed", "failed", "succeeded", "succeeded"][: len(asked)]
+    assert ["ended inside" in each.error["message"] for each in given[:2] if each.error] == [True, True]
+    assert runs == [1, 2, 3, 4][: len(asked)]
+    assert len(outcomes(postgres_shelf)) == len(asked)
 
 
 def test_recovery_beside_a_chunk_leaves_it_alone(shelf: Bus, functions: Functions) -> None:
