@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
+from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import psycopg2
 from psycopg2 import errors as pg_errors
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
@@ -22,13 +24,24 @@ from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.drivers import driver_connection
 from actionbus.core.storage.parts import POINT, HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
-from actionbus.core.storage.postgresql_literals import literals
+from actionbus.core.storage.postgresql_literals import literal, literals
 from actionbus.core.storage.postgresql_session import Session
 from actionbus.core.storage.postgresql_statements import USED_KEY, is_there_already
 from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
 
+_TYPES: Final = {
+    "action_id": "uuid",
+    "cause_id": "uuid",
+    "started_at": "timestamptz",
+    "handler_version": "int4",
+    "duration_us": "int8",
+    "format": "int2",
+}
+"""Columns of a record that are no text."""
+_JSON: Final = frozenset({"context", "arguments", "result", "error", "calls"})
+"""Texts that are kept as JSON, letter by letter as they are given."""
 Filled = Callable[[Statement, Any], str]
 _BEGIN: Final = "BEGIN ISOLATION LEVEL {isolation}"
 _ENTER: Final = "SAVEPOINT {point}; EXECUTE actionbus_enter ('{action}')"
@@ -61,6 +74,7 @@ class PostgreSQLParts(Parts):
         self._prepared = prepared
         self._filled = filled
         self._session = prepared(connection)
+        self._info = connection.info
         self._cursor: Any = PlainCursor(driver_connection(connection))  # whatever class the application gave its own
         self._points = cycle((f"{POINT}_a", f"{POINT}_b"))
         """In turn, so that a part is never taken for the one before, whose end goes with its beginning."""
@@ -77,7 +91,7 @@ class PostgreSQLParts(Parts):
 
     @property
     def must_end(self) -> bool:
-        return UNCLEAN in self._connection.info or (self.is_ending and self._is_ambiguous)
+        return UNCLEAN in self._info or (self.is_ending and self._is_ambiguous)
 
     def enter(self, action_id: UUID) -> str:
         if not self.has_begun:
@@ -108,7 +122,7 @@ class PostgreSQLParts(Parts):
         return ["RESET ALL", "CLOSE ALL", *(() if self._session.has_temporary else ("DISCARD TEMP",)), *own]
 
     def leave(self, action_id: UUID) -> None:
-        if UNCLEAN in self._connection.info:
+        if UNCLEAN in self._info:
             self._session = self._prepared(self._connection, anew=True)
         self.is_ending = True
         self._end_of_last = _LEAVE.format(action=action_id.hex)
@@ -127,7 +141,7 @@ class PostgreSQLParts(Parts):
             self._cursor.execute("; ".join(filter(None, ending)))
         except pg_errors.DivisionByZero as error:
             if error.diag.context is None:  # not from a trigger
-                self._connection.info[UNCLEAN] = True
+                self._info[UNCLEAN] = True
                 raise Misuse(ENDED_INSIDE) from error
             raise
 
@@ -139,7 +153,7 @@ class PostgreSQLParts(Parts):
         except (pg_errors.NoActiveSqlTransaction, pg_errors.InvalidSavepointSpecification) as error:
             if self._has_next_begun():
                 raise
-            self._connection.info[UNCLEAN] = True
+            self._info[UNCLEAN] = True
             raise Misuse(ENDED_INSIDE) from error
 
     def _has_next_begun(self) -> bool:
@@ -173,7 +187,7 @@ class PostgreSQLParts(Parts):
         return [positions[place] for place in self._outcomes]
 
     def _end(self, cursor: Any, lock: UUID | None) -> None:
-        info = self._connection.info
+        info = self._info
         try:
             cursor.execute(self._session.ending(lock_key(lock) if lock else 0))
         except psycopg2.Error:
@@ -212,8 +226,16 @@ def standing(connection: Connection, ids: Sequence[UUID], home: str) -> HeldReco
 
 
 def _inserting(cursor: Any, home: str, rows: Sequence[Row]) -> str:
-    """An INSERT of them all, of the columns that any of them has."""
-    used = [place for place in range(len(Row._fields)) if any(each[place] is not None for each in rows)]
-    names = ", ".join(Row._fields[place] for place in used)
-    told = (f"({literals([each[place] for place in used], cursor)})" for each in rows)
-    return f"INSERT INTO {home}journal ({names}) VALUES {', '.join(told)}"
+    """An INSERT of them all, in their order, of the columns that any of them has.
+
+    As one text of JSON: the server takes two thirds of the time over it that it takes over a list of VALUES.
+    """
+    told = zip(Row._fields, zip(*rows, strict=True), strict=True)
+    used = {name: values for name, values in told if set(map(type, values)) != {NoneType}}
+    objects = [dict(zip(used, each, strict=True)) for each in zip(*used.values(), strict=True)]
+    columns = ", ".join(f"{name} pg_catalog.{_TYPES.get(name, 'text')}" for name in used)
+    values = ", ".join(f"{name}::pg_catalog.json" if name in _JSON else name for name in used)
+    return (
+        f"INSERT INTO {home}journal ({', '.join(used)}) SELECT {values} "
+        f"FROM pg_catalog.json_to_recordset({literal(orjson.dumps(objects).decode(), cursor)}) AS told ({columns})"
+    )

@@ -58,6 +58,8 @@ class SQLiteParts(Parts):
         self._begin()
         dbapi = driver_connection(self._connection)
         dbapi.execute(f"SAVEPOINT {POINT}")
+        if self._positions:  # nobody else has written since
+            return str(self._positions[-1])
         return str(dbapi.execute("SELECT coalesce(max(position), 0) FROM main.journal").fetchone()[0])
 
     def leave(self, action_id: UUID) -> None:

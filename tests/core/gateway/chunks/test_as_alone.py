@@ -68,6 +68,7 @@ MANY: list[Any] = [
     ("put", {"id": 9}, "key"),
     ("put", {"id": 10}, "key"),
     put(11),
+    put(12, name='it\'s "a" \\ \\u0041 \n {0} %s :id é \U0001f389'),
     ("put", {"id": 2, "then": "raising"}, "failed"),
     ("put", {"id": 2, "then": "raising"}, "failed"),
 ]
