@@ -2,13 +2,14 @@
 
 Nothing in them may raise, lest recording make an application's write fail. What can go wrong is found out first, by a
 statement that writes nothing: the block round it then takes no transaction id, which a block with writes would, for
-each statement of the application. Where something is wrong, or a row is large, a second block records what it can;
-what it cannot is an image `!`, a gap.
+each statement of the application. The same statement reads the row, if one alone was changed, as most are. Where
+something is wrong, or a row is large, a second block records what it can; what it cannot is an image `!`, a gap.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from actionbus.core.history.postgresql_catalogue import PINS, CatalogueTable, Member
@@ -17,6 +18,7 @@ from actionbus.core.history.postgresql_rows import (
     LARGE,
     RECORDS,
     SIDES,
+    WRITTEN,
     images_of,
     is_large,
     key_text,
@@ -29,6 +31,8 @@ from actionbus.core.storage.history_ddl import last_image
 from actionbus.core.storage.names import quoted
 
 OPERATIONS: Final = ("insert", "update", "delete")
+_READ: Final = {"o": "was", "n": "came"}
+"""Where a row that was changed alone is read to."""
 TRUNCATE: Final = "truncate"
 
 
@@ -110,42 +114,67 @@ def needed(table: CatalogueTable, member: Member) -> tuple[str, ...]:
     return (*OPERATIONS, TRUNCATE)
 
 
-def _of_one_row(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
-    """Records the change of one row that keeps its key and is not large, as most are, without the price of a join.
+def _looking(table: CatalogueTable, home: str, operation: str) -> str:
+    """Reads a row that was changed alone, unless it is large or has another key; of several the second is an error.
 
-    Of a statement that changed more rows it records nothing: then the join is not begun, whatever plan is kept.
+    Two rows are read of all pairs at most, hence no condition: one that few pairs meet would be asked of all of them.
     """
-    same = same_key(table, home) if operation == "update" else None
-    if same is None:
+    if operation == "update" and same_key(table, home) is None:
+        return f"{_fit(table, home, operation)} SELECT NULL INTO row_key;"
+    sides = SIDES[operation]
+    sizes = {side: f"{size} <= {LARGE}" for side in sides if (size := size_of(table, side))}
+    guards = {side: [sizes[side]] if side in sizes else [] for side in sides}
+    key = key_text(table, sides[-1], home)
+    if not all(c.is_fixed for c in table.columns if c.name in table.key):
+        key = _if(guards[sides[-1]], key)
+    if operation == "update":
+        guards["n"] = [same_key(table, home) or "", *guards["n"]]
+    texts = [_if(guards[side], row_text(table, side)) if side in sides else "NULL" for side in _READ]
+    sources = " CROSS JOIN ".join(source_of(table, side) for side in sides)
+    return f"""{_fit(table, home, operation)}
+        SELECT {key}, {", ".join(texts)} INTO STRICT row_key, {", ".join(_READ.values())} FROM {sources};"""
+
+
+def _if(conditions: Sequence[str], value: str) -> str:
+    return f"CASE WHEN {' AND '.join(conditions)} THEN {value} END" if conditions else value
+
+
+def _of_one_row(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
+    """Records the row that was read, as it is."""
+    if operation == "update" and same_key(table, home) is None:
         return ""
-    sizes = (f"{found} <= {LARGE}" for side in "on" if (found := size_of(table, side)))
-    conditions = " AND ".join([*(() if table.is_by_row else ("NOT EXISTS (SELECT FROM o OFFSET 1)",)), same, *sizes])
-    o, n = (source_of(table, side) for side in "on")
-    return f"""{INTO.format(home=home)} SELECT {shape}, 'u', {key_text(table, "n", home)}, {row_text(table, "o")}, \
-{row_text(table, "n")}, named, mine FROM {o} CROSS JOIN {n} WHERE {conditions};
-        IF FOUND THEN
-            IF named IS NULL THEN
-                {_bypass(home)}
-            END IF;
-            RETURN NULL;
+    read = " AND ".join(f"{_READ[side]} IS NOT NULL" for side in SIDES[operation])
+    return f"""IF fits AND {read} THEN
+        {INTO.format(home=home)} VALUES ({shape}, '{operation[0]}', row_key, was, came, named, mine);
+        IF named IS NULL THEN
+            {_bypass(home)}
         END IF;
-        """
+        RETURN NULL;
+    END IF;
+    """
 
 
-def _probe(table: CatalogueTable, home: str, operation: str) -> str:
-    """Refused where a column is gone or of another type, or the history's own tables cannot be written."""
+def _fit(table: CatalogueTable, home: str, operation: str) -> str:
+    """What is refused where a column is gone or of another type, or the history's own tables are not as they were.
+
+    It is never run, since nothing asks for it; so whether they may be written `_may_write` has to tell.
+    """
     side = SIDES[operation][0]
-    is_fit = " AND ".join(f"{home}actionbus_same({side}.{quoted(c.name)}, NULL::{c.bare_type})" for c in table.columns)
-    return (
-        f"WITH past AS (INSERT INTO {home}actionbus_bypasses SELECT 0 WHERE false) "
-        f"{INTO.format(home=home)} SELECT 0, '!', NULL, NULL, NULL, named, mine "
-        f"FROM {source_of(table, side)} WHERE false{' AND ' if is_fit else ''}{is_fit};"
-    )
+    columns = [(f"{side}.{quoted(c.name)}", c.bare_type) for c in table.columns]
+    columns += [(f"i.{name}", type_) for name, type_ in WRITTEN.items()] + [("b.xid", "bigint")]
+    same = ", ".join(f"{home}actionbus_same({column}, NULL::{type_})" for column, type_ in columns)
+    tables = f"{home}actionbus_images i, {home}actionbus_bypasses b"
+    return f"WITH fit AS (SELECT i.ctid, b.ctid, {same} FROM {source_of(table, side)}, {tables})"
+
+
+def _may_write(home: str) -> str:
+    named = (_literal(f"{home}{each}") for each in ("actionbus_images", "actionbus_bypasses"))
+    return " AND ".join(f"has_table_privilege({each}::regclass, 'INSERT')" for each in named)
 
 
 def _drifted(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     """Records rows under the columns that are left, by their present names; a change as a delete and an insert."""
-    lines = [f"drifted := {home}actionbus_drifted({shape}, TG_RELID);"]
+    lines = [f"drifted := {home}actionbus_drifted({shape}, TG_RELID);", "written := 0;"]
     for side in SIDES[operation]:
         source, given = ("(SELECT ($3).*) x", f", {RECORDS[side]}") if table.is_by_row else (f"{side} x", "")
         letter, sides = ("d", "%3$s, NULL") if side == "o" else ("i", "NULL, %3$s")
@@ -172,9 +201,12 @@ _DECLARED: Final = """
 DECLARE
     named text := nullif(left(current_setting('actionbus.action', true), 100), '');
     mine bigint := pg_current_xact_id_if_assigned()::text::bigint;
-    fits boolean := false;
-    is_large boolean := false;
-    written bigint := 0;
+    fits boolean;
+    is_large boolean;
+    row_key text;
+    was text;
+    came text;
+    written bigint;
     counted bigint;
     drifted text[];
     kept text[];
@@ -189,13 +221,15 @@ def _body(table: CatalogueTable, shape: int, home: str, operation: str) -> str:
     images = f"{INTO.format(home=home)} {images_of(table, shape, home, operation)};"
     return f"""{_DECLARED}
     BEGIN
-        {_probe(table, home, operation)}
-        fits := true;
-    EXCEPTION WHEN OTHERS THEN
+        fits := {_may_write(home)};
+        {_looking(table, home, operation)}
+    EXCEPTION WHEN too_many_rows OR no_data_found THEN
+        NULL;
+    WHEN OTHERS THEN
         fits := false;
     END;
-    IF fits THEN
-        {_of_one_row(table, shape, home, operation)}is_large := {is_large(table, operation)};
+    {_of_one_row(table, shape, home, operation)}IF fits THEN
+        is_large := {is_large(table, operation)};
     END IF;
     IF fits AND NOT is_large THEN
         {images}

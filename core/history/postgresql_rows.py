@@ -14,7 +14,14 @@ SIDES: Final = {"insert": ("n",), "update": ("o", "n"), "delete": ("o",)}
 RECORDS: Final = {"o": "OLD", "n": "NEW"}
 LARGE: Final = 250_000
 """Bytes of a row as stored: compressed and escaped at its worst, its text has less than 1 GB, as a value must."""
-INTO: Final = "INSERT INTO {home}actionbus_images (shape, operation, key, before, after, action, xid)"
+WRITTEN: Final = {
+    "shape": "integer",
+    "operation": '"char"',
+    **dict.fromkeys(("key", "before", "after", "action"), "text"),
+    "xid": "bigint",
+}
+"""The columns of an image that the triggers write."""
+INTO: Final = f"INSERT INTO {{home}}actionbus_images ({', '.join(WRITTEN)})"
 
 
 def row_text(table: CatalogueTable, side: str) -> str:
