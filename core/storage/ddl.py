@@ -203,6 +203,7 @@ def _sqlite_0001(prefix: str) -> list[str]:
 
 
 def _sqlite_journal() -> list[str]:
+    # Each `IN (…)` of three values or more is a table that SQLite makes and throws away at every INSERT, hence OR.
     # INSERT OR REPLACE removes rows without firing DELETE triggers unless the client asks for recursive ones, so the
     # last trigger looks for every row that could be replaced.
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
@@ -212,8 +213,9 @@ def _sqlite_journal() -> list[str]:
         """CREATE TABLE journal (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     action_id CHAR(32) NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('submitted', 'outcome', 'bypass')),
-    status TEXT CHECK (status IN ('succeeded', 'rejected', 'denied', 'failed', 'interrupted')),
+    kind TEXT NOT NULL CHECK (kind = 'submitted' OR kind = 'outcome' OR kind = 'bypass'),
+    status TEXT CHECK (status = 'succeeded' OR status = 'rejected' OR status = 'denied' OR status = 'failed'
+        OR status = 'interrupted'),
     action TEXT NOT NULL,
     handler_version INTEGER,
     actor TEXT CHECK (actor <> ''),

@@ -6,13 +6,22 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from actionbus.core.storage.sqlalchemy_inside import stands_upon
+
+_pooled: Any = Connection.connection.fget  # type: ignore[attr-defined]
+
+
+def pooled(connection: Connection) -> PoolProxiedConnection:
+    """The pool's connection below SQLAlchemy's, past what notices a handler that asks for it."""
+    found: PoolProxiedConnection = _pooled(connection)
+    return found
 
 
 def driver_connection(connection: Connection) -> Any:
     """The driver's own connection below SQLAlchemy's."""
-    return connection.connection.dbapi_connection
+    return _pooled(connection).dbapi_connection
 
 
 def is_usable(connection: Connection) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from actionbus.core.storage.table import FORMAT
@@ -33,9 +33,6 @@ class Row(NamedTuple):
     seen: str | None = None
     duration_us: int | None = None
     format: int = FORMAT
-
-
-WRITTEN: Final = ", ".join(Row._fields)
 
 
 class RecordPlace(NamedTuple):

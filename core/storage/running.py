@@ -16,7 +16,6 @@ from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from actionbus.core.errors import JournalUnavailable
-from actionbus.core.values.determinism import lock_key
 
 try:
     import fcntl
@@ -46,7 +45,7 @@ class RunningActions:
 
     def claim(self, action_id: UUID, dbapi: Any) -> bool:
         """Whether the action ran nowhere; from now on it runs here. `dbapi` is a connection to the database."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
+        offset = _offset(action_id)
         if self._locks is None:
             self._locks = self._found(_file_of(dbapi))
         held, descriptor = self._locks
@@ -60,7 +59,7 @@ class RunningActions:
 
     def release(self, action_id: UUID) -> None:
         """The action no longer runs here."""
-        offset = lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
+        offset = _offset(action_id)
         held, descriptor = self._locks or self._own
         if offset in held:
             if descriptor is not None:
@@ -103,6 +102,11 @@ def _file_of(dbapi: Any) -> Path | None:
                 )
             return Path(os.path.realpath(file))
     return None
+
+
+def _offset(action_id: UUID) -> int:
+    """Where an action's lock is: the random half of its id, but for the two bits that would make it negative."""
+    return action_id.int & 0x3FFFFFFFFFFFFFFF
 
 
 def _lock(descriptor: int, offset: int) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,19 +21,22 @@ from actionbus.core.errors import Misuse, chain_of
 from actionbus.core.internal_errors import CommitConflict
 from actionbus.core.storage.archive_ddl import ARCHIVED_KEYS
 from actionbus.core.storage.backend import Backend, TakenConnection, TransactionState
-from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable
+from actionbus.core.storage.drivers import driver_connection, driver_error, is_usable, pooled
 from actionbus.core.storage.parts import HeldRecords, Parts
 from actionbus.core.storage.pooling import HOLDING, UNCLEAN
-from actionbus.core.storage.rows import WRITTEN, RecordPlace, Row, Statement
+from actionbus.core.storage.rows import RecordPlace, Row, Statement
 from actionbus.core.storage.running import RunningActions
 from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
-from actionbus.core.storage.sqlite_images import COVERED, RANGES, Ranges, last_image
+from actionbus.core.storage.sqlite_images import RANGES, Ranges
 from actionbus.core.storage.sqlite_parts import SQLiteParts
+from actionbus.core.storage.sqlite_statements import ALONE, NESTED, OWN, SUBMIT, values_of
+from actionbus.core.storage.sqlite_unsynced import Unsynced, sync_again
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
-_VALUES: Final = "(" + ", ".join(["?"] * len(Row._fields)) + ")"
 _BUSY_TIMEOUT_MS: Final = 30_000
+_SET_MARK: Final = f"SAVEPOINT {MARK}"
+_RELEASE_MARK: Final = f"RELEASE {MARK}"
 _PAUSE_S: Final = 0.01
 _PREPARED: Final = "actionbus.prepared"
 _MAIN: Final = "main"
@@ -72,11 +75,6 @@ class SQLite(Backend):
         # First of all listeners: an application that has an authorizer of its own keeps it, at the price of ours.
         event.listen(engine, "connect", _guard, insert=True)
         event.listen(engine, "connect", _prepare)
-        self._insert = f"INSERT INTO {_MAIN}.journal ({WRITTEN}) VALUES "
-        self._one = self._insert + _VALUES
-        outcome = f"INSERT INTO {_MAIN}.journal ({WRITTEN}, images_after, images_upto) VALUES {_VALUES[:-1]}, "
-        self._with_images = f"{outcome}?, ?)"
-        self._without_images = f"{outcome}{COVERED}, {COVERED})"
         self._turn = threading.RLock() if isinstance(engine.pool, StaticPool) or not file_of(engine.url) else None
         self._running = RunningActions(shared_memory(engine.url))
 
@@ -114,6 +112,7 @@ class SQLite(Backend):
         guard = Guard.of(info, dbapi)
         guard.let_go(dbapi)
         dbapi.rollback()
+        sync_again(dbapi, guard)
         if HOLDING in info:
             self._running.release(info[HOLDING])
         dbapi.isolation_level = mode
@@ -128,11 +127,12 @@ class SQLite(Backend):
         return True
 
     def append_submitted(self, connection: Connection, row: Row, *, durable: bool) -> RecordPlace | None:
-        dbapi = driver_connection(connection)
+        below = pooled(connection)
+        dbapi: Any = below.dbapi_connection
         try:
-            self.claim(connection, row.action_id)
-            with _synced(dbapi, durable=durable):
-                cursor = dbapi.execute(self._one, _written(row))
+            self._claim(dbapi, below.info, row.action_id)
+            with Unsynced(dbapi, Guard.of(below.info, dbapi), durable=durable):
+                cursor = dbapi.execute(SUBMIT, values_of(row))
         except BaseException as error:
             self.release(connection, row.action_id)
             if isinstance(error, sqlite3.IntegrityError) and _holds(dbapi, row):
@@ -141,10 +141,14 @@ class SQLite(Backend):
         return RecordPlace(cursor.lastrowid, None)
 
     def begin(self, connection: Connection, isolation: str, action_id: UUID) -> None:
-        dbapi = driver_connection(connection)
+        self._start(connection).execute(_SET_MARK)
+
+    def _start(self, connection: Connection) -> Any:
+        below = pooled(connection)
+        dbapi: Any = below.dbapi_connection
         dbapi.execute("BEGIN IMMEDIATE")
-        connection.info[RANGES] = Ranges(dbapi)
-        dbapi.execute(f"SAVEPOINT {MARK}")
+        below.info[RANGES] = Ranges(dbapi)
+        return dbapi
 
     def enter_nested(self, connection: Connection, action_id: UUID) -> None:
         if images := connection.info.get(RANGES):  # a sandbox begins in a way of its own
@@ -168,16 +172,17 @@ class SQLite(Backend):
         return TransactionState.OPEN if dbapi.in_transaction else TransactionState.NONE
 
     def watch(self, connection: Connection, transaction: Any) -> None:
-        dbapi = driver_connection(connection)
-        guard = Guard.of(connection.info, dbapi)
+        below = pooled(connection)
+        dbapi, info = below.dbapi_connection, below.info
+        guard = Guard.of(info, dbapi)
         if transaction is None:
             guard.let_go(dbapi)
         else:
-            guard.watch(connection, transaction)
+            guard.watch(connection, dbapi, info, transaction)
 
     def seen(self, connection: Connection) -> str | None:
-        found = driver_connection(connection).execute(f"SELECT max(position) FROM {_MAIN}.journal").fetchone()
-        return str(found[0] or 0)
+        images: Ranges = connection.info[RANGES]
+        return str(images.position)
 
     def check(self, connection: Connection) -> None:
         """Deferred foreign keys are looked at when COMMIT comes, and SQLite cannot be asked for these before it."""
@@ -190,11 +195,10 @@ class SQLite(Backend):
         action_id: UUID,
         also: Sequence[Statement] = (),
     ) -> int:
-        dbapi = driver_connection(connection)
         if isolation:
-            dbapi.execute("BEGIN IMMEDIATE")
-            connection.info[RANGES] = Ranges(dbapi)
+            dbapi = self._start(connection)
         else:
+            dbapi = driver_connection(connection)
             self._require_mark(dbapi)
         position = self._append(connection, rows, action_id, also)
         dbapi.execute(COMMIT)
@@ -203,19 +207,16 @@ class SQLite(Backend):
 
     def _append(self, connection: Connection, rows: Sequence[Row], action_id: UUID, also: Sequence[Statement]) -> int:
         """Run `also` and append an action's rows, inside its transaction; the last one's position."""
-        dbapi = driver_connection(connection)
+        below = pooled(connection)
+        dbapi: Any = below.dbapi_connection
         for each in also:
             dbapi.execute(*_placed(each))
         position = 0
-        images: Ranges = connection.info.pop(RANGES)
+        images: Ranges = below.info.pop(RANGES)
         images.append_bypass(dbapi)
-        upto = last_image(dbapi)
         for row in rows:
-            range_ = (
-                (images.before, upto) if row.action_id == action_id else images.of(row.action_id, row.kind, row.status)
-            )
             try:
-                position = dbapi.execute(self._with_images, [*_written(row), *range_]).lastrowid
+                position = dbapi.execute(*_appending(images, row, action_id)).lastrowid
             except sqlite3.IntegrityError as error:
                 if _holds(dbapi, row):
                     raise CommitConflict("the action has an outcome already") from error
@@ -225,7 +226,7 @@ class SQLite(Backend):
     def _require_mark(self, dbapi: Any) -> None:
         """A savepoint tells whether the transaction is still the one that was begun: COMMIT and ROLLBACK remove it."""
         try:
-            dbapi.execute(f"RELEASE {MARK}")
+            dbapi.execute(_RELEASE_MARK)
         except sqlite3.OperationalError as error:
             if "no such savepoint" in str(error):
                 raise Misuse(ENDED_INSIDE) from error
@@ -253,7 +254,7 @@ class SQLite(Backend):
                 dbapi.execute("BEGIN IMMEDIATE")
                 for each in also:
                     dbapi.execute(*_placed(each))
-            position = int(dbapi.execute(self._without_images, _written(row)).lastrowid)
+            position = int(dbapi.execute(ALONE, values_of(row)).lastrowid)
             if also:
                 dbapi.execute(COMMIT)
             return position
@@ -274,14 +275,14 @@ class SQLite(Backend):
         dbapi = driver_connection(connection)
         try:
             self.claim(connection, lock)
-            with _synced(dbapi, durable=durable):
-                return self._append_new(dbapi, self._one, rows)
+            with Unsynced(dbapi, Guard.of(connection.info, dbapi), durable=durable):
+                return self._append_new(dbapi, SUBMIT, rows)
         except BaseException:
             self.release(connection, lock)
             raise
 
     def append_missing(self, connection: Connection, rows: Sequence[Row]) -> None:
-        self._append_new(driver_connection(connection), self._without_images, rows)
+        self._append_new(driver_connection(connection), ALONE, rows)
 
     def _append_new(self, dbapi: Any, insert: str, rows: Sequence[Row]) -> list[UUID]:
         """Append in one transaction what the journal does not hold; which that was."""
@@ -290,7 +291,7 @@ class SQLite(Backend):
         try:
             for row in rows:
                 try:
-                    dbapi.execute(insert, _written(row))
+                    dbapi.execute(insert, values_of(row))
                     appended.append(row.action_id)
                 except sqlite3.IntegrityError:
                     if not _holds(dbapi, row):
@@ -316,9 +317,13 @@ class SQLite(Backend):
         return action_id.hex
 
     def claim(self, connection: Connection, action_id: UUID) -> bool:
-        claimed = self._running.claim(action_id, driver_connection(connection))
+        below = pooled(connection)
+        return self._claim(below.dbapi_connection, below.info, action_id)
+
+    def _claim(self, dbapi: Any, info: dict[Any, Any], action_id: UUID) -> bool:
+        claimed = self._running.claim(action_id, dbapi)
         if claimed:  # else another thread has it, whose lock this connection must not give back
-            connection.info[HOLDING] = action_id
+            info[HOLDING] = action_id
         return claimed
 
     def release(self, connection: Connection, action_id: UUID) -> None:
@@ -329,19 +334,6 @@ class SQLite(Backend):
     def is_transient(self, error: BaseException) -> bool:
         # BEGIN IMMEDIATE takes the one write lock at once, so nothing inside the transaction can conflict.
         return False
-
-
-@contextmanager
-def _synced(dbapi: Any, *, durable: bool) -> Iterator[None]:
-    """A block whose commits wait for the disk; or do not: the outcome's fsync of the same log covers them too."""
-    level = None if durable else dbapi.execute("PRAGMA synchronous").fetchone()[0]
-    try:
-        if level == 2:
-            dbapi.execute("PRAGMA synchronous=NORMAL")
-        yield
-    finally:
-        if level == 2:
-            dbapi.execute("PRAGMA synchronous=FULL")
 
 
 def _prepare(dbapi: Any, record: Any) -> None:
@@ -383,17 +375,17 @@ def _placed(statement: Statement) -> tuple[str, tuple[Any, ...]]:
     return statement.sql.replace("{schema}", f"{_MAIN}."), statement.values
 
 
+def _appending(images: Ranges, row: Row, action_id: UUID) -> tuple[str, list[Any]]:
+    """The INSERT of a record in an action's transaction, and its values."""
+    values = values_of(row)
+    if row.kind != "outcome":
+        return SUBMIT, values
+    if row.action_id == action_id:
+        return OWN, [*values, images.before]
+    return NESTED, [*values, *images.of(row.action_id, row.status)]
+
+
 def _holds(dbapi: Any, row: Row) -> bool:
     """Whether this is why a record was refused: a trigger or constraint of somebody else may have done so as well."""
     values = (row.action_id.hex, row.kind, row.idempotency_key, row.action, row.actor)
     return bool(dbapi.execute(_HOLDS, values).fetchone()[0])
-
-
-def _written(row: Row) -> list[Any]:
-    values = row._asdict()
-    values["action_id"] = row.action_id.hex
-    if row.cause_id is not None:
-        values["cause_id"] = row.cause_id.hex
-    if row.started_at is not None:
-        values["started_at"] = row.started_at.replace(tzinfo=None).isoformat(" ", "microseconds")
-    return list(values.values())

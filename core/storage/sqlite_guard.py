@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import PoolProxiedConnection
 
 from actionbus.core.storage.backend import quoted
-from actionbus.core.storage.drivers import driver_connection
+from actionbus.core.storage.drivers import pooled
 from actionbus.core.storage.parts import POINT
 from actionbus.core.storage.pooling import UNCLEAN
 
@@ -38,6 +38,7 @@ _FILES: Final = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
 _ENDS: Final = (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT)
 _ASKED: Final = frozenset({*_ENDS, sqlite3.SQLITE_PRAGMA, *_FILES, *_CREATES})
 _READING_PRAGMAS: Final = ("_info", "_xinfo", "_list", "_check", "defer_foreign_keys")
+_OURS: Final = ("sqlalchemy.", "actionbus.core.")
 _LIMITS: Final = range(sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_WORKER_THREADS + 1)
 
 
@@ -52,6 +53,10 @@ class Guard:
         self._limits = [dbapi.getlimit(limit) for limit in _LIMITS]
         self._temporary: list[tuple[str, str]] = []
         self._interruption: BaseException | None = None
+        self.synchronous: str | None = None
+        """To what `PRAGMA synchronous` was set last, as it was written; None as long as the guard was not asked."""
+        self.is_unsynced = False
+        """Whether commits do not wait for the disk just now, and are to do so again; see `storage.sqlite_unsynced`."""
 
     @classmethod
     def of(cls, info: Any, dbapi: Any) -> Guard:
@@ -62,11 +67,10 @@ class Guard:
             dbapi.set_authorizer(found)
         return found
 
-    def watch(self, connection: Connection, transaction: Any) -> None:
+    def watch(self, connection: Connection, dbapi: Any, info: Any, transaction: Any) -> None:
         """Let statements be asked for on behalf of `transaction`."""
-        dbapi = driver_connection(connection)
         self._factories = dbapi.row_factory, dbapi.text_factory
-        self._dbapi, self._info, self._transaction = dbapi, connection.info, transaction
+        self._dbapi, self._info, self._transaction = dbapi, info, transaction
         connection.__class__ = _Noticing
 
     def let_go(self, dbapi: Any) -> None:
@@ -109,6 +113,8 @@ class Guard:
 
     def _answer(self, code: int, first: str | None, second: str | None, database: str | None) -> int:
         if self._transaction is None:
+            if code == sqlite3.SQLITE_PRAGMA and second is not None and str(first).lower() == "synchronous":
+                self.synchronous = second
             return sqlite3.SQLITE_OK
         if not self._dbapi.in_transaction:  # it was rolled back, and what comes now would be committed by itself
             return sqlite3.SQLITE_DENY
@@ -136,6 +142,11 @@ class _Noticing(Connection):
     @property
     def connection(self) -> PoolProxiedConnection:
         """The pool's connection; whose asking is told by the module it comes from."""
-        if not sys._getframe(1).f_globals.get("__name__", "").startswith(("sqlalchemy.", "actionbus.core.")):
+        if not sys._getframe(1).f_globals.get("__name__", "").startswith(_OURS):
             self.info[UNCLEAN] = True
-        return super().connection
+        return pooled(self)
+
+    @property
+    def info(self) -> Any:
+        """As ever; SQLAlchemy asks for the pool's connection in its own name."""
+        return pooled(self).info

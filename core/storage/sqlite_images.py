@@ -18,9 +18,9 @@ RANGES: Final = "actionbus.images"
 COVERED: Final = """coalesce((SELECT images_upto FROM main.journal WHERE images_upto IS NOT NULL
     ORDER BY position DESC LIMIT 1), 0)"""
 """The last image that has a record."""
-_LAST: Final = f"SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = '{IMAGES}'), 0)"
-"""As AUTOINCREMENT has it: the image itself may be archived, and `images_upto` never falls."""
-_BOTH: Final = f"SELECT ({_LAST}), {COVERED}"
+LAST: Final = f"SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = '{IMAGES}'), 0)"
+"""The last image's number, as AUTOINCREMENT has it: the image itself may be archived, and `images_upto` never falls."""
+_BEFORE: Final = f"SELECT ({LAST}), {COVERED}, (SELECT coalesce(max(position), 0) FROM main.journal)"
 _TIME: Final = f"SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', at) FROM main.{IMAGES} WHERE image"
 _BYPASS: Final = """INSERT INTO main.journal
     (action_id, kind, action, correlation_id, context, images_after, images_upto)
@@ -28,10 +28,13 @@ _BYPASS: Final = """INSERT INTO main.journal
 
 
 class Ranges:
-    """The images of one transaction of ours: what was there before it, and what its nested actions drew."""
+    """The images of one transaction of ours: what was there before it, and what its nested actions drew.
+
+    `position` is that of the last record before it.
+    """
 
     def __init__(self, dbapi: Any) -> None:
-        self.before, self._covered = _row(dbapi, _BOTH)
+        self.before, self._covered, self.position = _row(dbapi, _BEFORE)
         self._nested: dict[UUID, tuple[int, int]] = {}
 
     def enter(self, dbapi: Any, action_id: UUID) -> None:
@@ -43,10 +46,8 @@ class Ranges:
         """A nested action has succeeded."""
         self._nested[action_id] = self._nested[action_id][0], last_image(dbapi)
 
-    def of(self, action_id: UUID, kind: str, status: str | None) -> tuple[int | None, int | None]:
-        """After which image those of a nested action's record begin, and the last of them."""
-        if kind != "outcome":
-            return None, None
+    def of(self, action_id: UUID, status: str | None) -> tuple[int, int]:
+        """After which image those of a nested action begin, and the last of them."""
         after, upto = self._nested.get(action_id, (self.before, self.before))
         # What was rolled back with a savepoint later left its numbers to others.
         return (after, upto) if status == "succeeded" else (self.before, self.before)
@@ -74,7 +75,7 @@ def key_part(value: str) -> str:
 
 def last_image(dbapi: Any) -> int:
     """The number of the last image; 0 while there is none."""
-    return int(_row(dbapi, _LAST)[0])
+    return int(_row(dbapi, LAST)[0])
 
 
 def cover(dbapi: Any) -> None:
