@@ -30,7 +30,7 @@ from actionbus.core.storage.sqlite_guard import COMMIT, DENIED, MARK, Guard
 from actionbus.core.storage.sqlite_images import RANGES, Ranges
 from actionbus.core.storage.sqlite_parts import SQLiteParts
 from actionbus.core.storage.sqlite_statements import ALONE, NESTED, OWN, SUBMIT, values_of
-from actionbus.core.storage.sqlite_unsynced import Unsynced, sync_again
+from actionbus.core.storage.sqlite_unsynced import WithoutSync, sync_again
 from actionbus.core.storage.sqlite_url import file_of, shared_memory
 from actionbus.core.storage.statements import ENDED_INSIDE
 
@@ -131,7 +131,7 @@ class SQLite(Backend):
         dbapi: Any = below.dbapi_connection
         try:
             self._claim(dbapi, below.info, row.action_id)
-            with Unsynced(dbapi, Guard.of(below.info, dbapi), durable=durable):
+            with WithoutSync(dbapi, Guard.of(below.info, dbapi), durable=durable):
                 cursor = dbapi.execute(SUBMIT, values_of(row))
         except BaseException as error:
             self.release(connection, row.action_id)
@@ -275,7 +275,7 @@ class SQLite(Backend):
         dbapi = driver_connection(connection)
         try:
             self.claim(connection, lock)
-            with Unsynced(dbapi, Guard.of(connection.info, dbapi), durable=durable):
+            with WithoutSync(dbapi, Guard.of(connection.info, dbapi), durable=durable):
                 return self._append_new(dbapi, SUBMIT, rows)
         except BaseException:
             self.release(connection, lock)

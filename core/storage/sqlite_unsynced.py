@@ -9,7 +9,7 @@ from actionbus.core.storage.sqlite_guard import Guard
 _FULL: Final = "FULL"
 
 
-class Unsynced:
+class WithoutSync:
     """A block whose commits do not wait, unless they must be durable: the outcome's fsync of the same log covers them.
 
     Nothing is changed where the application has set that no commit waits. SQLite prepares a PRAGMA anew each time that

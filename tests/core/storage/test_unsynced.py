@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from actionbus import Bus
 from actionbus.core.storage.rows import Row
 from actionbus.core.storage.sqlite_statements import OUTCOME, SUBMITTED
-from actionbus.core.storage.sqlite_unsynced import Unsynced
+from actionbus.core.storage.sqlite_unsynced import WithoutSync
 from tests.conftest import prepared
 from tests.shop.app import make_application
 
@@ -91,7 +91,7 @@ def test_an_interruption_before_it_waits_again_leaves_no_connection_that_does_no
     with Bus(make_application(), engine) as bus:
         open_accounts(bus, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(Unsynced, "__exit__", strike)
+            patch.setattr(WithoutSync, "__exit__", strike)
             with pytest.raises(KeyboardInterrupt):
                 open_accounts(bus, 2)
         with engine.connect() as connection:
