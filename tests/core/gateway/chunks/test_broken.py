@@ -347,8 +347,12 @@ def killed(url: str, at: int) -> None:
 
     def count(frame: Any, what: str, argument: Any) -> Any:
         nonlocal sent
-        name = getattr(argument, "__name__", "")
-        if what == "c_call" and name in ("execute", "commit") and "actionbus" in frame.f_globals.get("__name__", ""):
+        # Of a call alone the argument is a function: a value that is returned may not bear to be asked for a name.
+        if (
+            what == "c_call"
+            and argument.__name__ in ("execute", "commit")
+            and "actionbus" in frame.f_globals.get("__name__", "")
+        ):
             sent += 1
             if sent == at:
                 os.kill(os.getpid(), signal.SIGKILL)
