@@ -217,6 +217,7 @@ class ActionRunner:
                 return Ticket(outcome.action_id, outcome.action, now(), _services=self._services)
 
     def _get_action_handler(self, name: str) -> Action:
+        """What `Call.of` may have found before; here, with the submitted record there, UnknownAction is raised."""
         return self._services.registry.get(name)
 
     def _refuse_misuse(self) -> None:

@@ -1,14 +1,14 @@
-"""One top-level call on its way through the gateway. Made by `ActionRunner.execute`, which reads as its steps:
+"""One top-level call on its way through the gateway. Made by `ActionRunner`, whose `_execute` reads as its steps:
 
 1. `Call.of`: a caller's name and arguments become an intent, an id, a seed; secrets are left out.
 2. `submit`: the submitted record is appended and committed, whatever is in it.
 3. The name leads to a handler, or to UnknownAction.
-4. to 6. `run` begins an `Execution`: arguments validated (`set_args`), dependencies built, permission asked,
-   `validate()`, `execute()`, in one transaction, begun when its session is first used.
+4. to 6. `run` has an `Execution` run: arguments validated, dependencies built, permission asked, `validate()`,
+   `execute()`, in one transaction, begun when its session is first used (or at once: see `_run_once`).
 7. `ActionTransaction.finish`: the outcome is that transaction's last statement, and commits with it.
 
-What is rare stands after that: `settle` is for whatever was raised on the way, `repeat` for an idempotency key that was
-used before. `queueing.queued` has the two calls that end in another way.
+What is rare stands after its step: `settle` is for whatever was raised on the way, `repeat` for an idempotency key that
+was used before. `queueing.queued` has the two calls that end in another way, `gateway.part` those of a chunk.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class Call:
 
     def _run_once(self, attempt: Attempt, action: Action) -> tuple[Row, int]:
         transaction, sealer = attempt.transaction, self._sealer
-        if self._seen is None:
+        if self._seen is None:  # on SQLite, for a worker, after a retry or a renewed connection: begins at once
             self._seen = transaction.seen()
         attempt.seen = self._seen
         execution = self._execution = Execution(attempt, action, self._identity)

@@ -114,7 +114,10 @@ class Execution:
         self._began = time.perf_counter_ns()
 
     def run(self, intent: Intent) -> Row:
-        """Run the handler, and give the row of its success. Raises whatever keeps it from that."""
+        """Run the handler, and give the row of its success. Raises whatever keeps it from that.
+
+        Step 4 is `_with_arguments`; `_handled` leads to `_execute`, which has steps 5 and 6.
+        """
         attempt = self.attempt
         with handling(attempt.transaction, attempt.services.engine, self.identity.action_id, attempt.scrubber):
             handler = self._with_arguments(intent)
@@ -131,7 +134,7 @@ class Execution:
         attempt = self.attempt
         with handling(attempt.transaction, attempt.services.engine, self.identity.action_id, attempt.scrubber):
             handler = self._with_arguments(intent)
-            self._inside_middleware(lambda: self._then_clean_up(self._validate, handler))
+            self._inside_middleware(lambda: self._then_clean_up(self._inject_and_validate, handler))
 
     def ask(self, permission: str, arguments: Arguments) -> None:
         """Ask the application's checkpoint, if it has one. Raises PermissionDenied."""
@@ -167,26 +170,27 @@ class Execution:
         attempt = self.attempt
         try:
             if attempt.limited is None or not self._is_outermost():
-                return self._executed_and_sent(handler)
+                return self._execute_and_flush(handler)
             with attempt.limited():
-                return self._executed_and_sent(handler)
+                return self._execute_and_flush(handler)
         except BaseException as error:
             if self.attempt.scrubber:  # here, so that no middleware sees a secret either
                 self.attempt.scrubber.reraise(error)
             raise
 
-    def _executed_and_sent(self, handler: ActionHandler) -> Any:
-        result = self._then_clean_up(self._executed, handler)
+    def _execute_and_flush(self, handler: ActionHandler) -> Any:
+        result = self._then_clean_up(self._execute, handler)
         self.attempt.transaction.flush()
         return result
 
-    def _executed(self, handler: ActionHandler) -> Any:
-        self._validate(handler)
+    def _execute(self, handler: ActionHandler) -> Any:
+        """Steps 5 and 6."""
+        self._inject_and_validate(handler)
         result = refuse_awaitable(self.attempt.world.run(handler), "execute()")
         _stop_if_rejected(handler)
         return result
 
-    def _validate(self, handler: ActionHandler) -> None:
+    def _inject_and_validate(self, handler: ActionHandler) -> None:
         self._inject(handler)
         if handler.permission:
             self._ask_leave(handler)

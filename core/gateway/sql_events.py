@@ -1,6 +1,6 @@
-"""SQLAlchemy event listeners on the bus's engine: they guard the action's transaction.
+"""SQLAlchemy event listeners on the gateway's engine (`storage.connections`): they guard the action's transaction.
 
-Installed once per engine by the Bus; a connection that runs no action passes through untouched.
+Installed once by the Bus; a connection that runs no action passes through untouched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The one database transaction in which an action's handler runs, nested actions included. Made by `gateway.call`.
+"""The one database transaction in which an action's handler runs, nested actions included. Made by who runs handlers.
 
 `gateway.sql_events` calls it back: before each statement, to refuse what would end it; when a savepoint ends, to forget
-what was rolled back with it.
+what was rolled back with it. So do the driver's own cursors (`postgresql_session`) and SQLite (`sqlite_guard`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class QueuedAction(NamedTuple):
 
 
 class ActionTransaction:
-    """Begun when its session is first used, so that what needs no database costs none; ended by `finish`, `rollback`.
+    """Begun when its session is first used, or by `seen`; ended by `finish`, `rollback`.
 
     Nothing that is done on its connection escapes it: BEGIN is sent before anything else can be; what would end it is
     refused by `allow` before it is sent, and by `finish` where that was evaded; what outlasts it in the session is
@@ -148,7 +148,7 @@ class ActionTransaction:
         return statement, many
 
     def seen(self) -> str | None:
-        """The snapshot that this transaction sees."""
+        """The snapshot that this transaction sees, which is begun for it."""
         self.begin()
         return self._backend.seen(self._connection)
 
@@ -160,7 +160,7 @@ class ActionTransaction:
             raise Misuse(_ROLLED_BACK_ALREADY)
 
     def finish(self, rows: Sequence[Row], also: Sequence[Statement] = ()) -> int:
-        """Append the records, run `also` and commit; the last record's position.
+        """Run `also`, append the records and commit; the last record's position.
 
         Raises DBAPIError, CommitConflict, and Misuse if there is nothing left to commit.
         """

@@ -1,6 +1,7 @@
 """What the journal asks of a database; `storage.postgresql` and `storage.sqlite` answer, `storage.engines` chooses.
 
-All SQL on the write path of an action is in those two files. How connections are had is in `storage.connections`.
+All SQL on the write path of an action is in those two files, and in those beside them whose names begin like theirs.
+How connections are had is in `storage.connections`.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class Backend(GatewayConnections):
 
     @abstractmethod
     def seen(self, connection: Connection) -> str | None:
-        """The snapshot that the transaction sees, for an attempt after the first."""
+        """The snapshot that the transaction sees, for an attempt to which no submitted record has told one."""
 
     @abstractmethod
     def check(self, connection: Connection) -> None:

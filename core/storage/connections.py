@@ -33,11 +33,11 @@ class GatewayConnections(ABC):
         survive_fork(self)
 
     def connection(self) -> AbstractContextManager[Connection]:
-        """A connection of the gateway, for one action or one read.
+        """A connection of the gateway, for one read.
 
         Its driver is in autocommit mode: the gateway begins and ends transactions in SQL of its own, so that COMMIT
         rides on other statements. Whatever becomes of the block, the pool gets the connection back as it was, with
-        nothing open (see `_given_back`), or not at all.
+        nothing open (see `storage.pooling`), or not at all.
         """
         return TakenConnection(self)
 

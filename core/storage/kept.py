@@ -2,8 +2,8 @@
 
 To the pool they are taken: it is asked again only when there is none here. So they must not be missed there: whoever
 would wait for the pool, or make it open one more, has one of these given back to it first, and none is kept while
-anybody asks the pool, or while it has more connections open than it keeps itself. `storage.backend` keeps those of an
-engine that the bus made itself; the pool of another may do things of its own to what it hands out.
+anybody asks the pool, or while it has more connections open than it keeps itself. `storage.connections` keeps those of
+an engine that the bus made itself; the pool of another may do things of its own to what it hands out.
 
 A connection is left here just as the pool would leave it (`storage.pooling`), or not left here at all.
 """

@@ -1,6 +1,6 @@
 """What the gateway notes on pooled connections, and what becomes of them when the pool has them back.
 
-`storage.backend` and the backends note whose a connection is; `gateway.transaction` which action runs on it.
+`storage.connections` and the backends note whose a connection is; `gateway.transaction` which action runs on it.
 """
 
 from __future__ import annotations

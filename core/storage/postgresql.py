@@ -8,7 +8,8 @@ Names are qualified with the schema where the journal was found first, also when
 before the outcome is appended: no `SET LOCAL search_path` or `SET LOCAL ROLE` of a handler decides where records go.
 
 The lock of a running action is a session-level advisory lock on its id, taken in the RETURNING of its submitted
-record, hence before that is visible to anybody, and given back after COMMIT. A backend that dies gives it back too.
+record, hence before that is visible to anybody, so that it is always free. It is given back after COMMIT; a backend
+that dies gives it back too.
 """
 
 from __future__ import annotations
@@ -248,7 +249,8 @@ class PostgreSQL(Backend):
                 raise CommitConflict("the action has an outcome already") from error
             raise
         except pg_errors.DivisionByZero as error:
-            if isolation is None and error.diag.context is None:  # not from a trigger that COMMIT fires
+            # The outcome's INSERT divides by whether what BEGIN set is set still. A trigger of COMMIT's does not count.
+            if isolation is None and error.diag.context is None:
                 connection.info[UNCLEAN] = True
                 raise Misuse(ENDED_INSIDE) from error
             raise

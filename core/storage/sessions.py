@@ -1,4 +1,4 @@
-"""Whether a session of the server stays with its client on PostgreSQL. Asked by `storage.postgresql`, once per process.
+"""Whether a session of the server stays with its client on PostgreSQL. Asked by `storage.postgresql`, once per bus.
 
 A pooler that hands its sessions out by the transaction (PgBouncer with pool_mode = transaction or statement) can look
 perfect: statements that another client prepared are there, and locks are taken, in somebody else's session, where
