@@ -13,7 +13,6 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
 import psycopg2
 from psycopg2 import errors as pg_errors
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812
@@ -30,6 +29,7 @@ from actionbus.core.storage.postgresql_statements import USED_KEY, is_there_alre
 from actionbus.core.storage.rows import Row, Statement
 from actionbus.core.storage.statements import ENDED_INSIDE
 from actionbus.core.values.determinism import lock_key
+from actionbus.core.values.payload import dumps
 
 _TYPES: Final = {
     "action_id": "uuid",
@@ -40,6 +40,8 @@ _TYPES: Final = {
     "format": "int2",
 }
 """Columns of a record that are no text."""
+_AS_TEXT: Final = frozenset({"action_id", "cause_id", "started_at"})
+"""Columns whose values are neither texts nor numbers."""
 _JSON: Final = frozenset({"context", "arguments", "result", "error", "calls"})
 """Texts that are kept as JSON, letter by letter as they are given."""
 Filled = Callable[[Statement, Any], str]
@@ -232,10 +234,12 @@ def _inserting(cursor: Any, home: str, rows: Sequence[Row]) -> str:
     """
     told = zip(Row._fields, zip(*rows, strict=True), strict=True)
     used = {name: values for name, values in told if set(map(type, values)) != {NoneType}}
+    for name in used.keys() & _AS_TEXT:
+        used[name] = tuple(None if each is None else str(each) for each in used[name])
     objects = [dict(zip(used, each, strict=True)) for each in zip(*used.values(), strict=True)]
     columns = ", ".join(f"{name} pg_catalog.{_TYPES.get(name, 'text')}" for name in used)
     values = ", ".join(f"{name}::pg_catalog.json" if name in _JSON else name for name in used)
     return (
         f"INSERT INTO {home}journal ({', '.join(used)}) SELECT {values} "
-        f"FROM pg_catalog.json_to_recordset({literal(orjson.dumps(objects).decode(), cursor)}) AS told ({columns})"
+        f"FROM pg_catalog.json_to_recordset({literal(dumps(objects), cursor)}) AS told ({columns})"
     )
