@@ -34,6 +34,10 @@ class Rows(ABC):
         """Whether there is such a table."""
 
     @abstractmethod
+    def columns(self, table: str) -> frozenset[str]:
+        """The columns that it has now."""
+
+    @abstractmethod
     def computed(self, table: str) -> frozenset[str]:
         """The columns that the database computes."""
 
@@ -108,6 +112,10 @@ class PostgreSQLRows(Rows):
     def is_there(self, table: str) -> bool:
         return bool(self._rows("SELECT to_regclass(\0) IS NOT NULL", [_quoted_name(table)])[0][0])
 
+    def columns(self, table: str) -> frozenset[str]:
+        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(\0) AND attnum > 0 AND NOT attisdropped"
+        return frozenset(each for (each,) in self._rows(sql, [_quoted_name(table)]))
+
     def computed(self, table: str) -> frozenset[str]:
         sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(\0) AND attgenerated <> ''"
         return frozenset(each for (each,) in self._rows(sql, [_quoted_name(table)]))
@@ -141,6 +149,9 @@ class SQLiteRows(Rows):
     def is_there(self, table: str) -> bool:
         sql = "SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(\0)"
         return bool(self._rows(sql, [table])[0][0])
+
+    def columns(self, table: str) -> frozenset[str]:
+        return frozenset(each for (each,) in self._rows("SELECT name FROM pragma_table_xinfo(\0)", [table]))
 
     def computed(self, table: str) -> frozenset[str]:
         rows = self._rows("SELECT name FROM pragma_table_xinfo(\0) WHERE hidden IN (2, 3)", [table])

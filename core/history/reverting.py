@@ -93,6 +93,8 @@ class _Revert:
 
     def run(self, images: Sequence[Image]) -> dict[str, Any]:
         """Put the rows back; how many of each table."""
+        if outdated := [*self._outdated(images)]:
+            raise RevertConflict(outdated)
         made = made_by(images, self._shapes, self._present)
         if conflicts := [*self._unseen(images), *(each for one in made for each in self._conflicts(one))]:
             raise RevertConflict(conflicts)
@@ -138,6 +140,16 @@ class _Revert:
                 yield Conflict(name, "", None, None, None, "a change could not be recorded")
             elif shape is not None and shape.table_name not in self._present:
                 yield Conflict(name, "", None, None, None, "there is no such table any more")
+
+    def _outdated(self, images: Sequence[Image]) -> Iterator[Conflict]:
+        """Tables that have lost a recorded column, so that no row of them can be read as it was recorded."""
+        names = {shape.table_name for image in images if (shape := self._shapes.get(image.shape)) is not None}
+        for name in sorted(names & self._present.keys()):
+            shape = self._present[name]
+            there = self._rows.columns(name)
+            if gone := [each for each in shape.columns if each not in there]:
+                why = f"it has no column {', '.join(gone)} any more; run `actionbus history install` first"
+                yield Conflict(shape.short, "", None, None, None, why)
 
     def _conflicts(self, made: NetChange) -> Iterator[Conflict]:
         """Why a row cannot be put back; the row stays locked."""

@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from actionbus import Application, Bus, InvalidArguments, PermissionDenied, RevertConflict
+from actionbus.core.history.install import install, remove
+from actionbus.core.history.shapes import TableWanted
 from tests.conftest import TORTURE, BusFactory
 from tests.core.history.hard import Base, app, shown
 from tests.core.history.hard.operations import Lost
@@ -40,6 +42,28 @@ def in_the_way(bus: Bus, action_id: Any) -> list[str]:
     assert outcome is not None
     assert outcome.status == "rejected"
     return [str(each).replace("main.", "") for each in raised.value.conflicts]
+
+
+@pytest.mark.parametrize("alter", ["DROP COLUMN note", "RENAME COLUMN note TO remark"])
+def test_a_table_that_lost_a_column_is_named_until_it_is_installed_again(shop: Bus, alter: str) -> None:
+    with shop.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE slips (id INTEGER PRIMARY KEY, n INTEGER, note TEXT)"))
+        install(shop.backend, connection, [TableWanted("slips")])
+    does("INSERT INTO slips VALUES (1, 1, 'first')")
+    shop.execute("call_back")
+    does("UPDATE slips SET n = 2")
+    done = shop.execute("call_back")
+    with shop.engine.begin() as connection:
+        if shop.backend.has_one_writer:  # its triggers would not let a column go
+            remove(shop.backend, connection, [TableWanted("slips")])
+        connection.execute(text(f"ALTER TABLE slips {alter}"))
+    assert in_the_way(shop, done.action_id) == [
+        "slips[]: it has no column note any more; run `actionbus history install` first"
+    ]
+    with shop.engine.begin() as connection:
+        install(shop.backend, connection, [TableWanted("slips")])
+    shop.runner(operator=True).revert(done.action_id)
+    assert rows(shop, "slips", "id, n") == [(1, 1)]
 
 
 def test_it_puts_back_what_an_action_and_those_nested_in_it_changed(shop: Bus) -> None:
