@@ -119,7 +119,8 @@ def _looking(table: CatalogueTable, home: str, operation: str) -> str:
 
     Two rows are read of all pairs at most, hence no condition: one that few pairs meet would be asked of all of them.
     """
-    if operation == "update" and same_key(table, home) is None:
+    same = same_key(table, home) if operation == "update" else ""
+    if same is None:
         return f"{_fit(table, home, operation)} SELECT NULL INTO row_key;"
     sides = SIDES[operation]
     sizes = {side: f"{size} <= {LARGE}" for side in sides if (size := size_of(table, side))}
@@ -127,8 +128,8 @@ def _looking(table: CatalogueTable, home: str, operation: str) -> str:
     key = key_text(table, sides[-1], home)
     if not all(c.is_fixed for c in table.columns if c.name in table.key):
         key = _if(guards[sides[-1]], key)
-    if operation == "update":
-        guards["n"] = [same_key(table, home) or "", *guards["n"]]
+    if same:
+        guards["n"] = [same, *guards["n"]]
     texts = [_if(guards[side], row_text(table, side)) if side in sides else "NULL" for side in _READ]
     sources = " CROSS JOIN ".join(source_of(table, side) for side in sides)
     return f"""{_fit(table, home, operation)}

@@ -113,11 +113,13 @@ class PostgreSQLRows(Rows):
         return bool(self._rows("SELECT to_regclass(\0) IS NOT NULL", [_quoted_name(table)])[0][0])
 
     def columns(self, table: str) -> frozenset[str]:
-        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(\0) AND attnum > 0 AND NOT attisdropped"
-        return frozenset(each for (each,) in self._rows(sql, [_quoted_name(table)]))
+        return self._columns(table, "attnum > 0 AND NOT attisdropped")
 
     def computed(self, table: str) -> frozenset[str]:
-        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(\0) AND attgenerated <> ''"
+        return self._columns(table, "attgenerated <> ''")
+
+    def _columns(self, table: str, condition: str) -> frozenset[str]:
+        sql = f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(\0) AND {condition}"
         return frozenset(each for (each,) in self._rows(sql, [_quoted_name(table)]))
 
     def _row(self, shape: Shape) -> str:
@@ -151,10 +153,13 @@ class SQLiteRows(Rows):
         return bool(self._rows(sql, [table])[0][0])
 
     def columns(self, table: str) -> frozenset[str]:
-        return frozenset(each for (each,) in self._rows("SELECT name FROM pragma_table_xinfo(\0)", [table]))
+        return self._columns(table, "true")
 
     def computed(self, table: str) -> frozenset[str]:
-        rows = self._rows("SELECT name FROM pragma_table_xinfo(\0) WHERE hidden IN (2, 3)", [table])
+        return self._columns(table, "hidden IN (2, 3)")
+
+    def _columns(self, table: str, condition: str) -> frozenset[str]:
+        rows = self._rows(f"SELECT name FROM pragma_table_xinfo(\0) WHERE {condition}", [table])
         return frozenset(each for (each,) in rows)
 
     def _name(self, shape: Shape) -> str:

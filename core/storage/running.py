@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from actionbus.core.errors import JournalUnavailable
+from actionbus.core.values.determinism import lock_key
 
 try:
     import fcntl
@@ -105,8 +106,8 @@ def _file_of(dbapi: Any) -> Path | None:
 
 
 def _offset(action_id: UUID) -> int:
-    """Where an action's lock is: the random half of its id, but for the two bits that would make it negative."""
-    return action_id.int & 0x3FFFFFFFFFFFFFFF
+    """Where an action's lock is: its key, but for the two bits that would make it negative, or too great."""
+    return lock_key(action_id) & 0x3FFFFFFFFFFFFFFF
 
 
 def _lock(descriptor: int, offset: int) -> bool:
